@@ -1,0 +1,41 @@
+# Every target shares one environment, .venv, made on first need.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help install test lint format demo clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+install: $(READY)  ## make .venv (done by the other targets when it is missing)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python >= 3.10 is needed, $$($(PYTHON) --version) found. Name another: make PYTHON=python3.12 ..." >&2; exit 2; }
+	@echo "Making .venv: PyTorch and its CUDA libraries are about 3 GB to download and 6 GB on disk, a few minutes."
+	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) has no venv module (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --progress-bar on --editable '.[dev]'
+	@touch $(READY)
+
+test: $(READY)  ## lint, types, tests; what is skipped is counted with its reason
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## ruff and mypy alone
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(READY)  ## let ruff rewrite the layout of the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: $(READY)  ## the whole job on a small made-up data set; ends with a report in output/demo/report
+	$(BIN)/python tools/demo.py --output output/demo
+
+clean:  ## remove .venv, caches and output/
+	rm -rf .venv output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

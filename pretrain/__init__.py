@@ -1,0 +1,1 @@
+"""MoCo pretraining: images in, checkpoints in the published layout out."""

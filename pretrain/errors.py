@@ -1,0 +1,5 @@
+"""The one exception of the pretraining stage that is a user's mistake and not a bug."""
+
+
+class PretrainError(Exception):
+    """Bad input: the message says what is wrong, where, and what would be right. Tools print it and exit with 2."""

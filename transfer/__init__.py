@@ -1,0 +1,1 @@
+"""What a pretrained backbone is worth: convert, fine-tune, evaluate, report."""
