@@ -1,0 +1,60 @@
+"""What a detector found in one image, and the same as rows of a COCO results file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pycocotools.mask
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The detections of ONE image, on the CPU, in descending order of score.
+
+    Args:
+        boxes: (N, 4) float32, XYXY in pixels of the image as read (EXIF orientation applied); x2 and y2 are edges.
+        scores: (N,) float32.
+        classes: (N,) int64, zero-based index into the data set's class names.
+        masks: (N, H, W) bool in the same pixels, or None where the model has no mask head.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    classes: Tensor
+    masks: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+
+def coco_rows(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Rows of a COCO results file, ready for JSON and unrounded: image_id, category_id, bbox XYWH, score, segmentation.
+
+    Args:
+        detections: of one image.
+        image_id: the annotation file's id of that image.
+        category_ids: the annotation file's id of each class, indexed by `detections.classes`.
+
+    Returns:
+        One row a detection, in order. `segmentation` (only with masks) is a run-length mask with ASCII counts.
+    """
+    boxes = detections.boxes.double()  # the difference of two float32 is exact in float64, so x + w gives x2 back
+    boxes[:, 2:] -= boxes[:, :2]  # (N, 4) XYWH
+    rows = [
+        {"image_id": image_id, "category_id": int(category_ids[index]), "bbox": box, "score": score}
+        for box, score, index in zip(
+            boxes.tolist(), detections.scores.tolist(), detections.classes.tolist(), strict=True
+        )
+    ]
+    if detections.masks is not None:
+        for row, mask in zip(rows, detections.masks, strict=True):
+            row["segmentation"] = _run_length(mask)
+    return rows
+
+
+def _run_length(mask: Tensor) -> dict[str, Any]:
+    """COCO's compressed run-length encoding of a mask (H, W) bool."""
+    encoded = pycocotools.mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
+    return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}
