@@ -1,0 +1,158 @@
+"""The scene maker: same options, same files; masks and boxes say exactly what is seen; both layouts can be read."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from PIL import Image
+from pycocotools import mask as coco_mask
+
+import scene_layouts
+import scene_painter
+
+# pycocotools 2.0.11 under NumPy 2
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+TOOL = Path(__file__).parents[2] / "tools" / "scenes.py"
+
+
+def make(output: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(TOOL), "--output", str(output), *options]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+
+SMALL = ("--unlabelled", "3", "--train", "10", "--test", "4")
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("made") / "scenes"
+    done = make(output, *SMALL)
+    assert done.returncode == 0, done.stderr
+    return output
+
+
+def _contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def test_the_same_seed_makes_the_same_files_and_another_seed_others(scenes: Path, tmp_path: Path) -> None:
+    assert make(tmp_path / "again", *SMALL).returncode == 0
+    assert make(tmp_path / "other", *SMALL, "--seed", "1").returncode == 0
+    first, again, other = (_contents(root) for root in (scenes, tmp_path / "again", tmp_path / "other"))
+    assert first == again
+    assert first.keys() == other.keys()
+    assert all(first[name] != other[name] for name in first if name.endswith(".jpg"))
+
+
+def test_no_image_stands_in_two_sets(scenes: Path) -> None:
+    images = [content for name, content in _contents(scenes).items() if name.endswith(".jpg")]
+    assert len(images) == 3 + 2 * (10 + 4)
+    assert len(set(images)) == len(images)
+
+
+def test_an_existing_folder_is_refused_and_kept(scenes: Path) -> None:
+    before = _contents(scenes)
+    done = make(scenes)
+    assert done.returncode == 2
+    assert str(scenes) in done.stderr
+    assert "Traceback" not in done.stderr
+    assert _contents(scenes) == before
+    assert [path.name for path in scenes.parent.iterdir()] == ["scenes"]
+
+
+@pytest.mark.parametrize("option", [("--train", "1"), ("--test", "many"), ("--seed", "-1")])
+def test_a_wrong_number_is_refused(tmp_path: Path, option: tuple[str, str]) -> None:
+    done = make(tmp_path / "x", *option)
+    assert done.returncode == 2
+    assert option[0] in done.stderr
+    assert option[1] in done.stderr
+    assert not (tmp_path / "x").exists()
+
+
+def _coco(root: Path, split: str) -> dict[str, Any]:
+    return json.loads((root / "annotations" / f"instances_{split}.json").read_text())
+
+
+@pytest.mark.parametrize(("split", "count"), [("train2017", 10), ("val2017", 4)])
+def test_coco_polygons_cover_exactly_the_visible_pixels(scenes: Path, split: str, count: int) -> None:
+    content = _coco(scenes, split)
+    assert len(content["images"]) == count
+    sizes = {row["id"]: (row["height"], row["width"]) for row in content["images"]}
+    for row in content["images"]:
+        with Image.open(scenes / split / row["file_name"]) as image:
+            assert image.size == (row["width"], row["height"])
+    taken = {image_id: np.zeros(size, dtype=int) for image_id, size in sizes.items()}
+    for row in content["annotations"]:
+        size = sizes[row["image_id"]]
+        rle = coco_mask.merge(coco_mask.frPyObjects(row["segmentation"], *size))
+        assert coco_mask.area(rle) == row["area"]
+        assert coco_mask.toBbox(rle).tolist() == row["bbox"]
+        taken[row["image_id"]] += coco_mask.decode(rle)
+    assert all(count.max() == 1 for count in taken.values())  # a pixel shows one object
+
+
+def test_voc_layout_names_every_image_and_box(scenes: Path) -> None:
+    root = scenes / "VOC2007"
+    ids = {path.stem: path.read_text().split() for path in (root / "ImageSets/Main").iterdir()}
+    assert {split: len(members) for split, members in ids.items()} == {"train": 8, "val": 2, "trainval": 10, "test": 4}
+    assert ids["trainval"] == ids["train"] + ids["val"]
+    assert not set(ids["trainval"]) & set(ids["test"])
+    for image_id in ids["trainval"] + ids["test"]:
+        tree = ElementTree.parse(root / "Annotations" / f"{image_id}.xml")
+        with Image.open(root / "JPEGImages" / f"{image_id}.jpg") as image:
+            width, height = image.size
+        for item in tree.findall("object"):
+            assert item.findtext("name") in scene_painter.SHAPES
+            assert item.findtext("difficult") in ("0", "1")
+            x0, y0, x1, y1 = (int(item.findtext(f"bndbox/{name}", "")) for name in ("xmin", "ymin", "xmax", "ymax"))
+            assert 1 <= x0 <= x1 <= width
+            assert 1 <= y0 <= y1 <= height
+
+
+def test_shapes_hide_each_other_but_never_too_much() -> None:
+    scenes = [scene_painter.paint(np.random.default_rng((1, i))) for i in range(60)]
+    items = [item for scene in scenes for item in scene.objects]
+    assert {item.class_index for item in items} == set(range(len(scene_painter.SHAPES)))
+    assert all(scene_painter.LEAST_VISIBLE <= item.visible < 1.1 for item in items)
+    assert any(item.difficult for item in items)
+    assert not all(item.difficult for item in items)
+    assert any(item.truncated for item in items)
+    for scene in scenes:
+        assert sum(item.mask.astype(int) for item in scene.objects).max() == 1
+
+
+def test_a_shape_and_its_mask_lie_in_the_same_place() -> None:
+    scene = scene_painter.paint(np.random.default_rng((1, 3)))
+    colours = scene.image.astype(float)
+    for item in scene.objects:  # across its edge the image changes more than elsewhere
+        change = np.abs(np.diff(colours, axis=1)).sum(2)
+        edge = item.mask[:, 1:] != item.mask[:, :-1]
+        assert change[edge].mean() > 2 * np.median(change)
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.booleans()))
+def test_polygons_are_the_mask(mask: np.ndarray) -> None:
+    loops = scene_layouts.polygons(mask)
+    covered = np.zeros_like(mask, dtype=int)
+    for loop in loops:
+        flat = [float(value) for corner in loop for value in corner]
+        covered += coco_mask.decode(coco_mask.frPyObjects([flat], *mask.shape))[..., 0]
+    assert (covered == mask).all()
+
+
+def test_a_mask_with_a_hole_is_cut_so_that_polygons_can_say_it() -> None:
+    mask = np.ones((5, 5), dtype=bool)
+    mask[2, 2] = False
+    loops = scene_layouts.polygons(mask)
+    assert len(loops) == 2
+    flat = [[float(value) for corner in loop for value in corner] for loop in loops]
+    assert coco_mask.area(coco_mask.merge(coco_mask.frPyObjects(flat, 5, 5))) == 24
