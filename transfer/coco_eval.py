@@ -1,0 +1,184 @@
+"""COCO average precision and recall through pycocotools, which sees nothing that has not been checked."""
+
+import contextlib
+import io
+import reprlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pycocotools.mask
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from transfer import coco_data, coco_json, rle
+from transfer.coco_json import are_numbers, is_id, is_number
+from transfer.errors import TransferError
+from transfer.faults import refuse
+
+IOU_TYPES = ("bbox", "segm", "keypoints")
+# The standard names of COCOeval.stats, in its order.
+STATISTICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+KEYPOINT_STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+_KEYPOINTS = 17  # of a person; pycocotools has the tolerances of these alone
+_FIELD = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
+
+
+def evaluate(annotations: Path, rows: Sequence[Mapping[str, Any]], iou_type: str) -> dict[str, Any]:
+    """Score rows of a COCO results file against an annotation file.
+
+    Masks are scored by their own area, not by a box that stands beside them (as Detectron2 does; it decides what is
+    small, medium and large). No rows at all score 0.
+
+    Args:
+        annotations: path of the annotation json.
+        rows: {image_id, category_id, score, and bbox XYWH | segmentation (run-length) | keypoints (51 numbers)};
+            further keys are ignored.
+        iou_type: one of IOU_TYPES.
+
+    Returns:
+        STATISTICS (KEYPOINT_STATISTICS) as unrounded fractions in [0, 1], and "per_class": {category name: AP}. NaN
+        where the file has no ground truth to measure on, such as no small object (pycocotools prints -1 there).
+
+    Raises:
+        TransferError: lists faults of the annotation file, or else all rows at fault.
+    """
+    if iou_type not in IOU_TYPES:
+        raise TransferError(f"IoU type {iou_type!r} is not one of {', '.join(IOU_TYPES)}")
+    content = coco_json.read(annotations)
+    refuse([f"{annotations}: {fault}" for fault in _truth_faults(content, iou_type)])
+    refuse(row_faults(rows, content, iou_type))
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
+        truth = _ground_truth(content)
+        run = COCOeval(truth, _results(truth, rows, iou_type), iou_type)
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    names = KEYPOINT_STATISTICS if iou_type == "keypoints" else STATISTICS
+    precision = run.eval["precision"][:, :, :, 0, -1]  # (thresholds, recalls, categories), all areas, most detections
+    category_names = {category_id: name for name, category_id in coco_data.categories_of(content).items()}
+    return {
+        **{name: _fraction(value) for name, value in zip(names, run.stats, strict=True)},
+        "per_class": {
+            category_names[category_id]: _mean(precision[:, :, i]) for i, category_id in enumerate(run.params.catIds)
+        },
+    }
+
+
+def read_results(path: Path) -> list[Any]:
+    """The rows of a results file, not yet checked; TransferError if it is no JSON list."""
+    rows = coco_json.load_json(path)
+    if not isinstance(rows, list):
+        raise TransferError(f"{path}: a list of detections is expected, COCO's results format")
+    return rows
+
+
+def row_faults(rows: Sequence[Any], content: Mapping[str, Any], iou_type: str) -> list[str]:
+    """What is wrong with which rows, for an annotation file that coco_json.read gave."""
+    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+    categories = {category["id"] for category in content["categories"]}
+    faults = []
+    for i, row in enumerate(rows):
+        if isinstance(row, Mapping):
+            faults += [f"results[{i}]: {fault}" for fault in _row_faults(row, sizes, categories, iou_type)]
+        else:
+            faults.append(
+                f"results[{i}]: an object with image_id, category_id, score and {_FIELD[iou_type]} is expected"
+            )
+    return faults
+
+
+def _row_faults(
+    row: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]], categories: set[int], iou_type: str
+) -> list[str]:
+    field = _FIELD[iou_type]
+    if missing := [key for key in ("image_id", "category_id", "score", field) if key not in row]:
+        return [f"no {', '.join(missing)}"]
+    faults = []
+    image_id, value = row["image_id"], row[field]
+    known = is_id(image_id) and image_id in sizes
+    if not known:
+        faults.append(f"image_id {reprlib.repr(image_id)} is not in the annotation file")
+    if not is_id(row["category_id"]) or row["category_id"] not in categories:
+        faults.append(f"category_id {reprlib.repr(row['category_id'])} is not in the annotation file")
+    if not is_number(row["score"]):
+        faults.append(f"score {reprlib.repr(row['score'])} is not a finite number")
+    if "bbox" in row and iou_type != "segm" and not _is_box(row["bbox"]):
+        faults.append(f"bbox {reprlib.repr(row['bbox'])} is not x, y, width, height in finite numbers, sides from 0 up")
+    if iou_type == "keypoints" and not are_numbers(value, 3 * _KEYPOINTS):
+        faults.append(f"keypoints are not {_KEYPOINTS} times x, y, score in finite numbers")
+    if iou_type == "segm" and known and (fault := rle.fault(value, *sizes[image_id])) is not None:
+        faults.append(fault)
+    return faults
+
+
+def _truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]:
+    """What evaluation needs beyond training."""
+    faults = []
+    for i, annotation in enumerate(content["annotations"]):
+        here = f"annotations[{i}] (id {annotation['id']})"
+        if not is_number(annotation.get("area")) or "iscrowd" not in annotation:
+            faults.append(f"{here}: evaluation needs area and iscrowd")
+        mask = annotation.get("segmentation")
+        polygons = iou_type == "segm" and not isinstance(mask, dict)
+        # pycocotools takes 4 numbers for a box, and fails on fewer and on none.
+        if polygons and (not mask or any(len(polygon) < 6 or len(polygon) % 2 for polygon in mask)):
+            faults.append(f"{here}: segmentation is not a list of polygons of at least 3 points")
+        if iou_type == "keypoints":
+            count = annotation.get("num_keypoints")
+            if not are_numbers(annotation.get("keypoints"), 3 * _KEYPOINTS) or type(count) is not int:
+                faults.append(f"{here}: no num_keypoints with {_KEYPOINTS} keypoints")
+    return faults
+
+
+def _is_box(value: Any) -> bool:
+    return are_numbers(value, 4) and min(value[2:]) >= 0
+
+
+def _ground_truth(content: Mapping[str, Any]) -> COCO:
+    annotations = [dict(annotation) for annotation in content["annotations"]]  # pycocotools writes into them
+    if any(annotation["id"] < 1 for annotation in annotations):
+        for number, annotation in enumerate(annotations, start=1):
+            annotation["id"] = number  # pycocotools reads a match with id 0 as no match
+    return _index({**content, "annotations": annotations})
+
+
+def _results(truth: COCO, rows: Sequence[Mapping[str, Any]], iou_type: str) -> COCO:
+    """The rows as COCO.loadRes makes them in Detectron2's evaluator (areas!), also when there are none."""
+    annotations = []
+    for number, row in enumerate(rows, start=1):
+        made = {key: row[key] for key in ("image_id", "category_id", "score")}
+        made.update(id=number, iscrowd=0)
+        if iou_type == "segm":
+            made["segmentation"] = rle.compress(row["segmentation"])
+            made["area"] = float(pycocotools.mask.area(made["segmentation"]))
+        else:
+            made["bbox"] = list(row["bbox"]) if "bbox" in row else _extent(row["keypoints"])
+            made["area"] = made["bbox"][2] * made["bbox"][3]
+        if iou_type == "keypoints":
+            made["keypoints"] = list(row["keypoints"])
+        annotations.append(made)
+    return _index({**truth.dataset, "annotations": annotations})
+
+
+def _extent(keypoints: Sequence[float]) -> list[float]:
+    """The box XYWH around keypoints [x, y, score, ...]."""
+    x, y = keypoints[0::3], keypoints[1::3]
+    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
+
+
+def _index(dataset: dict[str, Any]) -> COCO:
+    coco = COCO()
+    coco.dataset = dataset
+    coco.createIndex()
+    return coco
+
+
+def _fraction(value: float) -> float:
+    return float(value) if value > -1 else float("nan")
+
+
+def _mean(precision: np.ndarray) -> float:
+    measured = precision[precision > -1]
+    return float(measured.mean()) if measured.size else float("nan")
