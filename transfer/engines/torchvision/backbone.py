@@ -1,0 +1,110 @@
+"""torchvision's ResNets as feature extractors, their tensors under Detectron2's names."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+from transfer.engines.torchvision.norm import NormFactory, freeze, frozen
+from transfer.names import detectron2_name
+
+_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+_STAGES = {"res2": "layer1", "res3": "layer2", "res4": "layer3", "res5": "layer4"}
+
+
+def make_resnet(
+    depth: int, norm: NormFactory, groups: int = 1, width_per_group: int = 64, stride_in_1x1: bool = False
+) -> ResNet:
+    """torchvision's ResNet (arXiv 1512.03385) of `depth` layers, fresh weights (He normal, fan out).
+
+    Args:
+        depth: 18, 34, 50, 101 or 152.
+        norm: makes the norm layer for C channels.
+        stride_in_1x1: halve the resolution in a bottleneck's first convolution, as the original Caffe models do, and
+            not in its 3x3 convolution, as torchvision's weights need it.
+    """
+    block = BasicBlock if depth < 50 else Bottleneck
+    resnet = ResNet(block, list(_BLOCKS[depth]), groups=groups, width_per_group=width_per_group, norm_layer=norm)
+    if stride_in_1x1 and depth >= 50:
+        for layer in (resnet.layer2, resnet.layer3, resnet.layer4):
+            layer[0].conv1.stride, layer[0].conv2.stride = layer[0].conv2.stride, layer[0].conv1.stride
+    return resnet
+
+
+class Backbone(nn.Module):
+    """Stem and stages of a ResNet, up to the last stage asked for.
+
+    Its state has Detectron2's names ("stem.conv1.weight", "res2.0.conv1.norm.bias"); inside, torchvision's modules stay
+    as they are.
+
+    Args:
+        resnet: gives its modules away to this one.
+        out_features: stages to return, of "res2" to "res5".
+        freeze_at: 0 to 5; 1 freezes the stem, 2 the stem and res2, ...
+    """
+
+    def __init__(self, resnet: ResNet, out_features: list[str], freeze_at: int = 0) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = resnet.conv1, resnet.bn1
+        stages = list(_STAGES)[: max(list(_STAGES).index(name) for name in out_features) + 1]
+        for name in stages:
+            self.add_module(_STAGES[name], getattr(resnet, _STAGES[name]))
+        self.stages, self.out_features = stages, out_features
+        self.strides = {name: 2 ** (i + 2) for i, name in enumerate(_STAGES)}
+        self.channels = {name: _out_channels(getattr(resnet, layer)) for name, layer in _STAGES.items()}
+        self._freeze(freeze_at)
+        rename_state(self)
+
+    @property
+    def size_divisibility(self) -> int:
+        """Pixels that the sides of a batch must be a multiple of; 0: any size will do."""
+        return 0
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:  # (N, 3, H, W)
+        x = nn.functional.max_pool2d(self.bn1(self.conv1(images)).relu(), 3, stride=2, padding=1)  # (N, 64, H/4, W/4)
+        features = {}
+        for name in self.stages:
+            x = getattr(self, _STAGES[name])(x)
+            if name in self.out_features:
+                features[name] = x
+        return features
+
+    def _freeze(self, freeze_at: int) -> None:
+        if freeze_at >= 1:
+            self.conv1.requires_grad_(False)
+            self.bn1 = frozen(self.bn1)
+        for level, name in enumerate(self.stages, start=2):
+            if freeze_at >= level:
+                freeze(getattr(self, _STAGES[name]))
+
+
+def rename_state(module: nn.Module, prefix: str = "") -> None:
+    """Let `module`'s state_dict and load_state_dict speak Detectron2's names where its modules have torchvision's.
+
+    Args:
+        prefix: what `module` is called inside torchvision's ResNet ("layer4." for the last stage alone); names that
+            torchvision's ResNet does not have (the extra norm's, "norm.") stay as they are.
+    """
+    own = {name for name in module.state_dict() if not name.startswith("norm.")}
+    to_detectron2 = {name: _relative(detectron2_name(prefix + name), prefix) for name in own}
+
+    def after_saving(_: nn.Module, state: dict[str, Any], parent: str, __: Any) -> None:
+        for old, new in to_detectron2.items():
+            state[parent + new] = state.pop(parent + old)
+
+    def before_loading(_: nn.Module, state: dict[str, Any], parent: str, *__: Any) -> None:
+        for old, new in to_detectron2.items():
+            if parent + new in state:
+                state[parent + old] = state.pop(parent + new)
+
+    module.register_state_dict_post_hook(after_saving)
+    module.register_load_state_dict_pre_hook(before_loading)
+
+
+def _relative(name: str, prefix: str) -> str:
+    return name.split(".", 1)[1] if prefix else name
+
+
+def _out_channels(stage: nn.Sequential) -> int:
+    last = stage[-1]
+    return (last.conv3 if isinstance(last, Bottleneck) else last.conv2).out_channels

@@ -1,0 +1,59 @@
+"""Normalisation layers by their names in the configuration, and the convolution that carries one."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+from torchvision.ops import FrozenBatchNorm2d
+
+from pretrain.batchnorm import SyncBatchNorm2d
+
+NormFactory = Callable[[int], nn.Module]
+
+# Every one has eps 1e-5. naiveSyncBN is Detectron2's own synchronised BN: it weighs ranks alike where SyncBN weighs
+# them by their pixels; the two differ only where ranks hold batches of unlike size, and here both are the latter.
+_NORMS: dict[str, NormFactory] = {
+    "BN": nn.BatchNorm2d,
+    "SyncBN": SyncBatchNorm2d,
+    "naiveSyncBN": SyncBatchNorm2d,
+    "FrozenBN": FrozenBatchNorm2d,
+}
+
+
+def norm_factory(name: str) -> NormFactory | None:
+    """What makes a norm layer for C channels: BN, SyncBN, naiveSyncBN or FrozenBN; None for "" (no norm)."""
+    return _NORMS[name] if name else None
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution that keeps its norm layer as a child named `norm`, as Detectron2's does, and may end in a ReLU.
+
+    It has a bias where it has no norm.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, norm: NormFactory | None = None, relu: bool = False
+    ) -> None:
+        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=norm is None)
+        self.norm = norm(outputs) if norm is not None else None
+        self.relu = relu
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, inputs, H, W) -> (N, outputs, H, W)
+        x = super().forward(x)
+        if self.norm is not None:
+            x = self.norm(x)
+        return x.relu() if self.relu else x
+
+
+def frozen(norm: nn.Module) -> nn.Module:
+    """The frozen batch norm that takes the place of a batch norm; any other module is returned as it is."""
+    if isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):
+        return FrozenBatchNorm2d(norm.num_features, eps=norm.eps)
+    return norm
+
+
+def freeze(module: nn.Module) -> None:
+    """Fix the parameters of `module` and, in place, turn the batch norms below it into frozen ones."""
+    module.requires_grad_(False)
+    for parent in list(module.modules()):
+        for name, child in list(parent.named_children()):
+            setattr(parent, name, frozen(child))

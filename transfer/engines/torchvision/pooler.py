@@ -1,0 +1,52 @@
+"""Features of regions: ROIAlign (arXiv 1703.06870, section 3) on the pyramid level that suits each box."""
+
+import math
+
+import torch
+from torch import Tensor
+from torchvision.ops import roi_align
+
+_CANONICAL_SIZE, _CANONICAL_LEVEL = 224, 4  # a box of 224 x 224 pixels goes to p4 (arXiv 1612.03144, equation 1)
+
+
+class Pooler:
+    """Cuts boxes out of feature maps, each to `resolution` x `resolution` cells.
+
+    Args:
+        in_features: names of the maps to cut from, by falling resolution.
+        strides: {name: pixels a cell}.
+        sampling_ratio: sampling points a cell and direction; 0: as many as the box covers cells.
+        aligned: shift by half a cell so that neighbouring pixels are read exactly (ROIAlignV2).
+    """
+
+    def __init__(
+        self, in_features: list[str], strides: dict[str, int], resolution: int, sampling_ratio: int, aligned: bool
+    ) -> None:
+        self.in_features, self.resolution = in_features, resolution
+        self.strides = [strides[name] for name in in_features]
+        self.sampling_ratio, self.aligned = sampling_ratio, aligned
+
+    def __call__(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
+        """Features {name: (N, C, H, W)} of the boxes (R_n, 4) of each image -> (sum of R_n, C, resolution, resolution)."""
+        maps = [features[name] for name in self.in_features]
+        image = torch.cat([box.new_full((len(box), 1), i) for i, box in enumerate(boxes)])
+        rois = torch.cat((image, torch.cat(boxes)), dim=1)  # (R, 5): image, XYXY
+        if len(maps) == 1:
+            return self._align(maps[0], rois, self.strides[0])
+        levels = self._levels(rois[:, 1:])
+        pooled = maps[0].new_zeros((len(rois), maps[0].shape[1], self.resolution, self.resolution))
+        for level, (feature, stride) in enumerate(zip(maps, self.strides, strict=True)):
+            index = torch.nonzero(levels == level).squeeze(1)
+            pooled = pooled.index_put((index,), self._align(feature, rois[index], stride).to(pooled.dtype))
+        return pooled
+
+    def _align(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
+        size = (self.resolution, self.resolution)
+        return roi_align(feature, rois.to(feature.dtype), size, 1 / stride, self.sampling_ratio, self.aligned)
+
+    def _levels(self, boxes: Tensor) -> Tensor:
+        """(R,) position in `in_features` of the map for each box."""
+        area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        level = torch.floor(_CANONICAL_LEVEL + torch.log2(area.sqrt() / _CANONICAL_SIZE + 1e-8))
+        finest, coarsest = math.log2(self.strides[0]), math.log2(self.strides[-1])
+        return (level.clamp(finest, coarsest) - finest).long()
