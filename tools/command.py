@@ -1,5 +1,6 @@
 """What every tool does around its work: a user's mistake is one message on standard error and exit code 2."""
 
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -15,11 +16,22 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except (PretrainError, TransferError) as error:
-        if os.environ.get("RANK", "0") == "0":  # under torchrun every rank meets the same fault: say it once
+        if is_main():  # under torchrun every rank meets the same fault: say it once
             print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def is_main() -> bool:
+    """Whether this process is rank 0, or the only one. True until a launcher says otherwise."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def log_to_terminal() -> None:
+    """Show log messages with the time; on ranks above 0 only warnings."""
+    level = logging.INFO if is_main() else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
 
 def _message(error: Exception) -> str:

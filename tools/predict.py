@@ -1,0 +1,45 @@
+"""Run a detector over images: detections.json (COCO results rows) and pictures with boxes, masks and scores."""
+
+import argparse
+from pathlib import Path
+
+import command
+from transfer import engines, predict
+
+EXAMPLES = """examples:
+  # a folder, with a detector from tools/finetune.py
+  python tools/predict.py --config-file output/voc_moco/config.yaml --input VOCdevkit/VOC2007/JPEGImages \\
+      --output output/pictures MODEL.WEIGHTS output/voc_moco/model_final.pth
+
+  # two files, run as one zero-padded batch, not resized
+  python tools/predict.py --config-file configs/transfer/coco_r50_fpn_1x.yaml --input a.jpg b.png --batch-size 2 \\
+      --output output/two INPUT.MIN_SIZE_TEST 0 MODEL.WEIGHTS model_final.pth
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = options.add_argument
+    add("--config-file", type=Path, required=True, help="the YAML file of the detector")
+    add("--input", type=Path, required=True, nargs="+", metavar="IMAGES", help="image files and folders of images")
+    add("--output", type=Path, required=True, help="folder for detections.json and the pictures")
+    add("--batch-size", type=int, default=1, help="images of one zero-padded batch, in order (default: 1)")
+    add("--min-score", type=float, default=0.5, help="lowest score in the pictures (default: 0.5); the json has all")
+    add("--engine", default="auto", choices=engines.NAMES, help="auto: detectron2 where it is installed (default)")
+    add("overrides", nargs="*", metavar="KEY VALUE", help="config keys over the file; MODEL.WEIGHTS is the detector")
+    return options
+
+
+def main() -> None:
+    args = parser().parse_intermixed_args()
+    command.log_to_terminal()
+    images = predict.find_images(args.input)
+    detector, classes = predict.load_detector(args.config_file, args.overrides, args.engine)
+    path = predict.predict_images(detector, images, classes, args.output, args.batch_size, args.min_score)
+    print(f"{path}: {len(images)} images; pictures beside it")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,110 @@
+"""Score a detector on a data set: every rank runs its share of the images, rank 0 scores them all."""
+
+import json
+import math
+import re
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from pretrain import distributed
+from transfer import coco_eval, voc_data, voc_eval, voc_results
+from transfer.datasets import Dataset
+from transfer.detections import coco_rows
+from transfer.engines import Predict
+from transfer.errors import TransferError
+
+Points = dict[str, float | None]  # metric -> AP points in [0, 100]; None where it is undefined
+
+
+@dataclass(frozen=True)
+class Scores:
+    """AP points: `metrics` by what was scored (bbox, segm), `voc_metrics` by rule (11-point, area), `per_class` AP."""
+
+    metrics: dict[str, Points]
+    per_class: dict[str, Points]
+    voc_metrics: dict[str, Points] = field(default_factory=dict)
+
+
+class Scorer:
+    """Runs and scores a detector each time it is called, on every rank; remembers the last scores and the time taken.
+
+    Args:
+        dataset: what to score on.
+        masks: whether the detector makes masks; they are scored where the data have masks (COCO layout).
+        folder: where rank 0 writes coco_instances_results.json and images.json (image id -> file).
+    """
+
+    def __init__(self, dataset: Dataset, masks: bool, folder: Path) -> None:
+        if dataset.kind == "coco" and len(dataset.annotations) > 1:
+            raise TransferError(f"DATASETS.TEST {', '.join(dataset.names)}: COCO AP is scored on one annotation file")
+        self.dataset = dataset
+        self.iou_types = ("bbox", "segm") if masks and dataset.kind == "coco" else ("bbox",)
+        self.folder = folder
+        self.last: Scores | None = None
+        self.seconds = 0.0
+
+    def __call__(self, predict: Predict) -> dict[str, Points]:
+        """AP points by what was scored, {"bbox": {"AP": 38.5, ...}, "segm": ...}: the same on every rank."""
+        begun = time.monotonic()
+        own = list(self._own_rows(predict))
+        rows = [row for part in distributed.all_gather_object(own) for row in part]
+        self.last = distributed.on_main(lambda: self._score(rows))
+        self.seconds += time.monotonic() - begun
+        return self.last.metrics
+
+    def _own_rows(self, predict: Predict) -> Iterator[dict[str, Any]]:
+        """Rows of this rank's images, one image at a time as Detectron2 tests."""
+        share = self.dataset.records[distributed.rank() :: distributed.world_size()]
+        for record in track(share, description="evaluate", disable=not distributed.is_main()):
+            (found,) = predict([record])
+            yield from coco_rows(found, record["image_id"], self.dataset.category_ids)
+
+    def _score(self, rows: list[dict[str, Any]]) -> Scores:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / "coco_instances_results.json").write_text(json.dumps(rows))
+        images = {str(record["image_id"]): record["file_name"] for record in self.dataset.records}
+        (self.folder / "images.json").write_text(json.dumps(images))
+        return self._score_coco(rows) if self.dataset.kind == "coco" else self._score_voc(rows)
+
+    def _score_coco(self, rows: list[dict[str, Any]]) -> Scores:
+        (annotations,) = self.dataset.annotations
+        scores = {iou_type: coco_eval.evaluate(annotations, rows, iou_type) for iou_type in self.iou_types}
+        return Scores(
+            metrics={iou_type: _points(score) for iou_type, score in scores.items()},
+            per_class={iou_type: _points(score["per_class"]) for iou_type, score in scores.items()},
+        )
+
+    def _score_voc(self, rows: list[dict[str, Any]]) -> Scores:
+        """VOC AP by the metric of the year (11-point for 2007, area from then on), and by both."""
+        images = [image for split in self.dataset.annotations for image in voc_data.read_split(split)]
+        truth = {image.image_id: image.objects for image in images}
+        names, ids = self.dataset.class_names, self.dataset.category_ids
+        scores = voc_eval.evaluate(truth, voc_results.from_rows(rows, names, ids), names)
+        official = scores[voc_eval.official_metric(_year(self.dataset.names[0]))]
+        return Scores(
+            metrics={"bbox": _points(official)},
+            per_class={"bbox": {name: _point(score["AP"]) for name, score in official["per_class"].items()}},
+            voc_metrics={metric: _points(score) for metric, score in scores.items()},
+        )
+
+
+def _year(name: str) -> int:
+    """The year in a VOC data set's name: "voc_2007_test" -> 2007."""
+    match = re.fullmatch(r"voc_(\d{4})_\w+", name)
+    if match is None:
+        raise ValueError(f"{name!r} is no VOC data set's name")
+    return int(match[1])
+
+
+def _points(fractions: dict[str, Any]) -> Points:
+    """Fractions in [0, 1] as AP points; what is no number (per-class tables) is left out."""
+    return {name: _point(value) for name, value in fractions.items() if isinstance(value, (int, float))}
+
+
+def _point(fraction: float) -> float | None:
+    return None if math.isnan(fraction) else 100.0 * fraction

@@ -1,0 +1,77 @@
+"""Where a run's numbers came from: the resolved config, the command, the versions, the machine."""
+
+import json
+import os
+import platform
+import shlex
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from transfer import results
+
+_PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "fvcore", "numpy", "pillow")
+
+
+def write(output: Path, config: Any, command: Sequence[str], init: results.Init) -> None:
+    """Write config.yaml, command.txt and env.json into `output`. env.json holds no environment variable."""
+    output.mkdir(parents=True, exist_ok=True)
+    (output / "config.yaml").write_text(config.dump())
+    (output / "command.txt").write_text(shlex.join(command) + "\n")
+    environment = {
+        "versions": versions(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "git": git_revision(),
+        "seed": config.SEED,
+        "init": asdict(init),
+    }
+    (output / "env.json").write_text(json.dumps(environment, indent=2) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """The installed versions of what a run stands on; what is not installed is left out."""
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def git_revision() -> str | None:
+    """The revision of this checkout, with "+changes" where the tree differs from it; None outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != root:
+            return None
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def device(kind: str, processes: int, threads: int) -> results.Device:
+    """The device of a run, by the name its maker gave it."""
+    if kind.startswith("cuda"):
+        return results.Device("cuda", torch.cuda.get_device_name(), processes, threads)
+    return results.Device(kind, _processor(), processes, threads)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()} ({os.cpu_count()} cores)"

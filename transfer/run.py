@@ -1,0 +1,162 @@
+"""The top of the transfer stage: one fine-tuning or evaluation run, from a YAML file to result.json."""
+
+import datetime
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from pretrain import distributed
+from transfer import datasets, engines, evaluation, provenance, results, weights
+from transfer.datasets import Dataset
+from transfer.errors import TransferError
+from transfer.settle import settle_classes, settle_device, settle_seed
+from transfer.start import Start, choose_start
+
+Config = Any  # fvcore's CfgNode or Detectron2's: the same vocabulary
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run is, read and checked before anything is written."""
+
+    engine: str
+    config: Config
+    config_file: Path
+    train: Dataset | None  # None: evaluate only
+    test: Dataset
+    start: Start
+    processes: int
+    resume: bool
+    command: tuple[str, ...]
+
+
+def plan(
+    config_file: Path,
+    overrides: Sequence[str] = (),
+    *,
+    engine: str = "auto",
+    dataset_root: Path | None = None,
+    init: str | None = None,
+    supervised_weights: Path | None = None,
+    download: bool = False,
+    seed: int | None = None,
+    processes: int = 1,
+    eval_only: bool = False,
+    resume: bool = False,
+    command: Sequence[str] = (),
+) -> Plan:
+    """Read and check everything a run needs. Writes nothing.
+
+    Args:
+        overrides: KEY VALUE pairs over the file, Detectron2's keys.
+        engine: "auto", "detectron2" or "torchvision".
+        dataset_root: folder of VOC2007/VOC2012 or of annotations/ train2017/ val2017/; None: DETECTRON2_DATASETS.
+        init: where the backbone starts: "random", "supervised" or a file of tools/convert.py.
+        supervised_weights: a torchvision ResNet file, for init "supervised"; download: fetch torchvision's own.
+        seed: of initialisation, sampling and order; None: the config's SEED, or a fresh one that the result records.
+        processes: data-parallel processes on this machine, one GPU each where the device is cuda.
+        command: what the user typed, for the record.
+
+    Raises:
+        TransferError: the message names what is at fault and what would be right.
+    """
+    backend = engines.load(engine)
+    config = backend.load_config(config_file, list(overrides)).clone()
+    config.defrost()
+    config.SEED = settle_seed(config.SEED if seed is None else seed)
+    config.MODEL.DEVICE = settle_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides, processes)
+    output = Path(config.OUTPUT_DIR)
+    _check_output(output, eval_only, resume)
+    start = choose_start(config, init, supervised_weights, download, eval_only, resume)
+
+    known = weights.read_classes(start.path) if start.kind == "weights" and start.path else None
+    names = known.names if known else None
+    train = None if eval_only else datasets.load(config.DATASETS.TRAIN, dataset_root, names)
+    test = datasets.load(config.DATASETS.TEST, dataset_root, train.class_names if train else names)
+    settle_classes(config, test.class_names, "MODEL.ROI_HEADS.NUM_CLASSES" in overrides)
+    config.MODEL.WEIGHTS = str(start.path) if start.kind == "weights" else ""
+    start.check(config, backend.model_state(config))
+    config.freeze()
+    return Plan(backend.NAME, config, config_file, train, test, start, processes, resume, tuple(command))
+
+
+def execute(run: Plan) -> Path:
+    """Train, unless there is nothing to train on, then evaluate. Returns the path of result.json."""
+    # One process is a direct call; under torchrun or SLURM it joins the others that they started.
+    distributed.launch(_work, run.processes, run, device=run.config.MODEL.DEVICE)
+    distributed.shutdown()
+    return Path(run.config.OUTPUT_DIR) / results.FILE_NAME
+
+
+def _work(run: Plan) -> None:
+    """One rank's part of the run."""
+    config, output = run.config.clone(), Path(run.config.OUTPUT_DIR)
+    config.defrost()
+    config.SEED = distributed.on_main(lambda: config.SEED)  # a fresh seed is drawn by every rank of torchrun
+    config.freeze()
+    distributed.on_main(lambda: provenance.write(output, config, run.command, run.start.init))
+    scorer = evaluation.Scorer(run.test, bool(config.MODEL.MASK_ON), output / "inference")
+    backend = engines.load(run.engine)
+    begun = time.monotonic()
+    if run.train is None:
+        scorer(backend.load_predictor(config, run.start.path))
+    else:
+        initial = {} if run.resume else run.start.tensors(backend.model_state(config))
+        extra = weights.extra(run.test.class_names, run.test.category_ids)
+        backend.train(config, run.train, initial, scorer, run.resume, extra)
+    seconds = time.monotonic() - begun
+    distributed.on_main(lambda: results.write(output / results.FILE_NAME, _result(run, config, scorer, seconds)))
+
+
+def _result(run: Plan, config: Config, scorer: evaluation.Scorer, seconds: float) -> results.Result:
+    scores = scorer.last
+    if scores is None:
+        raise RuntimeError(f"the {run.engine} engine ended without an evaluation")
+    return results.Result(
+        engine=results.Engine(run.engine, engines.load(run.engine).versions()),
+        task=results.Task(
+            kind=run.test.kind,
+            train=tuple(config.DATASETS.TRAIN),
+            test=tuple(config.DATASETS.TEST),
+            config_file=str(run.config_file),
+            config_sha256=results.config_hash(config),
+            class_names=run.test.class_names,
+            train_images=len(run.train.records) if run.train else 0,
+            test_images=len(run.test.records),
+        ),
+        init=run.start.init,
+        seed=config.SEED,
+        iterations=0 if run.train is None else config.SOLVER.MAX_ITER,
+        eval_only=run.train is None,
+        metrics=scores.metrics,
+        voc_metrics=scores.voc_metrics,
+        per_class=scores.per_class,
+        device=provenance.device(config.MODEL.DEVICE, distributed.world_size(), torch.get_num_threads()),
+        seconds={"train": seconds - scorer.seconds, "evaluate": scorer.seconds},
+        command=run.command,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        git=provenance.git_revision(),
+    )
+
+
+def _check_output(output: Path, eval_only: bool, resume: bool) -> None:
+    """Refuse to write over an earlier run, and to resume what is not there."""
+    found = [name for name in (results.FILE_NAME, "model_final.pth", "last_checkpoint") if (output / name).exists()]
+    if resume and not eval_only:
+        if results.FILE_NAME in found:
+            raise TransferError(f"--resume: the run in {output} is finished (it has a {results.FILE_NAME})")
+        if "last_checkpoint" not in found:
+            raise TransferError(f"--resume: nothing to resume in {output}: it holds no last_checkpoint")
+    elif eval_only:
+        if results.FILE_NAME in found:
+            raise TransferError(
+                f"{output / results.FILE_NAME} exists and is not overwritten: give --eval-only another OUTPUT_DIR"
+            )
+    elif found:
+        raise TransferError(
+            f"{output} holds an earlier run ({', '.join(found)}): continue it with --resume or give another OUTPUT_DIR"
+        )

@@ -1,0 +1,155 @@
+"""Where a fine-tuning run starts from: a random backbone, a supervised or pretrained one, or a whole detector."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchvision.models import get_model_weights
+
+from transfer import convert, results, weights
+from transfer.errors import TransferError
+from transfer.faults import refuse
+from transfer.initialise import place
+
+CHOICES = "--init random, --init supervised, --init FILE (of tools/convert.py) or MODEL.WEIGHTS FILE (a whole detector)"
+
+
+@dataclass(frozen=True)
+class Start:
+    """A start, read and ready. `backbone`: tensors relative to the backbone; `path`: a whole detector's weights."""
+
+    init: results.Init
+    backbone: convert.Backbone | None = None
+    path: Path | None = None
+
+    def tensors(self, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What to load over the random start, by full name. `model`: the model's own tensors, for names and shapes.
+
+        Raises:
+            TransferError: the start does not fit the model; every fault is named.
+        """
+        if self.backbone:
+            return place(self.backbone.state, model)
+        return weights.read_detector(self.path, model) if self.path else {}
+
+    def check(self, config: Any, model: Mapping[str, Tensor]) -> None:
+        """Stop before anything is written if the start does not fit the model or contradicts the config."""
+        self.tensors(model)
+        if not self.backbone:
+            return
+        metadata = self.backbone.metadata
+        wanted = {
+            "INPUT.FORMAT": (config.INPUT.FORMAT, metadata.get("channel_order")),
+            "MODEL.PIXEL_MEAN": (list(config.MODEL.PIXEL_MEAN), metadata.get("pixel_mean")),
+            "MODEL.PIXEL_STD": (list(config.MODEL.PIXEL_STD), metadata.get("pixel_std")),
+            "MODEL.RESNETS.STRIDE_IN_1X1": (config.MODEL.RESNETS.STRIDE_IN_1X1, metadata.get("stride_in_1x1")),
+        }
+        faults = [
+            f"{key} is {ours}, the backbone was trained with {theirs}"
+            for key, (ours, theirs) in wanted.items()
+            if theirs is not None and ours != theirs
+        ]
+        refuse([f"{self.init.path}: {fault}: its features would be wrong without a word" for fault in faults])
+
+
+def choose_start(
+    config: Any, init: str | None, supervised_weights: Path | None, download: bool, eval_only: bool, resume: bool
+) -> Start:
+    """The start that the flags and MODEL.WEIGHTS name, exactly one.
+
+    Raises:
+        TransferError: none or several are named, or the file is missing or of the wrong kind.
+    """
+    given = config.MODEL.WEIGHTS
+    output = Path(config.OUTPUT_DIR)
+    if (supervised_weights or download) and init != "supervised":
+        raise TransferError("--supervised-weights and --download belong to --init supervised")
+    if init and given:
+        raise TransferError(f"--init {init} and MODEL.WEIGHTS {given}: a run has one start, give one of them")
+    if eval_only:
+        return _detector(given, output, init, resume)
+    if resume and not init and not given:
+        return _as_begun(output)
+    if not init and not given:
+        raise TransferError(f"no start is given: {CHOICES}")
+    if init == "random":
+        return Start(results.Init("random", "random"))
+    if init == "supervised":
+        return _supervised(config.MODEL.RESNETS.DEPTH, supervised_weights, download)
+    path = Path(init or given)
+    if not path.is_file():
+        raise TransferError(f"{'--init' if init else 'MODEL.WEIGHTS'} {path}: no such file. The choices: {CHOICES}")
+    if init or weights.is_backbone(path):
+        return _from_backbone(convert.load_backbone(path), "file", path)
+    return Start(_detector_init(path), path=path)
+
+
+def _detector(given: str, output: Path, init: str | None, resume: bool) -> Start:
+    if init:
+        raise TransferError(f"--eval-only scores a whole detector: give MODEL.WEIGHTS FILE, not --init {init}")
+    if resume and not given:  # Detectron2's habit: --eval-only --resume scores the run's last checkpoint
+        last = output / "last_checkpoint"
+        if not last.is_file():
+            raise TransferError(f"--eval-only --resume: {output} holds no last_checkpoint")
+        given = str(output / last.read_text().strip())
+    if not given:
+        raise TransferError("--eval-only: name the detector to score, MODEL.WEIGHTS FILE at the end")
+    path = Path(given)
+    if not path.is_file():
+        raise TransferError(f"MODEL.WEIGHTS {path}: no such file")
+    if weights.is_backbone(path):
+        raise TransferError(f"MODEL.WEIGHTS {path}: this is a backbone, --eval-only needs a whole detector")
+    return Start(_detector_init(path), path=path)
+
+
+def _detector_init(path: Path) -> results.Init:
+    return results.Init("weights", path.stem, str(path), weights.sha256(path))
+
+
+def _supervised(depth: int, file: Path | None, download: bool) -> Start:
+    if (file is None) == (not download):
+        raise TransferError(
+            "--init supervised: give --supervised-weights FILE (a torchvision ResNet, such as resnet50-0676ba61.pth) "
+            "or --download, one of the two"
+        )
+    if file is None:
+        return _from_backbone(_downloaded(depth), "supervised", None)
+    if not file.is_file():
+        raise TransferError(f"--supervised-weights {file}: no such file")
+    return _from_backbone(convert.convert(file), "supervised", file)
+
+
+def _downloaded(depth: int) -> convert.Backbone:
+    """torchvision's first ImageNet weights, those of the published supervised rows (top-1 76.1 for R50)."""
+    url = get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"].url
+    file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        digest = file.stem.rsplit("-", 1)[-1]  # torchvision ends its file names with the start of their SHA-256
+        try:
+            torch.hub.download_url_to_file(url, str(file), hash_prefix=digest)
+        except (OSError, RuntimeError) as error:
+            raise TransferError(
+                f"--download: {url} cannot be had ({error}). Fetch it by other means and give --supervised-weights FILE"
+            ) from error
+    return convert.convert(file)
+
+
+def _from_backbone(backbone: convert.Backbone, kind: Any, path: Path | None) -> Start:
+    label = "supervised" if kind == "supervised" else str(backbone.metadata.get("label", path))
+    where = None if path is None else str(path)
+    init = results.Init(kind, label, where, backbone.sha256, backbone.arch, dict(backbone.metadata))
+    return Start(init, backbone=backbone)
+
+
+def _as_begun(output: Path) -> Start:
+    """The start that the interrupted run in `output` recorded; its tensors are in the checkpoint already."""
+    record = output / "env.json"
+    try:
+        return Start(results.Init(**json.loads(record.read_text())["init"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TransferError(f"--resume: {record} does not say where the run started ({error}); give --init") from error
