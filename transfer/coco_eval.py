@@ -25,7 +25,9 @@ _KEYPOINTS = 17  # of a person; pycocotools has the tolerances of these alone
 _FIELD = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
 
-def evaluate(annotations: Path, rows: Sequence[Mapping[str, Any]], iou_type: str) -> dict[str, Any]:
+def evaluate(
+    annotations: Path, rows: Sequence[Mapping[str, Any]], iou_type: str, source: str = "results"
+) -> dict[str, Any]:
     """Score rows of a COCO results file against an annotation file.
 
     Masks are scored by their own area, not by a box that stands beside them (as Detectron2 does; it decides what is
@@ -36,6 +38,7 @@ def evaluate(annotations: Path, rows: Sequence[Mapping[str, Any]], iou_type: str
         rows: {image_id, category_id, score, and bbox XYWH | segmentation (run-length) | keypoints (51 numbers)};
             further keys are ignored.
         iou_type: one of IOU_TYPES.
+        source: what a message calls the rows, such as the path they come from.
 
     Returns:
         STATISTICS (KEYPOINT_STATISTICS) as unrounded fractions in [0, 1], and "per_class": {category name: AP}. NaN
@@ -48,7 +51,7 @@ def evaluate(annotations: Path, rows: Sequence[Mapping[str, Any]], iou_type: str
         raise TransferError(f"IoU type {iou_type!r} is not one of {', '.join(IOU_TYPES)}")
     content = coco_json.read(annotations)
     refuse([f"{annotations}: {fault}" for fault in _truth_faults(content, iou_type)])
-    refuse(row_faults(rows, content, iou_type))
+    refuse([f"{source}{fault}" for fault in row_faults(rows, content, iou_type)])
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
         truth = _ground_truth(content)
         run = COCOeval(truth, _results(truth, rows, iou_type), iou_type)
@@ -75,17 +78,15 @@ def read_results(path: Path) -> list[Any]:
 
 
 def row_faults(rows: Sequence[Any], content: Mapping[str, Any], iou_type: str) -> list[str]:
-    """What is wrong with which rows, for an annotation file that coco_json.read gave."""
+    """What is wrong with which rows ("[12]: no score"), for an annotation file that coco_json.read gave."""
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
     faults = []
     for i, row in enumerate(rows):
         if isinstance(row, Mapping):
-            faults += [f"results[{i}]: {fault}" for fault in _row_faults(row, sizes, categories, iou_type)]
+            faults += [f"[{i}]: {fault}" for fault in _row_faults(row, sizes, categories, iou_type)]
         else:
-            faults.append(
-                f"results[{i}]: an object with image_id, category_id, score and {_FIELD[iou_type]} is expected"
-            )
+            faults.append(f"[{i}]: an object with image_id, category_id, score and {_FIELD[iou_type]} is expected")
     return faults
 
 

@@ -55,4 +55,6 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _unreadable(path: Path | str, error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return f"{path}: no such image"
     return f"{path}: not a readable image ({type(error).__name__}: {error})"

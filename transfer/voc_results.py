@@ -46,18 +46,22 @@ def read(folder: Path, class_names: Sequence[str], split: str) -> tuple[dict[str
     if not folder.is_dir():
         raise TransferError(f"{folder}: no such folder; one with <class>.txt for each class is expected")
     faults: list[str] = []
-    found = {}
-    used = set()
+    found, used, missing = {}, set(), []
     for name in class_names:
         names = [f"{name}.txt", f"comp4_det_{split}_{name}.txt", f"comp3_det_{split}_{name}.txt"]
         files = [folder / file for file in names if (folder / file).is_file()]
         used.update(files)
         if not files:
-            faults.append(f"{folder}: no {name}.txt (nor {names[1]}); a class without detections has an empty file")
+            missing.append(name)
         elif len(files) > 1:
             faults.append(f"{folder}: more than one file of class {name}: {', '.join(file.name for file in files)}")
         else:
             found[name] = _read_file(files[0], faults)
+    if missing:
+        faults.append(
+            f"{folder}: no file {missing[0]}.txt (or comp4_det_{split}_{missing[0]}.txt) for each of the classes "
+            f"{', '.join(missing)}; a class without detections has an empty file"
+        )
     refuse(faults)
     return found, sorted(path for path in folder.glob("*.txt") if path not in used)
 

@@ -1,0 +1,127 @@
+"""Score existing detections against ground truth.
+
+coco  a COCO results file against a COCO annotation file, by pycocotools
+voc   the devkit's result files (<class>.txt, lines "image score xmin ymin xmax ymax") against a VOC folder
+"""
+
+import argparse
+import json
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import command
+from transfer import coco_eval, voc_data, voc_eval, voc_results
+
+EXAMPLES = """examples:
+  python tools/evaluate.py coco --annotations instances_val2017.json --results coco_instances_results.json
+  python tools/evaluate.py coco --annotations instances_val2017.json --results results.json --iou-type segm --json
+  python tools/evaluate.py voc --dataset-root VOCdevkit/VOC2012 --split val --results detections/
+
+All values are fractions from 0 to 1. Where there is nothing to measure (no small object, no object of a class) the
+table shows "-" and --json has null.
+"""
+
+
+def main() -> None:
+    """Parse the command line, score, print."""
+    arguments = _parser().parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")  # to standard error
+    scores = arguments.score(arguments)
+    if arguments.json:
+        print(json.dumps(_without_nan(scores), allow_nan=False))
+    else:
+        arguments.show(scores, Console(highlight=False))
+
+
+def _parser() -> argparse.ArgumentParser:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=layout)
+    kinds = parser.add_subparsers(required=True, metavar="coco|voc")
+    output = argparse.ArgumentParser(add_help=False)
+    output.add_argument(
+        "--json", action="store_true", help="print one JSON object with unrounded numbers, nothing else"
+    )
+
+    coco = kinds.add_parser("coco", parents=[output], help="COCO results", epilog=EXAMPLES, formatter_class=layout)
+    coco.add_argument("--annotations", type=Path, required=True, metavar="A.json", help="COCO annotation file")
+    coco.add_argument("--results", type=Path, required=True, metavar="R.json", help="COCO results file")
+    coco.add_argument("--iou-type", choices=coco_eval.IOU_TYPES, default="bbox", help="what is compared (default bbox)")
+    coco.set_defaults(score=_score_coco, show=_show_coco)
+
+    voc = kinds.add_parser("voc", parents=[output], help="VOC results", epilog=EXAMPLES, formatter_class=layout)
+    voc.add_argument(
+        "--dataset-root", type=Path, required=True, metavar="VOC", help="one year's folder, such as VOCdevkit/VOC2012"
+    )
+    voc.add_argument("--split", required=True, help="a list in ImageSets/Main, such as test")
+    voc.add_argument("--results", type=Path, required=True, metavar="DIR", help="folder of <class>.txt")
+    voc.set_defaults(score=_score_voc, show=_show_voc)
+    return parser
+
+
+def _score_coco(arguments: argparse.Namespace) -> dict[str, Any]:
+    rows = coco_eval.read_results(arguments.results)
+    scores = coco_eval.evaluate(arguments.annotations, rows, arguments.iou_type, str(arguments.results))
+    return {"iou_type": arguments.iou_type, **scores}
+
+
+def _score_voc(arguments: argparse.Namespace) -> dict[str, Any]:
+    images = voc_data.read_split(voc_data.VocSplit(arguments.dataset_root, arguments.split))
+    class_names = voc_data.class_names_in(images)
+    detections, ignored = voc_results.read(arguments.results, class_names, arguments.split)
+    if ignored:
+        names = ", ".join(path.name for path in ignored)
+        logging.warning("not read, no class of the data has such a file: %s", names)
+    ground_truth = {image.image_id: image.objects for image in images}
+    scores = voc_eval.evaluate(ground_truth, detections, class_names)
+    year = 2007 if "2007" in arguments.dataset_root.resolve().name else 2012
+    metric = voc_eval.official_metric(year)
+    official = {name: scores[metric][name] for name in ("AP", "AP50", "AP75")}
+    return {"metric": metric, **official, **scores}
+
+
+def _show_coco(scores: Mapping[str, Any], console: Console) -> None:
+    table = Table("category", "AP", title=f"AP by category ({scores['iou_type']})")
+    for name, value in scores["per_class"].items():
+        table.add_row(name, _shown(value))
+    console.print(table)
+    for name in coco_eval.KEYPOINT_STATISTICS if scores["iou_type"] == "keypoints" else coco_eval.STATISTICS:
+        console.print(f"{name:<6} {_shown(scores[name])}")
+
+
+def _show_voc(scores: Mapping[str, Any], console: Console) -> None:
+    columns = ("AP", "AP50", "AP75")
+    table = Table("class", *(f"{name}\n{metric}" for metric in voc_eval.METRICS for name in columns))
+    names = list(scores["area"]["per_class"])
+    for name in names:
+        rows = [scores[metric]["per_class"][name] for metric in voc_eval.METRICS]
+        table.add_row(name, *(_shown(row[column]) for row in rows for column in columns))
+    table.add_section()
+    for title, rows in (
+        (f"mean of all {len(names)}", [scores[metric] for metric in voc_eval.METRICS]),
+        ("with objects", [scores[metric]["with_ground_truth"] for metric in voc_eval.METRICS]),
+    ):
+        table.add_row(title, *(_shown(row[column]) for row in rows for column in columns))
+    console.print(table)
+    for name in columns:
+        console.print(f"{name:<5} {_shown(scores[name])}  ({scores['metric']}: this year's metric)")
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def _without_nan(value: Any) -> Any:
+    """The same with None for NaN, which JSON does not have."""
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+if __name__ == "__main__":
+    command.run(main)
