@@ -72,7 +72,7 @@ class Scorer:
         return self._score_coco(rows) if self.dataset.kind == "coco" else self._score_voc(rows)
 
     def _score_coco(self, rows: list[dict[str, Any]]) -> Scores:
-        (annotations,) = self.dataset.annotations
+        (annotations,) = (part for part in self.dataset.annotations if isinstance(part, Path))
         scores = {iou_type: coco_eval.evaluate(annotations, rows, iou_type) for iou_type in self.iou_types}
         return Scores(
             metrics={iou_type: _points(score) for iou_type, score in scores.items()},
@@ -81,7 +81,8 @@ class Scorer:
 
     def _score_voc(self, rows: list[dict[str, Any]]) -> Scores:
         """VOC AP by the metric of the year (11-point for 2007, area from then on), and by both."""
-        images = [image for split in self.dataset.annotations for image in voc_data.read_split(split)]
+        splits = [part for part in self.dataset.annotations if isinstance(part, voc_data.VocSplit)]
+        images = [image for split in splits for image in voc_data.read_split(split)]
         truth = {image.image_id: image.objects for image in images}
         names, ids = self.dataset.class_names, self.dataset.category_ids
         scores = voc_eval.evaluate(truth, voc_results.from_rows(rows, names, ids), names)

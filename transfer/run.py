@@ -73,12 +73,12 @@ def plan(
     _check_output(output, eval_only, resume)
     start = choose_start(config, init, supervised_weights, download, eval_only, resume)
 
-    known = weights.read_classes(start.path) if start.kind == "weights" and start.path else None
+    known = weights.read_classes(start.path) if start.path else None
     names = known.names if known else None
     train = None if eval_only else datasets.load(config.DATASETS.TRAIN, dataset_root, names)
     test = datasets.load(config.DATASETS.TEST, dataset_root, train.class_names if train else names)
     settle_classes(config, test.class_names, "MODEL.ROI_HEADS.NUM_CLASSES" in overrides)
-    config.MODEL.WEIGHTS = str(start.path) if start.kind == "weights" else ""
+    config.MODEL.WEIGHTS = str(start.path or "")
     start.check(config, backend.model_state(config))
     config.freeze()
     return Plan(backend.NAME, config, config_file, train, test, start, processes, resume, tuple(command))
