@@ -1,0 +1,52 @@
+"""What tests of several rooms share: tools run as a user runs them, and a tiny data set."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED_DATA = ROOT.parent / "shared" / "data"
+
+Tool = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def tool() -> Tool:
+    """Runs `python tools/<name>.py arguments...` from the repository root and returns what it printed."""
+
+    def run(name: str, *arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, f"tools/{name}.py", *map(str, arguments)]
+        env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def scenes(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny data set in VOC and COCO layout, from tools/scenes.py."""
+    root = tmp_path_factory.mktemp("data") / "scenes"
+    made = tool("scenes", "--output", root, "--unlabelled", 8, "--train", 6, "--test", 4)
+    if made.returncode:
+        raise RuntimeError(made.stderr)
+    return root
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The real images; skips where they are not."""
+    if not SHARED_DATA.is_dir():
+        pytest.skip(f"no real data: {SHARED_DATA} is not there")
+    return SHARED_DATA
+
+
+def refused(result: "subprocess.CompletedProcess[str]", *named: object) -> None:
+    """A tool refused bad input: exit code 2, one message that names everything in `named`, no traceback."""
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    for name in named:
+        assert str(name) in result.stderr

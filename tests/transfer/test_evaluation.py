@@ -1,0 +1,92 @@
+"""The scorer around an engine's predictor: exact detections score 100, in one process and in two."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pretrain import distributed
+from transfer import datasets, evaluation
+from transfer.detections import Detections
+
+
+class Oracle:
+    """Predicts what is annotated; `lost` in [0, 1] is the share of images where it sees nothing."""
+
+    def __init__(self, lost: float = 0.0) -> None:
+        self.lost = lost
+
+    def __call__(self, records: list[dict[str, Any]]) -> list[Detections]:
+        return [self._see(record) for record in records]
+
+    def _see(self, record: dict[str, Any]) -> Detections:
+        objects = record["annotations"]
+        if np.random.default_rng(sum(map(ord, str(record["image_id"])))).random() < self.lost:
+            objects = []
+        boxes = torch.tensor([item["bbox"] for item in objects], dtype=torch.float32).reshape(-1, 4)
+        classes = torch.tensor([item["category_id"] for item in objects], dtype=torch.int64)
+        masks = None
+        if all("segmentation" in item for item in objects):
+            size = (record["height"], record["width"])
+            masks = torch.from_numpy(np.array([_mask(item["segmentation"], *size) for item in objects], dtype=bool))
+            masks = masks.reshape(-1, *size)
+        return Detections(boxes, torch.ones(len(objects)), classes, masks)
+
+
+def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:
+    import pycocotools.mask
+
+    if isinstance(segmentation, dict):
+        return pycocotools.mask.decode(segmentation)
+    return pycocotools.mask.decode(pycocotools.mask.merge(pycocotools.mask.frPyObjects(segmentation, height, width)))
+
+
+def test_exact_detections_score_100_on_coco(scenes: Path, tmp_path: Path) -> None:
+    scorer = evaluation.Scorer(datasets.load(["coco_2017_val"], scenes), masks=True, folder=tmp_path)
+    metrics = scorer(Oracle())
+    assert metrics["bbox"]["AP"] == pytest.approx(100)
+    assert metrics["segm"]["AP"] == pytest.approx(100)
+    rows = json.loads((tmp_path / "coco_instances_results.json").read_text())
+    images = json.loads((tmp_path / "images.json").read_text())
+    assert {str(row["image_id"]) for row in rows} <= set(images)
+    assert all(Path(file).is_file() for file in images.values())
+
+
+def test_exact_detections_score_100_on_voc_classes_that_occur(scenes: Path, tmp_path: Path) -> None:
+    dataset = datasets.load(["voc_2007_trainval"], scenes)
+    scorer = evaluation.Scorer(dataset, masks=True, folder=tmp_path)  # VOC has no masks to score
+    metrics = scorer(Oracle())
+    counted = {
+        dataset.class_names[item["category_id"]]
+        for record in dataset.records
+        for item in record["annotations"]
+        if not item["difficult"]
+    }
+    assert set(metrics) == {"bbox"}
+    assert {name for name, ap in scorer.last.per_class["bbox"].items() if ap == pytest.approx(100)} == counted
+    assert metrics["bbox"]["AP"] == scorer.last.voc_metrics["11-point"]["AP"]  # 2007
+
+
+def test_nothing_detected_scores_nothing(scenes: Path, tmp_path: Path) -> None:
+    scorer = evaluation.Scorer(datasets.load(["coco_2017_val"], scenes), masks=True, folder=tmp_path)
+    assert scorer(Oracle(lost=1.0))["segm"]["AP"] == 0
+
+
+def _score(root: Path, folder: Path) -> dict[str, Any]:
+    scorer = evaluation.Scorer(datasets.load(["coco_2017_train"], root), masks=False, folder=folder)
+    return scorer(Oracle(lost=0.5))
+
+
+def test_two_processes_score_as_one(scenes: Path, tmp_path: Path) -> None:
+    alone = _score(scenes, tmp_path / "one")
+    assert 0 < alone["bbox"]["AP"] < 100
+    assert distributed.launch(_score, 2, scenes, tmp_path / "two") == alone
+
+
+def test_coco_is_scored_on_one_file(scenes: Path, tmp_path: Path) -> None:
+    both = datasets.load(["coco_2017_train", "coco_2017_val"], scenes)
+    with pytest.raises(Exception, match="one annotation file"):
+        evaluation.Scorer(both, masks=False, folder=tmp_path)
