@@ -25,11 +25,13 @@ def compare(arch: str, source: Mapping[str, Tensor], converted: Mapping[str, Ten
     its stage. Raises TransferError, naming `path` and the stage, where it is over TOLERANCE or a feature is not finite.
     """
     image = torch.randn(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
-    model = torchvision.models.get_model(arch, weights=None)
-    model.load_state_dict({**model.state_dict(), **source})
+    with torch.device("meta"):  # no time spent on a random start
+        model = torchvision.models.get_model(arch, weights=None)
+    model.fc = torch.nn.Identity()
+    model.load_state_dict(_single_precision(source), assign=True)
     with torch.inference_mode():
         expected = create_feature_extractor(model.eval(), list(STAGES))(image)
-        found = features({name: tensor.float() for name, tensor in converted.items()}, image)
+        found = features(_single_precision(converted), image)
     greatest = 0.0
     for layer, stage in STAGES.items():
         if not expected[layer].isfinite().all():
@@ -53,6 +55,10 @@ def features(state: Mapping[str, Tensor], image: Tensor) -> dict[str, Tensor]:
             x = _block(state, f"{stage}.{block}", x, stride)
         maps[stage] = x
     return maps
+
+
+def _single_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().float() for name, tensor in state.items()}
 
 
 def _block(state: Mapping[str, Tensor], name: str, x: Tensor, stride: int) -> Tensor:
