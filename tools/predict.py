@@ -1,6 +1,7 @@
 """Run a detector over images: detections.json (COCO results rows) and pictures with boxes, masks and scores."""
 
 import argparse
+import re
 from pathlib import Path
 
 import command
@@ -16,6 +17,8 @@ EXAMPLES = """examples:
       --output output/two INPUT.MIN_SIZE_TEST 0 MODEL.WEIGHTS model_final.pth
 """
 
+CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")  # MODEL.WEIGHTS
+
 
 def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
@@ -23,7 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = options.add_argument
     add("--config-file", type=Path, required=True, help="the YAML file of the detector")
-    add("--input", type=Path, required=True, nargs="+", metavar="IMAGES", help="image files and folders of images")
+    add("--input", required=True, nargs="+", metavar="IMAGES", help="image files and folders of images")
     add("--output", type=Path, required=True, help="folder for detections.json and the pictures")
     add("--batch-size", type=int, default=1, help="images of one zero-padded batch, in order (default: 1)")
     add("--min-score", type=float, default=0.5, help="lowest score in the pictures (default: 0.5); the json has all")
@@ -35,10 +38,19 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = parser().parse_intermixed_args()
     command.log_to_terminal()
-    images = predict.find_images(args.input)
-    detector, classes = predict.load_detector(args.config_file, args.overrides, args.engine)
+    inputs, overrides = split_inputs(args.input)
+    images = predict.find_images(inputs)
+    detector, classes = predict.load_detector(args.config_file, overrides + args.overrides, args.engine)
     path = predict.predict_images(detector, images, classes, args.output, args.batch_size, args.min_score)
     print(f"{path}: {len(images)} images; pictures beside it")
+
+
+def split_inputs(words: list[str]) -> tuple[list[Path], list[str]]:
+    """(images, overrides): where --input stands last, argparse gives it the KEY VALUE pairs that follow too."""
+    for index, word in enumerate(words):
+        if CONFIG_KEY.fullmatch(word) and not Path(word).exists():
+            return [Path(path) for path in words[:index]], words[index:]
+    return [Path(path) for path in words], []
 
 
 if __name__ == "__main__":

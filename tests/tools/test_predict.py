@@ -1,0 +1,82 @@
+"""tools/predict.py as a user runs it: what Detectron2 itself detected, and bad input refused."""
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import ROOT, Tool, refused
+
+FIXTURES = ROOT / "tests/fixtures/detectron2"
+OUTPUT_SCALE = 1.5  # the recorded boxes are in pixels of an output this much larger
+
+RECORDED = {  # vector -> the config a user would take, and what it needs beside
+    "r50_c4_extranorm_voc": ("voc_r50_c4_24k.yaml", []),
+    "r50_fpn_mask_syncbn_backbone_fpn_only": ("coco_r50_fpn_1x.yaml", []),
+}
+
+
+def recipe() -> Any:
+    """The module that makes weights and images from names alone."""
+    spec = importlib.util.spec_from_file_location("weights", FIXTURES / "weights.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("vector", RECORDED)
+def test_the_same_weights_and_images_give_what_detectron2_gave(vector: str, tool: Tool, tmp_path: Path) -> None:
+    make, recorded = recipe(), json.loads((FIXTURES / "vectors" / f"{vector}.json").read_text())
+    config, overrides = RECORDED[vector]
+    tensors = {name: torch.from_numpy(value) for name, value in make.state_dict(vector).items()}
+    torch.save({"model": tensors}, tmp_path / "weights.pth")
+    images = []
+    for index, (height, width) in enumerate(recorded["images"]):
+        images.append(tmp_path / f"{index}.png")
+        Image.fromarray(make.image(height, width, index)).save(images[-1])
+    pre, post = next(iter(recorded["overrides"].values()))
+    topk = ["MODEL.RPN.PRE_NMS_TOPK_TEST", pre, "MODEL.RPN.POST_NMS_TOPK_TEST", post]
+    done = tool(
+        "predict", "--config-file", ROOT / "configs/transfer" / config, "--input", *images, "--batch-size", 2,
+        "--engine", "torchvision", "--output", tmp_path / "out", "INPUT.MIN_SIZE_TEST", 0, *topk, *overrides,
+        "MODEL.WEIGHTS", tmp_path / "weights.pth",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "out" / "detections.json").read_text())
+    for index, expected in enumerate(recorded["detections"]):
+        compare([row for row in rows if row["image_id"] == index], expected)
+        assert list((tmp_path / "out").glob(f"{index:05d}_*.png"))
+
+
+def compare(rows: list[dict[str, Any]], expected: dict[str, Any]) -> None:
+    """Each recorded detection has one row of its class: boxes within 1e-3 pixels, scores within 1e-5."""
+    assert len(rows) == expected["n"]
+    left = list(rows)
+    for box, score, index in zip(expected["boxes"], expected["scores"], expected["classes"], strict=True):
+        x1, y1, x2, y2 = np.array(box) / OUTPUT_SCALE
+        same = [
+            row
+            for row in left
+            if row["category_id"] == index
+            and abs(row["score"] - score) < 1e-5
+            and np.abs(np.array(row["bbox"]) - (x1, y1, x2 - x1, y2 - y1)).max() < 1e-3
+        ]
+        assert same, f"class {index}, score {score}, box {box}"
+        left.remove(same[0])
+
+
+def test_bad_input_is_refused(tool: Tool, tmp_path: Path) -> None:
+    config = ROOT / "configs/transfer/voc_r18_fpn_cpu.yaml"
+    (tmp_path / "empty").mkdir()
+    common = ["--config-file", config, "--output", tmp_path / "out", "--engine", "torchvision"]
+    refused(tool("predict", *common, "--input", tmp_path / "no.jpg", tmp_path / "empty"), "no.jpg", "empty")
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (32, 32)).save(picture)
+    refused(tool("predict", *common, "--input", picture, "MODEL.WEIGHTS", tmp_path / "w.pth"), "w.pth")
+    refused(tool("predict", *common, "--input", picture, "MODEL.WEIGHT", "w.pth"), "MODEL.WEIGHT", "MODEL.WEIGHTS")
+    assert not (tmp_path / "out").exists()
