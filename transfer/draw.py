@@ -12,7 +12,7 @@ Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 _MASK_OPACITY = 0.45
-_GOLDEN = 0.61803398875  # steps of this round the colour circle never come close to each other
+_GOLDEN = 0.61803398875  # steps of this round the colour circle come close to each other late
 _SHADES = ((0.85, 0.95), (0.95, 0.7), (0.5, 1.0))  # saturation, value
 
 
@@ -44,8 +44,9 @@ def draw(image: np.ndarray, detections: Detections, class_names: Sequence[str], 
 
 def class_color(index: int) -> Color:
     """A colour of its own for each class, RGB 0 to 255."""
-    saturation, value = _SHADES[index % len(_SHADES)]
-    red, green, blue = colorsys.hsv_to_rgb((0.02 + index * _GOLDEN) % 1.0, saturation, value)
+    step, shade = divmod(index, len(_SHADES))
+    hue = 0.02 + step * _GOLDEN + shade * 0.4
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, *_SHADES[shade])
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
