@@ -78,6 +78,15 @@ def save(path: str | os.PathLike[str], content: object) -> None:
         raise PretrainError(f"{path}: cannot be written: {_first_line(error)}") from error
 
 
+def save_text(path: str | os.PathLike[str], text: str) -> None:
+    """Write a small text file as `save` writes a large one."""
+    try:
+        with whole_file(path) as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise PretrainError(f"{path}: cannot be written: {_first_line(error)}") from error
+
+
 def load(path: str | os.PathLike[str]) -> Any:
     """Read what `save` or the published code wrote, tensors to the CPU; never runs code that the file carries.
 

@@ -155,6 +155,30 @@ def broadcast(tensors: list[torch.Tensor]) -> None:
             dist.broadcast(tensor, src=0)
 
 
+def agree(error: Exception | None) -> None:
+    """Raise on every rank the error that any rank comes with, the lowest rank's first; all ranks must call it."""
+    if not dist.is_initialized():
+        if error is not None:
+            raise error
+        return
+    failed = torch.tensor(error is not None, dtype=torch.int32)
+    dist.all_reduce(failed)  # cheap: the errors themselves travel only when there is one
+    if failed:
+        raise next(met for met in all_gather_object(error) if met is not None)
+
+
+def subgroup(size: int) -> dist.ProcessGroup | None:
+    """The group of `size` consecutive ranks that this one belongs to (None, for all, where there is one process)."""
+    if not dist.is_initialized():
+        return None
+    own = None
+    for first in range(0, world_size(), size):
+        members = range(first, first + size)
+        group = dist.new_group(list(members))  # every rank must take part in making every group
+        own = group if rank() in members else own
+    return own
+
+
 def on_main(function: Callable[[], T]) -> T:
     """Call on rank 0 alone; every rank gets its result, or raises what it raised."""
     result: list[Any] = [None, None]

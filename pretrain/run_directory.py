@@ -1,0 +1,118 @@
+"""The folder of a run: what it is (config.yaml, command.txt, env.json) and what it did (log.txt, metrics.json).
+
+Only the main process writes here.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import pathlib
+import platform
+import shlex
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+
+from pretrain import checkpoint, distributed
+from pretrain.errors import PretrainError
+
+FILES = ("config.yaml", "command.txt", "env.json", "log.txt", "metrics.json", checkpoint.LAST)
+PACKAGES = ("moco-transfer", "torch", "torchvision", "numpy", "pillow", "fvcore")
+
+
+def refuse_existing_run(folder: pathlib.Path) -> None:
+    """Raise PretrainError where the folder already holds a run, or is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise PretrainError(f"output_dir: {folder}: is not a folder")
+    held = [name for name in FILES if (folder / name).exists()]
+    held += sorted(path.name for path in folder.glob("checkpoint_*.pth.tar"))
+    if held:
+        raise PretrainError(
+            f"output_dir: {folder}: already holds a run ({', '.join(held[:3])}); continue it with --resume, "
+            "or choose another output_dir"
+        )
+
+
+def write_start(folder: pathlib.Path, config_yaml: str, command: Sequence[str], environment: Mapping[str, Any]) -> None:
+    """Write what this start of the run is: config.yaml, env.json, and the command as one more line of command.txt."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with checkpoint.whole_file(folder / "config.yaml") as file:
+            file.write(config_yaml.encode())
+        with checkpoint.whole_file(folder / "env.json") as file:
+            file.write(json.dumps(environment, indent=2).encode() + b"\n")
+        with open(folder / "command.txt", "a") as lines:
+            lines.write(shlex.join(command) + "\n")
+    except OSError as error:
+        raise PretrainError(f"output_dir: {folder}: cannot be written: {error.strerror or error}") from error
+
+
+def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
+    """What a later reader needs to know of the machine; none of its environment variables."""
+    return {
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "git": _git_revision(),
+        "seed": seed,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "processes": distributed.world_size(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+@contextlib.contextmanager
+def logging_to(folder: pathlib.Path, logger: logging.Logger, *others: logging.Handler) -> Iterator[None]:
+    """Send what is logged in the block to log.txt, and to `others` too."""
+    handlers = [logging.FileHandler(folder / "log.txt"), *others]
+    handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger.setLevel(logging.INFO)
+    for handler in handlers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            logger.removeHandler(handler)
+            handler.close()
+
+
+def append_metrics(folder: pathlib.Path, row: Mapping[str, Any]) -> None:
+    """Add one line to metrics.json."""
+    with open(folder / "metrics.json", "a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def cut_metrics(folder: pathlib.Path, step: int) -> None:
+    """Drop the lines after `step`, which a resumed run will write again, and what a kill left half-written."""
+    path = folder / "metrics.json"
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        with contextlib.suppress(json.JSONDecodeError):
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+    with checkpoint.whole_file(path) as file:
+        file.write("".join(kept).encode())
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _git_revision() -> str | None:
+    """The commit of this code, with `+` where files differ from it; None outside a git checkout."""
+    root = pathlib.Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", "-C", os.fspath(root), *arguments], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None

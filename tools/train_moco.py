@@ -1,0 +1,39 @@
+"""Pretrain MoCo on a folder of images."""
+
+import argparse
+import sys
+
+import command
+from pretrain import config, train
+
+EPILOG = f"""\
+examples:
+  python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml data.root IMAGES output_dir output/moco
+  python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --dry-run data.root IMAGES
+  torchrun --nproc-per-node 2 tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml \\
+      data.root IMAGES output_dir output/moco model.bn_groups 1
+  (--resume added to the command that began a run goes on with it)
+
+settings, as KEY VALUE pairs after the options or in the YAML file, with their defaults:
+{config.describe()}
+"""
+
+
+def main() -> None:
+    """Parse the command line and train."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--config-file", metavar="YAML", help="settings; see configs/pretrain/")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in output_dir")
+    parser.add_argument("--dry-run", action="store_true", help="print the settings and what would run, write nothing")
+    parser.add_argument(
+        "settings", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings that override the file"
+    )
+    arguments = parser.parse_args()
+    settings = config.load(arguments.config_file, arguments.settings)
+    train.run(settings, ["python", *sys.argv], resume=arguments.resume, dry_run=arguments.dry_run)
+
+
+if __name__ == "__main__":
+    command.run(main)
