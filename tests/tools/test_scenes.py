@@ -1,8 +1,6 @@
 """The scene maker: same options, same files; masks and boxes say exactly what is seen; both layouts can be read."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,25 +15,18 @@ from pycocotools import mask as coco_mask
 
 import scene_layouts
 import scene_painter
+from tests.conftest import Tool, refused
 
 # pycocotools 2.0.11 under NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
-TOOL = Path(__file__).parents[2] / "tools" / "scenes.py"
-
-
-def make(output: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(TOOL), "--output", str(output), *options]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
-
-
-SMALL = ("--unlabelled", "3", "--train", "10", "--test", "4")
+SMALL = ("--unlabelled", 3, "--train", 10, "--test", 4)
 
 
 @pytest.fixture(scope="module")
-def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("made") / "scenes"
-    done = make(output, *SMALL)
+    done = tool("scenes", "--output", output, *SMALL)
     assert done.returncode == 0, done.stderr
     return output
 
@@ -44,37 +35,31 @@ def _contents(root: Path) -> dict[str, bytes]:
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def test_the_same_seed_makes_the_same_files_and_another_seed_others(scenes: Path, tmp_path: Path) -> None:
-    assert make(tmp_path / "again", *SMALL).returncode == 0
-    assert make(tmp_path / "other", *SMALL, "--seed", "1").returncode == 0
-    first, again, other = (_contents(root) for root in (scenes, tmp_path / "again", tmp_path / "other"))
+def test_the_same_seed_makes_the_same_files_and_another_seed_others(made: Path, tool: Tool, tmp_path: Path) -> None:
+    assert tool("scenes", "--output", tmp_path / "again", *SMALL).returncode == 0
+    assert tool("scenes", "--output", tmp_path / "other", *SMALL, "--seed", 1).returncode == 0
+    first, again, other = (_contents(root) for root in (made, tmp_path / "again", tmp_path / "other"))
     assert first == again
     assert first.keys() == other.keys()
     assert all(first[name] != other[name] for name in first if name.endswith(".jpg"))
 
 
-def test_no_image_stands_in_two_sets(scenes: Path) -> None:
-    images = [content for name, content in _contents(scenes).items() if name.endswith(".jpg")]
+def test_no_image_stands_in_two_sets(made: Path) -> None:
+    images = [content for name, content in _contents(made).items() if name.endswith(".jpg")]
     assert len(images) == 3 + 2 * (10 + 4)
     assert len(set(images)) == len(images)
 
 
-def test_an_existing_folder_is_refused_and_kept(scenes: Path) -> None:
-    before = _contents(scenes)
-    done = make(scenes)
-    assert done.returncode == 2
-    assert str(scenes) in done.stderr
-    assert "Traceback" not in done.stderr
-    assert _contents(scenes) == before
-    assert [path.name for path in scenes.parent.iterdir()] == ["scenes"]
+def test_an_existing_folder_is_refused_and_kept(made: Path, tool: Tool) -> None:
+    before = _contents(made)
+    refused(tool("scenes", "--output", made), made)
+    assert _contents(made) == before
+    assert [path.name for path in made.parent.iterdir()] == ["scenes"]
 
 
 @pytest.mark.parametrize("option", [("--train", "1"), ("--test", "many"), ("--seed", "-1")])
-def test_a_wrong_number_is_refused(tmp_path: Path, option: tuple[str, str]) -> None:
-    done = make(tmp_path / "x", *option)
-    assert done.returncode == 2
-    assert option[0] in done.stderr
-    assert option[1] in done.stderr
+def test_a_wrong_number_is_refused(tool: Tool, tmp_path: Path, option: tuple[str, str]) -> None:
+    refused(tool("scenes", "--output", tmp_path / "x", *option), *option)
     assert not (tmp_path / "x").exists()
 
 
@@ -83,12 +68,12 @@ def _coco(root: Path, split: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("split", "count"), [("train2017", 10), ("val2017", 4)])
-def test_coco_polygons_cover_exactly_the_visible_pixels(scenes: Path, split: str, count: int) -> None:
-    content = _coco(scenes, split)
+def test_coco_polygons_cover_exactly_the_visible_pixels(made: Path, split: str, count: int) -> None:
+    content = _coco(made, split)
     assert len(content["images"]) == count
     sizes = {row["id"]: (row["height"], row["width"]) for row in content["images"]}
     for row in content["images"]:
-        with Image.open(scenes / split / row["file_name"]) as image:
+        with Image.open(made / split / row["file_name"]) as image:
             assert image.size == (row["width"], row["height"])
     taken = {image_id: np.zeros(size, dtype=int) for image_id, size in sizes.items()}
     for row in content["annotations"]:
@@ -100,8 +85,8 @@ def test_coco_polygons_cover_exactly_the_visible_pixels(scenes: Path, split: str
     assert all(count.max() == 1 for count in taken.values())  # a pixel shows one object
 
 
-def test_voc_layout_names_every_image_and_box(scenes: Path) -> None:
-    root = scenes / "VOC2007"
+def test_voc_layout_names_every_image_and_box(made: Path) -> None:
+    root = made / "VOC2007"
     ids = {path.stem: path.read_text().split() for path in (root / "ImageSets/Main").iterdir()}
     assert {split: len(members) for split, members in ids.items()} == {"train": 8, "val": 2, "trainval": 10, "test": 4}
     assert ids["trainval"] == ids["train"] + ids["val"]

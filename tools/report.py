@@ -1,0 +1,91 @@
+"""Write the report of finished fine-tuning runs: one static page, the same as Markdown, and the numbers as JSON."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+import command
+from transfer import report
+
+EXAMPLES = """examples:
+  # all runs below a folder; trials of one start and one configuration become one row
+  python tools/report.py output/voc --output output/voc/report
+
+  # chosen runs
+  python tools/report.py output/voc/random_1 output/voc/random_2 output/voc/moco_1 output/voc/moco_2 \\
+      --output output/report
+"""
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add(
+        "runs", nargs="+", type=Path, metavar="RUN", help="run folder of tools/finetune.py, or a folder that holds some"
+    )
+    add(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder to write index.html, report.md, report.json to",
+    )
+    add("--title", default="Transfer report", help="heading of the page")
+    add("--images", type=int, default=4, help="test images in each strip of detections (%(default)s)")
+    add("--min-score", type=float, default=0.5, help="least score of a detection drawn there (%(default)s)")
+    add("--overwrite", action="store_true", help="replace the report that DIR holds")
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    content = report.write(
+        arguments.runs,
+        arguments.output,
+        title=arguments.title,
+        images=arguments.images,
+        min_score=arguments.min_score,
+        overwrite=arguments.overwrite,
+    )
+    console = Console()
+    for table in content["tables"]:
+        console.print(_as_text(table))
+    for line in content["summary"]:
+        console.print(Text(line))
+    for warning in content["warnings"]:
+        console.print(Text(f"warning: {warning}", style="yellow"))
+    print(arguments.output / report.PAGE)
+
+
+def _as_text(table: dict[str, Any]) -> Table:
+    columns = table["shown"]
+    text = Table(
+        title=Text(table["title"]), title_justify="left", box=box.SIMPLE, collapse_padding=True, pad_edge=False
+    )
+    text.add_column("start")
+    for heading in ("n", *(column["title"] for column in columns)):
+        text.add_column(Text(heading), justify="right")
+    for row in table["rows"]:
+        cells = [_cell(row["scores"].get(column["key"])) for column in columns]
+        text.add_row(Text(row["label"]), str(row["n"]), *cells)
+    for row in table["differences"]:
+        deltas = [row["scores"].get(column["key"]) for column in columns]
+        text.add_row(Text(row["label"]), "", *("-" if delta is None else f"{delta:+.1f}" for delta in deltas))
+    return text
+
+
+def _cell(score: dict[str, Any] | None) -> str:
+    if score is None:
+        return "-"
+    return f"{score['mean']:.1f}" + (f"±{score['std']:.1f}" if score["std"] is not None else "")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,76 @@
+"""What a reader must know before comparing the numbers of a report, and how its tables and columns are called."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from transfer.trials import Table, experiment
+
+_PART_TITLES = {"bbox": "box", "segm": "mask", "keypoints": "keypoint", "11-point": "VOC 11-point", "area": "VOC area"}
+
+
+def warnings(all_tables: Sequence[Table]) -> list[str]:
+    """What a reader must know before comparing numbers across these tables or within one of them."""
+    return _between(all_tables) + [text for table in all_tables for text in _within(table)]
+
+
+def _between(all_tables: Sequence[Table]) -> list[str]:
+    same_test: dict[tuple[object, ...], list[Table]] = defaultdict(list)
+    for table in all_tables:
+        same_test[(table.first.task.kind, table.first.task.test)].append(table)
+    found = []
+    for group in same_test.values():
+        if len(group) > 1:
+            sides = [experiment(table.first) for table in group]
+            differing = [name for name in sides[0] if len({side[name] for side in sides}) > 1]
+            test = ", ".join(group[0].first.task.test)
+            what = "; ".join(f"{name} ({_sides(name, sides)})" for name in differing)
+            found.append(f"{len(group)} tables are tested on {test} but must not be compared: they differ in {what}.")
+    return found
+
+
+def _sides(name: str, sides: Sequence[dict[str, object]]) -> str:
+    if name == "classes":
+        return "their names or number"
+    values = dict.fromkeys(side[name] for side in sides)
+    shown = [", ".join(value) if isinstance(value, tuple) else str(value) for value in values]
+    return " | ".join(text[:8] if name == "configuration" else text for text in shown)
+
+
+def _within(table: Table) -> list[str]:
+    name = title(table)
+    found = []
+    versions = {tuple(sorted(run.result.engine.versions.items())) for run in table.runs}
+    if len(versions) > 1:
+        names = dict.fromkeys(key for one in versions for key, _ in one)
+        differing = [key for key in names if len({dict(one).get(key) for one in versions}) > 1]
+        found.append(f"{name}: the runs used different versions of {', '.join(differing)}.")
+    if len(kinds := {run.result.device.kind for run in table.runs}) > 1:
+        found.append(f"{name}: the runs used different kinds of device ({', '.join(sorted(kinds))}).")
+    for row in table.rows:
+        if twice := [str(seed) for seed, count in Counter(row.seeds).items() if count > 1]:
+            found.append(
+                f"{name}, row {row.label}: seed {', '.join(twice)} stands twice; these trials are no two draws."
+            )
+    if len(counts := {len(row.runs) for row in table.rows}) > 1 or counts == {1}:
+        trials = ", ".join(f"{row.label} {len(row.runs)}" for row in table.rows)
+        found.append(f"{name}: few or unequal trials ({trials}); a deviation needs at least two in each row.")
+    return found
+
+
+def title(table: Table) -> str:
+    """A heading for a table: configuration, test set, engine."""
+    task = table.first.task
+    config = Path(task.config_file).stem if task.config_file else f"configuration {task.config_sha256[:8]}"
+    return f"{config} on {', '.join(task.test)} ({table.first.engine.name})"
+
+
+def column_title(key: str) -> str:
+    """ "bbox/AP50" -> "box AP50"."""
+    part, metric = key.split("/", 1)
+    return f"{part_title(part)} {metric}"
+
+
+def part_title(part: str) -> str:
+    """ "bbox" -> "box"."""
+    return _PART_TITLES.get(part, part)

@@ -1,0 +1,78 @@
+"""The published rows of the recipes that configs/transfer/ repeats: published.yaml, read."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from transfer.results import Task
+
+_FILE = Path(__file__).with_name("published.yaml")
+_METRICS = ("AP", "AP50", "AP75")
+_PARTS = ("bbox", "segm")
+
+
+@dataclass(frozen=True)
+class PublishedRow:
+    """One start. `scores`: "bbox/AP" -> AP points as the source prints them; `source`: paper and table."""
+
+    label: str
+    scores: dict[str, float]
+    source: str
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One published experiment; `trials` is how many runs its rows are the mean of, None where the source is silent."""
+
+    name: str
+    title: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    iterations: int
+    trials: int | None
+    rows: tuple[PublishedRow, ...]
+
+    def differences(self, task: Task, iterations: int) -> list[str]:
+        """What keeps a run of that name from being this recipe: "iterations 400, published 24000"; empty if nothing."""
+        pairs = {
+            "training sets": (", ".join(task.train), ", ".join(self.train)),
+            "test sets": (", ".join(task.test), ", ".join(self.test)),
+            "iterations": (iterations, self.iterations),
+        }
+        return [f"{what} {ours}, published {theirs}" for what, (ours, theirs) in pairs.items() if ours != theirs]
+
+
+def find(config_file: str | None) -> Recipe | None:
+    """The recipe that a configuration file is named after, or None."""
+    return recipes().get(Path(config_file).stem) if config_file else None
+
+
+@cache
+def recipes() -> dict[str, Recipe]:
+    """Every published recipe by the name of its configuration."""
+    content = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    return {
+        name: Recipe(
+            name=name,
+            title=entry["title"],
+            train=tuple(entry["train"]),
+            test=tuple(entry["test"]),
+            iterations=entry["iterations"],
+            trials=entry.get("trials"),
+            rows=tuple(
+                PublishedRow(
+                    row["label"],
+                    {
+                        f"{part}/{metric}": float(value)
+                        for part in _PARTS
+                        for metric, value in zip(_METRICS, row.get(part, ()), strict=False)
+                    },
+                    row["source"],
+                )
+                for row in entry["rows"]
+            ),
+        )
+        for name, entry in content.items()
+    }

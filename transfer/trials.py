@@ -1,0 +1,138 @@
+"""Finished runs, put side by side: which are trials of one experiment, their mean and deviation, and the deltas."""
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfer.results import Init, Result
+
+BASELINES = ("random", "supervised")  # kinds of init that every other row is compared to
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: its folder and what its result.json says."""
+
+    folder: Path
+    result: Result
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric over the trials of a row. `std`: sample standard deviation (n - 1); None for a single trial."""
+
+    mean: float
+    std: float | None
+    values: tuple[float, ...]
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Score":
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return cls(statistics.fmean(values), std, tuple(values))
+
+
+@dataclass(frozen=True)
+class Row:
+    """The trials of one start. `deltas`: label of a baseline above -> metric -> this mean minus the baseline's."""
+
+    label: str
+    init: Init
+    runs: tuple[Run, ...]
+    scores: dict[str, Score]
+    per_class: dict[str, Score]
+    deltas: dict[str, dict[str, float]]
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(run.result.seed for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Runs that differ in start and seed alone. `columns`: metrics in the order they are shown, "bbox/AP" first."""
+
+    rows: tuple[Row, ...]
+    columns: tuple[str, ...]
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        return tuple(run for row in self.rows for run in row.runs)
+
+    @property
+    def first(self) -> Result:
+        """A result that stands for all where they agree."""
+        return self.rows[0].runs[0].result
+
+
+def tables(runs: Iterable[Run]) -> list[Table]:
+    """Group runs into tables of one experiment each, in the order in which the first of each was given."""
+    groups: dict[tuple[object, ...], list[Run]] = defaultdict(list)
+    for run in runs:
+        groups[tuple(experiment(run.result).values())].append(run)
+    return [_table(group) for group in groups.values()]
+
+
+def experiment(result: Result) -> dict[str, object]:
+    """What must be the same for two runs to stand in one table, under the names a warning uses."""
+    task = result.task
+    return {
+        "kind": task.kind,
+        "engine": result.engine.name,
+        "training sets": task.train,
+        "test sets": task.test,
+        "training images": task.train_images,
+        "test images": task.test_images,
+        "classes": task.class_names,
+        "trained here": not result.eval_only,
+        "configuration": task.config_sha256,
+    }
+
+
+def _table(runs: Sequence[Run]) -> Table:
+    starts: dict[tuple[str, str, str | None], list[Run]] = defaultdict(list)
+    for run in runs:
+        init = run.result.init
+        starts[(init.kind, init.label, init.sha256)].append(run)
+    order = {kind: place for place, kind in enumerate(BASELINES)}
+    groups = sorted(starts.values(), key=lambda group: order.get(group[0].result.init.kind, len(order)))
+    rows = [_row(label, group) for label, group in zip(_labels(groups), groups, strict=True)]
+    baselines = [place for place, row in enumerate(rows) if row.init.kind in BASELINES]
+    rows = [_with_deltas(row, [rows[base] for base in baselines if base < place]) for place, row in enumerate(rows)]
+    return Table(tuple(rows), tuple(dict.fromkeys(key for row in rows for key in row.scores)))
+
+
+def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """Each start's own label; where two starts share one, with the beginning of the file's SHA-256."""
+    inits = [group[0].result.init for group in groups]
+    count = Counter(init.label for init in inits)
+    return [
+        f"{init.label} ({(init.sha256 or init.kind)[:8]})" if count[init.label] > 1 else init.label for init in inits
+    ]
+
+
+def _row(label: str, runs: Sequence[Run]) -> Row:
+    runs = sorted(runs, key=lambda run: run.result.seed)
+    scores = [_flat(run.result.metrics | run.result.voc_metrics) for run in runs]
+    classes = [_flat(run.result.per_class) for run in runs]
+    return Row(label, runs[0].result.init, tuple(runs), _scores(scores), _scores(classes), {})
+
+
+def _flat(metrics: dict[str, dict[str, float | None]]) -> dict[str, float]:
+    return {
+        f"{part}/{k}": value for part, points in metrics.items() for k, value in points.items() if value is not None
+    }
+
+
+def _scores(trials: Sequence[dict[str, float]]) -> dict[str, Score]:
+    keys = dict.fromkeys(key for trial in trials for key in trial)
+    return {key: Score.of([trial[key] for trial in trials if key in trial]) for key in keys}
+
+
+def _with_deltas(row: Row, baselines: Sequence[Row]) -> Row:
+    deltas = {
+        base.label: {key: score.mean - base.scores[key].mean for key, score in row.scores.items() if key in base.scores}
+        for base in baselines
+    }
+    return Row(row.label, row.init, row.runs, row.scores, row.per_class, deltas)
