@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pycocotools.mask
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.detections import Detections, coco_rows
+
+unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 
 pixels = st.floats(0, 4000, width=32)
 boxes = st.tuples(pixels, pixels, pixels, pixels).map(
@@ -16,6 +18,7 @@ boxes = st.tuples(pixels, pixels, pixels, pixels).map(
 )
 
 
+@unhurried
 @given(st.lists(st.tuples(boxes, st.floats(0, 1, width=32), st.integers(0, 2)), max_size=5))
 def test_rows_give_back_boxes_scores_and_classes_exactly(found):
     detections = Detections(
@@ -33,6 +36,7 @@ def test_rows_give_back_boxes_scores_and_classes_exactly(found):
     assert torch.equal(detections.boxes, before)
 
 
+@unhurried
 @given(st.integers(1, 9), st.integers(1, 9), st.randoms(use_true_random=False))
 def test_masks_come_back_from_their_run_lengths(height, width, random):
     masks = torch.tensor([[[random.random() < 0.5 for _ in range(width)] for _ in range(height)] for _ in range(2)])

@@ -1,0 +1,70 @@
+"""tools/evaluate.py as a user runs it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Tool, refused
+
+OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    """A VOC2007 folder with one beaker in one image, and results that find it exactly."""
+    folder = tmp_path / "VOCdevkit" / "VOC2007"
+    (folder / "Annotations").mkdir(parents=True)
+    (folder / "ImageSets" / "Main").mkdir(parents=True)
+    (folder / "ImageSets" / "Main" / "val.txt").write_text("a\n")
+    (folder / "Annotations" / "a.xml").write_text(f"<annotation>{OBJECT.format('beaker')}</annotation>")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "beaker.txt").write_text("a 0.9 1 1 9 9\n")
+    return folder
+
+
+@pytest.mark.data
+def test_coco_json_is_one_object_with_the_published_numbers(tool: Tool, shared_data: Path) -> None:
+    folder = shared_data / "evalref_coco_bbox"
+    files = ("--annotations", folder / "instances_val2014_100.json")
+    results = ("--results", folder / "instances_val2014_fakebbox100_results.json")
+    scores = json.loads(tool("evaluate", "coco", *files, *results, "--json").stdout)
+    names = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+    expected = json.loads((folder / "expected_full_precision.json").read_text())["stats"]["cocoapi_bbox"]
+    assert [scores[name] for name in names] == expected
+    assert scores["per_class"]["hair drier"] is None
+    shown = tool("evaluate", "coco", *files, *results).stdout
+    assert "AP50   0.697" in shown
+    refused(tool("evaluate", "coco", *files, *results, "--iou-type", "segm"), results[1], "[0]: no segmentation")
+
+
+@pytest.mark.data
+def test_voc_json_is_detectron2s(tool: Tool, shared_data: Path) -> None:
+    folder = shared_data / "voc2012_real40"
+    root = ("--dataset-root", folder / "VOCdevkit" / "VOC2012")
+    ran = tool("evaluate", "voc", *root, "--split", "trainval", "--results", folder / "evalref", "--json")
+    scores, expected = json.loads(ran.stdout), json.loads((folder / "evalref" / "expected.json").read_text())
+    assert scores["metric"] == "area"
+    assert scores["AP50"] == scores["area"]["AP50"] == pytest.approx(expected["area_under_curve"]["mAP50"], abs=1e-12)
+    assert scores["11-point"]["AP"] == pytest.approx(expected["voc07_11point"]["mAP50_95"], abs=1e-12)
+
+
+def test_voc_2007_has_its_metric_and_what_was_not_read_is_told(tool: Tool, voc: Path, tmp_path: Path) -> None:
+    (tmp_path / "results" / "tongs.txt").write_text("")
+    arguments = ("voc", "--dataset-root", voc, "--split", "val", "--results", tmp_path / "results")
+    ran = tool("evaluate", *arguments, "--json")
+    scores = json.loads(ran.stdout)
+    assert (scores["metric"], scores["AP"]) == ("11-point", pytest.approx(1))
+    assert scores["area"]["per_class"] == {"beaker": {"AP": 1, "AP50": 1, "AP75": 1}}
+    assert "tongs.txt" in ran.stderr
+    assert "beaker" in tool("evaluate", *arguments).stdout
+
+
+def test_bad_input_is_one_message(tool: Tool, voc: Path, tmp_path: Path) -> None:
+    results = tmp_path / "results"
+    arguments = ("voc", "--dataset-root", voc, "--results", results, "--split")
+    refused(tool("evaluate", *arguments, "test"), voc / "ImageSets" / "Main" / "test.txt", "splits there: val")
+    (results / "beaker.txt").rename(results / "tongs.txt")
+    refused(tool("evaluate", *arguments, "val"), results, "beaker")
+    missing = tmp_path / "missing.json"
+    refused(tool("evaluate", "coco", "--annotations", missing, "--results", missing), missing, "No such file")

@@ -1,0 +1,90 @@
+"""Pictures of detections: what is drawn, where, and that nothing else is touched."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transfer.detections import Detections
+from transfer.draw import class_color, draw
+
+unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
+
+CLASSES = ("cat", "red blood cell")
+grey = np.full((120, 200, 3), 100, dtype=np.uint8)
+
+
+def detections(boxes: list[list[float]], scores: list[float], masks: torch.Tensor | None = None) -> Detections:
+    return Detections(torch.tensor(boxes).reshape(-1, 4), torch.tensor(scores), torch.arange(len(scores)) % 2, masks)
+
+
+def test_nothing_to_show_is_the_image_itself() -> None:
+    for found in (detections([], []), detections([[10, 10, 60, 60]], [0.4])):
+        np.testing.assert_array_equal(np.asarray(draw(grey, found, CLASSES, min_score=0.5)), grey)
+
+
+def test_a_box_is_drawn_on_its_edges_in_its_class_color_and_the_image_is_left_alone() -> None:
+    before = grey.copy()
+    picture = np.asarray(draw(grey, detections([[40, 50, 120, 100]], [0.5]), CLASSES, min_score=0.5))
+    np.testing.assert_array_equal(grey, before)
+    assert picture.shape == grey.shape
+    color = class_color(0)
+    for y, x in ((75, 40), (75, 119), (99, 80)):  # left, right, bottom
+        assert tuple(picture[y, x]) == color
+    for y, x in ((75, 80), (75, 121), (101, 80), (75, 38)):  # inside, outside
+        assert tuple(picture[y, x]) == (100, 100, 100)
+    assert (picture[:50] != 100).any()  # the label stands above
+    assert (picture[102:] == 100).all()
+
+
+def test_a_mask_lets_the_image_through() -> None:
+    mask = torch.zeros(1, 120, 200, dtype=torch.bool)
+    mask[0, 60:90, 50:110] = True
+    picture = np.asarray(draw(grey, detections([[40, 50, 120, 100]], [0.9], mask), CLASSES, min_score=0))
+    inside = picture[75, 80].astype(float)
+    color = np.array(class_color(0), dtype=float)
+    share = (inside - 100) / (color - 100)
+    np.testing.assert_allclose(share, share.mean(), atol=0.02)
+    assert 0.2 < share.mean() < 0.8
+    assert tuple(picture[55, 80]) == (100, 100, 100)
+
+
+@unhurried
+@given(
+    st.lists(st.tuples(*[st.floats(-50, 400, width=32)] * 4), max_size=6),
+    st.tuples(st.integers(1, 300), st.integers(1, 300)),
+)
+def test_any_boxes_on_any_size_are_drawn(corners: list[tuple[float, ...]], size: tuple[int, int]) -> None:
+    boxes = [[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners]
+    image = np.zeros((*size, 3), dtype=np.uint8)
+    picture = draw(image, detections(boxes, [0.9] * len(boxes)), CLASSES, min_score=0)
+    assert picture.size == (size[1], size[0])
+
+
+@pytest.mark.parametrize("side", [128, 2400])
+def test_labels_are_legible_on_small_and_large_images(side: int) -> None:
+    """The plate behind the text: tall enough to read, not covering the picture."""
+    image = np.full((side, side, 3), 100, dtype=np.uint8)
+    box = [0.0, side / 2, side - 1.0, side - 1.0]
+    picture = np.asarray(draw(image, detections([box], [0.9]), CLASSES, min_score=0))
+    plate = np.flatnonzero((picture[: side // 2, 0] == class_color(0)).all(axis=1))
+    assert 10 <= len(plate) <= side / 6
+
+
+def test_the_best_label_has_its_place_and_others_move_away() -> None:
+    one = draw(grey, detections([[40, 50, 120, 100]], [0.9]), CLASSES, 0)
+    two = draw(grey, detections([[40, 50, 120, 100], [40, 50, 120, 100]], [0.9, 0.8]), CLASSES, 0)
+    np.testing.assert_array_equal(np.asarray(one)[:49], np.asarray(two)[:49])
+
+
+def test_class_colors_differ() -> None:
+    def nearest(count: int) -> float:
+        colors = map(class_color, range(count))
+        return min(math.dist(one, other) for one, other in itertools.combinations(colors, 2))
+
+    assert nearest(20) > 50
+    assert nearest(80) > 10
