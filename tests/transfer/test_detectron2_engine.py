@@ -1,0 +1,303 @@
+"""The real Detectron2 behind the engine's calls: recorded outputs, tensors by name, training, resume, two processes."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pretrain import distributed
+from transfer.datasets import Dataset, VocSplit
+from transfer.engines import Predict
+from transfer.errors import TransferError
+from transfer.initialise import place
+
+engine = pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
+pytestmark = pytest.mark.detectron2
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "tests" / "fixtures" / "detectron2"
+RECIPES = ROOT / "configs" / "transfer"
+TINY = {  # a ResNet-18 FPN that trains in a second
+    "INPUT.MIN_SIZE_TRAIN": [64],
+    "INPUT.MIN_SIZE_TEST": 64,
+    "MODEL.FPN.OUT_CHANNELS": 16,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
+    "MODEL.ROI_HEADS.NUM_CLASSES": 2,
+    "SEED": 3,
+    "SOLVER.IMS_PER_BATCH": 2,
+    "SOLVER.STEPS": [],
+    "SOLVER.WARMUP_ITERS": 0,
+    "TEST.PRECISE_BN.NUM_ITER": 1,
+}
+SIDE = 64  # pixels of a training image
+
+
+def reference() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("reference_weights", FIXTURES / "weights.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def squares(folder: Path, count: int = 4) -> Dataset:
+    """Images with one bright square each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records = []
+    for index in range(count):
+        path = folder / f"{index}.png"
+        if not path.exists():
+            pixels = np.random.RandomState(index).randint(0, 80, (SIDE, SIDE, 3)).astype("uint8")
+            pixels[8:40, 16:48] = 200
+            Image.fromarray(pixels).save(path)
+        found = {"bbox": [16.0, 8.0, 48.0, 40.0], "bbox_mode": 0, "category_id": index % 2, "difficult": 0}
+        records.append(
+            {"file_name": str(path), "image_id": str(index), "height": SIDE, "width": SIDE, "annotations": [found]}
+        )
+    split = VocSplit(folder, "trainval")
+    return Dataset(("voc_2007_trainval",), "voc", ("dark", "light"), (0, 1), records, (split,))
+
+
+def tiny_config(output: Path, **overrides: object) -> Any:
+    """The small recipe with TINY and `overrides`, whose keys have a double underscore for each dot."""
+    output.mkdir(parents=True, exist_ok=True)
+    settings = TINY | {"OUTPUT_DIR": output} | {key.replace("__", "."): value for key, value in overrides.items()}
+    pairs = [str(word) for pair in settings.items() for word in pair]
+    return engine.load_config(RECIPES / "voc_r18_fpn_cpu.yaml", pairs)
+
+
+def no_scores(predict: Predict) -> dict[str, dict[str, float | None]]:
+    return {"bbox": {"AP": 12.5, "APs": None}}
+
+
+def rows(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["r50_c4_extranorm_voc", "r50_c4_extranorm_coco_mask", "r50_fpn_faster", "r50_fpn_mask_syncbn_backbone_fpn_only"],
+)
+def test_recorded_detections_come_out_of_the_predictor(model: str, tmp_path: Path) -> None:
+    source = reference()
+    vector = json.loads((FIXTURES / "vectors" / f"{model}.json").read_text())
+    state = {name: torch.from_numpy(value) for name, value in source.state_dict(model).items()}
+    torch.save({"model": state}, tmp_path / "weights.pth")
+    records = []
+    for index, size in enumerate(vector["images"]):
+        Image.fromarray(source.image(*size, index)).save(tmp_path / f"{index}.png")
+        records.append({"file_name": str(tmp_path / f"{index}.png")})
+    before, after = vector["overrides"]["RPN.PRE/POST_NMS_TOPK_TEST"]
+    overrides = f"INPUT.MIN_SIZE_TEST 0 MODEL.RPN.PRE_NMS_TOPK_TEST {before} MODEL.RPN.POST_NMS_TOPK_TEST {after}"
+    cfg = engine.load_config(FIXTURES / "tensors" / f"{model}.config.yaml", overrides.split())
+    found = engine.load_predictor(cfg, tmp_path / "weights.pth")(records)
+    for detections, expected, size in zip(found, vector["detections"], vector["images"], strict=True):
+        assert len(detections) == expected["n"]
+        height, width = size
+        output = [int(side * vector["output_scale"]) / side for side in (width, height)]  # recorded in output pixels
+        boxes = detections.boxes * torch.tensor([*output, *output])  # (N, 4)
+        wanted = torch.tensor(expected["boxes"])
+        apart = (boxes[:, None] - wanted[None]).abs().amax(2)  # (N, N) greatest corner difference
+        apart[detections.classes[:, None] != torch.tensor(expected["classes"])[None]] = torch.inf
+        distance, partner = apart.min(1)
+        assert float(distance.max()) < 1e-3
+        assert sorted(partner.tolist()) == list(range(expected["n"]))
+        scores = torch.tensor(expected["scores"])
+        assert float((detections.scores - scores[partner]).abs().max()) < 1e-5
+        assert (detections.masks is not None) == cfg.MODEL.MASK_ON
+        if detections.masks is not None:
+            assert detections.masks.shape == (expected["n"], height, width)
+            assert detections.masks.dtype == torch.bool
+
+
+@pytest.mark.parametrize(
+    ("recipe", "model"),
+    [
+        ("voc_r50_c4_24k", "r50_c4_extranorm_voc"),
+        ("coco_r50_c4_2x", "r50_c4_extranorm_coco_mask"),
+        ("coco_r50_fpn_1x", "r50_fpn_mask_syncbn_backbone_fpn_only"),
+    ],
+)
+def test_recipe_builds_the_recorded_tensors(recipe: str, model: str) -> None:
+    state = engine.model_state(engine.load_config(RECIPES / f"{recipe}.yaml", []))
+    recorded = json.loads((FIXTURES / "tensors" / f"{model}.json").read_text())["tensors"]
+    expected = {row["name"]: tuple(row["shape"]) for row in recorded if row["persistent"]}
+    assert {name: tuple(tensor.shape) for name, tensor in state.items()} == expected
+
+
+@pytest.mark.parametrize("recipe", sorted(path.name for path in RECIPES.glob("*.yaml")))
+def test_recipe_merges_into_plain_get_cfg_to_the_same_settings(recipe: str) -> None:
+    from detectron2.config import get_cfg
+
+    plain = get_cfg()
+    plain.merge_from_file(str(RECIPES / recipe), allow_unsafe=False)
+    assert engine.load_config(RECIPES / recipe, []).dump() == plain.dump()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["MODEL.RESNETS.DEPT", "50"], r"MODEL\.RESNETS\.DEPT\b.*MODEL\.RESNETS\.DEPTH"),
+        (["SOLVER.BASE_LR", "fast"], "SOLVER.BASE_LR"),
+        (["MODEL.RESNETS.DEPTH", "18"], "bottleneck"),
+    ],
+)
+def test_bad_settings_are_refused_when_read(overrides: list[str], words: str) -> None:
+    with pytest.raises(TransferError, match=words):
+        engine.load_config(RECIPES / "voc_r50_c4_24k.yaml", overrides)
+
+
+def test_model_that_detectron2_cannot_build_is_refused() -> None:
+    cfg = engine.load_config(RECIPES / "voc_r50_c4_24k.yaml", ["MODEL.ROI_HEADS.NAME", "NoSuchHeads"])
+    with pytest.raises(TransferError, match=r"cannot build.*NoSuchHeads"):
+        engine.model_state(cfg)
+
+
+def test_training_writes_detectron2s_layout(tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path / "run", SOLVER__MAX_ITER=3, SOLVER__CHECKPOINT_PERIOD=2)
+    extra = {"class_names": ["dark", "light"], "category_ids": [0, 1]}
+    engine.train(cfg, squares(tmp_path), {}, no_scores, False, extra)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert names == {"metrics.json", "model_0000001.pth", "model_final.pth", "last_checkpoint"}
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"
+    final = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)
+    assert final.keys() == {"model", "optimizer", "scheduler", "iteration", "class_names", "category_ids"}
+    assert final["iteration"] == 2
+    assert {name: value.shape for name, value in final["model"].items()} == {
+        name: value.shape for name, value in engine.model_state(cfg).items()
+    }
+    last = {key: value for row in rows(tmp_path / "run") for key, value in row.items()}
+    losses = last["loss_cls"] + last["loss_box_reg"] + last["loss_rpn_cls"] + last["loss_rpn_loc"]
+    assert last["total_loss"] == pytest.approx(losses, rel=0.5)  # medians over the window, not one iteration's
+    assert last["bbox/AP"] == 12.5
+    assert "bbox/APs" not in last
+    predict = engine.load_predictor(cfg, tmp_path / "run" / "model_final.pth")
+    (found,) = predict([{"file_name": str(tmp_path / "0.png")}])
+    assert found.boxes.shape == (len(found), 4)
+
+
+def test_initial_backbone_is_in_the_model_when_training_begins(tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path / "run", SOLVER__MAX_ITER=1, SOLVER__BASE_LR=0.0)
+    model = engine.model_state(cfg)
+    torch.manual_seed(5)
+    backbone = {
+        name.removeprefix("backbone.bottom_up."): 0.05 * torch.rand(value.shape).to(value.dtype) + (value.dim() == 1)
+        for name, value in model.items()
+        if name.startswith("backbone.bottom_up.")
+    }
+    initial = place(
+        {name: value.to(model["backbone.bottom_up." + name].dtype) for name, value in backbone.items()}, model
+    )
+    assert len(initial) == 120
+    engine.train(cfg, squares(tmp_path), initial, no_scores, False, {})
+    final = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["model"]
+    parameters = [name for name in initial if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert len(parameters) == 60
+    assert all(torch.equal(final[name], initial[name]) for name in parameters)
+
+
+def test_initial_tensor_without_a_place_is_refused(tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path / "run", SOLVER__MAX_ITER=1)
+    with pytest.raises(TransferError, match=r"nowhere\.weight"):
+        engine.train(cfg, squares(tmp_path), {"nowhere.weight": torch.zeros(1)}, no_scores, False, {})
+
+
+def test_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+    settings = {"SOLVER__MAX_ITER": 4, "SOLVER__STEPS": [1, 2, 3], "SOLVER__CHECKPOINT_PERIOD": 2}
+    cfg = tiny_config(tmp_path / "run", **settings, TEST__EVAL_PERIOD=3)
+
+    def interrupt(predict: Predict) -> dict[str, dict[str, float | None]]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.train(cfg, squares(tmp_path), {}, interrupt, False, {})
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_0000001.pth"
+    before = torch.load(tmp_path / "run" / "model_0000001.pth", weights_only=True)
+    calls = []
+    engine.train(cfg, squares(tmp_path), {}, lambda predict: calls.append(1) or no_scores(predict), True, {})
+    final = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)
+    assert (before["iteration"], final["iteration"]) == (1, 3)
+    assert final["scheduler"]["last_epoch"] == before["scheduler"]["last_epoch"] + 2
+    assert final["optimizer"]["param_groups"][0]["lr"] == pytest.approx(cfg.SOLVER.BASE_LR * 0.1**3)
+    assert len(calls) == 2  # at iteration 3 and at the end
+
+
+def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path / "run")
+    with pytest.raises(TransferError, match="nothing to resume"):
+        engine.train(cfg, squares(tmp_path), {}, no_scores, True, {})
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_unreadable_training_image_is_named(workers: str, tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path / "run", SOLVER__MAX_ITER=8, DATALOADER__NUM_WORKERS=workers)
+    dataset = squares(tmp_path)
+    (tmp_path / "2.png").write_bytes(b"not a picture")
+    with pytest.raises(TransferError, match=r"2\.png: cannot be trained on"):
+        engine.train(cfg, dataset, {}, no_scores, False, {})
+
+
+def test_unreadable_test_image_is_named(tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path)
+    torch.save({name: torch.zeros(value.shape) for name, value in engine.model_state(cfg).items()}, tmp_path / "w.pth")
+    (tmp_path / "bad.png").write_bytes(b"not a picture")
+    with pytest.raises(TransferError, match=r"bad\.png"):
+        engine.load_predictor(cfg, tmp_path / "w.pth")([{"file_name": str(tmp_path / "bad.png")}])
+
+
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    cfg = tiny_config(tmp_path)
+    state: dict[str, Tensor] = {name: torch.zeros(value.shape) for name, value in engine.model_state(cfg).items()}
+    del state["roi_heads.box_head.fc1.bias"]
+    torch.save({"model": state | {"odd.weight": torch.zeros(1)}}, tmp_path / "w.pth")
+    with pytest.raises(TransferError, match=r"(?s)fc1\.bias.*odd\.weight"):
+        engine.load_predictor(cfg, tmp_path / "w.pth")
+
+
+def test_batch_that_cannot_be_shared_and_amp_on_a_cpu_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=r"SOLVER\.IMS_PER_BATCH 0"):
+        engine.train(tiny_config(tmp_path, SOLVER__IMS_PER_BATCH=0), squares(tmp_path), {}, no_scores, False, {})
+    with pytest.raises(TransferError, match=r"SOLVER\.AMP\.ENABLED.*cpu"):
+        engine.train(tiny_config(tmp_path, SOLVER__AMP__ENABLED=True), squares(tmp_path), {}, no_scores, False, {})
+
+
+def test_two_processes_on_a_cpu_train_one_model(tmp_path: Path) -> None:
+    squares(tmp_path)  # here, not in two processes at once
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
+    result = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
+    assert ranks[0] == ranks[1]  # one model: the same detections on the same image
+    assert len(ranks[0]) > 0
+    assert torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["iteration"] == 1
+
+
+def one_of_two_ranks(folder: Path) -> None:
+    """Train with the other rank and write what the final model finds in the first image."""
+    torch.set_num_threads(1)
+    distributed.init("cpu")
+    scores: list[float] = []
+
+    def score(predict: Predict) -> dict[str, dict[str, float | None]]:
+        (found,) = predict([{"file_name": str(folder / "0.png")}])
+        scores.extend(found.scores.tolist())
+        return {"bbox": {"AP": 1.0}}
+
+    cfg = tiny_config(folder / "run", SOLVER__MAX_ITER=2, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)
+    engine.train(cfg, squares(folder), {}, score, False, {})
+    (folder / f"rank{distributed.rank()}.json").write_text(json.dumps(scores))
+    distributed.shutdown()
+
+
+if __name__ == "__main__":
+    one_of_two_ranks(Path(sys.argv[1]))
