@@ -1,4 +1,4 @@
-"""Detectron2's configuration vocabulary without Detectron2: defaults, YAML with _BASE_, KEY VALUE, every fault at once."""
+"""Detectron2's configuration vocabulary without Detectron2: defaults, YAML with _BASE_, KEY VALUE pairs."""
 
 import ast
 import difflib
@@ -123,7 +123,7 @@ def _set(cfg: CfgNode, key: str, value: Any) -> list[str]:
     elif wanted is float and type(value) is int:
         value = float(value)
     elif wanted in (list, tuple) and isinstance(value, (list, tuple)):
-        value = wanted(value)
+        value = list(value) if wanted is list else tuple(value)
         if not _alike(value, present):
             return [f"{key}: {value!r} does not hold the kind of values expected, such as {present!r}"]
     elif type(value) is not wanted:
@@ -133,7 +133,7 @@ def _set(cfg: CfgNode, key: str, value: Any) -> list[str]:
 
 
 def _literal(value: Any) -> Any:
-    """Strings that spell a Python literal become it ("1e-3", "(600,)"), from YAML as from the command line, as in yacs."""
+    """Strings that spell a Python literal become it ("1e-3", "(600,)"), those in a YAML file too, as in yacs."""
     if not isinstance(value, str):
         return value
     try:

@@ -3,10 +3,26 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+import torchvision
 from fvcore.common.config import CfgNode
+from torch import Tensor
 
-from transfer import config
+from transfer import config, weights
+from transfer.engines import Predict
 from transfer.engines.torchvision import support
+from transfer.engines.torchvision.build import build_model
+from transfer.engines.torchvision.predictor import make_predictor
+from transfer.engines.torchvision.train import prepare_device, train
+
+__all__ = ["NAME", "load_config", "load_predictor", "model_state", "train", "versions"]
+
+NAME = "torchvision"
+
+
+def versions() -> dict[str, str]:
+    """What ran: {package: version}."""
+    return {"torchvision": torchvision.__version__, "torch": torch.__version__}
 
 
 def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
@@ -19,3 +35,21 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
     config.merge(cfg, config_file, overrides)
     support.check(cfg)
     return cfg
+
+
+def model_state(cfg: CfgNode) -> dict[str, Tensor]:
+    """Meta tensors (names and shapes only) of the model that `cfg` describes, by Detectron2's names."""
+    with torch.device("meta"):
+        return build_model(cfg).state_dict()
+
+
+def load_predictor(cfg: CfgNode, weights_file: Path) -> Predict:
+    """The detector of `cfg` with the weights of a file, ready to run.
+
+    Raises:
+        TransferError: the file's tensors are not those of the model; every fault is named.
+    """
+    device = prepare_device(cfg)
+    model = build_model(cfg)
+    model.load_state_dict(weights.read_detector(weights_file, model_state(cfg)))
+    return make_predictor(model.to(device).eval(), cfg)

@@ -107,4 +107,5 @@ def _relative(name: str, prefix: str) -> str:
 
 def _out_channels(stage: nn.Sequential) -> int:
     last = stage[-1]
-    return (last.conv3 if isinstance(last, Bottleneck) else last.conv2).out_channels
+    convolution: nn.Conv2d = last.conv3 if isinstance(last, Bottleneck) else last.conv2  # type: ignore[assignment]
+    return convolution.out_channels

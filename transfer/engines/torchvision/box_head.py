@@ -8,12 +8,13 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
 from transfer.engines.torchvision.boxes import box_loss, clip, decode
+from transfer.engines.torchvision.init import init_he, init_normal, init_xavier
 from transfer.engines.torchvision.norm import Conv2d, NormFactory
 
 
 @dataclass
 class Found:
-    """Detections of one image in pixels of the network's input: (D, 4), (D,), (D,), and (D, M, M) mask probabilities."""
+    """Detections of one image in pixels of the network's input: (D, 4), (D,), (D,), mask probabilities (D, M, M)."""
 
     boxes: Tensor
     scores: Tensor
@@ -61,19 +62,11 @@ class BoxHead(nn.Sequential):
         self.add_module("flatten", nn.Flatten())
         for i, fc_width in enumerate(fc_widths, start=1):
             layer = nn.Linear(width, fc_width)
-            nn.init.kaiming_uniform_(layer.weight, a=1)
-            nn.init.zeros_(layer.bias)
+            init_xavier(layer)
             self.add_module(f"fc{i}", layer)
             self.add_module(f"fc_relu{i}", nn.ReLU())
             width = fc_width
         self.out_channels = width
-
-
-def init_he(layer: nn.Conv2d | nn.ConvTranspose2d) -> None:
-    """He's normal initialisation over the outputs, bias 0."""
-    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
-    if layer.bias is not None:
-        nn.init.zeros_(layer.bias)
 
 
 class BoxPredictor(nn.Module):
@@ -84,10 +77,8 @@ class BoxPredictor(nn.Module):
         self.settings = settings
         self.cls_score = nn.Linear(channels, settings.num_classes + 1)
         self.bbox_pred = nn.Linear(channels, 4 * (1 if settings.class_agnostic else settings.num_classes))
-        nn.init.normal_(self.cls_score.weight, std=0.01)
-        nn.init.normal_(self.bbox_pred.weight, std=0.001)
-        nn.init.zeros_(self.cls_score.bias)
-        nn.init.zeros_(self.bbox_pred.bias)
+        init_normal(self.cls_score, 0.01)
+        init_normal(self.bbox_pred, 0.001)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """(R, C) -> logits (R, K + 1), codes (R, 4 K), or (R, 4) if class-agnostic."""
@@ -122,7 +113,7 @@ class BoxPredictor(nn.Module):
         return [self._detect(b, score, size) for b, score, size in zip(boxes, scores, image_sizes, strict=True)]
 
     def _detect(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Found:
-        """Of boxes (P, 4 K) and scores (P, K + 1) of one image: above the threshold, NMS within each class, the best."""
+        """Boxes (P, 4 K) and scores (P, K + 1) of one image: above the threshold, NMS in each class, the best."""
         finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
         boxes, scores = clip(boxes[finite].unflatten(1, (-1, 4)), size), scores[finite, :-1]  # (P, K or 1, 4), (P, K)
         region, label = torch.nonzero(scores > self.settings.score_threshold).unbind(1)

@@ -23,9 +23,7 @@ def encode(boxes: Tensor, targets: Tensor, weights: Sequence[float]) -> Tensor:
     """
     (x, y, w, h), (tx, ty, tw, th) = _centres(boxes), _centres(targets)
     wx, wy, ww, wh = weights
-    return torch.stack(
-        (wx * (tx - x) / w, wy * (ty - y) / h, ww * torch.log(tw / w), wh * torch.log(th / h)), dim=1
-    )
+    return torch.stack((wx * (tx - x) / w, wy * (ty - y) / h, ww * torch.log(tw / w), wh * torch.log(th / h)), dim=1)
 
 
 def decode(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:

@@ -1,6 +1,7 @@
 """From a configuration to a detector."""
 
 from fvcore.common.config import CfgNode
+from torch import nn
 
 from transfer.engines.torchvision.anchors import AnchorGenerator
 from transfer.engines.torchvision.backbone import Backbone, make_resnet
@@ -8,11 +9,11 @@ from transfer.engines.torchvision.box_head import BoxHead, BoxPredictor, BoxSett
 from transfer.engines.torchvision.detector import GeneralizedRCNN
 from transfer.engines.torchvision.fpn import FPN
 from transfer.engines.torchvision.mask_head import MaskHead
-from transfer.engines.torchvision.norm import norm_factory
+from transfer.engines.torchvision.norm import norm_factory, optional_norm
 from transfer.engines.torchvision.pooler import Pooler
 from transfer.engines.torchvision.roi_heads import Res5ROIHeads, ROIHeads, SamplingSettings, StandardROIHeads
 from transfer.engines.torchvision.rpn import RPN, RPNHead, RPNSettings
-from transfer.engines.torchvision.support import FPN_BACKBONE, RES5_HEADS
+from transfer.engines.torchvision.support import FPN_BACKBONE
 
 
 def build_model(cfg: CfgNode) -> GeneralizedRCNN:
@@ -24,16 +25,17 @@ def build_model(cfg: CfgNode) -> GeneralizedRCNN:
         cfg.MODEL.RESNETS.WIDTH_PER_GROUP,
         cfg.MODEL.RESNETS.STRIDE_IN_1X1,
     )
-    backbone: Backbone | FPN = Backbone(resnet, cfg.MODEL.RESNETS.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT)
+    bottom_up = Backbone(resnet, cfg.MODEL.RESNETS.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT)
+    backbone: Backbone | FPN
+    roi_heads: ROIHeads
     if cfg.MODEL.BACKBONE.NAME == FPN_BACKBONE:
         fpn = cfg.MODEL.FPN
         average = fpn.FUSE_TYPE == "avg"
-        backbone = FPN(backbone, fpn.IN_FEATURES, fpn.OUT_CHANNELS, norm_factory(fpn.NORM), average)
-    roi_heads: ROIHeads
-    if cfg.MODEL.ROI_HEADS.NAME in RES5_HEADS:
-        roi_heads = _res5_heads(cfg, backbone, resnet.layer4)
-    else:
+        backbone = FPN(bottom_up, fpn.IN_FEATURES, fpn.OUT_CHANNELS, optional_norm(fpn.NORM), average)
         roi_heads = _standard_heads(cfg, backbone)
+    else:
+        backbone = bottom_up
+        roi_heads = _res5_heads(cfg, bottom_up, resnet.layer4)
     return GeneralizedRCNN(backbone, _rpn(cfg, backbone), roi_heads, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
 
 
@@ -67,16 +69,19 @@ def _standard_heads(cfg: CfgNode, backbone: FPN) -> StandardROIHeads:
         box.POOLER_RESOLUTION,
         [box.CONV_DIM] * box.NUM_CONV,
         [box.FC_DIM] * box.NUM_FC,
-        norm_factory(box.NORM),
+        optional_norm(box.NORM),
     )
-    parts: dict[str, Pooler | MaskHead] = {}
-    if cfg.MODEL.MASK_ON:
-        parts = {"mask_pooler": _pooler(cfg, mask, backbone), "mask_head": _mask_head(cfg, channels)}
-    predictor = BoxPredictor(box_head.out_channels, _box_settings(cfg))
-    return StandardROIHeads(_sampling(cfg), _pooler(cfg, box, backbone), box_head, predictor, **parts)
+    return StandardROIHeads(
+        _sampling(cfg),
+        _pooler(cfg, box, backbone),
+        box_head,
+        BoxPredictor(box_head.out_channels, _box_settings(cfg)),
+        _pooler(cfg, mask, backbone) if cfg.MODEL.MASK_ON else None,
+        _mask_head(cfg, channels) if cfg.MODEL.MASK_ON else None,
+    )
 
 
-def _res5_heads(cfg: CfgNode, backbone: Backbone, res5) -> Res5ROIHeads:
+def _res5_heads(cfg: CfgNode, backbone: Backbone, res5: nn.Sequential) -> Res5ROIHeads:
     channels = backbone.channels["res5"]
     extra = cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeadsExtraNorm"
     return Res5ROIHeads(
@@ -129,4 +134,4 @@ def _pooler(cfg: CfgNode, branch: CfgNode, backbone: Backbone | FPN) -> Pooler:
 def _mask_head(cfg: CfgNode, channels: int) -> MaskHead:
     mask = cfg.MODEL.ROI_MASK_HEAD
     masks = 1 if mask.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    return MaskHead(channels, mask.CONV_DIM, mask.NUM_CONV, masks, norm_factory(mask.NORM))
+    return MaskHead(channels, mask.CONV_DIM, mask.NUM_CONV, masks, optional_norm(mask.NORM))

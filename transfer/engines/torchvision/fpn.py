@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from transfer.engines.torchvision.backbone import Backbone
+from transfer.engines.torchvision.init import init_xavier
 from transfer.engines.torchvision.norm import Conv2d, NormFactory
 
 
@@ -33,9 +34,7 @@ class FPN(nn.Module):
             self.add_module(f"fpn_output{level}", Conv2d(channels, channels, 3, norm))
         for module in self.children():
             if isinstance(module, Conv2d):
-                nn.init.kaiming_uniform_(module.weight, a=1)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+                init_xavier(module)
         names = [*self.levels, self.levels[-1] + 1]
         self.strides = {f"p{level}": 2**level for level in names}
         self.channels = {f"p{level}": channels for level in names}

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from transfer.engines.torchvision.box_head import init_he
+from transfer.engines.torchvision.init import init_he, init_normal
 from transfer.engines.torchvision.norm import Conv2d, NormFactory
 
 
@@ -31,8 +31,7 @@ class MaskHead(nn.Sequential):
         init_he(self.deconv)
         self.deconv_relu = nn.ReLU()
         self.predictor = nn.Conv2d(width, num_masks, 1)  # (R, num_masks, 2 M, 2 M) logits
-        nn.init.normal_(self.predictor.weight, std=0.001)
-        nn.init.zeros_(self.predictor.bias)
+        init_normal(self.predictor, 0.001)
 
 
 def of_class(logits: Tensor, classes: Tensor) -> Tensor:

@@ -19,9 +19,14 @@ _NORMS: dict[str, NormFactory] = {
 }
 
 
-def norm_factory(name: str) -> NormFactory | None:
-    """What makes a norm layer for C channels: BN, SyncBN, naiveSyncBN or FrozenBN; None for "" (no norm)."""
-    return _NORMS[name] if name else None
+def norm_factory(name: str) -> NormFactory:
+    """What makes a norm layer for C channels: BN, SyncBN, naiveSyncBN or FrozenBN."""
+    return _NORMS[name]
+
+
+def optional_norm(name: str) -> NormFactory | None:
+    """As `norm_factory`; None for "", no norm."""
+    return norm_factory(name) if name else None
 
 
 class Conv2d(nn.Conv2d):

@@ -27,7 +27,7 @@ class Pooler:
         self.sampling_ratio, self.aligned = sampling_ratio, aligned
 
     def __call__(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """Features {name: (N, C, H, W)} of the boxes (R_n, 4) of each image -> (sum of R_n, C, resolution, resolution)."""
+        """Cut boxes (R_n, 4) of each image out of maps {name: (N, C, H, W)}: (all R, C, resolution, resolution)."""
         maps = [features[name] for name in self.in_features]
         image = torch.cat([box.new_full((len(box), 1), i) for i, box in enumerate(boxes)])
         rois = torch.cat((image, torch.cat(boxes)), dim=1)  # (R, 5): image, XYXY

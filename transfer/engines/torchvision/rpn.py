@@ -9,6 +9,7 @@ from torchvision.ops import batched_nms, box_iou
 
 from transfer.engines.torchvision.anchors import AnchorGenerator
 from transfer.engines.torchvision.boxes import box_loss, clip, decode, nonempty
+from transfer.engines.torchvision.init import init_normal
 from transfer.engines.torchvision.matching import IGNORE, match, subsample
 from transfer.errors import TransferError
 
@@ -41,8 +42,7 @@ class RPNHead(nn.Module):
         self.objectness_logits = nn.Conv2d(channels, num_anchors, 1)
         self.anchor_deltas = nn.Conv2d(channels, 4 * num_anchors, 1)
         for layer in (self.conv, self.objectness_logits, self.anchor_deltas):
-            nn.init.normal_(layer.weight, std=0.01)
-            nn.init.zeros_(layer.bias)
+            init_normal(layer, 0.01)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
         """(N, C, H, W) -> logits (N, HWA) and codes (N, HWA, 4), in the order of the anchors."""
@@ -78,9 +78,7 @@ class RPN(nn.Module):
         with torch.no_grad():  # for the heads a proposal is a fixed box
             return self._proposals(anchors, logits, deltas, image_sizes), losses
 
-    def _losses(
-        self, anchors: Tensor, logits: Tensor, deltas: Tensor, gt_boxes: list[Tensor]
-    ) -> dict[str, Tensor]:
+    def _losses(self, anchors: Tensor, logits: Tensor, deltas: Tensor, gt_boxes: list[Tensor]) -> dict[str, Tensor]:
         """Losses of anchors (R, 4), logits (N, R), codes (N, R, 4) of all maps."""
         s = self.settings
         matched = [self._label(anchors, boxes) for boxes in gt_boxes]

@@ -1,0 +1,155 @@
+"""From a data set's record to what the network takes: read, resize, flip, and the objects moved along."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from transfer.engines.torchvision.detector import Sample
+from transfer.engines.torchvision.masks import BitMasks, Masks, PolygonMasks, decode, rasterise
+from transfer.engines.torchvision.roi_heads import Truth
+from transfer.errors import TransferError
+from transfer.images import read_image
+
+
+@dataclass(frozen=True)
+class TrainingInput:
+    """What INPUT says of training images."""
+
+    min_sizes: Sequence[int]  # pixels of the shorter side, drawn from these; 0: as the image is
+    max_size: int  # pixels that the longer side may have
+    by_range: bool  # draw from [smallest, largest] and not from the list
+    flip: str  # none, horizontal, vertical: with probability 1/2
+    bgr: bool
+    mask_format: str | None  # polygon, bitmask; None: no masks wanted
+
+
+@dataclass(frozen=True)
+class View:
+    """An image resized and then flipped. Sizes are (height, width)."""
+
+    size: tuple[int, int]
+    resized: tuple[int, int]
+    flip: str = "none"
+
+    def pixels(self, image: np.ndarray, resample: Image.Resampling = Image.Resampling.BILINEAR) -> np.ndarray:
+        """uint8 (H, W) or (H, W, C) of `size` -> the same of `resized`."""
+        if self.resized != self.size:
+            image = np.asarray(Image.fromarray(image).resize(self.resized[::-1], resample))
+        if self.flip == "none":
+            return image
+        return np.flip(image, axis=1 if self.flip == "horizontal" else 0)
+
+    def points(self, points: np.ndarray) -> np.ndarray:
+        """(P, 2) float64 x, y."""
+        (height, width), (new_height, new_width) = self.size, self.resized
+        moved = points * (new_width / width, new_height / height)
+        if self.flip == "horizontal":
+            moved[:, 0] = new_width - moved[:, 0]
+        elif self.flip == "vertical":
+            moved[:, 1] = new_height - moved[:, 1]
+        return moved
+
+    def boxes(self, boxes: np.ndarray) -> np.ndarray:
+        """(N, 4) float64 XYXY, cut at the border of the image."""
+        corners = self.points(boxes.reshape(-1, 2)).reshape(-1, 2, 2)  # (N, corner, xy)
+        height, width = self.resized
+        return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1).clip(0, (width, height) * 2)
+
+
+def shortest_edge(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
+    """The (height, width) that makes the shorter side `shortest`, unless the longer one would then exceed `longest`.
+
+    Rounded half up; `shortest` 0 leaves the size as it is.
+    """
+    if shortest == 0:
+        return size
+    scale = shortest / min(size)
+    height, width = size
+    new = (float(shortest), scale * width) if height < width else (scale * height, float(shortest))
+    if max(new) > longest:
+        shrink = longest / max(new)
+        new = (new[0] * shrink, new[1] * shrink)
+    return int(new[0] + 0.5), int(new[1] + 0.5)
+
+
+def draw_view(size: tuple[int, int], settings: TrainingInput, rng: np.random.Generator) -> View:
+    """A random view of an image of `size`."""
+    if settings.by_range:
+        shortest = int(rng.integers(settings.min_sizes[0], settings.min_sizes[1] + 1))
+    else:
+        shortest = int(rng.choice(settings.min_sizes))
+    flipped = settings.flip if rng.random() < 0.5 else "none"
+    return View(size, shortest_edge(size, shortest, settings.max_size), flipped)
+
+
+def load_sample(record: dict[str, Any], settings: TrainingInput, rng: np.random.Generator) -> Sample:
+    """Read the image of a record and give it, with its objects, in a random view.
+
+    Raises:
+        TransferError: names the image: it cannot be read, has another size than the record says, or lacks masks.
+    """
+    image = read_image(record["file_name"])
+    size = (image.shape[0], image.shape[1])
+    stated = (record["height"], record["width"])
+    if stated != size:
+        raise TransferError(
+            f"{record['file_name']}: {size[1]} x {size[0]} pixels (width x height), "
+            f"its annotation says {stated[1]} x {stated[0]}"
+        )
+    view = draw_view(size, settings, rng)
+    try:
+        return Sample(to_tensor(view.pixels(image), settings.bgr), make_truth(record, view, settings.mask_format))
+    except TransferError as error:
+        raise TransferError(f"{record['file_name']}: {error}") from error
+
+
+def to_tensor(image: np.ndarray, bgr: bool) -> Tensor:
+    """RGB (H, W, 3) uint8 -> (3, H, W) uint8, in RGB or BGR."""
+    return torch.from_numpy(np.ascontiguousarray((image[:, :, ::-1] if bgr else image).transpose(2, 0, 1)))
+
+
+def make_truth(record: dict[str, Any], view: View, mask_format: str | None) -> Truth:
+    """The objects of a record in a view of its image; crowds, and objects without area or outline, are dropped."""
+    annotations = [a for a in record["annotations"] if not a.get("iscrowd", 0)]
+    boxes = view.boxes(np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4))
+    solid = ((boxes[:, 2:] - boxes[:, :2]).astype(np.float32) > 1e-5).all(axis=1)
+    if mask_format is not None:
+        _check_masks(annotations, mask_format)
+        solid &= [bool(a["segmentation"]) for a in annotations]
+    kept = [a for a, keep in zip(annotations, solid, strict=True) if keep]
+    return Truth(
+        torch.from_numpy(boxes[solid].astype(np.float32)),
+        torch.tensor([a["category_id"] for a in kept], dtype=torch.int64),
+        None if mask_format is None else _masks(kept, view, mask_format),
+    )
+
+
+def _check_masks(annotations: list[dict[str, Any]], mask_format: str) -> None:
+    if not all("segmentation" in a for a in annotations):
+        raise TransferError("an object has no mask (segmentation), and MODEL.MASK_ON is True")
+    if mask_format == "polygon" and any(isinstance(a["segmentation"], dict) for a in annotations):
+        raise TransferError("an object has a run-length mask: use INPUT.MASK_FORMAT bitmask")
+
+
+def _masks(annotations: list[dict[str, Any]], view: View, mask_format: str) -> Masks:
+    if mask_format == "polygon":
+        return PolygonMasks([_outlines(a["segmentation"], view) for a in annotations])
+    masks = np.zeros((len(annotations), *view.resized), dtype=bool)
+    for mask, annotation in zip(masks, annotations, strict=True):
+        mask[:] = _bitmap(annotation["segmentation"], view)
+    return BitMasks(torch.from_numpy(masks))
+
+
+def _outlines(polygons: list[list[float]], view: View) -> list[np.ndarray]:
+    return [view.points(np.asarray(p, dtype=np.float64).reshape(-1, 2)).reshape(-1) for p in polygons]
+
+
+def _bitmap(segmentation: list[list[float]] | dict[str, Any], view: View) -> np.ndarray:
+    if isinstance(segmentation, dict):
+        return view.pixels(decode(segmentation).astype(np.uint8), Image.Resampling.NEAREST).astype(bool)
+    return rasterise(_outlines(segmentation, view), *view.resized)

@@ -1,0 +1,64 @@
+"""metrics.json: one JSON object a line, with Detectron2's names."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pretrain import checkpoint
+
+PERIOD = 20  # iterations a row
+
+
+class Window:
+    """Means of what happened since the last row."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.count = 0
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """Take in the values of one iteration."""
+        self.count += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        """The means, and begin anew."""
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+
+class MetricsFile:
+    """Appends rows to metrics.json.
+
+    Args:
+        path: of the file; it may exist only when a run is resumed.
+        first: iteration at which the run (re)starts; later rows of an interrupted run are dropped.
+    """
+
+    def __init__(self, path: Path, first: int = 0) -> None:
+        self.path = path
+        if first:
+            rows = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+            with checkpoint.whole_file(path) as file:
+                file.writelines(row for row in rows if _iteration(row) < first)
+        else:
+            path.touch(exist_ok=False)
+
+    def write(self, row: Mapping[str, float | None]) -> None:
+        """Append one row; it is on the disk when this returns."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps(row, sort_keys=True) + "\n")
+
+
+def flatten(results: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
+    """{"bbox": {"AP": 1.0}} -> {"bbox/AP": 1.0}."""
+    return {f"{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
+
+
+def _iteration(row: bytes) -> float:
+    try:
+        return json.loads(row)["iteration"]
+    except ValueError:  # the last line of a killed run may be cut short
+        return float("inf")

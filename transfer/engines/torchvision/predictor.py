@@ -1,0 +1,28 @@
+"""A detector as a function from data set records to detections."""
+
+from typing import Any
+
+from fvcore.common.config import CfgNode
+
+from transfer.detections import Detections
+from transfer.engines import Predict
+from transfer.engines.torchvision.detector import GeneralizedRCNN, postprocess
+from transfer.engines.torchvision.input import View, shortest_edge, to_tensor
+from transfer.images import read_image
+
+
+def make_predictor(model: GeneralizedRCNN, cfg: CfgNode) -> Predict:
+    """What runs `model` (in eval mode by then) on images read from files, resized as INPUT says of tests."""
+    shortest, longest, bgr = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.FORMAT == "BGR"
+
+    def predict(records: list[dict[str, Any]]) -> list[Detections]:
+        images = [read_image(record["file_name"]) for record in records]
+        sizes = [(image.shape[0], image.shape[1]) for image in images]
+        views = [View(size, shortest_edge(size, shortest, longest)) for size in sizes]
+        inputs = [to_tensor(view.pixels(image), bgr) for view, image in zip(views, images, strict=True)]
+        return [
+            postprocess(found, view.resized, size)
+            for found, view, size in zip(model.detect(inputs), views, sizes, strict=True)
+        ]
+
+    return predict
