@@ -81,15 +81,19 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
         return torch.cat(normalised)
 
 
-class SyncBatchNorm2d(nn.SyncBatchNorm):
-    """BN over the joined batch of the ranks of `process_group`; torch's own on CUDA, ours on a CPU, where it has none.
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """BN over the joined batch of the ranks of `process_group` (None: all). torch's own refuses CPU tensors.
 
     Gradients of weight and bias are those of this rank's rows alone, as in torch: DDP joins them.
     """
 
+    def __init__(self, num_features: int, process_group: dist.ProcessGroup | None = None, **options: Any) -> None:
+        super().__init__(num_features, **options)
+        self.process_group = process_group
+
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W)."""
-        if x.is_cuda or not self.training or not dist.is_initialized():
+        """(N, C, H, W) -> (N, C, H, W); a rank may come with N = 0."""
+        if not self.training or not dist.is_initialized():
             return super().forward(x)
         weight = self.weight if self.affine else x.new_ones(self.num_features)
         bias = self.bias if self.affine else x.new_zeros(self.num_features)
@@ -157,8 +161,17 @@ def split_batchnorm(module: nn.Module, groups: int) -> nn.Module:
 
 
 def convert_sync_batchnorm(module: nn.Module, process_group: dist.ProcessGroup | None = None) -> nn.Module:
-    """Replace every BatchNorm2d in `module` by a `SyncBatchNorm2d` over `process_group` (None: all ranks)."""
-    return _replace(module, lambda old: SyncBatchNorm2d(old.num_features, process_group=process_group, **_options(old)))
+    """Replace every BatchNorm2d in `module` by one whose statistics are joined over `process_group` (None: all ranks).
+
+    Layers that lie on a GPU become torch's own `nn.SyncBatchNorm`, the others `SyncBatchNorm2d`: move the module first.
+    """
+
+    def make(old: nn.BatchNorm2d) -> nn.Module:
+        on_gpu = next((tensor.is_cuda for tensor in old.state_dict().values()), False)
+        kind = nn.SyncBatchNorm if on_gpu else SyncBatchNorm2d
+        return kind(old.num_features, process_group=process_group, **_options(old))
+
+    return _replace(module, make)
 
 
 def _options(old: nn.BatchNorm2d) -> dict[str, Any]:

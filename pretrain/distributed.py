@@ -5,6 +5,7 @@ Knows no config and no model. Collectives on CPU tensors go through gloo, on CUD
 
 import contextlib
 import datetime
+import inspect
 import os
 import pathlib
 import pickle
@@ -16,6 +17,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from pretrain.errors import PretrainError
 
@@ -155,6 +158,16 @@ def broadcast(tensors: list[torch.Tensor]) -> None:
             dist.broadcast(tensor, src=0)
 
 
+def data_parallel(module: nn.Module) -> nn.Module:
+    """The module, with its gradients averaged over the ranks in backward; its buffers stay each rank's own."""
+    if not dist.is_initialized():
+        return module
+    # torch 2.15 renamed the argument and warns of the old name.
+    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    options: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+    return DistributedDataParallel(module, **options)
+
+
 def agree(error: Exception | None) -> None:
     """Raise on every rank the error that any rank comes with, the lowest rank's first; all ranks must call it."""
     if not dist.is_initialized():
@@ -171,12 +184,9 @@ def subgroup(size: int) -> dist.ProcessGroup | None:
     """The group of `size` consecutive ranks that this one belongs to (None, for all, where there is one process)."""
     if not dist.is_initialized():
         return None
-    own = None
-    for first in range(0, world_size(), size):
-        members = range(first, first + size)
-        group = dist.new_group(list(members))  # every rank must take part in making every group
-        own = group if rank() in members else own
-    return own
+    # Every rank must take part in making every group; each gets a real one for its own.
+    groups: list[Any] = [dist.new_group(list(range(first, first + size))) for first in range(0, world_size(), size)]
+    return groups[rank() // size]
 
 
 def on_main(function: Callable[[], T]) -> T:

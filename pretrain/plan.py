@@ -44,7 +44,7 @@ class Plan:
             f"shuffle-BN   {'on' if self.shuffle else 'off'}",
             f"output       {self.folder}" + (f", resumed after epoch {self.first_epoch - 1}" if self.start else ""),
         ]
-        return "\n".join(lines + [f"notice: {notice}" for notice in self.notices])
+        return "\n".join(lines)
 
 
 def make_plan(settings: Config, device: torch.device, resume: bool = False) -> Plan:

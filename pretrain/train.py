@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from pretrain import (
@@ -18,7 +17,6 @@ from pretrain import (
     data,
     distributed,
     moco,
-    plan,
     randomness,
     run_directory,
     schedule,
@@ -43,9 +41,9 @@ def run(settings: config.Config, command: Sequence[str] = (), resume: bool = Fal
     distributed.init(device)
     try:
         plan = make_plan(settings, device, resume)
-        if dry_run and distributed.is_main():
-            print(config.to_yaml(settings) + "\n" + plan.describe())
         if dry_run:
+            if distributed.is_main():
+                print("\n".join([config.to_yaml(settings), plan.describe(), *plan.notices]))
             return
         _set_threads(device, settings.data.workers)
         if distributed.is_main():
@@ -63,13 +61,12 @@ def train(plan: Plan) -> None:
     """Train from `plan.first_epoch` to the last, with a checkpoint after every `checkpoint_period` epochs."""
     settings, optim = plan.config, plan.config.optim
     torch.manual_seed(settings.seed)
-    model = build(settings.model).to(plan.device).train()
+    model = build(settings.model, plan.device).train()
     # The key encoder's parameters get no gradient and so no update; they are listed as in the published optimizer.
     optimizer = torch.optim.SGD(model.parameters(), optim.lr, optim.sgd_momentum, weight_decay=optim.weight_decay)
     if plan.start:
         _restore(plan.start, model, optimizer)
-    # No broadcast of buffers at every step: the queue is the same on all ranks, _save evens out the BN statistics.
-    ranks = DistributedDataParallel(model, broadcast_buffers=False) if distributed.world_size() > 1 else model
+    ranks = distributed.data_parallel(model)
     loader = data.make_loader(
         data.TwoViews(
             plan.images,
@@ -130,10 +127,10 @@ def train_step(
     return output.loss.detach(), output.accuracy
 
 
-def build(settings: config.Model) -> moco.MoCo:
-    """MoCo with the BN that the settings ask for. Draws its weights from the default generator."""
+def build(settings: config.Model, device: torch.device | str = "cpu") -> moco.MoCo:
+    """MoCo with the BN that the settings ask for. Draws its weights from the default generator of the CPU."""
     encoder = moco.build_encoder(settings.arch, settings.dim, settings.head)
-    model = moco.MoCo(encoder, settings.dim, settings.queue_size, settings.momentum, settings.temperature)
+    model = moco.MoCo(encoder, settings.dim, settings.queue_size, settings.momentum, settings.temperature).to(device)
     if settings.bn_groups > 1:
         batchnorm.split_batchnorm(model, settings.bn_groups)
     if settings.bn_sync_ranks != 1:
@@ -193,6 +190,8 @@ def _log_start(plan: Plan) -> None:
             run_directory.cut_metrics(plan.folder, plan.first_epoch * len(plan.sampler))
         for line in plan.describe().splitlines():
             log.info(line)
+        for notice in plan.notices:
+            log.warning("warning: %s", notice)
 
 
 def _set_threads(device: torch.device, workers: int) -> None:
