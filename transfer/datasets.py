@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from transfer import coco_data, coco_json, voc_data
 from transfer.errors import TransferError
@@ -51,7 +51,7 @@ class Dataset:
     """
 
     names: tuple[str, ...]
-    kind: str
+    kind: Literal["voc", "coco"]
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
     records: list[dict[str, Any]]

@@ -11,7 +11,7 @@ from typing import Any
 
 from rich.progress import track
 
-from pretrain import distributed
+from pretrain import checkpoint, distributed
 from transfer import coco_eval, voc_data, voc_eval, voc_results
 from transfer.datasets import Dataset
 from transfer.detections import coco_rows
@@ -51,24 +51,26 @@ class Scorer:
     def __call__(self, predict: Predict) -> dict[str, Points]:
         """AP points by what was scored, {"bbox": {"AP": 38.5, ...}, "segm": ...}: the same on every rank."""
         begun = time.monotonic()
-        own = list(self._own_rows(predict))
-        rows = [row for part in distributed.all_gather_object(own) for row in part]
+        parts = distributed.all_gather_object(list(self._own_rows(predict)))
+        # In the order of the images, whoever ran them: VOC AP breaks tied scores by it.
+        numbered = sorted((pair for part in parts for pair in part), key=lambda pair: pair[0])
+        rows = [row for _, of_image in numbered for row in of_image]
         self.last = distributed.on_main(lambda: self._score(rows))
         self.seconds += time.monotonic() - begun
         return self.last.metrics
 
-    def _own_rows(self, predict: Predict) -> Iterator[dict[str, Any]]:
-        """Rows of this rank's images, one image at a time as Detectron2 tests."""
-        share = self.dataset.records[distributed.rank() :: distributed.world_size()]
-        for record in track(share, description="evaluate", disable=not distributed.is_main()):
+    def _own_rows(self, predict: Predict) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """(position, rows) of this rank's images, one image at a time as Detectron2 tests."""
+        share = list(enumerate(self.dataset.records))[distributed.rank() :: distributed.world_size()]
+        for position, record in track(share, description="evaluate", disable=not distributed.is_main()):
             (found,) = predict([record])
-            yield from coco_rows(found, record["image_id"], self.dataset.category_ids)
+            yield position, coco_rows(found, record["image_id"], self.dataset.category_ids)
 
     def _score(self, rows: list[dict[str, Any]]) -> Scores:
         self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / "coco_instances_results.json").write_text(json.dumps(rows))
         images = {str(record["image_id"]): record["file_name"] for record in self.dataset.records}
-        (self.folder / "images.json").write_text(json.dumps(images))
+        checkpoint.save_text(self.folder / "coco_instances_results.json", json.dumps(rows))
+        checkpoint.save_text(self.folder / "images.json", json.dumps(images))
         return self._score_coco(rows) if self.dataset.kind == "coco" else self._score_voc(rows)
 
     def _score_coco(self, rows: list[dict[str, Any]]) -> Scores:
@@ -90,7 +92,10 @@ class Scorer:
         return Scores(
             metrics={"bbox": _points(official)},
             per_class={"bbox": {name: _point(score["AP"]) for name, score in official["per_class"].items()}},
-            voc_metrics={metric: _points(score) for metric, score in scores.items()},
+            voc_metrics={metric: _points(score) for metric, score in scores.items()}
+            | {
+                f"{metric}, classes that occur": _points(score["with_ground_truth"]) for metric, score in scores.items()
+            },
         )
 
 

@@ -1,13 +1,13 @@
 """Run a detector over image files: detections.json and pictures."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.progress import track
 
+from pretrain import checkpoint
 from transfer import coco_data, engines, voc_data
 from transfer.detections import coco_rows
 from transfer.draw import draw
@@ -51,7 +51,7 @@ def _standard_classes(count: int) -> Classes:
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:
-    """The images that `inputs` name: files as given, folders as their image files sorted by name (not their subfolders).
+    """The images that `inputs` name: files as given, folders as their own image files, sorted by name.
 
     Raises:
         TransferError: an input does not exist, or a folder holds no image.
@@ -107,7 +107,5 @@ def predict_images(
                 rows.append({**row, "file_name": str(path), "category": names[row["category_id"]]})
             picture = draw(read_image(path), detections, classes.names, min_score)
             picture.save(output / f"{index:05d}_{path.stem}.png")
-    part = target.with_name(f".{FILE_NAME}.part")
-    part.write_text(json.dumps(rows))
-    os.replace(part, target)
+    checkpoint.save_text(target, json.dumps(rows))
     return target

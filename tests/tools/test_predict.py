@@ -13,7 +13,7 @@ from PIL import Image
 from tests.conftest import ROOT, Tool, refused
 
 FIXTURES = ROOT / "tests/fixtures/detectron2"
-OUTPUT_SCALE = 1.5  # the recorded boxes are in pixels of an output this much larger
+OUTPUT_SCALE = 1.5  # the recorded boxes are in pixels of an output this much larger, whole pixels a side
 
 RECORDED = {  # vector -> the config a user would take, and what it needs beside
     "r50_c4_extranorm_voc": ("voc_r50_c4_24k.yaml", []),
@@ -49,16 +49,18 @@ def test_the_same_weights_and_images_give_what_detectron2_gave(vector: str, tool
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "out" / "detections.json").read_text())
     for index, expected in enumerate(recorded["detections"]):
-        compare([row for row in rows if row["image_id"] == index], expected)
+        height, width = recorded["images"][index]
+        scale = np.array([int(OUTPUT_SCALE * width) / width, int(OUTPUT_SCALE * height) / height] * 2)
+        compare([row for row in rows if row["image_id"] == index], expected, scale)
         assert list((tmp_path / "out").glob(f"{index:05d}_*.png"))
 
 
-def compare(rows: list[dict[str, Any]], expected: dict[str, Any]) -> None:
+def compare(rows: list[dict[str, Any]], expected: dict[str, Any], scale: np.ndarray) -> None:
     """Each recorded detection has one row of its class: boxes within 1e-3 pixels, scores within 1e-5."""
     assert len(rows) == expected["n"]
     left = list(rows)
     for box, score, index in zip(expected["boxes"], expected["scores"], expected["classes"], strict=True):
-        x1, y1, x2, y2 = np.array(box) / OUTPUT_SCALE
+        x1, y1, x2, y2 = np.array(box) / scale
         same = [
             row
             for row in left
