@@ -13,7 +13,7 @@ from transfer.engines import Predict
 from transfer.engines.torchvision import support
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.predictor import make_predictor
-from transfer.engines.torchvision.train import prepare_device, train
+from transfer.engines.torchvision.trainer import prepare_device, train
 
 __all__ = ["NAME", "load_config", "load_predictor", "model_state", "train", "versions"]
 

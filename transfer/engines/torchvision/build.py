@@ -1,13 +1,16 @@
-"""From a configuration to a detector."""
+"""From a configuration to the parts it describes: below this, nothing knows a configuration."""
 
+import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.anchors import AnchorGenerator
 from transfer.engines.torchvision.backbone import Backbone, make_resnet
 from transfer.engines.torchvision.box_head import BoxHead, BoxPredictor, BoxSettings
 from transfer.engines.torchvision.detector import GeneralizedRCNN
 from transfer.engines.torchvision.fpn import FPN
+from transfer.engines.torchvision.input import TrainingInput
 from transfer.engines.torchvision.mask_head import MaskHead
 from transfer.engines.torchvision.norm import norm_factory, optional_norm
 from transfer.engines.torchvision.pooler import Pooler
@@ -37,6 +40,42 @@ def build_model(cfg: CfgNode) -> GeneralizedRCNN:
         backbone = bottom_up
         roi_heads = _res5_heads(cfg, bottom_up, resnet.layer4)
     return GeneralizedRCNN(backbone, _rpn(cfg, backbone), roi_heads, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+
+
+def build_training_input(cfg: CfgNode) -> TrainingInput:
+    """How training images are read, resized and flipped."""
+    return TrainingInput(
+        min_sizes=cfg.INPUT.MIN_SIZE_TRAIN,
+        max_size=cfg.INPUT.MAX_SIZE_TRAIN,
+        by_range=cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range",
+        flip=cfg.INPUT.RANDOM_FLIP,
+        bgr=cfg.INPUT.FORMAT == "BGR",
+        mask_format=cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None,
+    )
+
+
+def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.SGD:
+    """SGD over the parameters of `model` that are not frozen."""
+    return solver.make_optimizer(
+        model,
+        lr=cfg.SOLVER.BASE_LR,
+        momentum=cfg.SOLVER.MOMENTUM,
+        nesterov=cfg.SOLVER.NESTEROV,
+        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
+        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
+        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
+        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
+    )
+
+
+def build_schedule(cfg: CfgNode) -> solver.Multiplier:
+    """The learning rate over the iterations, as a factor of the base."""
+    s = cfg.SOLVER
+    if s.LR_SCHEDULER_NAME == "WarmupCosineLR":
+        schedule = solver.cosine(s.MAX_ITER, s.BASE_LR_END / s.BASE_LR)
+    else:
+        schedule = solver.multi_step(s.STEPS, s.GAMMA)
+    return solver.warm_up(schedule, s.WARMUP_FACTOR, s.WARMUP_ITERS, s.MAX_ITER, s.WARMUP_METHOD == "constant")
 
 
 def _rpn(cfg: CfgNode, backbone: Backbone | FPN) -> RPN:

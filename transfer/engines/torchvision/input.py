@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pycocotools.mask
 import torch
 from PIL import Image
 from torch import Tensor
 
 from transfer.engines.torchvision.detector import Sample
-from transfer.engines.torchvision.masks import BitMasks, Masks, PolygonMasks, decode, rasterise
+from transfer.engines.torchvision.masks import BitMasks, Masks, PolygonMasks, rasterise
 from transfer.engines.torchvision.roi_heads import Truth
 from transfer.errors import TransferError
 from transfer.images import read_image
@@ -110,7 +111,7 @@ def load_sample(record: dict[str, Any], settings: TrainingInput, rng: np.random.
 
 def to_tensor(image: np.ndarray, bgr: bool) -> Tensor:
     """RGB (H, W, 3) uint8 -> (3, H, W) uint8, in RGB or BGR."""
-    return torch.from_numpy(np.ascontiguousarray((image[:, :, ::-1] if bgr else image).transpose(2, 0, 1)))
+    return torch.from_numpy((image[:, :, ::-1] if bgr else image).transpose(2, 0, 1).copy())
 
 
 def make_truth(record: dict[str, Any], view: View, mask_format: str | None) -> Truth:
@@ -151,5 +152,5 @@ def _outlines(polygons: list[list[float]], view: View) -> list[np.ndarray]:
 
 def _bitmap(segmentation: list[list[float]] | dict[str, Any], view: View) -> np.ndarray:
     if isinstance(segmentation, dict):
-        return view.pixels(decode(segmentation).astype(np.uint8), Image.Resampling.NEAREST).astype(bool)
+        return view.pixels(pycocotools.mask.decode(segmentation), Image.Resampling.NEAREST).astype(bool)
     return rasterise(_outlines(segmentation, view), *view.resized)

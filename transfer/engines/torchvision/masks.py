@@ -1,9 +1,7 @@
 """True masks as training targets, and predicted masks pasted into the image."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pycocotools.mask
@@ -53,15 +51,7 @@ def rasterise(polygons: Polygons, height: int, width: int) -> np.ndarray:
     if not polygons:
         return np.zeros((height, width), dtype=bool)
     runs = pycocotools.mask.frPyObjects([outline.tolist() for outline in polygons], height, width)
-    return decode(pycocotools.mask.merge(runs))
-
-
-def decode(runs: dict[str, Any]) -> np.ndarray:
-    """A run-length mask as (height, width) bool."""
-    with warnings.catch_warnings():
-        # pycocotools' arrays have not learnt NumPy 2's `copy` argument; the copy is made all the same.
-        warnings.filterwarnings("ignore", message="__array__ implementation", category=DeprecationWarning)
-        return pycocotools.mask.decode(runs).astype(bool)
+    return pycocotools.mask.decode(pycocotools.mask.merge(runs)).astype(bool)
 
 
 def _rasterise_within(polygons: Polygons, box: np.ndarray, size: int) -> np.ndarray:

@@ -2,12 +2,45 @@
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
-from torchvision.ops import FrozenBatchNorm2d
+from torch.nn import functional as F
 
 from pretrain.batchnorm import SyncBatchNorm2d
 
 NormFactory = Callable[[int], nn.Module]
+
+
+class FrozenBatchNorm2d(nn.Module):
+    """Batch norm whose statistics, scale and bias are fixed.
+
+    Args:
+        channels: C.
+        counted: keep `num_batches_tracked`, as Detectron2 does in a norm that was frozen after it had been made.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, counted: bool = False, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+        self.register_buffer("weight", torch.ones(channels))
+        self.register_buffer("bias", torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels) - eps)  # fresh, it changes nothing
+        self.register_buffer("num_batches_tracked", torch.tensor(0) if counted else None)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
+        if not x.requires_grad:
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        # batch_norm would keep what the gradients of scale and bias need
+        scale = self.weight * (self.running_var + self.eps).rsqrt()
+        bias = self.bias - self.running_mean * scale
+        return x * scale.view(1, -1, 1, 1).to(x.dtype) + bias.view(1, -1, 1, 1).to(x.dtype)
+
 
 # Every one has eps 1e-5. naiveSyncBN is Detectron2's own synchronised BN: it weighs ranks alike where SyncBN weighs
 # them by their pixels; the two differ only where ranks hold batches of unlike size, and here both are the latter.
@@ -52,7 +85,7 @@ class Conv2d(nn.Conv2d):
 def frozen(norm: nn.Module) -> nn.Module:
     """The frozen batch norm that takes the place of a batch norm; any other module is returned as it is."""
     if isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):
-        return FrozenBatchNorm2d(norm.num_features, eps=norm.eps)
+        return FrozenBatchNorm2d(norm.num_features, counted=True, eps=norm.eps)
     return norm
 
 

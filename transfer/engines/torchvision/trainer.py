@@ -16,9 +16,8 @@ from pretrain import distributed
 from transfer.datasets import Dataset
 from transfer.engines import Predict
 from transfer.engines.torchvision import checkpoints, precise_bn, solver
-from transfer.engines.torchvision.build import build_model
-from transfer.engines.torchvision.detector import GeneralizedRCNN, Sample
-from transfer.engines.torchvision.input import TrainingInput
+from transfer.engines.torchvision.build import build_model, build_optimizer, build_schedule, build_training_input
+from transfer.engines.torchvision.detector import Sample
 from transfer.engines.torchvision.loader import TrainingBatches, usable
 from transfer.engines.torchvision.metrics import PERIOD, MetricsFile, Window, flatten
 from transfer.engines.torchvision.predictor import make_predictor
@@ -70,8 +69,8 @@ class Trainer:
         self.model = build_model(cfg)
         checkpoints.load_initial(self.model, initial)
         self.model.to(self.device)
-        self.optimizer = _optimizer(cfg, self.model)
-        self.schedule = _schedule(cfg)
+        self.optimizer = build_optimizer(cfg, self.model)
+        self.schedule = build_schedule(cfg)
         self.scaler = torch.amp.GradScaler(enabled=cfg.SOLVER.AMP.ENABLED and self.device.type == "cuda")
         self.records = usable(dataset.records, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
         self.first = 0
@@ -151,7 +150,7 @@ class Trainer:
             raise TransferError(f"SOLVER.IMS_PER_BATCH: {images} images cannot be shared by {world} processes")
         return TrainingBatches(
             self.records,
-            _training_input(self.cfg),
+            build_training_input(self.cfg),
             batch_size=images // world,
             seed=self.cfg.SEED,
             group=self.cfg.DATALOADER.ASPECT_RATIO_GROUPING,
@@ -199,36 +198,3 @@ def _checked(losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
             "Lower SOLVER.BASE_LR or raise SOLVER.WARMUP_ITERS"
         )
     return {**values, "total_loss": total}
-
-
-def _training_input(cfg: CfgNode) -> TrainingInput:
-    return TrainingInput(
-        min_sizes=cfg.INPUT.MIN_SIZE_TRAIN,
-        max_size=cfg.INPUT.MAX_SIZE_TRAIN,
-        by_range=cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range",
-        flip=cfg.INPUT.RANDOM_FLIP,
-        bgr=cfg.INPUT.FORMAT == "BGR",
-        mask_format=cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None,
-    )
-
-
-def _optimizer(cfg: CfgNode, model: GeneralizedRCNN) -> torch.optim.SGD:
-    return solver.make_optimizer(
-        model,
-        lr=cfg.SOLVER.BASE_LR,
-        momentum=cfg.SOLVER.MOMENTUM,
-        nesterov=cfg.SOLVER.NESTEROV,
-        weight_decay=cfg.SOLVER.WEIGHT_DECAY,
-        weight_decay_norm=cfg.SOLVER.WEIGHT_DECAY_NORM,
-        weight_decay_bias=cfg.SOLVER.WEIGHT_DECAY_BIAS,
-        bias_lr_factor=cfg.SOLVER.BIAS_LR_FACTOR,
-    )
-
-
-def _schedule(cfg: CfgNode) -> solver.Multiplier:
-    s = cfg.SOLVER
-    if s.LR_SCHEDULER_NAME == "WarmupCosineLR":
-        schedule = solver.cosine(s.MAX_ITER, s.BASE_LR_END / s.BASE_LR)
-    else:
-        schedule = solver.multi_step(s.STEPS, s.GAMMA)
-    return solver.warm_up(schedule, s.WARMUP_FACTOR, s.WARMUP_ITERS, s.MAX_ITER, s.WARMUP_METHOD == "constant")
