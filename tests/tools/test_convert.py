@@ -8,14 +8,11 @@ import pytest
 import torch
 import torchvision
 
+import command
+from tools import convert
 from transfer.convert import load_backbone
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "tools/convert.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +29,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_prints_what_it_mapped_and_dropped_and_writes_both_files(checkpoint: Path, tmp_path: Path) -> None:
     output, report = tmp_path / "backbone.pth", tmp_path / "names.tsv"
-    result = run(checkpoint, output, "--to", "detectron2", "--report", report)
+    words = [checkpoint, output, "--to", "detectron2", "--report", report]
+    script = [sys.executable, "tools/convert.py", *map(str, words)]
+    result = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (result.returncode, result.stderr) == (0, "")
     printed = [line.split() for line in result.stdout.splitlines()]
     assert ["module.encoder_q.layer1", "res2", "24"] in printed
@@ -45,24 +44,37 @@ def test_prints_what_it_mapped_and_dropped_and_writes_both_files(checkpoint: Pat
     assert rows[0] == ["source", "target", "shape"]
     assert ["module.encoder_q.bn1.weight", "stem.conv1.norm.weight", "(64,)"] in rows
     assert ["module.queue", "", ""] in rows
-    assert sum(len(row) == 3 and row[1] != "" for row in rows[1:]) == 120
+    assert sum(row[1] != "" for row in rows[1:]) == 120
 
 
-def test_bad_input_is_one_message_and_nothing_written(checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("none.pth.tar a.pth", "none.pth.tar"),
+        ("SOURCE existing.pth", "existing.pth exists"),
+        ("SOURCE a.pth --report existing.pth", "existing.pth exists"),
+        ("existing.pth a.pth", "existing.pth"),
+        ("SOURCE a.pkl", "must end in .pth"),
+    ],
+)
+def test_bad_input_is_one_message_and_nothing_written(
+    words: str,
+    complaint: str,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
     existing = tmp_path / "existing.pth"
     existing.write_text("precious")
-    cases = [
-        ((tmp_path / "none.pth.tar", tmp_path / "a.pth"), "none.pth.tar"),
-        ((checkpoint, existing), "existing.pth exists"),
-        ((checkpoint, tmp_path / "a.pth", "--report", existing), "existing.pth exists"),
-        ((ROOT / "pyproject.toml", tmp_path / "a.pth"), "pyproject.toml"),
-        ((checkpoint, tmp_path / "a.pkl"), "must end in .pth"),
-    ]
-    for arguments, words in cases:
-        result = run(*arguments)
-        assert result.returncode == 2, result.stderr
-        assert words in result.stderr
-        assert "Traceback" not in result.stderr
-        assert result.stdout == ""
+    monkeypatch.setattr(sys, "argv", ["convert.py", *words.replace("SOURCE", str(checkpoint)).split()])
+    with pytest.raises(SystemExit) as stop:
+        command.run(convert.main)
+    assert stop.value.code == 2
+    printed = capsys.readouterr()
+    assert complaint in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.out == ""
     assert existing.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [existing]
