@@ -16,19 +16,8 @@ from torch import Tensor
 from pretrain import checkpoint
 from transfer import proof
 from transfer.errors import TransferError
-from transfer.names import detectron2_name, torchvision_name
+from transfer.names import detectron2_name
 from transfer.weights import sha256
-
-__all__ = [
-    "Backbone",
-    "Conversion",
-    "Source",
-    "convert",
-    "detectron2_name",
-    "load_backbone",
-    "torchvision_name",
-    "write",
-]
 
 # Tensors of each backbone, buffers included: as many change when Detectron2 loads the converted file.
 TENSORS = {"resnet18": 120, "resnet34": 216, "resnet50": 318, "resnet101": 624, "resnet152": 930}

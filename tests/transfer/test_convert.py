@@ -17,6 +17,9 @@ from transfer.errors import TransferError
 from transfer.names import detectron2_name
 
 
+ROOT = Path(__file__).resolve().parents[2]
+
+
 def resnet(arch: str = "resnet18", seed: int = 0) -> dict[str, Tensor]:
     """State of a torchvision ResNet as if trained: no norm has the 0 and 1 that every fresh network has."""
     generator = torch.Generator().manual_seed(seed)
@@ -242,16 +245,15 @@ def test_load_refuses_a_file_changed_since(tmp_path: Path) -> None:
 @pytest.mark.detectron2
 @pytest.mark.parametrize(("arch", "config"), [("resnet18", "voc_r18_fpn_cpu"), ("resnet50", "voc_r50_c4_24k")])
 def test_plain_detectron2_loads_every_tensor(arch: str, config: str, tmp_path: Path) -> None:
-    engine = pytest.importorskip(
-        "transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError
-    )
+    # By way of the engine, which knows which of Detectron2's warnings to silence and registers the C4 head.
+    pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
     from detectron2.checkpoint import DetectionCheckpointer
     from detectron2.config import get_cfg
     from detectron2.modeling import build_model
 
     write(convert(saved(tmp_path, moco(resnet(arch), arch=arch))), tmp_path / "out.pth")
     cfg = get_cfg()
-    cfg.merge_from_file(str(engine.ROOT / f"configs/transfer/{config}.yaml"), allow_unsafe=False)
+    cfg.merge_from_file(str(ROOT / f"configs/transfer/{config}.yaml"), allow_unsafe=False)
     cfg.MODEL.DEVICE = "cpu"
     model = build_model(cfg)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
