@@ -4,6 +4,7 @@ Names are relative to the backbone ("layer1.0.conv1.weight", "res2.0.conv1.weigh
 is transfer.initialise's business. The rename table stands in transfer.names, the proof in transfer.proof.
 """
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,6 +194,7 @@ def _describe(content: Any) -> str:
     return f"its keys begin with {shown}" if shown else "it is an empty dictionary"
 
 
+@functools.cache
 def _shapes(arch: str) -> dict[str, tuple[int, ...]]:
     """torchvision's names and shapes of the backbone, in order, without the classifier."""
     with torch.device("meta"):

@@ -16,7 +16,6 @@ from transfer.convert import TENSORS, convert, load_backbone, write
 from transfer.errors import TransferError
 from transfer.names import detectron2_name
 
-
 ROOT = Path(__file__).resolve().parents[2]
 
 
