@@ -239,12 +239,13 @@ def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("workers", ["0", "1"])
-def test_unreadable_training_image_is_named(workers: str, tmp_path: Path) -> None:
+def test_unreadable_training_image_is_named(workers: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cfg = tiny_config(tmp_path / "run", SOLVER__MAX_ITER=8, DATALOADER__NUM_WORKERS=workers)
     dataset = squares(tmp_path)
     (tmp_path / "2.png").write_bytes(b"not a picture")
     with pytest.raises(TransferError, match=r"2\.png: cannot be trained on"):
         engine.train(cfg, dataset, {}, no_scores, False, {})
+    assert not [record for record in caplog.records if record.exc_info]  # told once, without a traceback
 
 
 def test_unreadable_test_image_is_named(tmp_path: Path) -> None:

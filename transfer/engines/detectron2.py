@@ -56,7 +56,10 @@ with _quiet():
 NAME = "detectron2"
 WRITE_PERIOD = 20  # iterations between two rows of metrics.json, as Detectron2's own scripts have it
 
-log = logging.getLogger(__name__)
+Evaluate = Callable[[Predict], Mapping[str, Mapping[str, float | None]]]
+
+# Every exception in training ends the run and is told once, at the top; Detectron2 would log its traceback as well.
+logging.getLogger("detectron2.engine.train_loop").addFilter(lambda record: not record.exc_info)
 
 
 @ROI_HEADS_REGISTRY.register()
@@ -114,7 +117,7 @@ def train(
     cfg: CfgNode,
     dataset: Dataset,
     initial: Mapping[str, Tensor],
-    evaluate: Callable[[Predict], dict[str, dict[str, float | None]]],
+    evaluate: Evaluate,
     resume: bool,
     checkpoint_extra: dict[str, Any],
 ) -> None:
@@ -139,12 +142,22 @@ def train(
     _load_over(model, initial)
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
-    saver = Saver(Path(cfg.OUTPUT_DIR), cfg.SOLVER.CHECKPOINT_PERIOD, model, optimizer, scheduler, checkpoint_extra)
+    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    saver = Saver(Path(cfg.OUTPUT_DIR), cfg.SOLVER.CHECKPOINT_PERIOD, parts, checkpoint_extra)
     start = saver.load() if resume else 0
     seed_all_rng(cfg.SEED + start + comm.get_rank())  # a resumed run must not draw the first iterations' images again
     trainer_type = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
     trainer = trainer_type(_data_parallel(model), _train_loader(cfg, dataset, cfg.SEED + start), optimizer)
-    trainer.register_hooks(_hooks(cfg, model, optimizer, scheduler, saver, dataset, evaluate))
+    trainer.register_hooks(  # in DefaultTrainer's order
+        [
+            hooks.IterationTimer(),
+            hooks.LRScheduler(optimizer, scheduler),
+            _precise_bn(cfg, model, dataset),
+            saver,
+            hooks.EvalHook(cfg.TEST.EVAL_PERIOD, lambda: _score(cfg, model, evaluate)),
+            _writer(cfg),
+        ]
+    )
     try:
         with _quiet():
             trainer.train(start, cfg.SOLVER.MAX_ITER)
@@ -158,17 +171,8 @@ class Saver(HookBase):
     After the hooks that change the model (PreciseBN), before evaluation: if that fails, the weights are there.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        period: int,
-        model: nn.Module,
-        optimizer: torch.optim.Optimizer,
-        scheduler: Any,
-        extra: dict[str, Any],
-    ) -> None:
-        self.folder, self.period, self.extra = folder, period, extra
-        self.parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    def __init__(self, folder: Path, period: int, parts: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
+        self.folder, self.period, self.parts, self.extra = folder, period, parts, extra
 
     def after_step(self) -> None:
         done = self.trainer.iter + 1
@@ -256,46 +260,30 @@ def _train_loader(cfg: CfgNode, dataset: Dataset, seed: int) -> Any:
     return build_detection_train_loader(cfg, dataset=records, mapper=Mapper(cfg), sampler=sampler)
 
 
-def _hooks(
-    cfg: CfgNode,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scheduler: Any,
-    saver: Saver,
-    dataset: Dataset,
-    evaluate: Callable[[Predict], dict[str, dict[str, float | None]]],
-) -> list[HookBase | None]:
-    """DefaultTrainer's hooks, in its order."""
-
-    def score() -> dict[str, dict[str, float]]:
-        model.eval()
-        scores = evaluate(lambda records: _predict(cfg, model, records))
-        model.train()
-        return {task: {key: x for key, x in points.items() if x is not None} for task, points in scores.items()}
-
-    precise = None
-    if cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model):
-        loader = _train_loader(_without_workers(cfg), dataset, cfg.SEED)  # its own: training's order must not change
-        precise = hooks.PreciseBN(cfg.TEST.EVAL_PERIOD, model, loader, cfg.TEST.PRECISE_BN.NUM_ITER)
-    writers = None
-    if comm.is_main_process():
-        metrics = JSONWriter(str(Path(cfg.OUTPUT_DIR) / "metrics.json"))
-        writers = hooks.PeriodicWriter([CommonMetricPrinter(cfg.SOLVER.MAX_ITER), metrics], period=WRITE_PERIOD)
-    return [
-        hooks.IterationTimer(),
-        hooks.LRScheduler(optimizer, scheduler),
-        precise,
-        saver,
-        hooks.EvalHook(cfg.TEST.EVAL_PERIOD, score),
-        writers,
-    ]
-
-
-def _without_workers(cfg: CfgNode) -> CfgNode:
+def _precise_bn(cfg: CfgNode, model: nn.Module, dataset: Dataset) -> HookBase | None:
+    """The hook that gives the norms the statistics of the final weights, before each test."""
+    if not (cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)):
+        return None
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.DATALOADER.NUM_WORKERS = 0
-    return cfg
+    cfg.DATALOADER.NUM_WORKERS = 0  # a loader of its own, so that training's order does not change, but a light one
+    return hooks.PreciseBN(
+        cfg.TEST.EVAL_PERIOD, model, _train_loader(cfg, dataset, cfg.SEED), cfg.TEST.PRECISE_BN.NUM_ITER
+    )
+
+
+def _writer(cfg: CfgNode) -> HookBase | None:
+    if not comm.is_main_process():
+        return None
+    metrics = JSONWriter(str(Path(cfg.OUTPUT_DIR) / "metrics.json"))
+    return hooks.PeriodicWriter([CommonMetricPrinter(cfg.SOLVER.MAX_ITER), metrics], period=WRITE_PERIOD)
+
+
+def _score(cfg: CfgNode, model: nn.Module, evaluate: Evaluate) -> dict[str, dict[str, float]]:
+    model.eval()
+    scores = evaluate(lambda records: _predict(cfg, model, records))
+    model.train()
+    return {task: {key: x for key, x in points.items() if x is not None} for task, points in scores.items()}
 
 
 @torch.no_grad()
