@@ -64,7 +64,7 @@ logging.getLogger("detectron2.engine.train_loop").addFilter(lambda record: not r
 
 @ROI_HEADS_REGISTRY.register()
 class Res5ROIHeadsExtraNorm(Res5ROIHeads):
-    """C4's head with one more norm after res5 (arXiv 1911.05722, appendix A.1): roi_heads.res5.norm.*."""
+    """The C4 head of the MoCo paper (arXiv 1911.05722): one more norm after res5, named roi_heads.res5.norm.*."""
 
     @classmethod
     def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Sequential, int]:
