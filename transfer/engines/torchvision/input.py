@@ -121,7 +121,7 @@ def make_truth(record: dict[str, Any], view: View, mask_format: str | None) -> T
     solid = ((boxes[:, 2:] - boxes[:, :2]).astype(np.float32) > 1e-5).all(axis=1)
     if mask_format is not None:
         _check_masks(annotations, mask_format)
-        solid &= [bool(a["segmentation"]) for a in annotations]
+        solid &= np.array([bool(a["segmentation"]) for a in annotations], dtype=bool)
     kept = [a for a, keep in zip(annotations, solid, strict=True) if keep]
     return Truth(
         torch.from_numpy(boxes[solid].astype(np.float32)),

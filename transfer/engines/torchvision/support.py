@@ -121,14 +121,20 @@ def _nonsense(cfg: CfgNode) -> Iterator[str]:
     resnets = cfg.MODEL.RESNETS
     width = 64 if resnets.DEPTH < 50 else 256
     if width != resnets.RES2_OUT_CHANNELS:
-        yield f"MODEL.RESNETS.RES2_OUT_CHANNELS: {resnets.RES2_OUT_CHANNELS}, MODEL.RESNETS.DEPTH {resnets.DEPTH} needs {width}"
+        yield (
+            f"MODEL.RESNETS.RES2_OUT_CHANNELS: {resnets.RES2_OUT_CHANNELS}, "
+            f"MODEL.RESNETS.DEPTH {resnets.DEPTH} needs {width}"
+        )
     for key, (possible, meaning) in _RANGES.items():
         value = config.value_of(cfg, key)
         if not possible(value):
             yield f"{key}: {value!r}, {meaning} is expected"
     yield from _misplaced_features(cfg)
     if cfg.INPUT.MIN_SIZE_TRAIN_SAMPLING == "range" and len(cfg.INPUT.MIN_SIZE_TRAIN) != 2:
-        yield f"INPUT.MIN_SIZE_TRAIN: {cfg.INPUT.MIN_SIZE_TRAIN!r}, INPUT.MIN_SIZE_TRAIN_SAMPLING range needs (smallest, largest)"
+        yield (
+            f"INPUT.MIN_SIZE_TRAIN: {cfg.INPUT.MIN_SIZE_TRAIN!r}, "
+            "INPUT.MIN_SIZE_TRAIN_SAMPLING range needs (smallest, largest)"
+        )
 
 
 def _misplaced_features(cfg: CfgNode) -> Iterator[str]:

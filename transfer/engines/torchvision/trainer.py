@@ -145,17 +145,14 @@ class Trainer:
         distributed.broadcast(list(self.model.buffers()))
 
     def _batches(self, skip: int, workers: int) -> TrainingBatches:
-        world, images = distributed.world_size(), self.cfg.SOLVER.IMS_PER_BATCH
-        if images % world:
-            raise TransferError(f"SOLVER.IMS_PER_BATCH: {images} images cannot be shared by {world} processes")
         return TrainingBatches(
             self.records,
             build_training_input(self.cfg),
-            batch_size=images // world,
+            batch_size=images_per_rank(self.cfg.SOLVER.IMS_PER_BATCH, distributed.world_size()),
             seed=self.cfg.SEED,
             group=self.cfg.DATALOADER.ASPECT_RATIO_GROUPING,
             rank=distributed.rank(),
-            world_size=world,
+            world_size=distributed.world_size(),
             skip=skip,
             workers=workers,
         )
@@ -179,6 +176,13 @@ def prepare_device(cfg: CfgNode) -> torch.device:
         torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
     return distributed.select_device(cfg.MODEL.DEVICE)
+
+
+def images_per_rank(images: int, processes: int) -> int:
+    """The share of each process in a batch of `images`; TransferError where they cannot share it evenly."""
+    if images % processes:
+        raise TransferError(f"SOLVER.IMS_PER_BATCH: {images} images cannot be shared by {processes} processes")
+    return images // processes
 
 
 def _is_due(iteration: int, period: int, last: int) -> bool:

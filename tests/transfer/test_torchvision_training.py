@@ -1,0 +1,300 @@
+"""Runs of the torchvision engine: what they learn, write, resume, refuse, and that processes work as one."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pretrain import distributed
+from pretrain.errors import PretrainError
+from tests.transfer import small_models
+from tests.transfer.small_models import C4, FPN, MASKS
+from transfer.engines import Predict
+from transfer.engines import torchvision as engine
+from transfer.engines.torchvision import precise_bn, solver
+from transfer.engines.torchvision.build import build_model, build_training_input
+from transfer.engines.torchvision.loader import TrainingBatches
+from transfer.engines.torchvision.trainer import Trainer, images_per_rank
+from transfer.errors import TransferError
+
+EXTRA = {"class_names": ["bright", "dark", "red"], "category_ids": [1, 2, 3]}
+TIMES = ("time", "data_time")
+
+
+def no_test(_: Predict) -> dict[str, dict[str, float | None]]:
+    return {"bbox": {"AP": 1.5, "APs": None}}
+
+
+def run(folder: Path, iterations: int, *more: Mapping[str, Any], images: int = 6, **options: Any) -> Path:
+    """Train a small Mask R-CNN in `folder` on images beside it."""
+    settings = {"OUTPUT_DIR": str(folder), "SOLVER.MAX_ITER": iterations, "SOLVER.CHECKPOINT_PERIOD": 3}
+    cfg = small_models.config(FPN, MASKS, settings, *more)
+    folder.mkdir(exist_ok=True)
+    arguments = {"initial": {}, "evaluate": no_test, "checkpoint_extra": EXTRA, "resume": False, **options}
+    engine.train(cfg, small_models.dataset(folder.parent / "images", count=images), **arguments)
+    return folder
+
+
+def rows(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
+
+
+def saved(folder: Path, name: str = "model_final.pth") -> dict[str, Any]:
+    return torch.load(folder / name, weights_only=True)
+
+
+def same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return one == other
+
+
+def test_a_run_leaves_detectron2s_files(tmp_path: Path) -> None:
+    tested = []
+
+    def test(predict: Predict) -> dict[str, dict[str, float | None]]:
+        tested.append(len(predict([{"file_name": str(tmp_path / "images" / "0_0.png")}])))
+        return no_test(predict)
+
+    folder = run(tmp_path / "run", 5, {"TEST.EVAL_PERIOD": 2, "TEST.PRECISE_BN.ENABLED": True}, evaluate=test)
+    assert {p.name for p in folder.iterdir()} == {
+        *("last_checkpoint", "metrics.json", "model_0000002.pth", "model_final.pth")
+    }
+    assert (folder / "last_checkpoint").read_text() == "model_final.pth"
+    assert len(tested) == 3  # after 2, 4 and at the end
+    content = saved(folder)
+    assert content["model"].keys() == engine.model_state(small_models.config(FPN, MASKS)).keys()
+    assert content["iteration"] == 4
+    assert content["class_names"] == EXTRA["class_names"]
+    assert content["scheduler"]["last_epoch"] == 5
+    (trained,) = (row for row in rows(folder) if "lr" in row)
+    names = {"loss_cls", "loss_box_reg", "loss_mask", "loss_rpn_cls", "loss_rpn_loc"}
+    assert names | {"total_loss", "lr", "time", "data_time", "iteration"} == trained.keys()
+    assert trained["total_loss"] == pytest.approx(sum(trained[name] for name in names))
+    assert [(r["iteration"], r["bbox/AP"], r["bbox/APs"]) for r in rows(folder) if "bbox/AP" in r] == [
+        *((1, 1.5, None), (3, 1.5, None), (4, 1.5, None))
+    ]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_ends_as_one_that_was_never_stopped(workers: int, tmp_path: Path) -> None:
+    settings = {"TEST.EVAL_PERIOD": 2, "DATALOADER.NUM_WORKERS": workers, "SOLVER.WARMUP_ITERS": 4}
+    whole = run(tmp_path / "whole", 7, settings)
+    broken = run(tmp_path / "broken", 7, settings)
+    for name in ("model_final.pth", "model_0000005.pth"):  # as if it had been killed after the sixth iteration ...
+        (broken / name).unlink()
+    (broken / "last_checkpoint").write_text("model_0000002.pth")  # ... whose checkpoint was not finished
+    with (broken / "metrics.json").open("a") as file:
+        file.write('{"iteration": 5, "to')
+    run(broken, 7, settings, resume=True)
+    assert same(saved(whole), saved(broken))
+    kept = [[{k: v for k, v in row.items() if k not in TIMES} for row in rows(f)] for f in (whole, broken)]
+    evaluations = [[row for row in part if "bbox/AP" in row] for part in kept]
+    assert evaluations[0] == evaluations[1]
+
+
+def test_tests_in_between_change_nothing(tmp_path: Path) -> None:
+    seldom = run(tmp_path / "seldom", 4)
+    often = run(tmp_path / "often", 4, {"TEST.EVAL_PERIOD": 1})
+    assert same(saved(seldom)["model"], saved(often)["model"])
+
+
+def test_nothing_is_overwritten_and_nothing_resumed_from_nothing(tmp_path: Path) -> None:
+    with pytest.raises(PretrainError, match="nothing to resume"):
+        run(tmp_path / "run", 1, resume=True)
+    (tmp_path / "run" / "metrics.json").write_text("earlier")
+    with pytest.raises(FileExistsError):
+        run(tmp_path / "run", 1)
+    assert (tmp_path / "run" / "metrics.json").read_text() == "earlier"
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=r"iteration \d+: the loss is not finite|diverged"):
+        run(tmp_path / "run", 9, {"SOLVER.BASE_LR": 1e9})
+    assert not (tmp_path / "run" / "model_final.pth").exists()
+
+
+def test_initial_weights_are_all_used_or_refused(tmp_path: Path) -> None:
+    state = engine.model_state(small_models.config(FPN, MASKS))
+    name = "backbone.bottom_up.stem.conv1.weight"
+    initial = {name: torch.full(state[name].shape, 0.01)}
+    frozen = {"MODEL.BACKBONE.FREEZE_AT": 1}
+    folder = run(tmp_path / "run", 1, frozen, initial=initial)
+    assert torch.equal(saved(folder)["model"][name], initial[name])
+    with pytest.raises(TransferError) as error:
+        run(tmp_path / "other", 1, initial={name: torch.zeros(3), "backbone.nowhere": torch.zeros(1)})
+    assert name in str(error.value)
+    assert "backbone.nowhere" in str(error.value)
+
+
+def test_it_learns_to_find_what_it_is_shown(tmp_path: Path) -> None:
+    """Overfit a few images: every object is found, with its class, box and mask."""
+    found: list[Any] = []
+    records = small_models.dataset(tmp_path / "images", count=2).records
+
+    def test(predict: Predict) -> dict[str, dict[str, float | None]]:
+        found.extend(predict(records))
+        return {}
+
+    settings = {
+        "DATALOADER.ASPECT_RATIO_GROUPING": False,
+        "INPUT.RANDOM_FLIP": "none",
+        "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 32,
+        "SOLVER.BASE_LR": 0.05,
+        "SOLVER.CHECKPOINT_PERIOD": 1000,
+        "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "norm",
+        "SOLVER.CLIP_GRADIENTS.ENABLED": True,
+        "SOLVER.WARMUP_ITERS": 10,
+        "TEST.PRECISE_BN.ENABLED": True,
+    }
+    folder = run(tmp_path / "run", 80, settings, images=2, evaluate=test)
+    losses = [row["total_loss"] for row in rows(folder) if "total_loss" in row]
+    assert losses[-1] < 0.7 * losses[0]
+    for record, image in zip(records, found, strict=True):
+        for annotation in record["annotations"]:
+            wanted = torch.tensor(annotation["bbox"])
+            best = torch.nonzero(image.classes == annotation["category_id"]).flatten()[0]
+            assert overlap(image.boxes[best], wanted) > 0.4
+            assert image.masks[best].sum().item() == pytest.approx(0.5 * (wanted[2] - wanted[0]).item() ** 2, rel=0.5)
+
+
+def overlap(one: torch.Tensor, other: torch.Tensor) -> float:
+    sides = (torch.minimum(one[2:], other[2:]) - torch.maximum(one[:2], other[:2])).clamp(min=0)
+    areas = [(b[2:] - b[:2]).prod() for b in (one, other)]
+    return (sides.prod() / (sum(areas) - sides.prod())).item()
+
+
+@pytest.mark.parametrize("settings", [(FPN,), (C4, MASKS)], ids=["fpn", "c4_mask"])
+def test_every_parameter_gets_a_gradient_even_without_objects(settings: tuple[Any, ...], tmp_path: Path) -> None:
+    """As DDP needs it: a batch without any object still reaches every parameter."""
+    cfg = small_models.config(*settings, {"OUTPUT_DIR": str(tmp_path), "DATALOADER.FILTER_EMPTY_ANNOTATIONS": False})
+    data = small_models.dataset(tmp_path / "images", count=2)
+    for record in data.records:
+        record["annotations"] = []
+    trainer = Trainer(cfg, data, {}, no_test, EXTRA, resume=False)
+    losses = trainer.model.train()(next(iter(trainer._batches(0, 0))))
+    sum(losses.values()).backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert losses["loss_box_reg"] == losses["loss_rpn_loc"] == 0
+    assert [name for name, p in trainer.model.named_parameters() if p.grad is None] == []
+
+
+def test_precise_statistics_are_those_of_all_images_together(tmp_path: Path) -> None:
+    cfg = small_models.config(FPN, {"OUTPUT_DIR": str(tmp_path), "INPUT.RANDOM_FLIP": "none"})
+    trainer = Trainer(cfg, small_models.dataset(tmp_path / "images"), {}, no_test, EXTRA, resume=False)
+    seen: list[torch.Tensor] = []
+    trainer.model.backbone.bottom_up.bn1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    state = torch.get_rng_state()
+    precise_bn.update(trainer.model.train(), trainer._batches(0, 0), 3)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(seen) == 3
+    everything = torch.cat([x.transpose(0, 1).flatten(1) for x in seen], dim=1)
+    norm = trainer.model.backbone.bottom_up.bn1
+    torch.testing.assert_close(norm.running_mean, everything.mean(dim=1), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm.running_var, everything.var(dim=1, correction=0), rtol=1e-4, atol=1e-5)
+
+
+def test_half_precision_trains_on_a_cpu(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", 2, {"SOLVER.AMP.ENABLED": True})
+    assert saved(folder)["model"]["proposal_generator.rpn_head.conv.weight"].dtype == torch.float32
+
+
+def test_gradients_are_clipped_one_by_one() -> None:
+    parameters = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2))]
+    for parameter, gradient in zip(parameters, ([3.0, 4.0], [0.3, 0.4]), strict=True):
+        parameter.grad = torch.tensor(gradient)
+    solver.clip_gradients(parameters, "norm", 1.0, 2.0)
+    torch.testing.assert_close(parameters[0].grad, torch.tensor([0.6, 0.8]))
+    torch.testing.assert_close(parameters[1].grad, torch.tensor([0.3, 0.4]))
+    solver.clip_gradients(parameters, "value", 0.5, 2.0)
+    torch.testing.assert_close(parameters[0].grad, torch.tensor([0.5, 0.5]))
+
+
+def test_schedules() -> None:
+    steps = solver.warm_up(solver.multi_step([6, 8], 0.1), 0.001, 4, 10)
+    assert [steps(i) for i in range(10)] == pytest.approx(
+        [0.001, 0.25075, 0.5005, 0.75025, 1.0, 1.0, 0.1, 0.1, 0.01, 0.01]
+    )
+    assert solver.cosine(10, 0.0)(5) == pytest.approx(0.5)
+    assert solver.warm_up(solver.cosine(10, 0.2), 0.1, 0, 10)(10) == pytest.approx(0.2)
+
+
+def test_a_predictor_needs_the_models_own_weights(tmp_path: Path) -> None:
+    cfg = small_models.config(FPN)
+    path, image = tmp_path / "weights.pth", small_models.dataset(tmp_path, count=2).records
+    state = small_models.lively(engine.model_state(cfg))
+    torch.save({"model": state}, path)
+    found = engine.load_predictor(cfg, path)(image)
+    assert [len(part) > 0 for part in found] == [True, True]
+    assert all(part.boxes.max() <= 80 and part.masks is None for part in found)
+    torch.save({"model": {**state, "extra": torch.zeros(1)}}, path)
+    with pytest.raises(TransferError, match="extra"):
+        engine.load_predictor(cfg, path)
+
+
+def test_detections_come_in_pixels_of_the_file_whatever_the_network_sees(tmp_path: Path) -> None:
+    path, (record,) = tmp_path / "weights.pth", small_models.dataset(tmp_path, count=1, size=(300, 200)).records
+    torch.save(small_models.lively(engine.model_state(small_models.config(FPN, MASKS))), path)
+    cfg = small_models.config(FPN, MASKS, {"INPUT.MIN_SIZE_TEST": 100, "INPUT.MAX_SIZE_TEST": 120})
+    (found,) = engine.load_predictor(cfg, path)([record])
+    assert found.masks is not None
+    assert found.masks.shape[1:] == (record["height"], record["width"])
+    assert found.boxes[:, 2].max() > 120
+    assert (found.scores[:-1] >= found.scores[1:]).all()
+
+
+def _compare_gradients(images: Path) -> tuple[float, float]:
+    """Largest difference of DDP's gradients to the mean of both halves' own, and the largest gradient."""
+    everything = {"MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 10**6, "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 10**6}
+    fractions = {"MODEL.ROI_HEADS.POSITIVE_FRACTION": 1.0, "MODEL.RPN.POSITIVE_FRACTION": 1.0}  # nothing is random
+    cfg = small_models.config(FPN, MASKS, everything, fractions, {"MODEL.RESNETS.NORM": "BN", "MODEL.FPN.NORM": "BN"})
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    records = small_models.dataset(images).records
+    options = {"batch_size": 2, "seed": 0, "world_size": 2}
+    halves = [next(iter(TrainingBatches(records, build_training_input(cfg), rank=rank, **options))) for rank in (0, 1)]
+    wanted: dict[str, torch.Tensor] = {}
+    for half in halves:
+        model.zero_grad()
+        sum(model(half).values()).backward()
+        for name, parameter in model.named_parameters():
+            wanted[name] = wanted.get(name, 0) + parameter.grad / 2
+    model.zero_grad()
+    parallel = DistributedDataParallel(model, broadcast_buffers=False)
+    sum(parallel(halves[distributed.rank()]).values()).backward()
+    difference = max((p.grad - wanted[name]).abs().max().item() for name, p in model.named_parameters())
+    return difference, max(value.abs().max().item() for value in wanted.values())
+
+
+def _on_two_ranks(folder: Path) -> tuple[float, float, float]:
+    shared = {"SOLVER.IMS_PER_BATCH": 4, "TEST.PRECISE_BN.ENABLED": True}
+    run(folder, 2, shared)
+    run(folder, 3, shared, resume=True)
+    state = saved(folder)["model"]
+    sums = distributed.all_gather_object(sum(value.double().sum().item() for value in state.values()))
+    return max(sums) - min(sums), *_compare_gradients(folder.parent / "images")
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """They save one model and go on from it, and their gradient is the mean of both."""
+    small_models.dataset(tmp_path / "images")
+    apart, difference, largest = distributed.launch(_on_two_ranks, 2, tmp_path / "run")
+    assert apart == 0
+    assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"
+    assert len([row for row in rows(tmp_path / "run") if "bbox/AP" in row]) == 2
+    assert difference <= 1e-5 * largest
+
+
+def test_a_batch_that_cannot_be_shared_is_refused() -> None:
+    assert images_per_rank(6, 3) == 2
+    with pytest.raises(TransferError, match="IMS_PER_BATCH: 3 images cannot be shared by 2"):
+        images_per_rank(3, 2)
