@@ -202,7 +202,10 @@ def _read_yaml(path: str | pathlib.Path) -> dict[Any, Any]:
         raise ConfigError([f"{path}: no such config file"])
     try:
         # The class method alone: never pass allow_unsafe, YAML tags could run code.
-        return CfgNode.load_yaml_with_base(str(path))
+        content = CfgNode.load_yaml_with_base(str(path))
+        if not isinstance(content, dict):
+            raise TypeError
+        return content
     except FileNotFoundError as error:
         raise ConfigError([f"{path}: its _BASE_ names {error.filename}, which is not there"]) from error
     except yaml.YAMLError as error:
@@ -219,7 +222,7 @@ def _flatten(given: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, 
     """Dotted keys and their values; a section without lines has none."""
     for name, value in given.items():
         key = f"{prefix}{name}"
-        if key in SECTIONS and isinstance(value, Mapping):
+        if key not in FIELDS and isinstance(value, Mapping):
             yield from _flatten(value, f"{key}.")
         elif key not in SECTIONS or value is not None:
             yield key, value

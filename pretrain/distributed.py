@@ -241,9 +241,12 @@ def _worker(
             (outcome / RESULT).write_bytes(pickle.dumps(result))
         barrier()  # nobody leaves while another still talks
     except Exception as error:
-        # Only the first: what the others raise next is that they have lost this one.
-        with contextlib.suppress(FileExistsError), open(outcome / FAILURE, "xb") as file:
-            file.write(pickle.dumps(error))
+        # Only the first counts: what the others raise next is that they have lost this one. The link makes it whole
+        # at once: this process may be ended any moment now.
+        own = outcome / str(index)
+        own.write_bytes(pickle.dumps(error))
+        with contextlib.suppress(FileExistsError):
+            os.link(own, outcome / FAILURE)
         raise
     finally:
         shutdown()

@@ -39,22 +39,19 @@ def run(settings: config.Config, command: Sequence[str] = (), resume: bool = Fal
     """
     device = distributed.select_device(settings.device)
     distributed.init(device)
-    try:
-        plan = make_plan(settings, device, resume)
-        if dry_run:
-            if distributed.is_main():
-                print("\n".join([config.to_yaml(settings), plan.describe(), *plan.notices]))
-            return
-        _set_threads(device, settings.data.workers)
+    plan = make_plan(settings, device, resume)
+    if dry_run:
         if distributed.is_main():
-            environment = run_directory.describe_environment(device, settings.seed)
-            run_directory.write_start(plan.folder, config.to_yaml(settings), command, environment)
-            with run_directory.logging_to(plan.folder, logging.getLogger("pretrain"), console_handler()):
-                train(plan)
-        else:
+            print("\n".join([config.to_yaml(settings), plan.describe(), *plan.notices]))
+        return
+    _set_threads(device, settings.data.workers)
+    if distributed.is_main():
+        environment = run_directory.describe_environment(device, settings.seed)
+        run_directory.write_start(plan.folder, config.to_yaml(settings), command, environment)
+        with run_directory.logging_to(plan.folder, logging.getLogger("pretrain"), console_handler()):
             train(plan)
-    finally:
-        distributed.shutdown()
+    else:
+        train(plan)
 
 
 def train(plan: Plan) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 import command
-from pretrain import config, train
+from pretrain import config, distributed, train
 
 EPILOG = f"""\
 examples:
@@ -27,12 +27,13 @@ def main() -> None:
     parser.add_argument("--config-file", metavar="YAML", help="settings; see configs/pretrain/")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in output_dir")
     parser.add_argument("--dry-run", action="store_true", help="print the settings and what would run, write nothing")
-    parser.add_argument(
-        "settings", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="settings that override the file"
-    )
-    arguments = parser.parse_args()
+    parser.add_argument("settings", nargs="*", metavar="KEY VALUE", help="settings, over those of the file")
+    arguments = parser.parse_intermixed_args()  # options may also follow the settings
     settings = config.load(arguments.config_file, arguments.settings)
-    train.run(settings, ["python", *sys.argv], resume=arguments.resume, dry_run=arguments.dry_run)
+    try:
+        train.run(settings, ["python", *sys.argv], resume=arguments.resume, dry_run=arguments.dry_run)
+    finally:
+        distributed.shutdown()
 
 
 if __name__ == "__main__":

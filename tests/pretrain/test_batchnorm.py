@@ -60,8 +60,8 @@ def synced_on_two_ranks(momentum: float | None) -> dict[str, Tensor]:
     return found
 
 
-def synced_in_halves_and_bf16() -> bool:
-    """Four statistics at once: sub-groups of one rank are plain BN; a rank without rows; bf16 in, bf16 out."""
+def synced_in_parts_and_bf16() -> None:
+    """Sub-groups of one rank are plain BN; a rank without rows; bf16 in, bf16 out; eval mode is plain BN."""
     groups = [torch.distributed.new_group([rank]) for rank in range(WORLD)]
     alone = batchnorm.convert_sync_batchnorm(layers(), groups[distributed.rank()])
     x = own(global_batch())
@@ -77,20 +77,28 @@ def synced_in_halves_and_bf16() -> bool:
     torch.testing.assert_close(half, expected.bfloat16())
     evaluated = batchnorm.convert_sync_batchnorm(layers().eval())
     torch.testing.assert_close(evaluated(x), layers().eval()(x))
-    return True
+
+
+@pytest.fixture(scope="module")
+def two_ranks() -> dict[str, dict[str, Tensor]]:
+    """What two processes found; the assertions inside it fail the tests that use it."""
+    return distributed.launch(on_two_ranks, WORLD)
+
+
+def on_two_ranks() -> dict[str, dict[str, Tensor]]:
+    synced_in_parts_and_bf16()
+    shuffles()
+    return {str(momentum): synced_on_two_ranks(momentum) for momentum in (0.3, None)}
 
 
 @pytest.mark.parametrize("momentum", [0.3, None])
-def test_sync_bn_equals_bn_over_the_joined_batch(momentum: float | None) -> None:
-    expected = outcome(layers(momentum), global_batch(), global_batch()[:, :2, :3, :3])
-    found = distributed.launch(synced_on_two_ranks, WORLD, momentum)
+def test_sync_bn_equals_bn_over_the_joined_batch(
+    momentum: float | None, two_ranks: dict[str, dict[str, Tensor]]
+) -> None:
+    expected, found = outcome(layers(momentum), global_batch(), global_batch()[:, :2, :3, :3]), two_ranks[str(momentum)]
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-10, atol=1e-12, msg=lambda text, name=name: name + text)
-
-
-def test_sync_bn_over_part_of_the_ranks_without_rows_and_in_bf16() -> None:
-    assert distributed.launch(synced_in_halves_and_bf16, WORLD)
 
 
 def test_conversion_keeps_the_very_parameters_and_statistics() -> None:
@@ -119,20 +127,18 @@ def test_grouped_bn_refuses_unequal_groups() -> None:
         batchnorm.GroupedBatchNorm2d(CHANNELS, 4).double()(global_batch())
 
 
-def shuffled_rows(world: int, n: int, seed: int) -> bool:
-    permutation = torch.randperm(world * n, generator=torch.Generator().manual_seed(seed))
-    everything = torch.arange(world * n * 2).view(world * n, 2)
-    mine = batchnorm.shuffle(own(everything), permutation)
-    assert torch.equal(mine, own(everything[permutation]))
-    assert torch.equal(batchnorm.unshuffle(mine, permutation), everything)
-    assert torch.equal(batchnorm.unshuffle(own(everything), None), everything)
-    return True
+def shuffles() -> None:
+    for n in (1, 2, 7):
+        for seed in range(5):
+            size = distributed.world_size() * n
+            permutation = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+            everything = torch.arange(size * 2).view(size, 2)
+            mine = batchnorm.shuffle(own(everything), permutation)
+            assert torch.equal(mine, own(everything[permutation]))
+            assert torch.equal(batchnorm.unshuffle(mine, permutation), everything)
+            assert torch.equal(batchnorm.unshuffle(own(everything), None), everything)
 
 
-def shuffles() -> bool:
-    return all(shuffled_rows(distributed.world_size(), n, seed) for n in (1, 2, 7) for seed in range(5))
-
-
-@pytest.mark.parametrize("world", [1, 3])
-def test_shuffle_is_the_permutation_and_unshuffle_its_inverse(world: int) -> None:
-    assert distributed.launch(shuffles, world)
+def test_shuffle_is_the_permutation_and_unshuffle_its_inverse(two_ranks: dict[str, dict[str, Tensor]]) -> None:
+    assert two_ranks  # checked on each of two ranks
+    shuffles()  # and on one
