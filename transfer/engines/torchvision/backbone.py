@@ -85,7 +85,7 @@ def rename_state(module: nn.Module, prefix: str = "") -> None:
         prefix: what `module` is called inside torchvision's ResNet ("layer4." for the last stage alone); names that
             torchvision's ResNet does not have (the extra norm's, "norm.") stay as they are.
     """
-    own = {name for name in module.state_dict() if not name.startswith("norm.")}
+    own = [name for name in module.state_dict() if not name.startswith("norm.")]
     to_detectron2 = {name: _relative(detectron2_name(prefix + name), prefix) for name in own}
 
     def after_saving(_: nn.Module, state: dict[str, Any], parent: str, __: Any) -> None:

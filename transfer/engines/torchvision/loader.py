@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from pretrain import distributed
 from transfer.engines.torchvision.detector import Sample
 from transfer.engines.torchvision.input import TrainingInput, load_sample
 from transfer.errors import TransferError
@@ -49,7 +50,7 @@ def batches(draws: Iterator[Draw], wide: Sequence[bool] | None, batch_size: int)
 
 
 class TrainingBatches:
-    """This rank's batches, endlessly: the stream's draws `rank`, `rank + world_size`, ...
+    """This rank's batches, endlessly: the stream's draws `rank`, `rank + world_size`, ... Ranks iterate in step.
 
     Args:
         records: Detectron2's standard dicts.
@@ -84,9 +85,8 @@ class TrainingBatches:
 
     def __iter__(self) -> Iterator[list[Sample]]:
         for batch in self.loader:
-            for sample in batch:
-                if isinstance(sample, TransferError):
-                    raise sample
+            # A rank that stops alone would leave the others waiting for it.
+            distributed.agree(next((sample for sample in batch if isinstance(sample, TransferError)), None))
             yield batch
 
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pretrain import checkpoint
+from transfer.errors import TransferError
 
 PERIOD = 20  # iterations a row
 
@@ -44,7 +45,12 @@ class MetricsFile:
             with checkpoint.whole_file(path) as file:
                 file.writelines(row for row in rows if _iteration(row) < first)
         else:
-            path.touch(exist_ok=False)
+            try:
+                path.touch(exist_ok=False)
+            except FileExistsError:
+                raise TransferError(
+                    f"{path}: exists, of an earlier run. Resume that or give another OUTPUT_DIR"
+                ) from None
 
     def write(self, row: Mapping[str, float | None]) -> None:
         """Append one row; it is on the disk when this returns."""

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+_SHOWN = {"total_loss": "loss", "loss_cls": "cls", "loss_box_reg": "box", "loss_mask": "mask"}  # what fits 80 columns
+
 
 class TrainingProgress:
     """Iterations done, iterations a second, losses, time left; shown on the main process only.
@@ -15,8 +17,7 @@ class TrainingProgress:
 
     def __init__(self, first: int, last: int, shown: bool) -> None:
         self.bar = Progress(
-            TextColumn("train"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=10),
             MofNCompleteColumn(),
             TextColumn("{task.fields[speed]} {task.fields[losses]}"),
             TimeRemainingColumn(),
@@ -26,12 +27,12 @@ class TrainingProgress:
 
     def advance(self, iteration: int, values: Mapping[str, float]) -> None:
         """Show that `iteration` is done; `values`: its losses and `time` in seconds."""
-        shown = {name.removeprefix("loss_"): value for name, value in values.items() if "loss" in name}
+        parts = {name: value for name, value in values.items() if name in _SHOWN}
         self.bar.update(
             self.task,
             completed=iteration + 1,
             speed=f"{1 / max(values['time'], 1e-9):.2f} it/s",
-            losses=" ".join(f"{name} {value:.3f}" for name, value in shown.items()),
+            losses=" ".join(f"{_SHOWN[name]} {value:.2f}" for name, value in parts.items()),
         )
 
     @contextlib.contextmanager

@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from pretrain import distributed
 from transfer.datasets import Dataset
@@ -76,8 +75,8 @@ class Trainer:
         self.first = 0
         if resume:
             self.first = checkpoints.resume(self.output, self.model, self.optimizer, self.scaler)
-        self.parallel = self._join_ranks()
-        self.metrics = MetricsFile(self.output / "metrics.json", self.first) if distributed.is_main() else None
+        self.parallel = distributed.data_parallel(self.model)
+        self.metrics = distributed.on_main(lambda: MetricsFile(self.output / "metrics.json", self.first))
 
     def run(self) -> None:
         """Iterate to SOLVER.MAX_ITER; test and save when it is time."""
@@ -137,7 +136,7 @@ class Trainer:
         self._write({"iteration": iteration, **flatten(results)})
 
     def _write(self, row: Mapping[str, float | None]) -> None:
-        if self.metrics is not None:
+        if distributed.is_main():
             self.metrics.write(row)
 
     def _agree_on_statistics(self) -> None:
@@ -156,12 +155,6 @@ class Trainer:
             skip=skip,
             workers=workers,
         )
-
-    def _join_ranks(self) -> nn.Module:
-        if distributed.world_size() == 1:
-            return self.model
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(self.model, device_ids=ids, broadcast_buffers=False)
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if not self.cfg.SOLVER.AMP.ENABLED:
