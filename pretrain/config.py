@@ -3,8 +3,6 @@
 The frozen dataclasses are the schema. A setting's key is its place in them: `optim.lr` is the field `lr` of `Optim`.
 """
 
-import ast
-import contextlib
 import dataclasses
 import difflib
 import json
@@ -17,23 +15,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
-from fvcore.common.config import CfgNode
 
+from pretrain import config_text
 from pretrain.checkpoint import ARCHITECTURES
-from pretrain.errors import PretrainError
-
-
-class ConfigError(PretrainError):
-    """One or more faults in the settings, all of them in one message."""
-
-    def __init__(self, faults: Sequence[str]) -> None:
-        super().__init__(tuple(faults))
-        self.faults = tuple(faults)
-
-    def __str__(self) -> str:
-        if len(self.faults) == 1:
-            return self.faults[0]
-        return f"{len(self.faults)} faults in the settings:\n" + "\n".join(f"  {fault}" for fault in self.faults)
+from pretrain.config_text import ConfigError
 
 
 def setting(
@@ -156,7 +141,7 @@ def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) 
     Raises ConfigError with every fault at once: keys that do not exist, wrong types, values out of range.
     """
     faults: list[str] = []
-    given = list(_flatten(_read_yaml(config_file))) if config_file is not None else []
+    given = list(_flatten(config_text.read_yaml(config_file))) if config_file is not None else []
     if len(overrides) % 2:
         faults.append(f"{overrides[-1]}: no value; settings come as KEY VALUE pairs, separated by spaces")
     given += zip(overrides[::2], overrides[1::2], strict=False)
@@ -166,7 +151,7 @@ def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) 
             values[key] = _convert(key, value)
         except ConfigError as error:
             faults += error.faults
-    if not values.get("data.root"):
+    if not values.get("data.root") and not any(fault.startswith("data.root: ") for fault in faults):
         faults.append("data.root: not set; give the folder of images: data.root FOLDER")
     try:
         config = _build(values)
@@ -196,28 +181,6 @@ def describe() -> str:
     return "\n".join(lines)
 
 
-def _read_yaml(path: str | pathlib.Path) -> dict[Any, Any]:
-    """The file's mapping, its `_BASE_` files below it."""
-    if not pathlib.Path(path).is_file():
-        raise ConfigError([f"{path}: no such config file"])
-    try:
-        # The class method alone: never pass allow_unsafe, YAML tags could run code.
-        content = CfgNode.load_yaml_with_base(str(path))
-        if not isinstance(content, dict):
-            raise TypeError
-        return content
-    except FileNotFoundError as error:
-        raise ConfigError([f"{path}: its _BASE_ names {error.filename}, which is not there"]) from error
-    except yaml.YAMLError as error:
-        raise ConfigError([f"{path}: not valid YAML: {' '.join(str(error).split())}"]) from error
-    except RecursionError as error:
-        raise ConfigError([f"{path}: its _BASE_ leads back to itself"]) from error
-    except (TypeError, AttributeError, AssertionError) as error:  # fvcore, where a file or a section is no mapping
-        raise ConfigError([f"{path}: it and its _BASE_ must hold mappings, section: {{key: value}}"]) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-
-
 def _flatten(given: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and their values; a section without lines has none."""
     for name, value in given.items():
@@ -229,47 +192,16 @@ def _flatten(given: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _convert(key: str, value: Any) -> Any:
-    """The value in the type of its setting. Text is read as a Python literal unless the setting is text itself."""
+    """The value in the type of its setting."""
     if key in SECTIONS:
         raise ConfigError([f"{key}: is a section and takes no value; its settings are {', '.join(_keys_below(key))}"])
     if key not in FIELDS:
         raise ConfigError([f"{key}: no such setting; nearest: {', '.join(_nearest(key))}"])
-    kind = type(FIELDS[key].default)
-    if isinstance(value, str) and kind is not str:
-        with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            value = ast.literal_eval({"true": "True", "false": "False"}.get(value.strip(), value.strip()))
+    item = FIELDS[key]
     try:
-        return _as_type(value, typing.get_type_hints(_section(key))[FIELDS[key].name])
-    except (TypeError, ValueError, OverflowError):
-        example = json.dumps(FIELDS[key].default)
-        raise ConfigError([f"{key}: {value!r} is not {_NAMES[kind]} such as {example}"]) from None
-
-
-_NAMES = {
-    int: "a whole number (int)",
-    float: "a number (float)",
-    bool: "true or false (bool)",
-    str: "text (str)",
-    tuple: "a list of numbers",
-}
-
-
-def _as_type(value: Any, kind: Any) -> Any:
-    """`value` as int, float, bool, str or a tuple of these; TypeError, ValueError or OverflowError where it is none."""
-    if typing.get_origin(kind) is tuple:
-        kinds = typing.get_args(kind)
-        if not isinstance(value, list | tuple):
-            raise TypeError
-        if kinds[-1] is Ellipsis:
-            kinds = kinds[:1] * len(value)
-        return tuple(_as_type(element, each) for element, each in zip(value, kinds, strict=True))
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind is str and type(value) in (int, float):  # a folder named 2012
-        return str(value)
-    if type(value) is not kind:
-        raise TypeError
-    return value
+        return config_text.convert(value, typing.get_type_hints(_section(key))[item.name])
+    except ValueError as error:
+        raise ConfigError([f"{key}: {value!r} is not {error} such as {json.dumps(item.default)}"]) from None
 
 
 def _build(values: Mapping[str, Any]) -> Config:

@@ -28,12 +28,12 @@ def refuse_existing_run(folder: pathlib.Path) -> None:
     """Raise PretrainError where the folder already holds a run, or is a file."""
     if folder.exists() and not folder.is_dir():
         raise PretrainError(f"output_dir: {folder}: is not a folder")
-    held = [name for name in FILES if (folder / name).exists()]
-    held += sorted(path.name for path in folder.glob("checkpoint_*.pth.tar"))
+    checkpoints = sorted(path.name for path in folder.glob("checkpoint_*.pth.tar"))
+    held = checkpoints + [name for name in FILES if (folder / name).exists()]
     if held:
+        way_out = "continue it with --resume" if checkpoints else "it has no checkpoint to resume, so remove it"
         raise PretrainError(
-            f"output_dir: {folder}: already holds a run ({', '.join(held[:3])}); continue it with --resume, "
-            "or choose another output_dir"
+            f"output_dir: {folder}: already holds a run ({', '.join(held[:3])}); {way_out} or choose another"
         )
 
 

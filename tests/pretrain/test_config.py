@@ -69,7 +69,7 @@ def test_all_faults_come_at_once(tmp_path: pathlib.Path) -> None:
     faults = faults_of("data.workers", "1.5", "model.momentum", "2", "optim.schedule", "poly", "device", file=file)
     starts = [
         "data.root: not set",
-        "data.workers: 1.5 is not a whole number (int)",
+        "data.workers: '1.5' is not a whole number (int)",
         "device: no value",
         "model.momentum: 2.0 is out of range, it must be >= 0 and <= 1",
         "modle.dim: no such setting; nearest: model.dim",
