@@ -153,6 +153,11 @@ def test_batches_do_not_depend_on_workers_or_on_where_a_run_began(tmp_path: Path
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_an_image_is_seen_in_a_new_view_each_time(tmp_path: Path) -> None:
+    seen = loaded(small_models.dataset(tmp_path, count=1).records, 20, batch_size=1)
+    assert len({tuple(sample) for (sample,) in seen}) == 4  # two sizes, flipped or not
+
+
 def test_ranks_share_the_stream_of_one_process(tmp_path: Path) -> None:
     records = small_models.dataset(tmp_path).records
     together = loaded(records, 3, batch_size=4, group=False)

@@ -136,6 +136,12 @@ def test_a_full_mask_pastes_its_box(left: int, top: int, width: int, height: int
     assert torch.equal(pasted, wanted)
 
 
+def test_a_pasted_mask_holds_what_is_at_least_half_sure() -> None:
+    mask = torch.linspace(0.0, 1.0, 28).expand(1, 28, 28)  # rises from left to right
+    pasted = paste(mask, torch.tensor([[4.0, 4.0, 32.0, 32.0]]), (40, 40))[0]
+    assert torch.equal(pasted.any(dim=0).nonzero().flatten(), torch.arange(18, 32))
+
+
 def test_polygon_and_bitmap_targets_agree() -> None:
     outline = np.array([10.0, 10, 50, 12, 48, 44, 14, 50])
     index, boxes = torch.tensor([0, 0]), torch.tensor([[8.0, 8, 52, 52], [20, 20, 40, 40]])
