@@ -10,6 +10,7 @@ The layout is that of the published MoCo code, so that its files load here and o
 Ours beside: `moco_transfer`, what a bit-exact resume needs more (see pretrain/train.py).
 """
 
+import codecs
 import contextlib
 import functools
 import os
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import numpy
 import torch
 import torchvision
 from torch import Tensor
@@ -28,6 +30,17 @@ from pretrain.errors import PretrainError
 ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 LAST = "last_checkpoint"  # text file: the name of the newest checkpoint beside it
 BACKBONE_NAME = re.compile(r"(?:module\.)?encoder_q\.((?!fc\.).*)")
+
+# What a pickled NumPy array of numbers is made of, under the names of NumPy 1 and 2. None of these runs code.
+_RECONSTRUCT = numpy.ndarray.__reduce__(numpy.empty(0))[0]
+_NUMPY: tuple[Any, ...] = (
+    (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
+    (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
+    (codecs.encode, "_codecs.encode"),
+    numpy.ndarray,
+    numpy.dtype,
+    *(type(numpy.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")),
+)
 
 
 @dataclass(frozen=True)
@@ -90,12 +103,15 @@ def save_text(path: str | os.PathLike[str], text: str) -> None:
 def load(path: str | os.PathLike[str]) -> Any:
     """Read what `save` or the published code wrote, tensors to the CPU; never runs code that the file carries.
 
+    NumPy arrays of numbers are plain data too: Detectron2's model zoo and its users write them.
+
     Raises PretrainError, naming the path, for a file that is missing, damaged, or holds more than plain data.
     """
     if not os.path.isfile(path):
         raise PretrainError(f"{path}: no such checkpoint file")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(list(_NUMPY)):
+            return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged bytes lead the reader to any of a dozen types
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:

@@ -45,9 +45,9 @@ def run(settings: config.Config, command: Sequence[str] = (), resume: bool = Fal
             print("\n".join([config.to_yaml(settings), plan.describe(), *plan.notices]))
         return
     _set_threads(device, settings.data.workers)
+    environment = run_directory.describe_environment(device, settings.seed)
+    distributed.on_main(lambda: run_directory.write_start(plan.folder, config.to_yaml(settings), command, environment))
     if distributed.is_main():
-        environment = run_directory.describe_environment(device, settings.seed)
-        run_directory.write_start(plan.folder, config.to_yaml(settings), command, environment)
         with run_directory.logging_to(plan.folder, logging.getLogger("pretrain"), console_handler()):
             train(plan)
     else:

@@ -129,9 +129,15 @@ def test_a_killed_run_goes_on_bit_by_bit(
 def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
     """On each of two ranks: a run of two epochs, and one of one epoch that goes on to two."""
     options = ("model.bn_groups", "1", "checkpoint_period", "2")
+    models = []
+    build = train.build
+    train.build = lambda *arguments: models.append(build(*arguments)) or models[-1]  # type: ignore[func-returns-value]
     train.run(settings(pictures, folder / "whole", *options))
     train.run(settings(pictures, folder / "parts", *options, "optim.epochs", "1"))
     train.run(settings(pictures, folder / "parts", *options), resume=True)
+    for model in models:
+        for name, buffer in model.named_buffers():
+            assert (distributed.all_gather(buffer[None]) == buffer).all(), f"{name} drifted apart between the ranks"
 
 
 def test_two_processes_go_on_bit_by_bit_and_are_one_process_of_two_groups(
@@ -146,6 +152,12 @@ def test_two_processes_go_on_bit_by_bit_and_are_one_process_of_two_groups(
     # Weights, data, order, views, shuffling and BN groups are those of one process. (Later steps drift apart: BN over
     # two values of one pixel blows up the last bit of float32. test_moco.py compares 20 steps in float64.)
     assert metrics(tmp_path / "whole")[0] == pytest.approx(metrics(finished)[0], abs=1e-5)
+
+
+def test_each_step_has_a_permutation_of_its_own() -> None:
+    orders = {tuple(train._permutation(seed, step, 32).tolist()) for seed in (0, 1) for step in range(10)}
+    assert len(orders) == 20
+    assert all(sorted(order) == list(range(32)) for order in orders)
 
 
 def test_a_finished_run_resumed_changes_nothing(finished: pathlib.Path, pictures: pathlib.Path) -> None:
