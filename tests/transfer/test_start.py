@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -112,6 +113,13 @@ def test_a_detector_must_fit_name_by_name(tmp_path: Path) -> None:
         read_detector(tmp_path / "w.pth", model)
     for fault in ("missing: b", "unknown: c", "wrong shape: a is (2,) in the model, (4,) in the file"):
         assert fault in str(caught.value)
+
+
+def test_a_detector_of_numpy_arrays_is_read_as_tensors(tmp_path: Path) -> None:
+    torch.save({"model": {"a": np.ones((2, 3), "float32"), "n": np.array(1)}}, tmp_path / "w.pth")
+    state = read_detector(tmp_path / "w.pth", {"a": torch.zeros(2, 3), "n": torch.tensor(0)})
+    assert torch.equal(state["a"], torch.ones(2, 3))
+    assert state["n"].dtype == torch.int64
 
 
 def test_a_negative_seed_is_drawn_and_another_kept() -> None:

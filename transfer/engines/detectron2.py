@@ -15,7 +15,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from pretrain import checkpoint, distributed
 from transfer import config as vocabulary
@@ -147,7 +146,7 @@ def train(
     start = saver.load() if resume else 0
     seed_all_rng(cfg.SEED + start + comm.get_rank())  # a resumed run must not draw the first iterations' images again
     trainer_type = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-    trainer = trainer_type(_data_parallel(model), _train_loader(cfg, dataset, cfg.SEED + start), optimizer)
+    trainer = trainer_type(distributed.data_parallel(model), _train_loader(cfg, dataset, cfg.SEED + start), optimizer)
     trainer.register_hooks(  # in DefaultTrainer's order
         [
             hooks.IterationTimer(),
@@ -238,14 +237,6 @@ def _join_local_processes() -> None:
     """Make Detectron2's group of the ranks of this machine, as its own launch() would."""
     if comm.get_world_size() > 1:
         comm.create_local_process_group(distributed.local_world_size())
-
-
-def _data_parallel(model: nn.Module) -> nn.Module:
-    if comm.get_world_size() == 1:
-        return model
-    device = next(model.parameters()).device
-    devices = [device] if device.type == "cuda" else None  # DDP takes none on a CPU
-    return DistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)
 
 
 def _train_loader(cfg: CfgNode, dataset: Dataset, seed: int) -> Any:
