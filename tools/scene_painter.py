@@ -11,12 +11,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 Array = np.ndarray
+Texture = Callable[[np.random.Generator, Array, Array], Array]
 
 SIDES = (128, 144, 160)  # pixels; width and height are drawn apart
-RADII = (12.0, 36.0)  # pixels, of the circle around a shape
-MOST_OBJECTS = 5
+RADII = (16.0, 40.0)  # pixels, of the circle around a shape
+MOST_OBJECTS = 4
 LEAST_VISIBLE = 0.3  # of an object's area; a placement that would hide more is not made
 DIFFICULT_BELOW = 0.6  # visible share under which an object is marked difficult, as VOC marks what is hard to see
+MOST_TURNED = np.pi / 8  # things mostly stand upright
+PLAIN = 0.6  # share of the shapes that have no texture but a soft shade
 SMOOTH = 4  # shapes are drawn this many times larger and reduced: smooth edges
 
 
@@ -64,7 +67,8 @@ def paint(rng: np.random.Generator) -> Scene:
         if min(item.visible for item in placed) < LEAST_VISIBLE:
             continue
         objects = placed
-        image += cover[..., None] * (_textured(rng, width, height) - image)
+        texture = _plain if rng.random() < PLAIN else _any_texture(rng)
+        image += cover[..., None] * (_textured(rng, texture, width, height) - image)
         if len(objects) == wanted:
             break
     image += rng.normal(0, 0.015, image.shape)  # the grain of a camera
@@ -86,7 +90,7 @@ _CROSS_ARM = [(_ARM, -_ARM), (_REACH, -_ARM), (_REACH, _ARM)]
 
 SHAPES: dict[str, Array] = {
     "circle": _radial(1.0, corners=40),
-    "square": _radial(1.0, corners=4),
+    "square": np.array([(-0.7, -0.7), (0.7, -0.7), (0.7, 0.7), (-0.7, 0.7)]),
     "triangle": _radial(1.0, corners=3),
     "star": _radial(1.0, 0.45, corners=10),
     "cross": np.array(
@@ -97,7 +101,7 @@ SHAPES: dict[str, Array] = {
 
 def _place(rng: np.random.Generator, outline: Array, width: int, height: int) -> Array:
     """The outline turned, scaled, a little stretched and put into the image; (N, 2) pixels."""
-    turn = rng.uniform(0, 2 * np.pi)
+    turn = rng.uniform(-MOST_TURNED, MOST_TURNED)
     rotation = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     radius = np.exp(rng.uniform(*np.log(RADII)))  # as many small as large ones
     stretch = np.array([1.0, rng.uniform(0.8, 1.0)])
@@ -152,12 +156,15 @@ def _plain(rng: np.random.Generator, x: Array, y: Array) -> Array:
     return (x * rng.uniform(-1, 1) + y * rng.uniform(-1, 1)) / 400 + 0.5  # a soft shade across the image
 
 
-TEXTURES: tuple[Callable[[np.random.Generator, Array, Array], Array], ...] = (_stripes, _checks, _dots, _clouds, _plain)
+TEXTURES: tuple[Texture, ...] = (_stripes, _checks, _dots, _clouds, _plain)
 
 
-def _textured(rng: np.random.Generator, width: int, height: int) -> Array:
+def _any_texture(rng: np.random.Generator) -> Texture:
+    return TEXTURES[rng.integers(len(TEXTURES))]
+
+
+def _textured(rng: np.random.Generator, texture: Texture, width: int, height: int) -> Array:
     """A whole image (H, W, 3) in [0, 1] of one texture in two colours."""
-    texture = TEXTURES[rng.integers(len(TEXTURES))]
     first, second = rng.uniform(0, 1, (2, 3))
     field = texture(rng, np.arange(width)[None, :], np.arange(height)[:, None])
     return first + np.broadcast_to(field, (height, width))[..., None] * (second - first)
@@ -165,14 +172,14 @@ def _textured(rng: np.random.Generator, width: int, height: int) -> Array:
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Array:
     """Two or three textures that meet along straight lines, and some thin strokes, calmer than the shapes."""
-    image = _textured(rng, width, height)
+    image = _textured(rng, _any_texture(rng), width, height)
     x, y = np.arange(width)[None, :], np.arange(height)[:, None]
     for _ in range(rng.integers(1, 3)):
         angle = rng.uniform(0, 2 * np.pi)
         px, py = rng.uniform(0.2, 0.8, 2) * (width, height)
         beyond = ((x - px) * np.cos(angle) + (y - py) * np.sin(angle)) > 0
-        image = np.where(beyond[..., None], _textured(rng, width, height), image)
-    calm = 0.5 + (image - 0.5) * 0.6
+        image = np.where(beyond[..., None], _textured(rng, _any_texture(rng), width, height), image)
+    calm = 0.5 + (image - 0.5) * 0.5
     strokes = Image.fromarray((calm * 255).astype(np.uint8))
     draw = ImageDraw.Draw(strokes)
     for _ in range(rng.integers(2, 8)):

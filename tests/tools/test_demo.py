@@ -1,0 +1,97 @@
+"""tools/demo.py: what it is going to run can run, it goes on where it stopped, and it stops at a step that fails."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+import demo
+from pretrain import config
+from tests.conftest import ROOT, Tool, refused
+from transfer.engines.torchvision import load_config
+from transfer.errors import TransferError
+
+
+def a_step(folder: Path, code: str, **changes: object) -> demo.Step:
+    return demo.Step("a step", ("-c", code), folder, folder / "result", **changes)  # type: ignore[arg-type]
+
+
+MAKE = "import pathlib, sys; p = pathlib.Path({!r}); p.mkdir(); (p / 'result').write_text('made')"
+
+
+def test_a_finished_step_is_not_run_again(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    step = a_step(folder, MAKE.format(str(folder)))
+    demo.run(step, "first")
+    (folder / "result").write_text("kept")
+    demo.run(step, "again")
+    assert (folder / "result").read_text() == "kept"
+
+
+def test_a_half_finished_step_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "model_0001.pth").write_text("half")
+    demo.run(a_step(folder, MAKE.format(str(folder))), "again")
+    assert [path.name for path in folder.iterdir()] == ["result"]
+
+
+def test_what_is_always_made_is_made_anew(tmp_path: Path) -> None:
+    folder = tmp_path / "x"
+    folder.mkdir()
+    (folder / "result").write_text("old")
+    demo.run(a_step(folder, MAKE.format(str(folder)), always=True), "again")
+    assert (folder / "result").read_text() == "made"
+
+
+@pytest.mark.parametrize("code", ["raise SystemExit(3)", "pass"])
+def test_a_step_that_fails_or_leaves_nothing_stops_the_demo_by_its_command(tmp_path: Path, code: str) -> None:
+    with pytest.raises(TransferError) as caught:
+        demo.run(a_step(tmp_path / "x", code, environment={"ONE": "1"}), "a step")
+    assert f"ONE=1 {demo._short(sys.executable)} -c" in str(caught.value)
+    assert code.split()[0] in str(caught.value)
+
+
+def test_a_folder_of_something_else_is_never_taken_for_a_demo(tmp_path: Path) -> None:
+    (tmp_path / "moco").mkdir()
+    with pytest.raises(TransferError, match="no earlier demo"):
+        demo.claim(tmp_path, {"engine": "auto"})
+    demo.claim(tmp_path / "new", {"engine": "auto"})
+    demo.claim(tmp_path / "new", {"engine": "auto"})  # goes on
+    with pytest.raises(TransferError, match="other options"):
+        demo.claim(tmp_path / "new", {"engine": "torchvision"})
+
+
+def test_each_step_reads_what_an_earlier_one_writes(tmp_path: Path) -> None:
+    steps = demo.plan(tmp_path, "auto")
+    made: list[Path] = []
+    for step in steps:
+        for path in (Path(text) for text in step.arguments if text.startswith(str(tmp_path))):
+            assert path == step.folder or any(old == path or old in path.parents or path in old.parents for old in made)
+        made += [step.folder, step.result]
+    assert len({step.folder for step in steps}) == len(steps)
+    assert steps[-1].result == tmp_path / "report" / "index.html"
+
+
+def test_the_configurations_are_good_and_the_checkpoint_is_the_last_epochs(tmp_path: Path) -> None:
+    epochs = config.load(ROOT / "configs/pretrain/demo.yaml", ["data.root", "x"]).optim.epochs
+    pretraining = demo.plan(tmp_path, "auto")[1]
+    assert pretraining.result.name == f"checkpoint_{epochs - 1:04d}.pth.tar"
+    for task in demo.TASKS:
+        settings = load_config(ROOT / f"configs/transfer/demo_{task}.yaml", [])
+        assert settings.MODEL.RESNETS.DEPTH == 18
+        assert (task == "coco") == settings.MODEL.MASK_ON
+
+
+def test_a_dry_run_prints_every_command_and_writes_nothing(tool: Tool, tmp_path: Path) -> None:
+    done = tool("demo", "--output", tmp_path / "demo", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(demo.plan(tmp_path / "demo", "auto"))
+    assert "--nproc-per-node 2 tools/train_moco.py" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_foreign_folder_is_refused_by_the_tool(tool: Tool, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    refused(tool("demo", "--output", tmp_path), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
