@@ -3,8 +3,15 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from transfer.results import task_settings
 from transfer.trials import Table, experiment
+
+CONFIG_FILE = "config.yaml"  # the resolved configuration, in a run's folder
+MOST_KEYS = 6  # of differing settings, in one warning
 
 _PART_TITLES = {"bbox": "box", "segm": "mask", "keypoints": "keypoint", "11-point": "VOC 11-point", "area": "VOC area"}
 
@@ -21,20 +28,39 @@ def _between(all_tables: Sequence[Table]) -> list[str]:
     found = []
     for group in same_test.values():
         if len(group) > 1:
-            sides = [experiment(table.first) for table in group]
-            differing = [name for name in sides[0] if len({side[name] for side in sides}) > 1]
+            names = [name for name in experiment(group[0].first) if len(_values(name, group)) > 1]
+            what = "; ".join(f"{name} ({_sides(name, group)})" for name in names)
             test = ", ".join(group[0].first.task.test)
-            what = "; ".join(f"{name} ({_sides(name, sides)})" for name in differing)
             found.append(f"{len(group)} tables are tested on {test} but must not be compared: they differ in {what}.")
     return found
 
 
-def _sides(name: str, sides: Sequence[dict[str, object]]) -> str:
+def _values(name: str, group: Sequence[Table]) -> list[Any]:
+    """What these tables have under a name of `experiment`, each value once."""
+    return list(dict.fromkeys(experiment(table.first)[name] for table in group))
+
+
+def _sides(name: str, group: Sequence[Table]) -> str:
+    values = _values(name, group)
     if name == "classes":
         return "their names or number"
-    values = dict.fromkeys(side[name] for side in sides)
-    shown = [", ".join(value) if isinstance(value, tuple) else str(value) for value in values]
-    return " | ".join(text[:8] if name == "configuration" else text for text in shown)
+    if name == "configuration":
+        return _settings(group) or " | ".join(value[:8] for value in values)
+    return " | ".join(", ".join(value) if isinstance(value, tuple) else str(value) for value in values)
+
+
+def _settings(group: Sequence[Table]) -> str:
+    """The keys that differ between the resolved configurations of these tables, with their values; "" if unknown."""
+    try:
+        texts = [(table.runs[0].folder / CONFIG_FILE).read_text(encoding="utf-8") for table in group]
+        settings = [task_settings(yaml.safe_load(text)) for text in texts]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
+        return ""
+    keys = dict.fromkeys(key for one in settings for key in one)
+    sides = {key: list(dict.fromkeys(str(one.get(key, "absent")) for one in settings)) for key in keys}
+    differing = [f"{key} {' | '.join(values)}" for key, values in sides.items() if len(values) > 1]
+    more = f", and {len(differing) - MOST_KEYS} more" if len(differing) > MOST_KEYS else ""
+    return ", ".join(differing[:MOST_KEYS]) + more
 
 
 def _within(table: Table) -> list[str]:

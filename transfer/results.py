@@ -96,8 +96,12 @@ class Result:
 
 def config_hash(settings: Mapping[str, Any]) -> str:
     """SHA-256 of a resolved configuration (a CfgNode is one) without what may differ between trials of one task."""
-    flat = {key: value for key, value in _flat(settings) if key not in _NOT_THE_TASK}
-    return hashlib.sha256(json.dumps(flat, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(task_settings(settings), sort_keys=True, default=str).encode()).hexdigest()
+
+
+def task_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved configuration as full key -> value, without what may differ between trials of one task."""
+    return {key: value for key, value in _flat(settings) if key not in _NOT_THE_TASK}
 
 
 def write(path: Path, result: Result, overwrite: bool = False) -> None:

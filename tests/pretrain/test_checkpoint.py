@@ -68,8 +68,7 @@ def test_code_in_a_file_is_not_run(tmp_path: pathlib.Path, monkeypatch: pytest.M
     assert not (tmp_path / "harm").exists()
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
-@pytest.mark.parametrize("prefix", ["module.encoder_q.", "encoder_q."])
+@pytest.mark.parametrize(("arch", "prefix"), [("resnet18", "encoder_q."), ("resnet50", "module.encoder_q.")])
 def test_the_query_encoder_comes_with_torchvisions_names(arch: str, prefix: str, tmp_path: pathlib.Path) -> None:
     found = checkpoint.load_query_encoder(moco_file(tmp_path / "moco.pth.tar", arch, prefix))
     model = torchvision.models.get_model(arch)

@@ -4,12 +4,13 @@ import dataclasses
 import json
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
-from pretrain import checkpoint, config, distributed, plan, train
+from pretrain import checkpoint, config, data, distributed, plan, train
 from pretrain.config import ConfigError
 from pretrain.errors import PretrainError
 
@@ -101,19 +102,19 @@ def test_a_killed_run_goes_on_bit_by_bit(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stops in the second epoch, after a line of metrics beyond its checkpoint; it goes on with loader workers."""
-    taken = 0
+    orders: list[torch.Tensor] = []
     step = train.train_step
 
     def stop_in_the_second_epoch(*arguments: Any) -> Any:
-        nonlocal taken
-        taken += 1
-        if taken == STEPS + 2:
+        orders.append(arguments[-1])
+        if len(orders) == STEPS + 2:
             raise KeyboardInterrupt
         return step(*arguments)
 
     monkeypatch.setattr(train, "train_step", stop_in_the_second_epoch)
     with pytest.raises(KeyboardInterrupt):
         train.run(settings(pictures, tmp_path / "killed"))
+    assert [order.tolist() for order in orders] == [train._permutation(0, at, 4).tolist() for at in range(STEPS + 2)]
     assert len(metrics(tmp_path / "killed")) == STEPS + 1
     assert not (tmp_path / "killed" / "checkpoint_0001.pth.tar").exists()
     with open(tmp_path / "killed" / "metrics.json", "a") as file:
@@ -126,9 +127,17 @@ def test_a_killed_run_goes_on_bit_by_bit(
     assert_equal_content(checkpoint.load(tmp_path / "killed" / last), checkpoint.load(finished / last))
 
 
+def broken_on_rank_one() -> Iterator[str]:
+    if distributed.rank() == 1:
+        raise PretrainError("broken.jpg: not an image of a known format")
+    yield "views"
+
+
 def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
-    """On each of two ranks: a run of two epochs, and one of one epoch that goes on to two."""
+    """On each of two ranks: one rank's fault stops both; a run of two epochs; one of one epoch that goes on to two."""
     options = ("model.bn_groups", "1", "checkpoint_period", "2")
+    with pytest.raises(PretrainError, match=r"broken.jpg"):
+        list(data.batches(broken_on_rank_one()))  # type: ignore[arg-type]
     models = []
     build = train.build
     train.build = lambda *arguments: models.append(build(*arguments)) or models[-1]  # type: ignore[func-returns-value]

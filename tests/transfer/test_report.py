@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import Tool, refused
 from tests.transfer.synthetic_runs import make_result, make_run
-from transfer import caveats, published, report, trials
+from transfer import caveats, published, report, results, trials
 from transfer.errors import TransferError
 from transfer.results import Engine, Init
 from transfer.run_folders import read_curves, read_runs
@@ -91,6 +92,18 @@ def test_runs_of_different_experiments_get_tables_of_their_own_and_a_warning(
     (warning,) = caveats.warnings(tables)
     assert "must not be compared" in warning
     assert named in warning
+
+
+def test_differing_configurations_are_told_by_their_keys(tmp_path: Path) -> None:
+    runs = []
+    for place, iterations in enumerate((100, 200)):
+        (tmp_path / str(place)).mkdir()
+        settings = {"SOLVER": {"MAX_ITER": iterations, "BASE_LR": 0.02}, "SEED": place, "OUTPUT_DIR": str(place)}
+        (tmp_path / str(place) / "config.yaml").write_text(yaml.safe_dump(settings))
+        result = make_result("coco", "random", place, 10.0, task={"config_sha256": results.config_hash(settings)})
+        runs.append(Run(tmp_path / str(place), result))
+    warning = caveats.warnings(trials.tables(runs))[0]
+    assert warning.endswith("they differ in configuration (SOLVER.MAX_ITER 100 | 200).")
 
 
 def test_another_task_is_another_table_without_a_warning() -> None:
