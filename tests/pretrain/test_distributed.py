@@ -117,11 +117,12 @@ def test_a_slurm_step_names_the_world() -> None:
 
 def test_torchrun_makes_a_world(tmp_path: pathlib.Path) -> None:
     script = tmp_path / "who.py"
-    script.write_text(
-        "from pretrain import distributed as d\nd.init('cpu')\nprint(d.all_gather_object((d.rank(), d.local_rank())))\n"
-        "d.shutdown()\n"
+    script.write_text(  # a file a rank: what two processes print at once may run into each other
+        "import pathlib\nfrom pretrain import distributed as d\nd.init('cpu')\n"
+        "world = d.all_gather_object((d.rank(), d.local_rank()))\n"
+        "pathlib.Path(__file__).with_name(f'rank{d.rank()}').write_text(str(world))\nd.shutdown()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    done = subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=120, check=True)
-    assert done.stdout.splitlines() == ["[(0, 0), (1, 1)]"] * 2
+    subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["[(0, 0), (1, 1)]"] * 2
