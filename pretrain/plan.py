@@ -119,6 +119,10 @@ def _check_same_run(start: dict[str, Any], settings: Config, images: int) -> lis
     ]
     if images != ours["images"]:
         other.append(f"data.root: the run began with {ours['images']} images, now there are {images}")
+    if start["epoch"] > settings.optim.epochs:
+        other.append(
+            f"optim.epochs: the run has {start['epoch']} epochs already, {settings.optim.epochs} are asked for"
+        )
     if other:
         raise ConfigError(other)
     notices = []

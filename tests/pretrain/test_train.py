@@ -205,6 +205,8 @@ def test_a_resumed_run_keeps_its_settings(
     with pytest.raises(ConfigError) as caught:
         train.run(settings(pictures, finished, "optim.lr", "0.5", "model.dim", "9", "seed", "1"), resume=True)
     assert [fault.split(": ")[0] for fault in caught.value.faults] == ["model.dim", "optim.lr", "seed"]
+    with pytest.raises(ConfigError, match=r"optim.epochs: the run has 2 epochs already, 1 are asked for"):
+        train.run(settings(pictures, finished, "optim.epochs", "1"), resume=True)
     fewer = tmp_path / "fewer"
     shutil.copytree(pictures, fewer)
     next(fewer.iterdir()).unlink()
