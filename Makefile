@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# Tests run in this many processes of one thread each: threads beside busy processes cost more than they give.
+TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help install test lint format demo clean
@@ -23,7 +25,7 @@ test: $(READY)  ## lint, types, tests; what is skipped is counted with its reaso
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 lint: $(READY)  ## ruff and mypy alone
 	$(BIN)/ruff check .
