@@ -47,10 +47,9 @@ class Monitor:
     def __init__(self, folder: pathlib.Path, steps: int, done: int, batch_size: int, period: int) -> None:
         self.folder, self.steps, self.done, self.batch_size, self.period = folder, steps, done, batch_size, period
         self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
+            BarColumn(bar_width=10),
             TaskProgressColumn(),
-            TextColumn("{task.fields[state]}"),
+            TextColumn("{task.fields[state]}"),  # all of it fits 80 columns
             TimeRemainingColumn(),
             console=console,
             disable=not (distributed.is_main() and console.is_terminal),
@@ -115,13 +114,14 @@ class Monitor:
             )
         if distributed.is_main():
             left = datetime.timedelta(seconds=round((self.steps - self.done) * seconds / self._count))
-            state = (
-                f"epoch {epoch}  loss {loss:.4f}  contrast accuracy {accuracy:.1%}  "
-                f"{row['images_per_second']} images/s  waiting for data {row['data_wait']:.0%}"
-            )
+            speed, wait = row["images_per_second"], row["data_wait"]
             run_directory.append_metrics(self.folder, row)
-            self._bar.update(self._task, state=state)
-            log.info("step %d/%d  %s  lr %.4g  left %s", self.done, self.steps, state, lr, left)
+            bar = f"epoch {epoch} loss {loss:.3f} acc {accuracy:.0%} {speed:.0f} images/s wait {wait:.0%}"
+            self._bar.update(self._task, state=bar)
+            log.info(
+                f"step {self.done}/{self.steps}  epoch {epoch}  loss {loss:.4f}  contrast accuracy {accuracy:.1%}  "
+                f"{speed} images/s  waiting for data {wait:.0%}  lr {lr:.4g}  left {left}"
+            )
         self._start_window()
 
     def _start_window(self) -> None:
