@@ -1,5 +1,7 @@
 """COCO layout: the record made of good data, and that bad data is one clear message."""
 
+import copy
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -126,7 +128,7 @@ def test_mutated_coco_json_is_refused_or_read(tmp_path, data):
         for key in place[:-1]:
             target = target[key]
         if data.draw(st.booleans()):
-            target[place[-1]] = data.draw(odd_values)
+            target[place[-1]] = copy.deepcopy(data.draw(odd_values))  # st.just gives one object again and again
         else:
             del target[place[-1]]
     make_coco(tmp_path, content)
