@@ -6,14 +6,20 @@ from pathlib import Path
 import pytest
 
 import demo
+import demo_steps
+from demo_steps import Step, run
 from pretrain import config
 from tests.conftest import ROOT, Tool, refused
 from transfer.engines.torchvision import load_config
 from transfer.errors import TransferError
 
 
-def a_step(folder: Path, code: str, **changes: object) -> demo.Step:
-    return demo.Step("a step", ("-c", code), folder, folder / "result", **changes)  # type: ignore[arg-type]
+def a_step(folder: Path, code: str, **changes: object) -> Step:
+    return Step(("-c", code), folder, folder / "result", **changes)  # type: ignore[arg-type]
+
+
+def planned(output: Path) -> list[Step]:
+    return [step for _, together in demo.plan(output, "auto") for step in together]
 
 
 MAKE = "import pathlib, sys; p = pathlib.Path({!r}); p.mkdir(); (p / 'result').write_text('made')"
@@ -22,9 +28,9 @@ MAKE = "import pathlib, sys; p = pathlib.Path({!r}); p.mkdir(); (p / 'result').w
 def test_a_finished_step_is_not_run_again(tmp_path: Path) -> None:
     folder = tmp_path / "x"
     step = a_step(folder, MAKE.format(str(folder)))
-    demo.run(step, "first")
+    run("first", [step])
     (folder / "result").write_text("kept")
-    demo.run(step, "again")
+    run("again", [step])
     assert (folder / "result").read_text() == "kept"
 
 
@@ -32,7 +38,7 @@ def test_a_half_finished_step_is_made_anew(tmp_path: Path) -> None:
     folder = tmp_path / "x"
     folder.mkdir()
     (folder / "model_0001.pth").write_text("half")
-    demo.run(a_step(folder, MAKE.format(str(folder))), "again")
+    run("again", [a_step(folder, MAKE.format(str(folder)))])
     assert [path.name for path in folder.iterdir()] == ["result"]
 
 
@@ -40,16 +46,34 @@ def test_what_is_always_made_is_made_anew(tmp_path: Path) -> None:
     folder = tmp_path / "x"
     folder.mkdir()
     (folder / "result").write_text("old")
-    demo.run(a_step(folder, MAKE.format(str(folder)), always=True), "again")
+    run("again", [a_step(folder, MAKE.format(str(folder)), always=True)])
     assert (folder / "result").read_text() == "made"
 
 
 @pytest.mark.parametrize("code", ["raise SystemExit(3)", "pass"])
 def test_a_step_that_fails_or_leaves_nothing_stops_the_demo_by_its_command(tmp_path: Path, code: str) -> None:
     with pytest.raises(TransferError) as caught:
-        demo.run(a_step(tmp_path / "x", code, environment={"ONE": "1"}), "a step")
-    assert f"ONE=1 {demo._short(sys.executable)} -c" in str(caught.value)
+        run("a step", [a_step(tmp_path / "x", code, environment={"ONE": "1"})])
+    assert f"ONE=1 {demo_steps.short(sys.executable)} -c" in str(caught.value)
     assert code.split()[0] in str(caught.value)
+
+
+def test_steps_of_one_title_run_at_the_same_time(tmp_path: Path) -> None:
+    wait = "import pathlib, time\nwhile not pathlib.Path({!r}).exists(): time.sleep(0.02)\n"  # each waits for the other
+    steps = []
+    for name, other in (("x", "y"), ("y", "x")):
+        make = f"import pathlib; pathlib.Path({str(tmp_path / name)!r}).mkdir()\n"
+        end = f"print('said'); pathlib.Path({str(tmp_path / name / 'result')!r}).touch()"
+        steps.append(a_step(tmp_path / name, make + wait.format(str(tmp_path / other)) + end))
+    run("both", steps)
+    assert [step.log.read_text() for step in steps] == ["said\n", "said\n"]
+
+
+def test_a_failure_beside_another_ends_the_other_and_shows_what_was_said(tmp_path: Path) -> None:
+    fails = a_step(tmp_path / "x", "print('because'); raise SystemExit(3)")
+    endless = a_step(tmp_path / "y", "import time; time.sleep(600)")
+    with pytest.raises(TransferError, match=r"(?s)because.*exit code 3"):
+        run("both", [fails, endless])
 
 
 def test_a_folder_of_something_else_is_never_taken_for_a_demo(tmp_path: Path) -> None:
@@ -63,7 +87,7 @@ def test_a_folder_of_something_else_is_never_taken_for_a_demo(tmp_path: Path) ->
 
 
 def test_each_step_reads_what_an_earlier_one_writes(tmp_path: Path) -> None:
-    steps = demo.plan(tmp_path, "auto")
+    steps = planned(tmp_path)
     made: list[Path] = []
     for step in steps:
         for path in (Path(text) for text in step.arguments if text.startswith(str(tmp_path))):
@@ -75,7 +99,7 @@ def test_each_step_reads_what_an_earlier_one_writes(tmp_path: Path) -> None:
 
 def test_the_configurations_are_good_and_the_checkpoint_is_the_last_epochs(tmp_path: Path) -> None:
     epochs = config.load(ROOT / "configs/pretrain/demo.yaml", ["data.root", "x"]).optim.epochs
-    pretraining = demo.plan(tmp_path, "auto")[1]
+    pretraining = planned(tmp_path)[1]
     assert pretraining.result.name == f"checkpoint_{epochs - 1:04d}.pth.tar"
     for task in demo.TASKS:
         settings = load_config(ROOT / f"configs/transfer/demo_{task}.yaml", [])
@@ -83,11 +107,15 @@ def test_the_configurations_are_good_and_the_checkpoint_is_the_last_epochs(tmp_p
         assert (task == "coco") == settings.MODEL.MASK_ON
 
 
-def test_a_dry_run_prints_every_command_and_writes_nothing(tool: Tool, tmp_path: Path) -> None:
-    done = tool("demo", "--output", tmp_path / "demo", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == len(demo.plan(tmp_path / "demo", "auto"))
-    assert "--nproc-per-node 2 tools/train_moco.py" in done.stdout
+def test_a_dry_run_prints_every_command_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["tools/demo.py", "--output", str(tmp_path / "demo"), "--dry-run"])
+    demo.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(planned(tmp_path / "demo"))
+    assert "--nproc-per-node 2 tools/train_moco.py --config-file configs/pretrain/demo.yaml" in lines[1]
     assert list(tmp_path.iterdir()) == []
 
 
