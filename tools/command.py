@@ -19,6 +19,11 @@ def run(main: Callable[[], None]) -> None:
         if is_main():  # under torchrun every rank meets the same fault: say it once
             print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)
+    except OSError as error:
+        if error.filename is None:  # not about a file that the user could have named
+            raise
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
     except KeyboardInterrupt:
         sys.exit(130)
 
