@@ -13,10 +13,11 @@ Ours beside: `moco_transfer`, what a bit-exact resume needs more (see pretrain/t
 import codecs
 import contextlib
 import functools
+import io
 import os
 import pathlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -53,9 +54,13 @@ class QueryEncoder:
     dropped: tuple[str, ...]  # the names in the file's state_dict that are not part of it
 
 
-def file_name(epoch: int) -> str:
-    """`checkpoint_0004.pth.tar` after the epoch of index 4, the fifth, as published."""
-    return f"checkpoint_{epoch:04d}.pth.tar"
+def file_name(epoch: int, step: int | None = None) -> str:
+    """`checkpoint_0004.pth.tar` after the epoch of index 4, the fifth, as published.
+
+    Within an epoch `checkpoint_0004_step_00001234.pth.tar`: 1,234 steps of the run are done, the last in epoch 4.
+    """
+    within = "" if step is None else f"_step_{step:08d}"
+    return f"checkpoint_{epoch:04d}{within}.pth.tar"
 
 
 @contextlib.contextmanager
@@ -79,16 +84,31 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         os.close(folder)
 
 
-def save(path: str | os.PathLike[str], content: object) -> None:
+def save(
+    path: str | os.PathLike[str], content: object, watch: Callable[[bytes | memoryview], object] | None = None
+) -> int:
     """Write `content` with torch.save: `path` holds what it held before or all of the new, also after a power cut.
 
+    `watch` sees the bytes as they are written, to hash them. Returns how many they are.
     Raises PretrainError where the disk does not take it (full, read-only).
     """
     try:
         with whole_file(path) as file:
-            torch.save(content, file)
+            torch.save(content, _Watched(file, watch) if watch else file)
+            return file.tell()
     except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as RuntimeError
         raise PretrainError(f"{path}: cannot be written: {_first_line(error)}") from error
+
+
+class _Watched(io.RawIOBase):
+    """A file that can only be written on, and shows what is written."""
+
+    def __init__(self, file: BinaryIO, watch: Callable[[bytes | memoryview], object]) -> None:
+        self.file, self.watch = file, watch
+
+    def write(self, data: Any) -> int:
+        self.watch(data)
+        return self.file.write(data)
 
 
 def save_text(path: str | os.PathLike[str], text: str) -> None:

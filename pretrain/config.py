@@ -42,12 +42,18 @@ class Data:
     """Where the images come from and what is fed of them."""
 
     root: str = setting(
-        "", "folder of images: a tree, as ImageFolder reads, or flat; all below it are used, unlabelled"
+        "", "images, unlabelled: a folder (tree or flat), a .txt list of paths, .tar shards; see docs/data.md"
     )
     workers: int = setting(4, "data loader processes beside each training process", at_least=0)
     image_size: int = setting(224, "side of a view in pixels", at_least=32)
     augmentation: str = setting("v2", "recipe of the views, as published for MoCo v1 or v2", choices=("v1", "v2"))
     crop_scale: tuple[float, float] = setting((0.2, 1.0), "share of the image that a crop covers", above=0, at_most=1)
+    max_broken: float = setting(
+        0.001,
+        "share of the images that may be unreadable (others are shown for them); more stop the run",
+        at_least=0,
+        at_most=1,
+    )
 
     def __post_init__(self) -> None:
         faults = _range_faults("data", self)
@@ -62,15 +68,20 @@ class Data:
 class Model:
     """Encoder, dictionary and what keeps BN from leaking."""
 
+    mechanism: str = setting(
+        "moco", "where the keys come from (figure 2 of the paper)", choices=("moco", "end_to_end", "memory_bank")
+    )
     arch: str = setting("resnet50", "torchvision's name of the encoder", choices=ARCHITECTURES)
     dim: int = setting(128, "length of a feature vector", at_least=2)
     head: str = setting("mlp", "projection: fc (v1) or two layers with ReLU (v2)", choices=("fc", "mlp"))
     queue_size: int = setting(65536, "negatives, K: keys held in the queue", at_least=1)
     momentum: float = setting(0.999, "m of the key encoder: k = m k + (1 - m) q", at_least=0, at_most=1)
+    bank_momentum: float = setting(0.5, "of a feature in the memory bank: v = m v + (1 - m) q", at_least=0, at_most=1)
     temperature: float = setting(0.2, "divides the logits", above=0)
     bn_shuffle: bool = setting(True, "encode keys in another order across BN groups than queries")
     bn_groups: int = setting(1, "parts of a process's batch with BN statistics of their own", at_least=1)
     bn_sync_ranks: int = setting(1, "processes that share BN statistics (SyncBN): 1 none, 0 all", at_least=0)
+    channels_last: bool = setting(False, "lay images and weights out channels last: faster in bf16 and fp16")
 
     def __post_init__(self) -> None:
         faults = _range_faults("model", self)
@@ -94,6 +105,11 @@ class Optim:
     gamma: float = setting(0.1, "factor of schedule step", above=0, at_most=1)
     sgd_momentum: float = setting(0.9, "momentum of SGD", at_least=0, at_most=1)
     weight_decay: float = setting(1e-4, "on every parameter, BN and biases included", at_least=0)
+    precision: str = setting(
+        "fp32", "of the encoders' autocast; weights, queue and loss stay fp32", choices=("fp32", "bf16", "fp16")
+    )
+    accumulate: int = setting(1, "parts of the batch that pass one after the other, for one update", at_least=1)
+    clip_norm: float = setting(0.0, "largest norm of the gradient; 0: not clipped", at_least=0)
 
     def __post_init__(self) -> None:
         faults = _range_faults("optim", self)
@@ -103,30 +119,52 @@ class Optim:
 
 
 @dataclass(frozen=True)
+class Knn:
+    """Validation while training: weighted k nearest neighbours on features of the backbone."""
+
+    root: str = setting("", "labelled images, a folder a class, or train/ and val/ of these; empty: no validation")
+    period: int = setting(1, "epochs from one validation to the next", at_least=1)
+    k: int = setting(200, "neighbours that vote", at_least=1)
+    temperature: float = setting(0.07, "T of a vote's weight exp(cosine / T)", above=0)
+
+    def __post_init__(self) -> None:
+        _refuse(_range_faults("knn", self))
+
+
+@dataclass(frozen=True)
 class Config:
     """One pretraining run."""
 
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
+    knn: Knn = field(default_factory=Knn)
     output_dir: str = setting("output/pretrain", "folder of the run; must not hold one yet")
     seed: int = setting(0, "of weights, order, views and shuffling", at_least=0, at_most=2**32 - 1)
     device: str = setting("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
     checkpoint_period: int = setting(
         1, "epochs from one checkpoint to the next; the last epoch always has one", at_least=1
     )
+    checkpoint_steps: int = setting(0, "steps from one checkpoint to the next within an epoch; 0: none", at_least=0)
+    checkpoint_keep: int = setting(3, "newest checkpoints that stay; older ones are removed", at_least=2)
+    milestone_period: int = setting(
+        0, "epochs from one checkpoint that stays for good to the next; 0: the last epoch's alone", at_least=0
+    )
+    deterministic: bool = setting(True, "on a GPU, only algorithms that give the same bits again: exact resume")
     log_period: int = setting(10, "steps from one line of metrics.json to the next", at_least=1)
 
     def __post_init__(self) -> None:
         faults = _range_faults("", self)
-        if self.optim.batch_size % self.model.bn_groups:
+        optim, model = self.optim, self.model
+        if optim.batch_size % (optim.accumulate * model.bn_groups):
             faults.append(
-                f"optim.batch_size: {self.optim.batch_size} cannot be split into model.bn_groups {self.model.bn_groups}"
+                f"optim.batch_size: {optim.batch_size} cannot be split into optim.accumulate {optim.accumulate} parts "
+                f"of model.bn_groups {model.bn_groups}"
             )
         _refuse(faults)
 
 
-SECTIONS: Mapping[str, type] = {"data": Data, "model": Model, "optim": Optim}
+SECTIONS: Mapping[str, type] = {"data": Data, "model": Model, "optim": Optim, "knn": Knn}
 FIELDS: dict[str, dataclasses.Field[Any]] = {
     f"{prefix}{field.name}": field
     for prefix, section in [*((f"{name}.", section) for name, section in SECTIONS.items()), ("", Config)]

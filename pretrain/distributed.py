@@ -25,6 +25,8 @@ from pretrain.errors import PretrainError
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)  # a rank that waits longer for the others gives up
+# torch 2.14 renamed it and warns of the old name.
+_gather_rows = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 RESULT, FAILURE = "result", "failure"  # files through which a launched process answers
 
 
@@ -138,7 +140,7 @@ def all_gather(tensor: torch.Tensor) -> torch.Tensor:
     if not dist.is_initialized():
         return tensor
     gathered = tensor.new_empty(world_size() * tensor.shape[0], *tensor.shape[1:])
-    dist.all_gather_into_tensor(gathered, tensor.contiguous())
+    _gather_rows(gathered, tensor.contiguous())
     return gathered
 
 
@@ -168,16 +170,21 @@ def data_parallel(module: nn.Module) -> nn.Module:
     return DistributedDataParallel(module, **options)
 
 
-def agree(error: Exception | None) -> None:
-    """Raise on every rank the error that any rank comes with, the lowest rank's first; all ranks must call it."""
+def agree(error: Exception | None, *flags: bool) -> list[bool]:
+    """One word between all ranks, which all must call: which of the flags are set on any of them.
+
+    Raises, on every rank, the error that any rank comes with, the lowest rank's first.
+    """
     if not dist.is_initialized():
         if error is not None:
             raise error
-        return
-    failed = torch.tensor(error is not None, dtype=torch.int32)
-    dist.all_reduce(failed)  # cheap: the errors themselves travel only when there is one
+        return list(flags)
+    votes = torch.tensor([error is not None, *flags], dtype=torch.int32)
+    dist.all_reduce(votes)  # cheap: the errors themselves travel only when there is one
+    failed, *counts = votes.tolist()
     if failed:
         raise next(met for met in all_gather_object(error) if met is not None)
+    return [count > 0 for count in counts]
 
 
 def subgroup(size: int) -> dist.ProcessGroup | None:

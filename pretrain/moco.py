@@ -4,6 +4,7 @@ Follows the device of its inputs. The training step around it is in pretrain/tra
 """
 
 import copy
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -29,11 +30,13 @@ def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
 
 
 class Output(NamedTuple):
-    """What one forward pass of MoCo gives, for this process's N images."""
+    """What one forward pass of a mechanism gives, for this process's N images."""
 
     loss: Tensor  # () mean over the queries
-    accuracy: Tensor  # () share of the queries that are nearer to their positive than to any key of the queue
-    keys: Tensor  # (world size x N, dim) of the whole global batch, in its order: enqueue them after the update
+    accuracy: Tensor  # () share of the queries that are nearer to their positive than to any negative
+    keys: Tensor  # (world size x N, dim) of the whole batch, in its global order: for `after_step`
+    query: Tensor  # (N, dim) of length 1, without gradient
+    positive: Tensor  # (N, dim) of length 1, without gradient: what each query is to be near
 
 
 class MoCo(nn.Module):
@@ -45,6 +48,7 @@ class MoCo(nn.Module):
         queue_size: number of negatives, K.
         momentum: m of the key encoder, in [0, 1].
         temperature: divides the logits.
+        shuffle: encode the keys in another order across ranks than the queries (shuffling BN, section 3.3).
     """
 
     def __init__(
@@ -54,40 +58,61 @@ class MoCo(nn.Module):
         queue_size: int = 65536,
         momentum: float = 0.999,
         temperature: float = 0.07,
+        shuffle: bool = True,
     ) -> None:
         super().__init__()
         self.momentum = momentum
         self.temperature = temperature
+        self.shuffle = shuffle
         self.encoder_q = encoder
         self.encoder_k = copy.deepcopy(encoder).requires_grad_(False)
         self.queue = KeyQueue(queue_size, dim)
 
+    @property
+    def negatives(self) -> Tensor:
+        """(K, dim) of length 1: the keys that every query is compared with."""
+        return self.queue.keys
+
     @torch.no_grad()
-    def update_key_encoder(self) -> None:
+    def before_step(self) -> None:
         """theta_k = m theta_k + (1 - m) theta_q (equation 2): parameters only, BN buffers run on their own."""
         followers: list[Tensor] = list(self.encoder_k.parameters())
         leaders: list[Tensor] = list(self.encoder_q.parameters())
         torch._foreach_lerp_(followers, leaders, 1 - self.momentum)
 
-    def forward(self, query_images: Tensor, key_images: Tensor, permutation: Tensor | None = None) -> Output:
+    def forward(
+        self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None = None
+    ) -> Output:
         """Encode two views of the same N images and compare.
 
         Args:
             query_images, key_images: (N, 3, H, W) each.
-            permutation: (world size x N,) int64 on the CPU, the same on every rank: shuffle-BN; None: no shuffling.
+            indices: (N,) which images they are; MoCo does not ask.
+            generator: on the CPU and in the same state on every rank: the order of shuffling BN is drawn from it.
         """
+        batch_size = distributed.world_size() * len(key_images)
+        permutation = torch.randperm(batch_size, generator=generator) if self.shuffle else None
         keys = self.encode_keys(key_images, permutation)  # (world size x N, dim)
-        query = F.normalize(self.encoder_q(query_images), dim=1)  # (N, dim)
-        first = distributed.rank() * len(query)
-        loss, accuracy = info_nce(query, keys[first : first + len(query)], self.queue.keys, self.temperature)
-        return Output(loss, accuracy, keys)
+        query = unit_length(self.encoder_q(query_images))  # (N, dim)
+        positive = keys.chunk(distributed.world_size())[distributed.rank()]  # (N, dim)
+        loss, accuracy = info_nce(query, positive, self.queue.keys, self.temperature)
+        return Output(loss, accuracy, keys, query.detach(), positive)
 
     @torch.no_grad()
     def encode_keys(self, images: Tensor, permutation: Tensor | None = None) -> Tensor:
         """Keys of the global batch, in its order: (N, 3, H, W) on each rank -> (world size x N, dim)."""
         if permutation is not None:
             images = batchnorm.shuffle(images, permutation)
-        return batchnorm.unshuffle(F.normalize(self.encoder_k(images), dim=1), permutation)
+        return batchnorm.unshuffle(unit_length(self.encoder_k(images)), permutation)
+
+    def after_step(self, keys: Tensor, indices: Tensor) -> None:
+        """Enqueue the keys of the global batch, (world size x N, dim) in its order; once an optimiser step."""
+        self.queue.enqueue(keys)
+
+
+def unit_length(features: Tensor) -> Tensor:
+    """(N, dim) -> (N, dim) of length 1, in fp32 at least: autocast's features would make queue and logits coarse."""
+    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
 
 
 def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -100,25 +125,28 @@ def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: fl
     Returns:
         Mean loss () and the share () of queries whose positive scores above every negative.
     """
-    query = query / temperature
-    near = (query * positive).sum(1)  # (N,)
-    far = query @ negatives.T  # (N, K)
-    # Cross-entropy of [near, far] with the label 0, without putting the two together.
-    loss = torch.logaddexp(near, far.logsumexp(1)) - near
-    return loss.mean(), (near > far.amax(1)).float().mean().detach()
+    with torch.autocast(query.device.type, enabled=False):  # a product in bf16 has 3 digits, too few for logits
+        query = query / temperature
+        near = (query * positive).sum(1)  # (N,)
+        far = query @ negatives.T  # (N, K)
+        # Cross-entropy of [near, far] with the label 0, without putting the two together.
+        loss = torch.logaddexp(near, far.logsumexp(1)) - near
+        return loss.mean(), (near > far.amax(1)).float().mean().detach()
 
 
-def published_state(moco: MoCo) -> dict[str, Tensor]:
+def published_state(model: nn.Module) -> dict[str, Tensor]:
     """The `state_dict` of the published checkpoint: names as under DistributedDataParallel, queue (dim, K)."""
-    state = {name: tensor for name, tensor in moco.state_dict().items() if not name.startswith("queue.")}
-    state["queue"] = moco.queue.keys.T.contiguous()
-    state["queue_ptr"] = torch.tensor([moco.queue.pointer])
+    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("queue.")}
+    if isinstance(model, MoCo):
+        state["queue"] = model.queue.keys.T.contiguous()
+        state["queue_ptr"] = torch.tensor([model.queue.pointer])
     return {f"module.{name}": tensor for name, tensor in state.items()}
 
 
-def load_published_state(moco: MoCo, state: dict[str, Tensor]) -> None:
+def load_published_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Put what `published_state` gave back; RuntimeError where a name or a shape does not fit."""
     named = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    named["queue.keys"] = named.pop("queue").T
-    moco.queue.pointer = int(named.pop("queue_ptr"))
-    moco.load_state_dict(named)
+    if isinstance(model, MoCo):
+        named["queue.keys"] = named.pop("queue").T
+        model.queue.pointer = int(named.pop("queue_ptr"))
+    model.load_state_dict(named)

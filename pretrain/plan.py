@@ -7,12 +7,18 @@ from typing import Any
 
 import torch
 
-from pretrain import checkpoint, config, data, distributed, run_directory
+from pretrain import checkpoint, config, data, distributed, run_directory, saver
 from pretrain.config import Config, ConfigError
 from pretrain.errors import PretrainError
+from pretrain.images import ImageSet, digest_of, open_images
+from pretrain.knn import KnnMonitor
 
-# What a resumed run may change: settings of the machine, not of the experiment.
-FREE = ("data.root", "data.workers", "output_dir", "device", "checkpoint_period", "log_period")
+# What a resumed run may change: settings of the machine and of watching, not of the experiment.
+FREE = (
+    *("data.root", "data.workers", "data.max_broken", "output_dir", "device", "log_period"),
+    *("checkpoint_period", "checkpoint_steps", "checkpoint_keep", "milestone_period"),
+    *("knn.root", "knn.period", "knn.k", "knn.temperature"),
+)
 
 
 @dataclass(frozen=True)
@@ -22,27 +28,33 @@ class Plan:
     config: Config
     device: torch.device
     folder: pathlib.Path
-    images: Sequence[str]  # paths
+    images: ImageSet | None  # on the main process; `share_images` gives them to all
+    size: int  # number of images
+    digest: str  # of their names
     sampler: data.EpochSampler  # this rank's share of each batch
     shuffle: bool  # whether keys are encoded in another order than queries
+    validation: KnnMonitor | None
     start: dict[str, Any] | None  # the content of the checkpoint to go on from
     notices: tuple[str, ...]  # what the user should know before it runs
 
     @property
-    def first_epoch(self) -> int:
-        return self.start["epoch"] if self.start else 0
+    def first_step(self) -> int:
+        """Steps of the run done before this start."""
+        return self.start["moco_transfer"]["step"] if self.start else 0
 
     def describe(self) -> str:
         """A few lines for a person."""
-        optim, world = self.config.optim, distributed.world_size()
-        steps = len(self.sampler)
+        optim, world, steps = self.config.optim, distributed.world_size(), len(self.sampler)
+        parts = f", in {optim.accumulate} parts" if optim.accumulate > 1 else ""
+        epoch, step = divmod(self.first_step, steps)
         lines = [
-            f"images       {len(self.images)} in {self.config.data.root}",
+            f"images       {self.size} in {self.config.data.root}",
             f"steps        {optim.epochs} epochs of {steps} steps of {optim.batch_size} images, "
-            f"{len(self.images) - steps * optim.batch_size} images left out of each epoch",
-            f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each",
+            f"{self.size - steps * optim.batch_size} images left out of each epoch",
+            f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}",
+            f"precision    {optim.precision}",
             f"shuffle-BN   {'on' if self.shuffle else 'off'}",
-            f"output       {self.folder}" + (f", resumed after epoch {self.first_epoch - 1}" if self.start else ""),
+            f"output       {self.folder}" + (f", resumed at step {step} of epoch {epoch}" if self.start else ""),
         ]
         return "\n".join(lines)
 
@@ -51,43 +63,98 @@ def make_plan(settings: Config, device: torch.device, resume: bool = False) -> P
     """Check the settings against the processes, the images and the output folder. Every rank must call it.
 
     Raises PretrainError for shares of the batch that do not come out even, for no images, for an output folder that
-    holds a run (without `resume`), or none, or another than this one (with it).
+    holds a run (without `resume`), or no good checkpoint, or another run than this one (with it).
     """
     world = distributed.world_size()
     _check_shares(settings, world)
     folder = pathlib.Path(settings.output_dir)
-    start = None
+    start, skipped = None, []
     if resume:
-        start = checkpoint.load(distributed.on_main(lambda: checkpoint.newest(folder)))
+        path, skipped = distributed.on_main(lambda: saver.newest_good(folder))
+        start = checkpoint.load(path)
     else:
         distributed.on_main(lambda: run_directory.refuse_existing_run(folder))
-    images = distributed.on_main(lambda: data.find_images(settings.data.root))
-    notices = _check_same_run(start, settings, len(images)) if start else []
-    shuffle, reason = _shuffle_effect(settings, world)
-    return Plan(
-        config=settings,
-        device=device,
-        folder=folder,
-        images=images,
-        sampler=data.EpochSampler(
-            len(images), settings.optim.batch_size, settings.seed, distributed.rank(), distributed.world_size()
-        ),
-        shuffle=shuffle,
-        start=start,
-        notices=(*notices, *reason),
-    )
+    validation = _open_validation(settings)
+    known = start["moco_transfer"]["digest"] if start and "moco_transfer" in start else None
+    images, size, digest = _look(settings.data.root, folder / run_directory.INDEX, known)
+    notices = [f"--resume passes over {reason}" for reason in skipped]
+    notices += _check_same_run(start, settings, size, digest) if start else []
+    shuffle, reasons = _shuffle_effect(settings, world)
+    sampler = data.EpochSampler(size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
+    notices += [*reasons, *_short_dictionary(settings)]
+    return Plan(settings, device, folder, images, size, digest, sampler, shuffle, validation, start, tuple(notices))
+
+
+def share_images(plan: Plan) -> ImageSet:
+    """The images on every rank: their index is written to the run's folder once, and mapped into memory by all."""
+    index, images = plan.folder / run_directory.INDEX, plan.images
+    distributed.on_main(lambda: _save(images, index) if images else None)
+    return ImageSet.load(index, plan.config.data.root)
+
+
+def _save(images: ImageSet, index: pathlib.Path) -> None:
+    try:
+        images.save(index)
+    except OSError as error:
+        raise PretrainError(f"output_dir: {index}: cannot be written: {error.strerror}") from error
+
+
+def _open_validation(settings: Config) -> KnnMonitor | None:
+    """The labelled images of validation, on every rank; none where the settings name none."""
+    if not settings.knn.root:
+        return None
+    found, fault = None, None
+    try:
+        found = KnnMonitor(
+            settings.knn.root,
+            settings.data.image_size,
+            settings.knn.k,
+            settings.knn.temperature,
+            workers=settings.data.workers,
+        )
+    except PretrainError as error:
+        fault = error
+    distributed.agree(fault)
+    return found
+
+
+def _look(root: str, index: pathlib.Path, known: str | None) -> tuple[ImageSet | None, int, str]:
+    """The images, on the main process alone; how many they are and their digest, on all.
+
+    A run that is resumed and reads shards takes the `index` of its folder, if its digest is the `known` one: to scan
+    them again may take hours.
+    """
+    found: list[ImageSet] = []
+
+    def look() -> tuple[int, str]:
+        found.append((known and _indexed(index, root, known)) or open_images(root))
+        return len(found[0]), found[0].digest
+
+    size, digest = distributed.on_main(look)
+    return (found[0] if found else None), size, digest
+
+
+def _indexed(index: pathlib.Path, root: str, digest: str) -> ImageSet | None:
+    try:
+        images = ImageSet.load(index, root)
+    except PretrainError:
+        return None
+    return images if images.shards is not None and digest_of(images.arrays) == digest else None
 
 
 def _check_shares(settings: Config, world: int) -> None:
     """Whether the batch and the ranks can be split as the settings say."""
     batch, groups, synced = settings.optim.batch_size, settings.model.bn_groups, settings.model.bn_sync_ranks
+    parts = settings.optim.accumulate
+    in_parts = f" in {parts} parts" if parts > 1 else ""
     faults = []
-    if batch % (world * groups):
+    if batch % (world * parts * groups):
         faults.append(
             f"optim.batch_size: {batch} cannot be split evenly among {world} processes with {groups} BN groups each"
+            + in_parts
         )
-    elif batch // (world * groups) < 2:
-        faults.append(f"optim.batch_size: {batch} leaves a BN group of one image; 2 are needed in each")
+    elif batch // (world * parts * groups) < 2:
+        faults.append(f"optim.batch_size: {batch} leaves a BN group of one image{in_parts}; 2 are needed in each")
     if synced and world % synced:
         faults.append(f"model.bn_sync_ranks: {world} processes cannot be split into groups of {synced}")
     if faults:
@@ -97,6 +164,8 @@ def _check_shares(settings: Config, world: int) -> None:
 def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
     """Whether shuffling can change what a key shares its BN statistics with, and why not."""
     model = settings.model
+    if model.mechanism == "memory_bank":  # its keys are of earlier batches (section 3.3)
+        return False, []
     if not model.bn_shuffle or model.bn_groups * world // (model.bn_sync_ranks or world) > 1:
         return model.bn_shuffle, []
     if world > 1:
@@ -106,7 +175,16 @@ def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
     return False, [f"model.bn_shuffle can do nothing here, so queries and keys may leak through BN: {reason}"]
 
 
-def _check_same_run(start: dict[str, Any], settings: Config, images: int) -> list[str]:
+def _short_dictionary(settings: Config) -> list[str]:
+    """Where the dictionary is not what its setting says."""
+    model, optim = settings.model, settings.optim
+    keys = optim.batch_size // optim.accumulate
+    if model.mechanism == "end_to_end" and model.queue_size != keys:
+        return [f"model.queue_size {model.queue_size} is not used: the end-to-end dictionary is the batch, {keys} keys"]
+    return []
+
+
+def _check_same_run(start: dict[str, Any], settings: Config, size: int, digest: str) -> list[str]:
     """Refuse to go on from a checkpoint with other settings; tell what is allowed but not bit-exact."""
     ours = start.get("moco_transfer")
     if ours is None:
@@ -117,23 +195,35 @@ def _check_same_run(start: dict[str, Any], settings: Config, images: int) -> lis
         for key, value in now.items()
         if key not in FREE and key != "optim.epochs" and value != before.get(key)
     ]
-    if images != ours["images"]:
-        other.append(f"data.root: the run began with {ours['images']} images, now there are {images}")
+    if size != ours["images"]:
+        other.append(f"data.root: the run began with {ours['images']} images, now there are {size}")
+    elif digest != ours["digest"]:
+        other.append("data.root: the run began with other images, of other names; a resumed run keeps its images")
     if start["epoch"] > settings.optim.epochs:
         other.append(
             f"optim.epochs: the run has {start['epoch']} epochs already, {settings.optim.epochs} are asked for"
         )
     if other:
         raise ConfigError(other)
+    return _not_bit_exact(ours, settings)
+
+
+def _not_bit_exact(ours: dict[str, Any], settings: Config) -> Sequence[str]:
+    before = ours["config"]["optim.epochs"]
     notices = []
-    if before["optim.epochs"] != settings.optim.epochs:
+    if before != settings.optim.epochs:
         notices.append(
-            f"optim.epochs was {before['optim.epochs']} and is {settings.optim.epochs} now; "
+            f"optim.epochs was {before} and is {settings.optim.epochs} now; "
             "the schedule follows the new length from here on"
         )
     if ours["world_size"] != distributed.world_size():
         notices.append(
             f"the run had {ours['world_size']} processes and has {distributed.world_size()} now; "
             "it goes on with the same batches, but not bit by bit as it would have"
+        )
+    elif ours["threads"] != torch.get_num_threads():
+        notices.append(
+            f"the run had {ours['threads']} threads a process and has {torch.get_num_threads()} now; "
+            "sums in another order: it may not go on bit by bit as it would have"
         )
     return notices

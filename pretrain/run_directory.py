@@ -21,6 +21,7 @@ from pretrain import checkpoint, distributed
 from pretrain.errors import PretrainError
 
 FILES = ("config.yaml", "command.txt", "env.json", "log.txt", "metrics.json", checkpoint.LAST)
+INDEX = "images"  # folder of the index of the run's images, which every process maps into memory
 PACKAGES = ("moco-transfer", "torch", "torchvision", "numpy", "pillow", "fvcore")
 
 
@@ -66,7 +67,7 @@ def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
 @contextlib.contextmanager
 def logging_to(folder: pathlib.Path, logger: logging.Logger, *others: logging.Handler) -> Iterator[None]:
     """Send what is logged in the block to log.txt, and to `others` too."""
-    handlers = [logging.FileHandler(folder / "log.txt"), *others]
+    handlers = [_LogFile(folder / "log.txt"), *others]
     handlers[0].setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger.setLevel(logging.INFO)
     for handler in handlers:
@@ -79,10 +80,28 @@ def logging_to(folder: pathlib.Path, logger: logging.Logger, *others: logging.Ha
             handler.close()
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the base class's name)
+        """Leave the line out: on a full disk the run stops over its metrics, with a message."""
+
+
 def append_metrics(folder: pathlib.Path, row: Mapping[str, Any]) -> None:
-    """Add one line to metrics.json."""
-    with open(folder / "metrics.json", "a") as file:
-        file.write(json.dumps(row) + "\n")
+    """Add one line to metrics.json. Raises PretrainError where the disk does not take it."""
+    path = folder / "metrics.json"
+    try:
+        with open(path, "a") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise PretrainError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def tensorboard(folder: pathlib.Path, done: int) -> Any:
+    """TensorBoard's writer into the run's folder, without what a run cut short wrote after `done` steps; else None."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:  # not installed; metrics.json has the same numbers
+        return None
+    return SummaryWriter(folder, purge_step=done + 1)
 
 
 def cut_metrics(folder: pathlib.Path, step: int) -> None:

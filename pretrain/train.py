@@ -1,13 +1,13 @@
 """The training loop of MoCo, from top to bottom."""
 
+import contextlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from pretrain import (
     augment,
@@ -16,118 +16,279 @@ from pretrain import (
     config,
     data,
     distributed,
+    health,
     moco,
     randomness,
     run_directory,
     schedule,
+    signals,
 )
+from pretrain.broken import BrokenImages
+from pretrain.end_to_end import EndToEnd
+from pretrain.errors import PretrainError, from_worker
+from pretrain.images import ImageSet
+from pretrain.memory_bank import MemoryBank
 from pretrain.monitor import Monitor, console_handler
-from pretrain.plan import Plan, make_plan
+from pretrain.plan import Plan, make_plan, share_images
+from pretrain.saver import Saver
+from pretrain.step import Result, TrainingStep
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: config.Config, command: Sequence[str] = (), resume: bool = False, dry_run: bool = False) -> None:
+def run(settings: config.Config, command: Sequence[str] = (), resume: bool = False, dry_run: bool = False) -> bool:
     """Pretrain as the settings say; every process of the job calls it.
 
     Args:
         command: what the user typed, for the run's folder.
-        resume: go on from the newest checkpoint in `output_dir`.
+        resume: go on from the newest good checkpoint in `output_dir`.
         dry_run: check everything, print the settings and what would run, write nothing.
 
+    Returns whether the run is finished; False where a signal asked it to stop and it has saved.
     Raises PretrainError for a user's mistake.
     """
-    device = distributed.select_device(settings.device)
-    distributed.init(device)
-    plan = make_plan(settings, device, resume)
-    if dry_run:
+    with signals.StopRequest() as stop:
+        device = distributed.select_device(settings.device)
+        distributed.init(device)
+        _set_threads(device, settings.data.workers)
+        plan = make_plan(settings, device, resume)
+        if dry_run:
+            if distributed.is_main():
+                print("\n".join([config.to_yaml(settings), plan.describe(), *plan.notices]))
+            return True
+        signals.shield_workers()
+        torch.backends.cudnn.deterministic = settings.deterministic
+        torch.backends.cudnn.benchmark = not settings.deterministic
+        environment = run_directory.describe_environment(device, settings.seed)
+        yaml = config.to_yaml(settings)
+        distributed.on_main(lambda: run_directory.write_start(plan.folder, yaml, command, environment))
+        logger = logging.getLogger("pretrain")
+        with contextlib.ExitStack() as stack:
+            if distributed.is_main():
+                stack.enter_context(run_directory.logging_to(plan.folder, logger, console_handler()))
+            _log_start(plan)
+            return Trainer(plan, share_images(plan), stop).train()
+
+
+class Trainer:
+    """One start of a run: everything that it holds, and the loop over it.
+
+    Its position is the number of steps done, `monitor.done`; which epoch and which images come next follow from it.
+    """
+
+    def __init__(self, plan: Plan, images: ImageSet, stop: signals.StopRequest) -> None:
+        settings, optim = plan.config, plan.config.optim
+        self.plan, self.settings, self.stop = plan, settings, stop
+        self.steps = len(plan.sampler)  # an epoch
+        torch.manual_seed(settings.seed)
+        self.model = build(settings.model, plan.device, plan.size, plan.shuffle).train()
+        # The key encoder's parameters get no gradient and so no update; they are listed as in the published optimizer.
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(), optim.lr, optim.sgd_momentum, weight_decay=optim.weight_decay
+        )
+        if plan.start:
+            moco.load_published_state(self.model, plan.start["state_dict"])
+            self.optimizer.load_state_dict(plan.start["optimizer"])
+        self.step = TrainingStep(self.model, self.optimizer, optim.precision, optim.clip_norm)
+        self.loader = data.make_loader(
+            data.TwoViews(
+                images,
+                augment.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale),
+                settings.seed,
+            ),
+            plan.sampler,
+            settings.data.workers,
+            pin_memory=plan.device.type == "cuda",
+        )
+        self.broken = BrokenImages(images, settings.data.max_broken)
+        self.saver = Saver(plan.folder, settings.checkpoint_keep) if distributed.is_main() else None
+        self.monitor = Monitor(
+            plan.folder, optim.epochs * self.steps, plan.first_step, optim.batch_size, settings.log_period
+        )
+        self.saved_step = plan.first_step if plan.start else None
+        if plan.start:
+            self._restore(plan.start["moco_transfer"])
+
+    def train(self) -> bool:
+        """To the last epoch (True), or to the first step boundary after a signal to stop (False)."""
+        try:
+            with self.monitor:
+                for epoch in range(self.monitor.done // self.steps, self.settings.optim.epochs):
+                    if not self._train_epoch(epoch):
+                        self._stop(epoch)
+                        return False
+                    self._end_epoch(epoch)
+        finally:
+            data.close(self.loader)
+            if self.saver:
+                self.saver.close()
+        distributed.agree(self._fault())
+        log.info("done: %s", self.plan.folder / checkpoint.file_name(self.settings.optim.epochs - 1))
+        return True
+
+    def _train_epoch(self, epoch: int) -> bool:
+        """The steps of an epoch that are not done yet. False where a signal cut it short."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._lr(epoch)
+        self.plan.sampler.epoch, self.plan.sampler.skip = epoch, self.monitor.done - epoch * self.steps
+        period = self.settings.checkpoint_steps
+        for query_images, key_images, indices, _ in self.monitor.watch(self._batches()):
+            result = self._step(epoch, query_images, key_images, indices)
+            self.monitor.step(result.loss, result.accuracy)
+            ends = self.monitor.done == (epoch + 1) * self.steps
+            if self.monitor.due() or ends:
+                self.monitor.report(epoch, self._lr(epoch), self._health(result))
+            if period and self.monitor.done % period == 0 and not ends:
+                self._save(epoch, within=True)
+        return self.monitor.done == (epoch + 1) * self.steps
+
+    def _batches(self) -> Iterator[tuple[Tensor, ...]]:
+        """What the loader yields, until the epoch's end or a signal. Between two steps all ranks have a word."""
+        batches = iter(self.loader)
+        while True:
+            fault, batch = self._fault(), None
+            try:
+                batch = next(batches, None)
+            except PretrainError as error:
+                fault = from_worker(error)
+            news = batch is not None and self.broken.note(batch[2], batch[3])
+            stopping, news = distributed.agree(fault, self.stop.name is not None, news)
+            if news:
+                self.broken.share()
+            if batch is None or stopping:
+                return
+            yield batch
+
+    def _step(self, epoch: int, query_images: Tensor, key_images: Tensor, indices: Tensor) -> Result:
+        done, settings = self.monitor.done, self.settings
+        generators = [
+            randomness.generator("step", settings.seed, done, part) for part in range(settings.optim.accumulate)
+        ]
+        views = [self._to_device(images) for images in (query_images, key_images)]
+        try:
+            return self.step(*views, indices, generators)
+        except PretrainError as error:
+            raise PretrainError(
+                f"step {done + 1} (epoch {epoch}): {error}. Nothing was updated, and the last good checkpoint stands; "
+                "a lower optim.lr may help"
+            ) from error
+
+    def _to_device(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) uint8 -> the same normalised, on the device and laid out as the encoders want it."""
+        layout = torch.channels_last if self.settings.model.channels_last else torch.contiguous_format
+        return augment.normalize(images.to(self.plan.device, non_blocking=True)).contiguous(memory_format=layout)
+
+    def _end_epoch(self, epoch: int) -> None:
+        settings, number = self.settings, epoch + 1
+        last = number == settings.optim.epochs
+        if self.plan.validation and (number % settings.knn.period == 0 or last):
+            self._share_statistics()
+            found = self.plan.validation.evaluate(self.model.encoder_q, self.plan.device)
+            self.monitor.write({"epoch": epoch, "step": self.monitor.done, **found})
+            log.info("epoch %d  kNN top-1 %.2f%%  (%s)", epoch, 100 * found["knn_top1"], found["knn_protocol"])
+        if number % settings.checkpoint_period == 0 or last:
+            self._save(epoch)
+
+    def _stop(self, epoch: int) -> None:
+        """Save, unless that is done, and leave."""
+        if self.saved_step != self.monitor.done:
+            self._save(epoch, within=True)
+        if self.saver:
+            self.saver.wait()
+        distributed.agree(self._fault())
+        names = sorted({name for name in distributed.all_gather_object(self.stop.name) if name})
         if distributed.is_main():
-            print("\n".join([config.to_yaml(settings), plan.describe(), *plan.notices]))
-        return
-    _set_threads(device, settings.data.workers)
-    environment = run_directory.describe_environment(device, settings.seed)
-    distributed.on_main(lambda: run_directory.write_start(plan.folder, config.to_yaml(settings), command, environment))
-    if distributed.is_main():
-        with run_directory.logging_to(plan.folder, logging.getLogger("pretrain"), console_handler()):
-            train(plan)
-    else:
-        train(plan)
+            log.warning(
+                "stopped by %s after step %d of %d, saved; the same command with --resume goes on",
+                " and ".join(names),
+                self.monitor.done,
+                self.monitor.steps,
+            )
+
+    def _save(self, epoch: int, within: bool = False) -> None:
+        """Checkpoint now; every rank takes part. `within`: in the middle of the epoch."""
+        self._share_statistics()
+        finished = epoch if within else epoch + 1
+        content = {
+            "epoch": finished,
+            "arch": self.settings.model.arch,
+            "state_dict": moco.published_state(self.model),
+            "optimizer": self.optimizer.state_dict(),
+            "moco_transfer": self._state(),
+        }
+        self.saved_step = self.monitor.done
+        period = self.settings.milestone_period
+        milestone = not within and (finished == self.settings.optim.epochs or (period > 0 and finished % period == 0))
+        if self.saver:
+            name = checkpoint.file_name(epoch, self.monitor.done if within else None)
+            self.saver.save(name, content, finished, self.monitor.done, milestone)
+
+    def _state(self) -> dict[str, Any]:
+        """What a bit-exact resume needs beside the published content."""
+        return {
+            "config": config.flat(self.settings),
+            "images": self.plan.size,
+            "digest": self.plan.digest,
+            "world_size": distributed.world_size(),
+            "threads": torch.get_num_threads(),
+            "step": self.monitor.done,
+            "monitor": self.monitor.state_dict(),
+            "broken": self.broken.state_dict(),
+            "scaler": self.step.scaler.state_dict(),
+            "rng": torch.get_rng_state(),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        self.monitor.load_state_dict(state["monitor"])
+        self.broken.load_state_dict(state["broken"])
+        self.step.scaler.load_state_dict(state["scaler"])
+        torch.set_rng_state(state["rng"])
+
+    def _share_statistics(self) -> None:
+        """Every rank takes over rank 0's BN statistics, as it would from the checkpoint."""
+        norms = [module for module in self.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+        distributed.broadcast([buffer for norm in norms for buffer in norm.buffers()])
+
+    def _fault(self) -> PretrainError | None:
+        """What went wrong on this rank beside the training."""
+        return self.monitor.fault or (self.saver.fault if self.saver else None)
+
+    def _lr(self, epoch: int) -> float:
+        optim = self.settings.optim
+        if optim.schedule == "step":
+            return optim.lr * schedule.step(epoch, optim.milestones, optim.gamma)
+        return optim.lr * schedule.cosine(epoch, optim.epochs)
+
+    def _health(self, result: Result) -> dict[str, Any]:
+        """Numbers that tell a run that learns from one that has collapsed or leaks."""
+        numbers = health.health(result.query, result.positive, self.model.negatives)
+        numbers["gradient_norm"] = result.gradient_norm
+        if self.settings.model.mechanism == "moco":
+            numbers.update(
+                health.queue_age(self.monitor.done, self.settings.optim.batch_size, self.settings.model.queue_size)
+            )
+        if self.step.scaler.is_enabled():
+            numbers["loss_scale"] = self.step.scaler.get_scale()
+        return {**numbers, "broken_images": self.broken.count}
 
 
-def train(plan: Plan) -> None:
-    """Train from `plan.first_epoch` to the last, with a checkpoint after every `checkpoint_period` epochs."""
-    settings, optim = plan.config, plan.config.optim
-    torch.manual_seed(settings.seed)
-    model = build(settings.model, plan.device).train()
-    # The key encoder's parameters get no gradient and so no update; they are listed as in the published optimizer.
-    optimizer = torch.optim.SGD(model.parameters(), optim.lr, optim.sgd_momentum, weight_decay=optim.weight_decay)
-    if plan.start:
-        _restore(plan.start, model, optimizer)
-    ranks = distributed.data_parallel(model)
-    loader = data.make_loader(
-        data.TwoViews(
-            plan.images,
-            augment.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale),
-            settings.seed,
-        ),
-        plan.sampler,
-        settings.data.workers,
-        pin_memory=plan.device.type == "cuda",
-    )
-    steps = len(plan.sampler)
-    _log_start(plan)
-    with Monitor(
-        plan.folder, optim.epochs * steps, plan.first_epoch * steps, optim.batch_size, settings.log_period
-    ) as monitor:
-        for epoch in range(plan.first_epoch, optim.epochs):
-            lr = optim.lr * _factor(optim, epoch)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            plan.sampler.epoch = epoch
-            for views in monitor.watch(data.batches(loader)):
-                query_images, key_images = (
-                    augment.normalize(images.to(plan.device, non_blocking=True)) for images in views
-                )
-                order = _permutation(settings.seed, monitor.done, optim.batch_size) if plan.shuffle else None
-                monitor.step(*train_step(ranks, model, optimizer, query_images, key_images, order))
-                if monitor.due():
-                    monitor.report(epoch, lr)
-            monitor.report(epoch, lr)
-            if (epoch + 1) % settings.checkpoint_period == 0 or epoch + 1 == optim.epochs:
-                _save(plan, model, optimizer, epoch)
-    log.info("done: %s", plan.folder / checkpoint.file_name(optim.epochs - 1))
-
-
-def train_step(
-    ranks: nn.Module,
-    model: moco.MoCo,
-    optimizer: Optimizer,
-    query_images: Tensor,
-    key_images: Tensor,
-    permutation: Tensor | None,
-) -> tuple[Tensor, Tensor]:
-    """One step of Algorithm 1 on this process's two views, (N, 3, H, W) each, of the same images.
+def build(settings: config.Model, device: torch.device | str, images: int, shuffle: bool) -> nn.Module:
+    """The mechanism with the BN that the settings ask for. Draws its weights from the default generator of the CPU.
 
     Args:
-        ranks: `model`, under DistributedDataParallel where there are several processes.
-        permutation: (world size x N,) for shuffle-BN, or None.
-
-    Returns:
-        Loss and contrast accuracy, () each, of this process's queries before the update.
+        images: how many there are to train on, the size of a memory bank.
     """
-    model.update_key_encoder()
-    output = ranks(query_images, key_images, permutation)
-    optimizer.zero_grad()
-    output.loss.backward()
-    optimizer.step()
-    model.queue.enqueue(output.keys)
-    return output.loss.detach(), output.accuracy
-
-
-def build(settings: config.Model, device: torch.device | str = "cpu") -> moco.MoCo:
-    """MoCo with the BN that the settings ask for. Draws its weights from the default generator of the CPU."""
     encoder = moco.build_encoder(settings.arch, settings.dim, settings.head)
-    model = moco.MoCo(encoder, settings.dim, settings.queue_size, settings.momentum, settings.temperature).to(device)
+    model: nn.Module
+    if settings.mechanism == "moco":
+        model = moco.MoCo(encoder, settings.dim, settings.queue_size, settings.momentum, settings.temperature, shuffle)
+    elif settings.mechanism == "end_to_end":
+        model = EndToEnd(encoder, settings.temperature, shuffle)
+    else:
+        model = MemoryBank(
+            encoder, settings.dim, images, settings.queue_size, settings.bank_momentum, settings.temperature
+        )
+    model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.preserve_format)
     if settings.bn_groups > 1:
         batchnorm.split_batchnorm(model, settings.bn_groups)
     if settings.bn_sync_ranks != 1:
@@ -136,55 +297,10 @@ def build(settings: config.Model, device: torch.device | str = "cpu") -> moco.Mo
     return model
 
 
-def _factor(optim: config.Optim, epoch: int) -> float:
-    if optim.schedule == "step":
-        return schedule.step(epoch, optim.milestones, optim.gamma)
-    return schedule.cosine(epoch, optim.epochs)
-
-
-def _permutation(seed: int, step: int, batch_size: int) -> Tensor:
-    """The order in which the keys of a step are encoded, the same on every rank without a word between them."""
-    return torch.randperm(batch_size, generator=randomness.generator("shuffle", seed, step))
-
-
-def _save(plan: Plan, model: moco.MoCo, optimizer: Optimizer, epoch: int) -> None:
-    """Checkpoint after an epoch. Every rank takes over rank 0's BN statistics, as it would from the checkpoint."""
-    distributed.broadcast([*model.encoder_q.buffers(), *model.encoder_k.buffers()])
-
-    def write() -> None:
-        name = checkpoint.file_name(epoch)
-        checkpoint.save(plan.folder / name, _content(plan, model, optimizer, epoch))
-        checkpoint.save_text(plan.folder / checkpoint.LAST, name)
-        log.info("saved %s", plan.folder / name)
-
-    distributed.on_main(write)
-
-
-def _content(plan: Plan, model: moco.MoCo, optimizer: Optimizer, epoch: int) -> dict[str, Any]:
-    return {
-        "epoch": epoch + 1,
-        "arch": plan.config.model.arch,
-        "state_dict": moco.published_state(model),
-        "optimizer": optimizer.state_dict(),
-        "moco_transfer": {
-            "config": config.flat(plan.config),
-            "images": len(plan.images),
-            "world_size": distributed.world_size(),
-            "rng": torch.get_rng_state(),
-        },
-    }
-
-
-def _restore(start: dict[str, Any], model: moco.MoCo, optimizer: Optimizer) -> None:
-    moco.load_published_state(model, start["state_dict"])
-    optimizer.load_state_dict(start["optimizer"])
-    torch.set_rng_state(start["moco_transfer"]["rng"])
-
-
 def _log_start(plan: Plan) -> None:
     if distributed.is_main():
         if plan.start:
-            run_directory.cut_metrics(plan.folder, plan.first_epoch * len(plan.sampler))
+            run_directory.cut_metrics(plan.folder, plan.first_step)
         for line in plan.describe().splitlines():
             log.info(line)
         for notice in plan.notices:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 import command
-from pretrain import config, distributed, train
+from pretrain import config, distributed, signals, train
 
 EPILOG = f"""\
 examples:
@@ -12,7 +12,12 @@ examples:
   python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --dry-run data.root IMAGES
   torchrun --nproc-per-node 2 tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml \\
       data.root IMAGES output_dir output/moco model.bn_groups 1
-  (--resume added to the command that began a run goes on with it)
+  (--resume added to the command that began a run goes on with it, from any step)
+
+exit codes:
+  0   finished
+  2   bad input, or a run that cannot go on; the message says why
+  {signals.EXIT_CODE}  stopped by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, and saved: start it again with --resume
 
 settings, as KEY VALUE pairs after the options or in the YAML file, with their defaults:
 {config.describe()}
@@ -31,9 +36,11 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()  # options may also follow the settings
     settings = config.load(arguments.config_file, arguments.settings)
     try:
-        train.run(settings, ["python", *sys.argv], resume=arguments.resume, dry_run=arguments.dry_run)
+        finished = train.run(settings, ["python", *sys.argv], resume=arguments.resume, dry_run=arguments.dry_run)
     finally:
         distributed.shutdown()
+    if not finished:
+        sys.exit(signals.EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -2,19 +2,26 @@
 
 import dataclasses
 import json
+import os
 import pathlib
 import shutil
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 
-from pretrain import checkpoint, config, data, distributed, plan, train
+from pretrain import checkpoint, config, distributed, plan, saver, signals, train
 from pretrain.config import ConfigError
 from pretrain.errors import PretrainError
+from pretrain.step import TrainingStep
 
 STEPS = 2  # an epoch: 9 images in batches of 4, the tail dropped
+LAST = "checkpoint_0001.pth.tar"
+CLOCK = {"images_per_second", "data_wait"}
+MACHINE = {"output_dir", "data.workers", "checkpoint_period", "checkpoint_steps", "knn.root", "knn.k"}
 
 
 def settings(pictures: pathlib.Path, folder: pathlib.Path, *overrides: str) -> config.Config:
@@ -28,8 +35,8 @@ def settings(pictures: pathlib.Path, folder: pathlib.Path, *overrides: str) -> c
 
 def metrics(folder: pathlib.Path) -> list[dict[str, Any]]:
     """The lines of metrics.json without what depends on the clock."""
-    rows = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
-    return [{key: row[key] for key in ("epoch", "step", "loss", "contrast_accuracy", "lr")} for row in rows]
+    lines = (folder / "metrics.json").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in CLOCK} for line in lines]
 
 
 def assert_equal_content(a: Any, b: Any, where: str = "checkpoint") -> None:
@@ -37,9 +44,8 @@ def assert_equal_content(a: Any, b: Any, where: str = "checkpoint") -> None:
         assert torch.equal(a, b), where
     elif isinstance(a, dict):
         assert a.keys() == b.keys(), where
-        for key in a:
-            if key not in ("output_dir", "data.workers", "checkpoint_period"):
-                assert_equal_content(a[key], b[key], f"{where}.{key}")
+        for key in a.keys() - MACHINE:
+            assert_equal_content(a[key], b[key], f"{where}.{key}")
     elif isinstance(a, list):
         assert len(a) == len(b), where
         for index, (left, right) in enumerate(zip(a, b, strict=True)):
@@ -48,24 +54,40 @@ def assert_equal_content(a: Any, b: Any, where: str = "checkpoint") -> None:
         assert a == b, where
 
 
+def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
+    """Bit by bit: metrics, and what the last checkpoint holds."""
+    assert metrics(one) == metrics(other)
+    assert_equal_content(checkpoint.load(one / LAST), checkpoint.load(other / LAST))
+
+
+def before_step(monkeypatch: pytest.MonkeyPatch, number: int, happens: Callable[[], None]) -> None:
+    """Let something happen in the step of that number of this start, from 1, before its update."""
+    count = []
+    step = TrainingStep.__call__
+
+    def disturbed(self: TrainingStep, *arguments: Any) -> Any:
+        count.append(1)
+        if len(count) == number:
+            happens()
+        return step(self, *arguments)
+
+    monkeypatch.setattr(TrainingStep, "__call__", disturbed)
+
+
 @pytest.fixture(scope="module")
 def finished(pictures: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The folder of an uninterrupted run of two epochs."""
     folder = tmp_path_factory.mktemp("runs") / "finished"
-    train.run(settings(pictures, folder), ["python", "tools/train_moco.py", "data.root", "a b"])
+    assert train.run(settings(pictures, folder), ["python", "tools/train_moco.py", "data.root", "a b"])
     return folder
 
 
 def test_a_run_leaves_what_it_was_and_what_it_did(finished: pathlib.Path, pictures: pathlib.Path) -> None:
-    assert {path.name for path in finished.iterdir()} == {
-        "config.yaml",
-        "command.txt",
-        "env.json",
-        "log.txt",
-        "metrics.json",
-        "last_checkpoint",
-        "checkpoint_0000.pth.tar",
-        "checkpoint_0001.pth.tar",
+    found = {path.name for path in finished.iterdir() if not path.name.startswith("events.out.tfevents")}
+    assert found == {
+        *("config.yaml", "command.txt", "env.json", "log.txt", "metrics.json", "images", "last_checkpoint"),
+        *("checkpoint_0000.pth.tar", "checkpoint_0000.pth.tar.json"),
+        *("checkpoint_0001.pth.tar", "checkpoint_0001.pth.tar.json"),
     }
     assert config.load(finished / "config.yaml") == settings(pictures, finished)
     assert (finished / "command.txt").read_text() == "python tools/train_moco.py data.root 'a b'\n"
@@ -76,6 +98,12 @@ def test_a_run_leaves_what_it_was_and_what_it_did(finished: pathlib.Path, pictur
     rows = metrics(finished)
     assert [(row["epoch"], row["step"]) for row in rows] == [(0, 1), (0, 2), (1, 3), (1, 4)]
     assert [row["lr"] for row in rows] == pytest.approx([0.03, 0.03, 0.015, 0.015])  # cosine, stepped by epoch
+    assert [row["queue_age"] for row in rows] == [1, 2, 3, 3]  # 10 keys of batches of 4
+    for row in rows:
+        assert -1 <= row["negative_similarity"] <= 1
+        assert 0 < row["feature_std"] <= 1
+        assert row["gradient_norm"] > 0
+        assert row["broken_images"] == 0
     log = (finished / "log.txt").read_text()
     assert "step 4/4" in log
     assert "images/s" in log
@@ -98,52 +126,96 @@ def test_the_checkpoint_has_the_published_layout(finished: pathlib.Path) -> None
     assert len(content["optimizer"]["state"]) == len(parameters) // 2
 
 
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
 def test_a_killed_run_goes_on_bit_by_bit(
+    at: int, finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed in any step, after lines of metrics beyond its checkpoint; it goes on with loader workers."""
+    folder = tmp_path / "killed"
+
+    def kill() -> None:
+        raise KeyboardInterrupt
+
+    before_step(monkeypatch, at, kill)
+    with pytest.raises(KeyboardInterrupt):
+        train.run(settings(pictures, folder, "checkpoint_steps", "3"))
+    monkeypatch.undo()
+    if at == 2:
+        shutil.rmtree(folder)  # no checkpoint yet
+        train.run(settings(pictures, folder))
+    elif at > 2:
+        with open(folder / "metrics.json", "a") as file:
+            file.write('{"epoch": 1, "step": 4, "loss": 1.0}\n{"epoch": 1, "st')  # killed while it wrote
+        torch.rand(5)  # whatever the random state of the new process is
+        train.run(settings(pictures, folder, "data.workers", "1"), resume=True)
+    if at > 1:
+        assert_same_run(folder, finished)
+
+
+@pytest.mark.parametrize("number", signals.STOPPING)
+def test_a_signal_stops_between_two_steps_and_nothing_is_lost(
+    number: signal.Signals,
+    finished: pathlib.Path,
+    pictures: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder, at = tmp_path / "stopped", 1 + signals.STOPPING.index(number) % 3
+    before = [signal.getsignal(each) for each in signals.STOPPING]
+    before_step(monkeypatch, at, lambda: os.kill(os.getpid(), number))
+    assert train.run(settings(pictures, folder, "log_period", "3")) is False
+    monkeypatch.undo()
+    assert [signal.getsignal(each) for each in signals.STOPPING] == before
+    assert saver.manifests(folder)[-1].step == at
+    assert f"stopped by {number.name} after step {at} of 4, saved" in (folder / "log.txt").read_text()
+    assert train.run(settings(pictures, folder, "log_period", "3"), resume=True) is True
+    train.run(settings(pictures, tmp_path / "whole", "log_period", "3"))
+    assert metrics(folder) == metrics(tmp_path / "whole")  # lines are means over steps on both sides of the stop
+    assert_equal_content(checkpoint.load(folder / LAST)["state_dict"], checkpoint.load(finished / LAST)["state_dict"])
+
+
+def test_a_signal_before_the_first_step_leaves_a_start_to_resume(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stops in the second epoch, after a line of metrics beyond its checkpoint; it goes on with loader workers."""
-    orders: list[torch.Tensor] = []
-    step = train.train_step
+    build = train.build
 
-    def stop_in_the_second_epoch(*arguments: Any) -> Any:
-        orders.append(arguments[-1])
-        if len(orders) == STEPS + 2:
-            raise KeyboardInterrupt
-        return step(*arguments)
+    def signalled(*arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return build(*arguments)
 
-    monkeypatch.setattr(train, "train_step", stop_in_the_second_epoch)
-    with pytest.raises(KeyboardInterrupt):
-        train.run(settings(pictures, tmp_path / "killed"))
-    assert [order.tolist() for order in orders] == [train._permutation(0, at, 4).tolist() for at in range(STEPS + 2)]
-    assert len(metrics(tmp_path / "killed")) == STEPS + 1
-    assert not (tmp_path / "killed" / "checkpoint_0001.pth.tar").exists()
-    with open(tmp_path / "killed" / "metrics.json", "a") as file:
-        file.write('{"epoch": 1, "st')  # killed while it wrote
+    monkeypatch.setattr(train, "build", signalled)
+    assert train.run(settings(pictures, tmp_path / "run")) is False
     monkeypatch.undo()
-    torch.rand(5)  # whatever the random state of the new process is
-    train.run(settings(pictures, tmp_path / "killed", "data.workers", "1"), resume=True)
-    assert metrics(tmp_path / "killed") == metrics(finished)
-    last = "checkpoint_0001.pth.tar"
-    assert_equal_content(checkpoint.load(tmp_path / "killed" / last), checkpoint.load(finished / last))
+    assert saver.manifests(tmp_path / "run")[-1].step == 0
+    assert train.run(settings(pictures, tmp_path / "run"), resume=True)
+    assert_same_run(tmp_path / "run", finished)
 
 
-def broken_on_rank_one() -> Iterator[str]:
-    if distributed.rank() == 1:
-        raise PretrainError("broken.jpg: not an image of a known format")
-    yield "views"
+def test_a_damaged_checkpoint_is_passed_over_by_name(
+    finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "damaged"
+    train.run(settings(pictures, folder))
+    content = bytearray((folder / LAST).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / LAST).write_bytes(content)
+    train.run(settings(pictures, folder), resume=True)
+    assert f"--resume passes over {LAST} is damaged" in (folder / "log.txt").read_text()
+    assert_same_run(folder, finished)
 
 
 def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
-    """On each of two ranks: one rank's fault stops both; a run of two epochs; one of one epoch that goes on to two."""
+    """On each of two ranks: a run of two epochs; one that rank 1 alone is asked to stop in, and that goes on."""
     options = ("model.bn_groups", "1", "checkpoint_period", "2")
-    with pytest.raises(PretrainError, match=r"broken.jpg"):
-        list(data.batches(broken_on_rank_one()))  # type: ignore[arg-type]
     models = []
     build = train.build
     train.build = lambda *arguments: models.append(build(*arguments)) or models[-1]  # type: ignore[func-returns-value]
     train.run(settings(pictures, folder / "whole", *options))
-    train.run(settings(pictures, folder / "parts", *options, "optim.epochs", "1"))
-    train.run(settings(pictures, folder / "parts", *options), resume=True)
+    with pytest.MonkeyPatch.context() as patch:
+        if distributed.rank() == 1:
+            before_step(patch, 3, lambda: os.kill(os.getpid(), signal.SIGUSR2))
+        assert train.run(settings(pictures, folder / "parts", *options)) is False
+    assert train.run(settings(pictures, folder / "parts", *options), resume=True) is True
     for model in models:
         for name, buffer in model.named_buffers():
             assert (distributed.all_gather(buffer[None]) == buffer).all(), f"{name} drifted apart between the ranks"
@@ -153,20 +225,33 @@ def test_two_processes_go_on_bit_by_bit_and_are_one_process_of_two_groups(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     distributed.launch(two_ranks, 2, pictures, tmp_path)
-    assert metrics(tmp_path / "parts") == metrics(tmp_path / "whole")
-    last = "checkpoint_0001.pth.tar"
-    whole = checkpoint.load(tmp_path / "whole" / last)
-    assert_equal_content(checkpoint.load(tmp_path / "parts" / last), whole)
-    assert "the schedule follows the new length" in (tmp_path / "parts" / "log.txt").read_text()
+    assert_same_run(tmp_path / "parts", tmp_path / "whole")
+    assert "stopped by SIGUSR2 after step 3 of 4" in (tmp_path / "parts" / "log.txt").read_text()
     # Weights, data, order, views, shuffling and BN groups are those of one process. (Later steps drift apart: BN over
     # two values of one pixel blows up the last bit of float32. test_moco.py compares 20 steps in float64.)
-    assert metrics(tmp_path / "whole")[0] == pytest.approx(metrics(finished)[0], abs=1e-5)
+    two, one = metrics(tmp_path / "whole")[0], metrics(finished)[0]
+    for key in ("loss", "contrast_accuracy", "lr", "positive_similarity", "negative_similarity", "gradient_norm"):
+        assert two[key] == pytest.approx(one[key], rel=1e-5), key
 
 
-def test_each_step_has_a_permutation_of_its_own() -> None:
-    orders = {tuple(train._permutation(seed, step, 32).tolist()) for seed in (0, 1) for step in range(10)}
-    assert len(orders) == 20
-    assert all(sorted(order) == list(range(32)) for order in orders)
+def test_another_number_of_processes_goes_on_with_the_same_batches_and_says_so(
+    pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    before_step(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    assert train.run(settings(pictures, folder, "model.bn_groups", "1")) is False
+    monkeypatch.undo()
+    begun = checkpoint.load(folder / saver.manifests(folder)[-1].file)["state_dict"]
+    assert distributed.launch(train.run, 2, settings(pictures, folder, "model.bn_groups", "1"), (), True) is True
+    log = (folder / "log.txt").read_text()
+    assert "the run had 1 processes and has 2 now" in log
+    assert "not bit by bit" in log
+    assert [row["step"] for row in metrics(folder)] == [1, 2, 3, 4]
+    ended = checkpoint.load(folder / LAST)["state_dict"]
+    kept = slice(8, 10)  # of 10 keys, those that 3 further batches of 4 have not reached: none is lost, none moved
+    assert ended["module.queue_ptr"].tolist() == [4 * 4 % 10]
+    assert not torch.equal(ended["module.queue"], begun["module.queue"])
+    assert ended["module.queue"][:, kept].shape == (8, 2)
 
 
 def test_a_finished_run_resumed_changes_nothing(finished: pathlib.Path, pictures: pathlib.Path) -> None:
@@ -254,5 +339,55 @@ def test_uneven_shares_are_refused(batch: int, groups: int, synced: int, world: 
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(PretrainError, match=r"the loss became (nan|inf) by step \d+ \(epoch \d\); a lower optim.lr"):
-        train.run(settings(pictures, tmp_path / "run", "optim.lr", "1e30"))
+    folder = tmp_path / "run"
+    with pytest.raises(PretrainError, match=r"step \d \(epoch \d\): .* on rank 0 is .*last good checkpoint stands"):
+        train.run(settings(pictures, folder, "optim.lr", "1e30", "checkpoint_steps", "1"))
+    good, passed_over = saver.newest_good(folder)
+    assert passed_over == []
+    state = checkpoint.load(good)["state_dict"]
+    assert all(tensor.isfinite().all() for name, tensor in state.items() if "running" not in name)
+
+
+@pytest.fixture
+def with_a_broken_one(pictures: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    folder = tmp_path / "pictures"
+    shutil.copytree(pictures, folder)
+    (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:300])
+    return folder
+
+
+def test_a_broken_image_is_replaced_counted_and_named_once(
+    with_a_broken_one: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    train.run(settings(with_a_broken_one, tmp_path / "run", "data.max_broken", "0.2", "optim.epochs", "3"))
+    assert metrics(tmp_path / "run")[-1]["broken_images"] == 1
+    assert (tmp_path / "run" / "log.txt").read_text().count("3.png") == 1
+
+
+def test_too_many_broken_images_stop_the_run(with_a_broken_one: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    with pytest.raises(PretrainError, match=r"data.max_broken"):
+        train.run(settings(with_a_broken_one, tmp_path / "run", "optim.epochs", "3"))
+
+
+def test_knn_is_measured_and_changes_nothing(
+    finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    for number, path in enumerate(sorted(pictures.iterdir())):
+        (tmp_path / "classes" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(tmp_path / "classes" / "ab"[number % 2] / path.name)
+    train.run(settings(pictures, tmp_path / "run", "knn.root", str(tmp_path / "classes"), "knn.k", "3"))
+    measured = [row for row in metrics(tmp_path / "run") if "knn_top1" in row]
+    assert [row["step"] for row in measured] == [2, 4]
+    assert all(0 <= row["knn_top1"] <= row["knn_top5"] <= 1 for row in measured)
+    assert [row for row in metrics(tmp_path / "run") if "loss" in row] == metrics(finished)
+    assert_equal_content(
+        checkpoint.load(tmp_path / "run" / LAST)["state_dict"], checkpoint.load(finished / LAST)["state_dict"]
+    )
+
+
+def test_a_missing_folder_of_validation_is_told_before_anything_is_written(
+    pictures: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    with pytest.raises(PretrainError, match=r"knn.root: .*nowhere"):
+        train.run(settings(pictures, tmp_path / "run", "knn.root", str(tmp_path / "nowhere")))
+    assert not (tmp_path / "run").exists()

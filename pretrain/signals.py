@@ -1,0 +1,58 @@
+"""Signals that ask a run to stop: they set a flag, which the loop looks at between two steps.
+
+A cluster sends them before it takes a machine away, to one process or to a whole process group.
+"""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing import forkserver
+from types import FrameType
+from typing import Any
+
+STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+EXIT_CODE = 75  # of a run that was asked to stop and has saved: sysexits.h's EX_TEMPFAIL, "try again later"
+
+
+class StopRequest:
+    """While the block runs, STOPPING signals are noted and do nothing else; SIGQUIT and SIGKILL end the process still.
+
+    Attributes:
+        name: of the first signal that came, or None.
+    """
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
+            self._before = {number: signal.signal(number, self._note) for number in STOPPING}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _: FrameType | None) -> None:
+        self.name = self.name or signal.Signals(number).name
+
+
+@contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes started in the block never get STOPPING signals: loader workers must outlive the last step.
+
+    They inherit the mask for good. What comes in the meantime reaches this process at the end of the block.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def shield_workers() -> None:
+    """Start the process that loader workers are forked from so that none of them ever gets STOPPING signals."""
+    with kept_from_children():
+        forkserver.ensure_running()

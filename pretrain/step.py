@@ -1,0 +1,123 @@
+"""One optimiser step, whatever the mechanism: forward and backward by parts, a check, then the update."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+
+from pretrain import distributed, finite
+from pretrain.errors import PretrainError
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # the dtype of autocast
+
+
+class Result(NamedTuple):
+    """What a step was, on this rank, before its update."""
+
+    loss: Tensor  # () mean over the rank's queries
+    accuracy: Tensor  # () share of the queries nearest to their positive
+    gradient_norm: Tensor  # () of the gradient averaged over all ranks, before clipping
+    query: Tensor  # (N, dim)
+    positive: Tensor  # (N, dim)
+
+
+class TrainingStep:
+    """The step of Algorithm 1: momentum update, forward, backward, check, update of the weights, enqueue.
+
+    Weights, their momentum average, queue and loss are fp32 in every precision; autocast covers the two encoders.
+
+    Args:
+        model: a mechanism, such as `moco.MoCo`, on its device.
+        optimizer: over the model's parameters.
+        precision: `fp32`, `bf16` or `fp16` (with loss scaling).
+        clip_norm: largest norm of the gradient over all parameters; 0: any.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer, precision: str = "fp32", clip_norm: float = 0.0) -> None:
+        self.model, self.optimizer, self.clip_norm = model, optimizer, clip_norm
+        self.dtype = PRECISIONS[precision]
+        self.device_type = next(model.parameters()).device.type
+        self.ranks = distributed.data_parallel(model)
+        self.scaler = torch.amp.GradScaler(self.device_type, enabled=precision == "fp16")
+        self._own = finite.OwnGradients(self.ranks)
+
+    def __call__(
+        self,
+        query_images: Tensor,
+        key_images: Tensor,
+        indices: Tensor,
+        generators: Sequence[torch.Generator | None] = (None,),
+    ) -> Result:
+        """Train on this rank's share of the global batch.
+
+        Args:
+            query_images, key_images: (N, 3, H, W) each, two views of the same images.
+            indices: (N,) int64 on the CPU, which images they are.
+            generators: on the CPU, in the same state on every rank; the batch is split into as many equal parts, whose
+                gradients are added up for one update, one momentum update and one enqueueing.
+
+        Raises PretrainError on every rank, before weights, optimiser state or queue change, where a loss or a gradient
+        of any rank is not finite. With fp16 an overflow of the scaled gradients leaves the update out, until the scale
+        has come down to 1.
+        """
+        self.model.before_step()
+        self.optimizer.zero_grad()
+        outputs = self._forward_backward(query_images, key_images, indices, generators)
+        result = self._check(outputs)
+        self._update(result.gradient_norm)
+        self.model.after_step(_global_order([output.keys for output in outputs]), indices)
+        return result
+
+    def _forward_backward(self, *batch: Any) -> list[Any]:
+        *tensors, generators = batch
+        parts = len(generators)
+        self._own.forget()
+        outputs = []
+        for number, (*views, generator) in enumerate(
+            zip(*(tensor.chunk(parts) for tensor in tensors), generators, strict=True), start=1
+        ):
+            with self._averaging(number == parts):
+                with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
+                    output = self.ranks(*views, generator)
+                finite.backward(self.scaler.scale(output.loss), 1 / parts)
+            outputs.append(output._replace(loss=output.loss.detach()))
+        return outputs
+
+    def _averaging(self, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Gradients are averaged over the ranks once, in the last part."""
+        if last or not isinstance(self.ranks, DistributedDataParallel):
+            return contextlib.nullcontext()
+        return self.ranks.no_sync()
+
+    def _check(self, outputs: Sequence[Any]) -> Result:
+        self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients)
+        losses = torch.stack([output.loss for output in outputs])
+        if not norm.isfinite():  # on every rank or on none: the gradients are averaged
+            overflow = self.scaler.is_enabled() and self.scaler.get_scale() > 1
+            if not overflow or any(distributed.all_gather_object(not losses.isfinite().all())):
+                raise PretrainError(finite.culprits(losses.mean(), self._own))
+        return Result(
+            losses.mean(),
+            torch.stack([output.accuracy for output in outputs]).mean(),
+            norm,
+            torch.cat([output.query for output in outputs]),
+            torch.cat([output.positive for output in outputs]),
+        )
+
+    def _update(self, norm: Tensor) -> None:
+        if self.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(self.model.parameters(), self.clip_norm, norm)
+        self.scaler.step(self.optimizer)  # leaves the update out where the scaled gradients overflowed
+        self.scaler.update()
+
+
+def _global_order(parts: Sequence[Tensor]) -> Tensor:
+    """Keys of the parts, (world size x n, dim) each, in the order of the global batch: rank by rank, part by part."""
+    by_rank = [part.unflatten(0, (distributed.world_size(), -1)) for part in parts]  # (world size, n, dim) each
+    return torch.cat(by_rank, dim=1).flatten(0, 1)
