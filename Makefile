@@ -2,11 +2,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# How much `make torture` does; .ci/run asks for less.
+TORTURE ?= --kills 100 --signals 40 --bit-flips 20 --full-disks 10
 # Tests run in this many processes of one thread each: threads beside busy processes cost more than they give.
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format demo clean
+.PHONY: help install test lint format demo torture clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -38,6 +40,10 @@ format: $(READY)  ## let ruff rewrite the layout of the code
 
 demo: $(READY)  ## the whole job on a small made-up data set; ends with a report in output/demo/report
 	$(BIN)/python tools/demo.py --output output/demo
+
+torture: $(READY)  ## kill pretraining, fill its disk, damage its checkpoints; compare bit by bit (about 20 minutes)
+	@if [ -e output/torture ]; then echo "error: output/torture is there; remove it first" >&2; exit 2; fi
+	$(BIN)/python tools/torture.py --output output/torture $(TORTURE)
 
 clean:  ## remove .venv, caches and output/
 	rm -rf .venv output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
