@@ -7,7 +7,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Iterator
-from multiprocessing import forkserver
+from multiprocessing import forkserver, resource_tracker
 from types import FrameType
 from typing import Any
 
@@ -45,6 +45,7 @@ def kept_from_children() -> Iterator[None]:
 
     They inherit the mask for good. What comes in the meantime reaches this process at the end of the block.
     """
+    resource_tracker.ensure_running()  # multiprocessing starts it before the first child, and then unblocks two of them
     before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
     try:
         yield

@@ -28,11 +28,12 @@ examples:
   python tools/torture.py --output output/torture
   python tools/torture.py --output output/torture --kills 20 --signals 4 --bit-flips 2 --full-disks 1
 
-Each run is a small one of tools/train_moco.py in processes of its own: one process with two loader workers, and two
-processes without. When it has ended, its weights, queue, optimiser and metrics are compared, bit by bit, with those of
+Each run is a small one of tools/train_moco.py in processes of its own: one process with no loader workers and with two,
+and two processes with one each. When it has ended, its weights, queue, optimiser and metrics are compared, bit by bit, with those of
 a run that nothing was done to. The full disk is a tmpfs, which only root can mount.
 Exit code 0 where nothing failed, 1 where something did.
 """
+SETUPS = ((1, 2), (2, 1), (1, 0))  # processes, loader workers of each
 console = Console()
 
 
@@ -211,12 +212,12 @@ def main() -> None:
     with Progress(
         *Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(), console=console
     ) as bar:
-        for number, (processes, workers) in enumerate([(1, 2), (2, 0)]):
+        for number, (processes, workers) in enumerate(SETUPS):
             folder = arguments.output / f"{processes}_processes_{workers}_workers"
             folder.mkdir()
             torture = Torture(Setup(processes, workers, images), folder, seed + number)
             for disturb, total in _tasks(torture, arguments):
-                times = (total + 1 - number) // 2  # a half for each setup
+                times = (total + len(SETUPS) - 1 - number) // len(SETUPS)  # each setup's share
                 if not times:
                     continue
                 task = bar.add_task(f"{folder.name}: {disturb.__name__}", total=times)
