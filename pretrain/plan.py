@@ -1,7 +1,6 @@
 """What a start of a run is going to do, checked as a whole before anything is written or trained."""
 
 import pathlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +18,8 @@ FREE = (
     *("checkpoint_period", "checkpoint_steps", "checkpoint_keep", "milestone_period"),
     *("knn.root", "knn.period", "knn.k", "knn.temperature"),
 )
+# What may change with the machine, although the numbers then differ: how a batch is shared out.
+SHARES = ("model.bn_groups", "model.bn_sync_ranks", "optim.accumulate")
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def _check_same_run(start: dict[str, Any], settings: Config, size: int, digest: 
     other = [
         f"{key}: the run began with {before.get(key)!r}, now it is {value!r}; a resumed run keeps its settings"
         for key, value in now.items()
-        if key not in FREE and key != "optim.epochs" and value != before.get(key)
+        if key not in (*FREE, *SHARES, "optim.epochs") and value != before.get(key)
     ]
     if size != ours["images"]:
         other.append(f"data.root: the run began with {ours['images']} images, now there are {size}")
@@ -208,22 +209,23 @@ def _check_same_run(start: dict[str, Any], settings: Config, size: int, digest: 
     return _not_bit_exact(ours, settings)
 
 
-def _not_bit_exact(ours: dict[str, Any], settings: Config) -> Sequence[str]:
-    before = ours["config"]["optim.epochs"]
+def _not_bit_exact(ours: dict[str, Any], settings: Config) -> list[str]:
+    """What of a resumed run will not be what it would have been."""
+    before, now = ours["config"], config.flat(settings)
     notices = []
-    if before != settings.optim.epochs:
+    if before["optim.epochs"] != now["optim.epochs"]:
         notices.append(
-            f"optim.epochs was {before} and is {settings.optim.epochs} now; "
+            f"optim.epochs was {before['optim.epochs']} and is {now['optim.epochs']} now; "
             "the schedule follows the new length from here on"
         )
+    changes = [f"{key} was {before[key]} and is {now[key]} now" for key in SHARES if before[key] != now[key]]
     if ours["world_size"] != distributed.world_size():
-        notices.append(
-            f"the run had {ours['world_size']} processes and has {distributed.world_size()} now; "
-            "it goes on with the same batches, but not bit by bit as it would have"
-        )
+        changes.insert(0, f"the run had {ours['world_size']} processes and has {distributed.world_size()} now")
     elif ours["threads"] != torch.get_num_threads():
+        changes.append(f"the run had {ours['threads']} threads a process and has {torch.get_num_threads()} now")
+    if changes:
         notices.append(
-            f"the run had {ours['threads']} threads a process and has {torch.get_num_threads()} now; "
-            "sums in another order: it may not go on bit by bit as it would have"
+            f"{', '.join(changes)}: it goes on with the same batches and the same queue, but not bit by bit as it "
+            "would have"
         )
     return notices

@@ -28,9 +28,9 @@ examples:
   python tools/torture.py --output output/torture
   python tools/torture.py --output output/torture --kills 20 --signals 4 --bit-flips 2 --full-disks 1
 
-Each run is a small one of tools/train_moco.py in processes of its own: one process with no loader workers and with two,
-and two processes with one each. When it has ended, its weights, queue, optimiser and metrics are compared, bit by bit, with those of
-a run that nothing was done to. The full disk is a tmpfs, which only root can mount.
+Each run is a small one of tools/train_moco.py in processes of its own: one process with two loader workers and with
+none, and two processes with one each. When it has ended, its weights, queue, optimiser and metrics are compared, bit by
+bit, with those of a run that nothing was done to. The full disk is a tmpfs, which only root can mount.
 Exit code 0 where nothing failed, 1 where something did.
 """
 SETUPS = ((1, 2), (2, 1), (1, 0))  # processes, loader workers of each

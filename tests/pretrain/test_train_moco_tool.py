@@ -42,7 +42,7 @@ def test_an_unreadable_image_stops_the_run_with_its_path(
         path.write_text("no image")
     output = tmp_path / "run"
     result = tool("train_moco", "data.root", tmp_path / "images", "output_dir", output, "data.workers", 1, *SMALL)
-    refused(result, f"error: {tmp_path / 'images'}", "not an image of a known format")
+    refused(result, f"error: data.root: {tmp_path / 'images'}", "not an image of a known format")
     assert not (output / "last_checkpoint").exists()
 
 
