@@ -1,101 +1,67 @@
-"""Images in, batches of two views out. Sample i of epoch e depends on (seed, e, i) alone.
+"""Images in, batches of two views out. Sample i of epoch e depends on (seed, e, i) alone."""
 
-What is not plain 8-bit RGB becomes so: the EXIF orientation is applied; of an animation the first frame is taken;
-palettes, grayscale and CMYK are converted as Pillow does; transparency is dropped, the colours below it stay; of 16-bit
-values the high byte is taken; floating-point values are stretched from their smallest and largest to 0 and 255.
-"""
-
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import transforms
 
-from pretrain import augment, distributed, randomness
+from pretrain import augment, randomness
 from pretrain.errors import PretrainError
+from pretrain.images import ImageSet
+from pretrain.permutation import Permutation
 
-EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+REPLACEMENTS = 32  # images tried in place of a broken one; of a set with one in ten broken, 1e-32 fail
 
 
-def find_images(root: str) -> list[str]:
-    """Paths of all images in the folder and below, sorted; class folders and flat folders alike.
+class TwoViews(Dataset[tuple[Tensor, Tensor, int, int]]):
+    """What the loader makes of (epoch, index): query and key view, (3, size, size) uint8 each, and which image it is.
 
-    An image is a file with one of EXTENSIONS, in any case. Names that begin with a dot are left out; links count.
-    Raises PretrainError where the folder is missing, holds no image, or one below it cannot be read.
+    An image that cannot be read is replaced by another, the same in every epoch: item (epoch, index) is
+    (query, key, index, shown), where `shown` is the index of the image that the views are of.
     """
-    if not os.path.isdir(root):
-        raise PretrainError(f"data.root: {root}: {'not a folder' if os.path.exists(root) else 'no such folder'}")
-    found, others, seen = [], 0, set()
-    for folder, below, files in os.walk(root, onerror=_refuse_folder, followlinks=True):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        if os.path.realpath(folder) in seen:  # a link that leads back up would be walked for ever
-            below.clear()
-            continue
-        seen.add(os.path.realpath(folder))
-        images = [name for name in files if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
-        found += [os.path.join(folder, name) for name in sorted(images)]
-        others += len(files) - len(images)
-    if not found:
-        content = f"only {others} other files" if others else "no files at all"
-        raise PretrainError(
-            f"data.root: {root}: no images in it or below, {content}; looked for {' '.join(EXTENSIONS)}"
-        )
-    return found
 
-
-def _refuse_folder(error: OSError) -> None:
-    raise PretrainError(f"data.root: {error.filename}: cannot be read: {error.strerror}")
-
-
-def read_rgb(path: str) -> Image.Image:
-    """The image as 8-bit RGB. Raises PretrainError naming the path where it cannot be read."""
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except UnidentifiedImageError as error:
-        raise PretrainError(f"{path}: not an image of a known format") from error
-    except Exception as error:  # Pillow's readers raise whatever the broken bytes lead them to
-        raise PretrainError(f"{path}: cannot be read as an image: {error}") from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of any Pillow image, upright; the rules are at the top of this module."""
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray((values >> 8).astype(np.uint8))
-    elif image.mode == "F":
-        values = np.asarray(image)
-        span = values.max() - values.min()
-        image = Image.fromarray(((values - values.min()) * (255 / span if span else 0)).astype(np.uint8))
-    elif image.mode == "P" and "transparency" in image.info:
-        image = image.convert("RGBA")  # Pillow's way to RGB warns otherwise
-    return image.convert("RGB")
-
-
-class TwoViews(Dataset[tuple[Tensor, Tensor]]):
-    """Query and key view, (3, size, size) uint8 each, of the image named by (epoch, index)."""
-
-    def __init__(self, paths: Sequence[str], view: transforms.Compose, seed: int) -> None:
-        self.paths, self.view, self.seed = paths, view, seed
+    def __init__(self, images: ImageSet, view: transforms.Compose, seed: int) -> None:
+        self.images, self.view, self.seed = images, view, seed
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
 
-    def __getitem__(self, position: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        epoch, index = position
-        image = read_rgb(self.paths[index])
-        return augment.two_views(image, self.view, randomness.seed_of("views", self.seed, epoch, index))
+    def __getitem__(self, position: tuple[int, int]) -> tuple[Tensor, Tensor, int, int]:
+        """Raises PretrainError where the image and all REPLACEMENTS for it are broken."""
+        epoch, asked = position
+        faults = []
+        for shown in self._candidates(asked):
+            try:
+                image = self.images.read(shown)
+            except PretrainError as error:
+                faults.append(error)
+                continue
+            query, key = augment.two_views(image, self.view, randomness.seed_of("views", self.seed, epoch, asked))
+            return query, key, asked, shown
+        raise PretrainError(
+            f"data.root: {faults[0]}; nor can {len(faults) - 1} others that were to be shown in its place. "
+            "Is the storage there? tools/check_images.py lists all broken images"
+        )
+
+    def _candidates(self, asked: int) -> Iterator[int]:
+        """The image itself, then those to show in its place, which depend on the seed and on it alone."""
+        yield asked
+        for attempt in range(REPLACEMENTS):
+            yield randomness.seed_of("replacement", self.seed, asked, attempt) % len(self)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """One permutation of all images an epoch, cut into global batches, the tail dropped; rank r takes slice r of each.
 
-    Set `epoch` before iterating. Yields this rank's (epoch, index) of each batch.
+    Yields this rank's (epoch, index) of each batch, in memory that does not grow with the number of images. The
+    batches are the same for any number of ranks.
+
+    Attributes, to set before iterating:
+        epoch: which permutation.
+        skip: how many batches of the epoch are done already, and are left out.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
@@ -106,42 +72,44 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.epoch = 0
+        self.epoch = self.skip = 0
 
     def __len__(self) -> int:
+        """Batches of a whole epoch, whatever `skip` is."""
         return self.size // self.batch_size
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        order = torch.randperm(self.size, generator=randomness.generator("order", self.seed, self.epoch))
-        batches = order[: len(self) * self.batch_size].view(len(self), self.world_size, -1)
-        for batch in batches[:, self.rank].tolist():
-            yield [(self.epoch, index) for index in batch]
+        return self._batches(self.epoch, range(self.skip, len(self)))  # as the attributes are now
+
+    def _batches(self, epoch: int, numbers: range) -> Iterator[list[tuple[int, int]]]:
+        order = Permutation(self.size, randomness.seed_of("order", self.seed, epoch))
+        share = self.batch_size // self.world_size
+        for number in numbers:
+            first = number * self.batch_size + self.rank * share
+            yield [(epoch, index) for index in order(np.arange(first, first + share)).tolist()]
 
 
 def make_loader(dataset: TwoViews, sampler: EpochSampler, workers: int, pin_memory: bool = False) -> DataLoader:
-    """Batches (query views, key views), (N, 3, size, size) uint8 each, made by `workers` processes (0: this one)."""
+    """Batches made by `workers` processes (0: this one), for `close` when they are no longer needed.
+
+    A batch is query views and key views, (N, 3, size, size) uint8 each, then the indices of the images asked for and
+    of those shown, (N,) int64 each; they differ where an image is broken.
+    """
     return DataLoader(
         dataset,
         batch_sampler=sampler,
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
+        generator=torch.Generator(),  # each epoch draws a number; from the default one, a resumed run would miss it
         # A plain fork of a process with threads (torch's, gloo's) may deadlock, and Python 3.12 warns of it.
         multiprocessing_context="forkserver" if workers else None,
     )
 
 
-def batches(loader: DataLoader) -> Iterator[tuple[Tensor, Tensor]]:
-    """What the loader yields; an image that one rank cannot read is a PretrainError on all."""
-    iterator = iter(loader)
-    while True:
-        fault = None
-        try:
-            batch = next(iterator)
-        except StopIteration:
-            return
-        except PretrainError as error:
-            # A worker's error arrives as one text: where it was caught, its traceback, then what it said.
-            fault = PretrainError(str(error).rsplit("PretrainError: ", maxsplit=1)[-1].strip())
-        distributed.agree(fault)
-        yield batch
+def close(loader: DataLoader) -> None:
+    """End the loader's processes now, and not when the garbage collector comes to it."""
+    iterator, loader._iterator = loader._iterator, None
+    shut_down = getattr(iterator, "_shutdown_workers", None)  # torch has no public way; without workers there is none
+    if shut_down:
+        shut_down()

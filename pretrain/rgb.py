@@ -1,0 +1,74 @@
+"""From the bytes of an image file to upright 8-bit RGB.
+
+What is not plain 8-bit RGB becomes so: the EXIF orientation is applied, and left alone where the EXIF block is damaged;
+of an animation the first frame is taken; palettes, grayscale and CMYK are converted as Pillow does, colour profiles are
+not applied; transparency is dropped, the colours below it stay; of 16-bit values the high byte is taken; floating-point
+values are stretched from their smallest and largest finite ones to 0 and 255.
+"""
+
+import io
+import warnings
+
+import numpy as np
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+# Not all that Pillow knows: it hands PostScript to Ghostscript, a program that runs what the file says.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
+
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def decode(content: bytes) -> Image.Image:
+    """The image in the bytes of a file, 8-bit RGB and upright. Raises ValueError, saying why, where there is none.
+
+    An image of more pixels than twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million) is refused as a decompression bomb.
+    Pillow's warnings are left out: a data set of millions has thousands of harmless ones.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                return to_rgb(image)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"not an image of a known format ({', '.join(FORMATS)})" if content else "empty") from error
+    except Exception as error:  # Pillow's readers raise whatever the broken bytes lead them to
+        raise ValueError(f"cannot be read as an image: {error or type(error).__name__}") from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB of any Pillow image, upright; the rules are at the top of this module."""
+    image.load()  # some formats hold their EXIF block after the pixels
+    turn = UPRIGHT.get(_orientation(image))
+    if turn is not None:
+        image = image.transpose(turn)
+    if image.mode.startswith("I;16") or image.mode == "I":
+        values = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        image = Image.fromarray(_stretch(np.asarray(image, dtype=np.float64)))
+    elif image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")  # Pillow's way to RGB warns otherwise
+    return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged EXIF block raises anything; the pixels are good all the same
+        return 1
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+    """(H, W) float64 -> uint8: smallest finite value 0, largest 255; infinities likewise, what is no number 0."""
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    return ((values - low) * (255 / (high - low) if high > low else 0)).astype(np.uint8)

@@ -1,0 +1,109 @@
+"""Files on this machine, or behind a URL that fsspec knows (s3://, gs://, https://, memory://), read where they lie.
+
+A path without `://` is local and never passes through fsspec. What goes wrong is an OSError, or what the URL's own
+library raises.
+"""
+
+import functools
+import os
+from typing import Any, BinaryIO, cast
+
+import fsspec
+
+OPEN_FILES = 64  # local shards kept open by one process
+
+
+def is_url(path: str) -> bool:
+    """Whether fsspec is asked for the path."""
+    return "://" in path
+
+
+def localised(path: str) -> str:
+    """A file:// URL as a local path; any other path as it is. fsspec would not follow links between folders."""
+    return _remote(path)[1] if path.startswith(("file://", "local://")) else path
+
+
+def join(folder: str, name: str) -> str:
+    """The path of `name`, which is relative to `folder`, absolute, or a URL."""
+    return name if is_url(name) else os.path.join(folder, name)
+
+
+def kind(path: str) -> str:
+    """`file`, `folder`, or `missing`; links count as what they lead to."""
+    if not is_url(path):
+        return "folder" if os.path.isdir(path) else "file" if os.path.exists(path) else "missing"
+    system, place = _remote(path)
+    try:
+        return "folder" if system.info(place)["type"] == "directory" else "file"
+    except FileNotFoundError:
+        return "missing"
+
+
+def read(path: str) -> bytes:
+    """All bytes of a file."""
+    if is_url(path):
+        system, place = _remote(path)
+        return cast(bytes, system.cat_file(place))
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def read_range(path: str, start: int, size: int) -> bytes:
+    """`size` bytes of a file from `start` on; fewer where it ends before. A local file stays open for the next call."""
+    if is_url(path):
+        system, place = _remote(path)
+        return cast(bytes, system.cat_file(place, start=start, end=start + size))
+    return _opened(path).read(start, size)
+
+
+def open_file(path: str) -> BinaryIO:
+    """The file, to read from and to seek in."""
+    if is_url(path):
+        system, place = _remote(path)
+        return cast(BinaryIO, system.open(place, "rb"))
+    return open(path, "rb")
+
+
+def list_folder(path: str) -> tuple[list[str], list[str]]:
+    """Names of the files and of the folders in a folder, each sorted, hidden ones (.name) left out."""
+    if is_url(path):
+        system, place = _remote(path)
+        found = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in system.ls(place, detail=True)]
+        # An object store may list the folder itself, as an object without bytes.
+        entries = [(name.rpartition("/")[2], folder) for name, folder in found if name != place.rstrip("/")]
+    else:
+        with os.scandir(path) as scan:
+            entries = [(entry.name, entry.is_dir()) for entry in scan]
+    shown = sorted((name, is_folder) for name, is_folder in entries if not name.startswith("."))
+    return [name for name, is_folder in shown if not is_folder], [name for name, is_folder in shown if is_folder]
+
+
+def identity(folder: str) -> object:
+    """What two paths of the same folder have in common, be it through links."""
+    if is_url(folder):
+        return folder.rstrip("/")  # other storage has no links
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _remote(url: str) -> tuple[Any, str]:
+    return fsspec.core.url_to_fs(url)  # fsspec keeps one connection a process and address
+
+
+class _Shard:
+    """An open file that is closed when nobody uses it: not while another thread still reads."""
+
+    def __init__(self, path: str) -> None:
+        self._file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def read(self, start: int, size: int) -> bytes:
+        return os.pread(self._file, size, start)  # moves no position, so threads and forked processes may share it
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)
+
+
+@functools.lru_cache(OPEN_FILES)
+def _opened(path: str) -> _Shard:
+    return _Shard(path)

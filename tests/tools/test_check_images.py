@@ -1,0 +1,126 @@
+"""check_images as a user runs it: broken and silently damaged images are found, good ones listed."""
+
+import io
+import pathlib
+
+import pytest
+from PIL import Image
+
+from pretrain import rgb
+from pretrain.images import open_images
+from pretrain.integrity import check
+from tests.conftest import Tool, refused
+from tests.pretrain.shard_files import encoded, photograph, write_shard
+
+BLOCK = 4096  # bytes of a disk page
+
+
+def zeroed(content: bytes, start: int) -> bytes:
+    return content[:start] + bytes(BLOCK) + content[start + BLOCK :]
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """Two good images, one damaged JPEG, one truncated JPEG, one text."""
+    root = tmp_path_factory.mktemp("mixed")
+    (root / "a").mkdir()
+    (root / "a" / "1.png").write_bytes(encoded())
+    (root / "a" / "2.jpg").write_bytes(photograph())
+    (root / "a" / "3.jpg").write_bytes(zeroed(photograph(), 3 * BLOCK))
+    (root / "4.jpg").write_bytes(photograph()[:-1000])
+    (root / "5.jpg").write_text("no image")
+    return root
+
+
+def test_faults_are_found_in_parallel_and_the_good_ones_listed(
+    mixed: pathlib.Path, tool: Tool, tmp_path: pathlib.Path
+) -> None:
+    bad, good = tmp_path / "bad", tmp_path / "good.txt"
+    done = tool("check_images", mixed, "--workers", 2, "--output", bad, "--good", good)
+    assert done.returncode == 1, done.stderr
+    *faults, summary = done.stdout.splitlines()
+    assert [fault.split(": ")[0] for fault in faults] == [f"{mixed}/{name}" for name in ("4.jpg", "5.jpg", "a/3.jpg")]
+    assert "truncated" in faults[0]
+    assert "not an image" in faults[1]
+    assert ": damaged: " in faults[2]
+    assert summary == (
+        "5 images: 2 whole, 2 unreadable (40.000%, more than the 0.100% of data.max_broken), 1 damaged but readable"
+    )
+    assert bad.read_text().splitlines() == faults
+    images = open_images(str(good))
+    assert [images.name(index) for index in range(len(images))] == [f"{mixed}/a/1.png", f"{mixed}/a/2.jpg"]
+
+
+def test_where_all_are_whole_it_says_so(tool: Tool, tmp_path: pathlib.Path) -> None:
+    write_shard(tmp_path / "0.tar", [(f"{k}.jpg", photograph(64)) for k in range(3)])
+    done = tool("check_images", tmp_path, "--workers", 0)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("3 images: 3 whole, 0 unreadable (0.000%, not more than ")
+
+
+def test_bad_input_is_refused(mixed: pathlib.Path, tool: Tool, tmp_path: pathlib.Path) -> None:
+    taken = tmp_path / "taken.txt"
+    taken.write_text("mine")
+    refused(tool("check_images", mixed, "--output", taken), f"{taken} exists already")
+    assert taken.read_text() == "mine"
+    shard = write_shard(tmp_path / "0.tar", [("1.png", encoded())])
+    refused(tool("check_images", shard, "--good", tmp_path / "x.txt"), "--good: a list holds paths of images")
+
+
+def test_every_zeroed_block_of_a_photograph_is_noticed_though_pillow_reads_it(tmp_path: pathlib.Path) -> None:
+    content = photograph()
+    starts = range(BLOCK, len(content) - 2 * BLOCK, BLOCK)
+    assert len(starts) > 5
+    for start in starts:
+        (tmp_path / f"{start:06d}.jpg").write_bytes(zeroed(content, start))
+        rgb.decode(zeroed(content, start))  # without a word
+    images = open_images(str(tmp_path))
+    for index in range(len(images)):
+        fault = check(images, index)
+        assert fault is not None
+        assert fault.readable
+        assert fault.reason.startswith("damaged: ")
+
+
+@pytest.mark.data
+def test_real_photographs_are_whole_and_damaged_ones_are_not(shared_data: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    photographs = sorted((shared_data / "voc2012_real40").rglob("*.jpg"))
+    assert len(photographs) == 40
+    for number, path in enumerate(photographs):
+        content = path.read_bytes()
+        (tmp_path / f"{number:02d}_whole.jpg").write_bytes(content)
+        (tmp_path / f"{number:02d}_zeroed.jpg").write_bytes(zeroed(content, len(content) // 2 // BLOCK * BLOCK))
+    images = open_images(str(tmp_path))
+    for index in range(len(images)):
+        fault = check(images, index)
+        assert (fault is None) == images.name(index).endswith("whole.jpg"), fault
+
+
+@pytest.mark.data
+def test_odd_images_are_no_faults(shared_data: pathlib.Path) -> None:
+    images = open_images(str(shared_data / "bad_images"))
+    faults = [fault for index in range(len(images)) if (fault := check(images, index))]
+    assert [pathlib.Path(fault.name).name for fault in faults] == [
+        "decompression_bomb.gif",
+        "text_not_image.jpg",
+        "truncated_image.png",
+        "truncated_jpeg.jpg",
+        "zero_byte.jpg",
+        "zero_width.gif",
+    ]
+    assert not any(fault.readable for fault in faults)
+
+
+def test_a_png_with_a_wrong_checksum_is_damaged_and_progressive_cmyk_is_not(tmp_path: pathlib.Path) -> None:
+    content = bytearray(encoded(size=(64, 64)))
+    where = content.index(b"IEND") - 5  # in the checksum of the pixels
+    content[where] ^= 1
+    (tmp_path / "1.png").write_bytes(content)
+    buffer = io.BytesIO()
+    Image.new("CMYK", (64, 64), (9, 8, 7, 6)).save(buffer, "JPEG", progressive=True)
+    (tmp_path / "2.jpg").write_bytes(buffer.getvalue())
+    images = open_images(str(tmp_path))
+    fault = check(images, 0)
+    assert fault is not None
+    assert fault.readable
+    assert check(images, 1) is None
