@@ -19,7 +19,7 @@ import pathlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import numpy
 import torch
@@ -94,7 +94,7 @@ def save(
     """
     try:
         with whole_file(path) as file:
-            torch.save(content, _Watched(file, watch) if watch else file)
+            torch.save(content, cast(IO[bytes], _Watched(file, watch)) if watch else file)
             return file.tell()
     except (OSError, RuntimeError) as error:  # torch's own writer reports a full disk as RuntimeError
         raise PretrainError(f"{path}: cannot be written: {_first_line(error)}") from error

@@ -4,6 +4,7 @@ Gradients are averaged over the ranks, so one rank's NaN is in everybody's: each
 a word. Whose it was is remembered where DDP hands the gradients over, and asked only then.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -26,7 +27,7 @@ class OwnGradients:
         self.ranks = ranks
         self._sums: list[Tensor] = []  # () each, of a bucket of gradients
         if isinstance(ranks, DistributedDataParallel):
-            ranks.register_comm_hook(None, self._watch_and_average)
+            ranks.register_comm_hook(dist.group.WORLD, self._watch_and_average)
 
     def forget(self) -> None:
         """Begin a step."""
@@ -38,9 +39,9 @@ class OwnGradients:
             return all(bool(total.isfinite()) for total in self._sums)
         return all(bool(p.grad.isfinite().all()) for p in self.ranks.parameters() if p.grad is not None)
 
-    def _watch_and_average(self, _: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
+    def _watch_and_average(self, group: Any, bucket: dist.GradBucket) -> torch.futures.Future[Tensor]:
         self._sums.append(bucket.buffer().sum())
-        return allreduce_hook(dist.group.WORLD, bucket)
+        return allreduce_hook(group, bucket)
 
 
 def backward(loss: Tensor, share: float = 1.0) -> None:
@@ -51,11 +52,14 @@ def backward(loss: Tensor, share: float = 1.0) -> None:
 def culprits(loss: Tensor, own: OwnGradients) -> str:
     """Which ranks had a loss or a gradient that was not finite: text for a message. All ranks must call it."""
     found = distributed.all_gather_object((loss.item(), own.finite()))
-    told = [
-        f"the loss on rank {rank} is {value}"
-        if not torch.tensor(value).isfinite()
-        else f"a gradient on rank {rank} is not finite (its loss is {value:.6g})"
-        for rank, (value, gradients) in enumerate(found)
-        if not (torch.tensor(value).isfinite() and gradients)
+    losses = [
+        f"the loss on rank {rank} is {value}" for rank, (value, _) in enumerate(found) if not math.isfinite(value)
     ]
-    return "; ".join(told) or "the gradients of all ranks are finite, their mean is not"
+    if losses:  # they spoil gradients on other ranks too, which then say nothing
+        return "; ".join(losses)
+    gradients = [
+        f"a gradient on rank {rank} is not finite (its loss is {value:.6g})"
+        for rank, (value, finite) in enumerate(found)
+        if not finite
+    ]
+    return "; ".join(gradients) or "the gradients of all ranks are finite, their mean is not"

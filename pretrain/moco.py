@@ -5,15 +5,14 @@ Follows the device of its inputs. The training step around it is in pretrain/tra
 
 import copy
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
 from pretrain import batchnorm, distributed
 from pretrain.key_queue import KeyQueue
+from pretrain.mechanism import Mechanism, Output, unit_length
 
 
 def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
@@ -29,17 +28,7 @@ def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
     return encoder
 
 
-class Output(NamedTuple):
-    """What one forward pass of a mechanism gives, for this process's N images."""
-
-    loss: Tensor  # () mean over the queries
-    accuracy: Tensor  # () share of the queries that are nearer to their positive than to any negative
-    keys: Tensor  # (world size x N, dim) of the whole batch, in its global order: for `after_step`
-    query: Tensor  # (N, dim) of length 1, without gradient
-    positive: Tensor  # (N, dim) of length 1, without gradient: what each query is to be near
-
-
-class MoCo(nn.Module):
+class MoCo(Mechanism):
     """A query encoder that learns by gradient, a key encoder that follows it, and the queue of keys.
 
     Args:
@@ -81,15 +70,9 @@ class MoCo(nn.Module):
         torch._foreach_lerp_(followers, leaders, 1 - self.momentum)
 
     def forward(
-        self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None = None
+        self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
-        """Encode two views of the same N images and compare.
-
-        Args:
-            query_images, key_images: (N, 3, H, W) each.
-            indices: (N,) which images they are; MoCo does not ask.
-            generator: on the CPU and in the same state on every rank: the order of shuffling BN is drawn from it.
-        """
+        """See `Mechanism`. The order of shuffling BN is drawn from `generator`; `indices` are not asked for."""
         batch_size = distributed.world_size() * len(key_images)
         permutation = torch.randperm(batch_size, generator=generator) if self.shuffle else None
         keys = self.encode_keys(key_images, permutation)  # (world size x N, dim)
@@ -106,13 +89,8 @@ class MoCo(nn.Module):
         return batchnorm.unshuffle(unit_length(self.encoder_k(images)), permutation)
 
     def after_step(self, keys: Tensor, indices: Tensor) -> None:
-        """Enqueue the keys of the global batch, (world size x N, dim) in its order; once an optimiser step."""
+        """Enqueue the keys of the global batch, (world size x N, dim) in its order."""
         self.queue.enqueue(keys)
-
-
-def unit_length(features: Tensor) -> Tensor:
-    """(N, dim) -> (N, dim) of length 1, in fp32 at least: autocast's features would make queue and logits coarse."""
-    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)
 
 
 def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -134,7 +112,7 @@ def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: fl
         return loss.mean(), (near > far.amax(1)).float().mean().detach()
 
 
-def published_state(model: nn.Module) -> dict[str, Tensor]:
+def published_state(model: Mechanism) -> dict[str, Tensor]:
     """The `state_dict` of the published checkpoint: names as under DistributedDataParallel, queue (dim, K)."""
     state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("queue.")}
     if isinstance(model, MoCo):
@@ -143,7 +121,7 @@ def published_state(model: nn.Module) -> dict[str, Tensor]:
     return {f"module.{name}": tensor for name, tensor in state.items()}
 
 
-def load_published_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+def load_published_state(model: Mechanism, state: Mapping[str, Tensor]) -> None:
     """Put what `published_state` gave back; RuntimeError where a name or a shape does not fit."""
     named = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     if isinstance(model, MoCo):

@@ -69,7 +69,8 @@ def make_plan(settings: Config, device: torch.device, resume: bool = False) -> P
     world = distributed.world_size()
     _check_shares(settings, world)
     folder = pathlib.Path(settings.output_dir)
-    start, skipped = None, []
+    start: dict[str, Any] | None = None
+    skipped: list[str] = []
     if resume:
         path, skipped = distributed.on_main(lambda: saver.newest_good(folder))
         start = checkpoint.load(path)

@@ -2,15 +2,16 @@
 
 import contextlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from pretrain import distributed, finite
 from pretrain.errors import PretrainError
+from pretrain.mechanism import Mechanism, Output
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # the dtype of autocast
 
@@ -37,7 +38,7 @@ class TrainingStep:
         clip_norm: largest norm of the gradient over all parameters; 0: any.
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, precision: str = "fp32", clip_norm: float = 0.0) -> None:
+    def __init__(self, model: Mechanism, optimizer: Optimizer, precision: str = "fp32", clip_norm: float = 0.0) -> None:
         self.model, self.optimizer, self.clip_norm = model, optimizer, clip_norm
         self.dtype = PRECISIONS[precision]
         self.device_type = next(model.parameters()).device.type
@@ -66,24 +67,24 @@ class TrainingStep:
         """
         self.model.before_step()
         self.optimizer.zero_grad()
-        outputs = self._forward_backward(query_images, key_images, indices, generators)
+        outputs = self._forward_backward((query_images, key_images, indices), generators)
         result = self._check(outputs)
         self._update(result.gradient_norm)
         self.model.after_step(_global_order([output.keys for output in outputs]), indices)
         return result
 
-    def _forward_backward(self, *batch: Any) -> list[Any]:
-        *tensors, generators = batch
-        parts = len(generators)
+    def _forward_backward(
+        self, batch: tuple[Tensor, Tensor, Tensor], generators: Sequence[torch.Generator | None]
+    ) -> list[Output]:
+        """The batch part by part; gradients add up to that of the mean loss."""
         self._own.forget()
         outputs = []
-        for number, (*views, generator) in enumerate(
-            zip(*(tensor.chunk(parts) for tensor in tensors), generators, strict=True), start=1
-        ):
-            with self._averaging(number == parts):
+        parts = zip(*(tensor.chunk(len(generators)) for tensor in batch), generators, strict=True)
+        for number, part in enumerate(parts, start=1):
+            with self._averaging(number == len(generators)):
                 with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
-                    output = self.ranks(*views, generator)
-                finite.backward(self.scaler.scale(output.loss), 1 / parts)
+                    output: Output = self.ranks(*part)
+                finite.backward(self.scaler.scale(output.loss), 1 / len(generators))
             outputs.append(output._replace(loss=output.loss.detach()))
         return outputs
 
@@ -93,7 +94,7 @@ class TrainingStep:
             return contextlib.nullcontext()
         return self.ranks.no_sync()
 
-    def _check(self, outputs: Sequence[Any]) -> Result:
+    def _check(self, outputs: Sequence[Output]) -> Result:
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)

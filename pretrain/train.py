@@ -27,6 +27,7 @@ from pretrain.broken import BrokenImages
 from pretrain.end_to_end import EndToEnd
 from pretrain.errors import PretrainError, from_worker
 from pretrain.images import ImageSet
+from pretrain.mechanism import Mechanism
 from pretrain.memory_bank import MemoryBank
 from pretrain.monitor import Monitor, console_handler
 from pretrain.plan import Plan, make_plan, share_images
@@ -164,9 +165,8 @@ class Trainer:
         generators = [
             randomness.generator("step", settings.seed, done, part) for part in range(settings.optim.accumulate)
         ]
-        views = [self._to_device(images) for images in (query_images, key_images)]
         try:
-            return self.step(*views, indices, generators)
+            return self.step(self._to_device(query_images), self._to_device(key_images), indices, generators)
         except PretrainError as error:
             raise PretrainError(
                 f"step {done + 1} (epoch {epoch}): {error}. Nothing was updated, and the last good checkpoint stands; "
@@ -261,7 +261,7 @@ class Trainer:
 
     def _health(self, result: Result) -> dict[str, Any]:
         """Numbers that tell a run that learns from one that has collapsed or leaks."""
-        numbers = health.health(result.query, result.positive, self.model.negatives)
+        numbers: dict[str, Any] = dict(health.health(result.query, result.positive, self.model.negatives))
         numbers["gradient_norm"] = result.gradient_norm
         if self.settings.model.mechanism == "moco":
             numbers.update(
@@ -272,14 +272,14 @@ class Trainer:
         return {**numbers, "broken_images": self.broken.count}
 
 
-def build(settings: config.Model, device: torch.device | str, images: int, shuffle: bool) -> nn.Module:
+def build(settings: config.Model, device: torch.device | str, images: int, shuffle: bool) -> Mechanism:
     """The mechanism with the BN that the settings ask for. Draws its weights from the default generator of the CPU.
 
     Args:
         images: how many there are to train on, the size of a memory bank.
     """
     encoder = moco.build_encoder(settings.arch, settings.dim, settings.head)
-    model: nn.Module
+    model: Mechanism
     if settings.mechanism == "moco":
         model = moco.MoCo(encoder, settings.dim, settings.queue_size, settings.momentum, settings.temperature, shuffle)
     elif settings.mechanism == "end_to_end":
@@ -288,7 +288,9 @@ def build(settings: config.Model, device: torch.device | str, images: int, shuff
         model = MemoryBank(
             encoder, settings.dim, images, settings.queue_size, settings.bank_momentum, settings.temperature
         )
-    model.to(device, memory_format=torch.channels_last if settings.channels_last else torch.preserve_format)
+    model.to(device)
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)
     if settings.bn_groups > 1:
         batchnorm.split_batchnorm(model, settings.bn_groups)
     if settings.bn_sync_ranks != 1:
