@@ -1,0 +1,52 @@
+"""Signs of health that a training step gives away for next to nothing. Healthy and sick values: docs/watching.md."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def health(query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> dict[str, Tensor]:
+    """Collapse and contrast, from the features of one step; waits for no device.
+
+    Args:
+        query: (N, dim) features of the queries, of length 1.
+        positive: (N, dim) what each query is to be near to, of length 1.
+        negatives: (K, dim) the stored dictionary, of length 1, or None where there is none.
+
+    Returns, () float32 each:
+        feature_std: standard deviation of a dimension over the queries, mean over the dimensions, times sqrt(dim):
+            1 where the features spread evenly over the sphere, 0 where all are one point (SimSiam, arXiv 2011.10566,
+            section 4.1). Not above 1.
+        positive_similarity: mean cosine of a query and its positive, in [-1, 1].
+        negative_similarity: mean cosine of all N x K pairs of query and negative, in [-1, 1]; with `negatives` alone.
+    """
+    query, positive = query.float(), positive.float()
+    found = {
+        "feature_std": F.normalize(query, dim=1).std(0, correction=0).mean() * math.sqrt(query.shape[1]),
+        "positive_similarity": (query * positive).sum(1).mean(),
+    }
+    if negatives is not None:
+        # The mean of all products is the product of the means: N + K rows are read, not N x K products made.
+        found["negative_similarity"] = query.mean(0) @ negatives.float().mean(0)
+    return found
+
+
+def queue_age(steps: int, batch_size: int, queue_size: int) -> dict[str, float]:
+    """How old the dictionary is, as the next step finds it.
+
+    Args:
+        steps: optimiser steps done since the queue was random, each of which put in the keys of one global batch.
+        batch_size: global batch.
+        queue_size: K.
+
+    Returns:
+        queue_age: steps since the oldest key in the queue was made; ceil(K / batch) once the queue is full.
+        queue_random: share of the queue that no key has reached yet, in [0, 1].
+    """
+    return {
+        "queue_age": float(min(steps, -(-queue_size // batch_size))),
+        "queue_random": max(0.0, 1 - steps * batch_size / queue_size),
+    }

@@ -1,0 +1,124 @@
+"""Backbone features: the published crop, the network as it was, the same on every rank, whatever the shares."""
+
+import pathlib
+import shutil
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from PIL import Image
+from torch import nn
+from torchvision import transforms
+
+from pretrain import distributed, features, moco
+from pretrain.errors import PretrainError
+from pretrain.images import ImageSet, open_images
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def encoder() -> nn.Module:
+    torch.manual_seed(1)
+    return moco.build_encoder("resnet18", 16, "mlp")
+
+
+def test_features_are_those_of_torchvisions_network_on_torchvisions_crop(
+    pictures: pathlib.Path, encoder: nn.Module
+) -> None:
+    published = transforms.Compose(
+        [
+            transforms.Resize(73),  # 64 x 256 / 224
+            transforms.CenterCrop(64),
+            transforms.ToTensor(),
+            transforms.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+        ]
+    )
+    plain = torchvision.models.resnet18(num_classes=16)
+    plain.fc = nn.Identity()
+    plain.load_state_dict({k: v for k, v in encoder.state_dict().items() if not k.startswith("fc.")})
+    paths = sorted(pictures.iterdir())
+    batch = torch.stack([published(Image.open(path).convert("RGB")) for path in paths])
+    with torch.no_grad():
+        expected = plain.eval()(batch)
+    found = features.extract(encoder, open_images(str(pictures)), CPU, size=64, batch_size=4)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+    backbone = features.backbone("resnet18", plain.state_dict())
+    torch.testing.assert_close(features.extract(backbone, open_images(str(pictures)), CPU, 64), expected)
+
+
+def test_the_encoder_and_the_random_numbers_are_left_as_they_were(pictures: pathlib.Path, encoder: nn.Module) -> None:
+    encoder.train()
+    encoder.layer1.eval()
+    state = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    modes = [part.training for part in encoder.modules()]
+    numbers = torch.get_rng_state()
+    for workers in (0, 1):
+        features.extract(encoder, open_images(str(pictures)), CPU, size=32, workers=workers)
+    assert [part.training for part in encoder.modules()] == modes
+    assert all(torch.equal(tensor, state[name]) for name, tensor in encoder.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), numbers)
+
+
+def test_each_batch_is_told(pictures: pathlib.Path, encoder: nn.Module) -> None:
+    counts: list[int] = []
+    features.extract(encoder, open_images(str(pictures)), CPU, size=32, batch_size=4, on_batch=counts.append)
+    assert counts == [4, 4, 1]
+
+
+def break_last(pictures: pathlib.Path, folder: pathlib.Path) -> ImageSet:
+    shutil.copytree(pictures, folder)
+    (folder / "8.png").write_text("no image")
+    return open_images(str(folder))
+
+
+def on_each_rank(folders: list[pathlib.Path], state: dict[str, torch.Tensor], lengths: list[int]) -> dict[str, Any]:
+    encoder = features.backbone("resnet18", state)
+    found: list[torch.Tensor | str] = []
+    for folder in folders:
+        try:
+            found.append(features.extract(encoder, open_images(str(folder)), CPU, 32))
+        except PretrainError as error:
+            found.append(str(error))
+    return {
+        "features": distributed.all_gather_object(found),
+        "shares": [distributed.all_gather_object(features.share(length)) for length in lengths],
+    }
+
+
+def test_two_ranks_have_the_features_of_one_and_share_faults(
+    pictures: pathlib.Path, encoder: nn.Module, tmp_path: pathlib.Path
+) -> None:
+    for count in (1, 5):  # on the two ranks: 1 and 0, 3 and 2
+        (tmp_path / str(count)).mkdir()
+        for path in sorted(pictures.iterdir())[:count]:
+            shutil.copy(path, tmp_path / str(count))
+    break_last(pictures, tmp_path / "broken")  # an image of rank 1
+    encoder.fc = nn.Identity()
+    alone = [features.extract(encoder, open_images(str(tmp_path / count)), CPU, 32) for count in ("1", "5")]
+    folders, lengths = [tmp_path / "1", tmp_path / "5", tmp_path / "broken"], [0, 1, 2, 3, 4, 9]
+    told = distributed.launch(on_each_rank, 2, folders, encoder.state_dict(), lengths)
+    for one, five, broken in told["features"]:
+        torch.testing.assert_close([one, five], alone)
+        assert "broken/8.png: not an image" in broken
+    for length, parts in zip(lengths, told["shares"], strict=True):
+        assert [index for part in parts for index in part] == list(range(length))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named(
+    workers: int, pictures: pathlib.Path, encoder: nn.Module, tmp_path: pathlib.Path
+) -> None:
+    images = break_last(pictures, tmp_path / "broken")
+    with pytest.raises(PretrainError) as caught:
+        features.extract(encoder.train(), images, CPU, 32, workers=workers)
+    assert str(caught.value).startswith(f"{tmp_path}/broken/8.png: not an image of a known format")
+    assert encoder.training
+
+
+def test_features_that_are_not_finite_are_refused(pictures: pathlib.Path, encoder: nn.Module) -> None:
+    encoder.bn1.running_mean.fill_(torch.nan)
+    with pytest.raises(PretrainError, match="not finite"):
+        features.extract(encoder, open_images(str(pictures)), CPU, 32)

@@ -1,0 +1,72 @@
+"""The signs of health: their values where they are known, and their definition written out."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pretrain.health import health, queue_age
+
+
+def sphere(rows: int, dim: int, seed: int = 0) -> torch.Tensor:
+    return F.normalize(torch.randn(rows, dim, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def test_features_spread_evenly_have_deviation_one_and_collapsed_ones_zero() -> None:
+    axes = torch.cat([torch.eye(16), -torch.eye(16)])  # as even as can be
+    assert health(axes, axes)["feature_std"].item() == pytest.approx(1, abs=1e-6)
+    assert health(sphere(4096, 64), sphere(4096, 64))["feature_std"].item() == pytest.approx(1, abs=0.01)
+    point = sphere(1, 64).expand(32, 64)
+    assert health(point, point)["feature_std"].item() == pytest.approx(0, abs=1e-6)
+    half = torch.cat([torch.eye(16)[:8], -torch.eye(16)[:8]])  # half of the dimensions are dead
+    assert health(half, half)["feature_std"].item() == pytest.approx(math.sqrt(0.5), abs=1e-6)
+
+
+@given(st.integers(1, 40), st.integers(1, 33), st.integers(1, 50), st.integers(0, 2**31))
+def test_every_number_is_its_definition(n: int, dim: int, k: int, seed: int) -> None:
+    query, positive, negatives = sphere(n, dim, seed), sphere(n, dim, seed + 1), sphere(k, dim, seed + 2)
+    found = health(query, positive, negatives)
+    assert {key: (value.shape, value.dtype) for key, value in found.items()} == dict.fromkeys(
+        ("feature_std", "positive_similarity", "negative_similarity"), ((), torch.float32)
+    )
+    deviation = [query[:, i].double().var(correction=0).sqrt().item() for i in range(dim)]
+    pairs = [float(q.double() @ k.double()) for q in query for k in negatives]
+    own = [float(q.double() @ p.double()) for q, p in zip(query, positive, strict=True)]
+    assert found["feature_std"].item() == pytest.approx(sum(deviation) / dim * math.sqrt(dim), abs=1e-5)
+    assert found["positive_similarity"].item() == pytest.approx(sum(own) / n, abs=1e-5)
+    assert found["negative_similarity"].item() == pytest.approx(sum(pairs) / (n * k), abs=1e-5)
+    assert found["feature_std"].item() <= 1 + 1e-5
+
+
+def test_without_a_dictionary_there_is_no_negative_similarity_and_no_gradient_anywhere() -> None:
+    query = sphere(4, 8).requires_grad_()
+    found = health(query, sphere(4, 8))
+    assert set(found) == {"feature_std", "positive_similarity"}
+    assert not any(value.requires_grad for value in found.values())
+
+
+def test_features_of_autocast_are_measured_in_float32() -> None:
+    query = sphere(256, 32).bfloat16()
+    found = health(query, query, query)
+    assert all(value.dtype == torch.float32 for value in found.values())
+    assert found["positive_similarity"].item() == pytest.approx(1, abs=1e-2)
+
+
+@given(st.integers(0, 60), st.integers(1, 30), st.integers(1, 100))
+def test_the_age_of_the_queue_is_what_a_queue_of_step_numbers_says(steps: int, batch: int, size: int) -> None:
+    queue: list[int | None] = [None] * size  # the step that made each key, the newest last
+    for step in range(1, steps + 1):
+        queue = (queue + [step] * batch)[-size:]
+    made = [step for step in queue if step is not None]
+    assert queue_age(steps, batch, size) == {
+        "queue_age": steps + 1 - min(made) if made else 0,
+        "queue_random": pytest.approx(queue.count(None) / size),
+    }
+
+
+def test_the_published_queue_is_256_steps_deep() -> None:
+    assert queue_age(10_000, 256, 65536) == {"queue_age": 256.0, "queue_random": 0.0}
+    assert queue_age(64, 256, 65536) == {"queue_age": 64.0, "queue_random": 0.75}

@@ -1,0 +1,20 @@
+"""A tool called in this process, which saves the seconds of a start."""
+
+import sys
+from collections.abc import Callable
+
+import pytest
+
+import command
+
+
+def refusal(main: Callable[[], None], *arguments: object) -> str:
+    """What the tool says on standard error when it refuses the arguments, with exit code 2."""
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tool", *map(str, arguments)])
+        patch.setattr(sys.stderr, "write", said.append)
+        with pytest.raises(SystemExit) as caught:
+            command.run(main)
+    assert caught.value.code == 2
+    return "".join(said)

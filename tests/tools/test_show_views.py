@@ -1,0 +1,89 @@
+"""tools/show_views.py: the pixels of the sheet are those that the loader of the run feeds."""
+
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import show_views
+from pretrain import augment, config, data
+from pretrain.images import open_images
+from tests.conftest import Tool
+from tests.pretrain.coloured import paint
+from tests.tools.in_process import refusal
+
+SETTINGS = ("data.image_size", "32", "seed", "5", "data.augmentation", "v2")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    root = tmp_path_factory.mktemp("views")
+    paint(root, 3)
+    (root / "red" / "02.png").write_text("no image any more")  # the last of the nine
+    return root
+
+
+def test_the_sheet_holds_what_the_loader_feeds(tool: Tool, root: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "made" / "views.png"
+    done = tool(
+        "show_views", "--number", 3, "--views", 2, "--epoch", 4, "--output", output, "data.root", root, *SETTINGS
+    )
+    assert done.returncode == 0, done.stderr
+    drawn = torch.from_numpy(np.array(Image.open(output)))
+
+    images = open_images(str(root))
+    sampler = data.EpochSampler(len(images), 9, seed=5)
+    loader = data.make_loader(data.TwoViews(images, augment.recipe("v2", 32), 5), sampler, workers=0)
+    measures = show_views.layout(32, 2)
+    seen = 0
+    for at, epoch in enumerate((4, 5)):
+        sampler.epoch = epoch
+        query, key, asked, shown = next(iter(loader))
+        assert (asked != shown).sum() == 1
+        for row, index in enumerate([0, 4, 8]):
+            position = asked.tolist().index(index)
+            for side, views in enumerate((query, key)):
+                x, y = measures.corner(row, 1 + 2 * at + side)
+                cell = drawn[y : y + 96, x : x + 96].permute(2, 0, 1)
+                wanted = views[position].repeat_interleave(3, 1).repeat_interleave(3, 2)
+                assert torch.equal(cell, wanted)
+                seen += 1
+    assert seen == 12
+    assert (drawn[:, :10] == 255).all()  # the margin
+
+
+def test_a_sheet_is_replaced_only_when_asked(tool: Tool, root: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    output = tmp_path / "views.png"
+    output.write_text("mine")
+    arguments = ("--number", 1, "--views", 1, "--output", output, "data.root", root, *SETTINGS)
+    said = refusal(show_views.main, *arguments)
+    assert f"--output: {output}: exists already" in said
+    assert "--overwrite" in said
+    assert output.read_text() == "mine"
+    assert tool("show_views", *arguments, "--overwrite").returncode == 0
+    with Image.open(output) as sheet:
+        assert sheet.format == "PNG"
+
+
+def test_faults_are_named(root: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    def said(*arguments: object, name: str = "views.png") -> str:
+        return refusal(show_views.main, "--output", tmp_path / name, *arguments)
+
+    assert f"data.root: {tmp_path}/nowhere: no such" in said("data.root", tmp_path / "nowhere")
+    assert "--number: 0 must be at least 1; --views: 0" in said("--number", 0, "--views", 0, "data.root", root)
+    assert "must be a .png file" in said("data.root", root, name="views.jpg")
+
+
+def test_images_are_spread_over_the_set() -> None:
+    assert show_views.chosen(3017, 4) == [0, 1005, 2010, 3016]
+    assert show_views.chosen(3, 8) == [0, 1, 2]
+    assert show_views.chosen(10**12, 2) == [0, 10**12 - 1]
+    assert show_views.chosen(5, 1) == [0]
+
+
+def test_every_row_tells_which_image_it_is_of(root: pathlib.Path) -> None:
+    settings = config.load(None, ["data.root", str(root), *SETTINGS])
+    large = show_views.draw(settings, 9, range(2))
+    assert large.width == show_views.layout(32, 2).corner(0, 4)[0] + 96 + 16

@@ -1,0 +1,109 @@
+"""Draw the nearest neighbours of some images among all, by the cosine of a checkpoint's backbone features."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+import backbone
+import command
+import sheet
+from pretrain import distributed, features, knn, randomness
+from pretrain.errors import PretrainError
+from pretrain.images import ImageSet, open_images
+
+SIDE = 128  # pixels of a picture in the sheet
+SAME, OTHER = (20, 120, 50), (185, 40, 40)
+
+EXAMPLES = """\
+examples:
+  python tools/neighbours.py output/moco/checkpoint_0019.pth.tar --root IMAGES --output output/neighbours.png
+  python tools/neighbours.py output/moco/checkpoint_0019.pth.tar --root IMAGES --output output/small.png \\
+      --image-size 64 --queries 4 --k 5
+
+Each row is one image and its neighbours, the nearest first, with the cosine below each. Where IMAGES has a folder for
+each class, its name stands there too, in green where it is the query's.
+"""
+
+
+def main() -> None:
+    arguments = parse()
+    backbone.check_flags(
+        [
+            ("--queries", arguments.queries, 1),
+            ("--k", arguments.k, 1),
+            ("--image-size", arguments.image_size, 32),
+            ("--workers", arguments.workers, 0),
+            ("--seed", arguments.seed, 0),
+        ]
+    )
+    sheet.check_output(arguments.output, arguments.overwrite)
+    device = distributed.select_device(arguments.device)
+    encoder, network = backbone.load(arguments.checkpoint, device)
+    images = open_images(arguments.root, "--root")
+    if len(images) < 2:
+        raise PretrainError(f"--root: {arguments.root}: one image alone has no neighbours")
+    backbone.share_cores(device, arguments.workers)
+    with backbone.progress_bar() as bar:
+        task = bar.add_task("features", total=len(images), state="")
+        rows = features.extract(
+            network,
+            images,
+            device,
+            arguments.image_size,
+            workers=arguments.workers,
+            on_batch=lambda count: bar.advance(task, count),
+        )
+    queries = torch.randperm(len(images), generator=randomness.generator("neighbours", arguments.seed))
+    title = f"{arguments.checkpoint}: {encoder.arch}, epoch {encoder.epoch}; {len(images)} images of {arguments.root}"
+    sheet.save(draw(images, rows, queries[: arguments.queries], arguments.k, title), arguments.output)
+    print(f"wrote {arguments.output}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="of MoCo, released or this project's")
+    add("--root", required=True, metavar="IMAGES", help="the images: whatever data.root takes")
+    add("--output", type=Path, required=True, metavar="PNG", help="the sheet")
+    add("--queries", type=int, default=8, help="images whose neighbours are shown, drawn at random (default: 8)")
+    add("--k", type=int, default=8, help="neighbours of each (default: 8)")
+    add("--image-size", type=int, default=224, help="side of the centre crop in pixels (default: 224)")
+    add("--workers", type=int, default=backbone.default_workers(), help="image readers (here: %(default)s)")
+    add("--device", default="auto", help="cpu, cuda, cuda:N, or auto: cuda where there is one (default)")
+    add("--seed", type=int, default=0, help="which images are the queries (default: 0)")
+    add("--overwrite", action="store_true", help="replace the sheet where there is one")
+    return parser.parse_args()
+
+
+def draw(images: ImageSet, rows: Tensor, queries: Tensor, k: int, title: str) -> Image.Image:
+    """The sheet of `queries` (Q,), with features (N, C) of all images."""
+    k = min(k, len(images) - 1)
+    similarity, nearby = knn.nearest(rows[queries], rows, k, itself=queries)  # (Q, k) each
+    drawn = []
+    for query, cosines, found in zip(queries.tolist(), similarity.tolist(), nearby.tolist(), strict=True):
+        own = class_of(images, query)
+        row = [sheet.Tile(picture(images, query), own or Path(images.name(query)).name, sheet.INK)]
+        for cosine, index in zip(cosines, found, strict=True):
+            name = class_of(images, index)
+            color = sheet.PALE if not name else SAME if name == own else OTHER
+            row.append(sheet.Tile(picture(images, index), f"{cosine:.3f} {name}".strip(), color))
+        drawn.append(row)
+    return sheet.Sheet(SIDE, (1, k)).draw(title, ["query", "nearest first"], [""] * (k + 1), drawn)
+
+
+def picture(images: ImageSet, index: int) -> Image.Image:
+    return sheet.fit(images.read(index), SIDE)
+
+
+def class_of(images: ImageSet, index: int) -> str:
+    """The first folder below the root that the image lies in; nothing for flat folders and for shards."""
+    return images.names[index].partition("/")[0] if images.shards is None and "/" in images.names[index] else ""
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,106 @@
+"""Draw what the augmentation really feeds: a contact sheet of the very views that a run's loader makes."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torchvision.transforms.functional import to_pil_image
+
+import backbone
+import command
+import sheet
+from pretrain import augment, config, data
+from pretrain.images import open_images
+
+SMALLEST = 96  # pixels: smaller views are shown with each pixel as a square
+
+EXAMPLES = """\
+examples:
+  python tools/show_views.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --output output/views.png \\
+      data.root IMAGES
+  # the same images in epochs 10 to 12 of a run
+  python tools/show_views.py --config-file output/moco/config.yaml --epoch 10 --views 3 --output output/later.png
+
+Each row is one image: the file at the left, then its query and key view in each epoch, pixel by pixel as the encoders
+get them. Views depend on (seed, epoch, index of the image) alone, so these are the ones of the run with these settings.
+Further settings follow as KEY VALUE pairs, as for tools/train_moco.py.
+"""
+
+
+def main() -> None:
+    arguments = parse()
+    backbone.check_flags(
+        [("--number", arguments.number, 1), ("--views", arguments.views, 1), ("--epoch", arguments.epoch, 0)]
+    )
+    sheet.check_output(arguments.output, arguments.overwrite)
+    settings = config.load(arguments.config_file, arguments.settings)
+    sheet.save(
+        draw(settings, arguments.number, range(arguments.epoch, arguments.epoch + arguments.views)), arguments.output
+    )
+    print(f"wrote {arguments.output}")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--config-file", metavar="YAML", help="settings of the run; see configs/pretrain/, or its config.yaml")
+    add("--output", type=Path, required=True, metavar="PNG", help="the sheet")
+    add("--number", type=int, default=8, help="images, spread evenly over the set (default: 8)")
+    add("--views", type=int, default=4, help="epochs, a query and a key view each (default: 4)")
+    add("--epoch", type=int, default=0, help="the first of the epochs, from 0 (default: 0)")
+    add("--overwrite", action="store_true", help="replace the sheet where there is one")
+    add("settings", nargs="*", metavar="KEY VALUE", help="settings, over those of the file")
+    return parser.parse_intermixed_args()
+
+
+def draw(settings: config.Config, number: int, epochs: range) -> Image.Image:
+    """The sheet of `number` images in `epochs`."""
+    images = open_images(settings.data.root)
+    view = augment.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale)
+    dataset = data.TwoViews(images, view, settings.seed)
+    factor = enlargement(settings.data.image_size)
+    measures = layout(settings.data.image_size, len(epochs))
+    rows = []
+    for index in chosen(len(images), number):
+        views = [dataset[epoch, index] for epoch in epochs]
+        shown = views[0][3]
+        name = images.names[shown] + ("" if shown == index else f" for the broken {images.names[index]}")
+        row = [sheet.Tile(sheet.fit(images.read(shown), measures.side), f"{index}: {name}")]
+        row += [sheet.Tile(enlarge(pixels, factor)) for query, key, _, _ in views for pixels in (query, key)]
+        rows.append(row)
+    title = (
+        f"{settings.data.root}: augmentation {settings.data.augmentation}, {settings.data.image_size} pixels"
+        f"{f', shown {factor} x' if factor > 1 else ''}, crops of {settings.data.crop_scale[0]:g} to "
+        f"{settings.data.crop_scale[1]:g}, seed {settings.seed}"
+    )
+    return measures.draw(
+        title, ["image", *(f"epoch {epoch}" for epoch in epochs)], ["", *("query", "key") * len(epochs)], rows
+    )
+
+
+def chosen(size: int, number: int) -> list[int]:
+    """Indices of `number` of `size` images, spread evenly from the first to the last; all where they are fewer."""
+    number = min(size, number)
+    return [i * (size - 1) // max(1, number - 1) for i in range(number)]
+
+
+def enlargement(size: int) -> int:
+    """How many times larger a view of `size` pixels is drawn."""
+    return -(-SMALLEST // size)
+
+
+def enlarge(pixels: torch.Tensor, factor: int) -> Image.Image:
+    """(3, S, S) uint8 -> a picture with a square of `factor` pixels for each."""
+    return to_pil_image(pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2))
+
+
+def layout(size: int, epochs: int) -> sheet.Sheet:
+    """The measures of a sheet of views of `size` pixels."""
+    return sheet.Sheet(size * enlargement(size), (1, *[2] * epochs))
+
+
+if __name__ == "__main__":
+    command.run(main)
