@@ -89,6 +89,18 @@ def _slurm_environment(slurm: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+def share_cores(device: torch.device, workers: int) -> None:
+    """On a CPU leave each process its share of the cores, and its loader workers theirs.
+
+    Two threads for one core cost a factor of 3. What the user has set stays.
+    """
+    # torchrun sets one thread where the user sets none; then, too, the cores are to be shared out.
+    chosen = os.environ.get("OMP_NUM_THREADS")
+    if device.type == "cpu" and (chosen is None or (chosen == "1" and "TORCHELASTIC_RUN_ID" in os.environ)):
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // local_world_size() - workers))
+
+
 def shutdown() -> None:
     """Leave the other processes; nothing where there are none."""
     if dist.is_initialized():

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -51,7 +50,7 @@ def run(settings: config.Config, command: Sequence[str] = (), resume: bool = Fal
     with signals.StopRequest() as stop:
         device = distributed.select_device(settings.device)
         distributed.init(device)
-        _set_threads(device, settings.data.workers)
+        distributed.share_cores(device, settings.data.workers)
         plan = make_plan(settings, device, resume)
         if dry_run:
             if distributed.is_main():
@@ -307,12 +306,3 @@ def _log_start(plan: Plan) -> None:
             log.info(line)
         for notice in plan.notices:
             log.warning("warning: %s", notice)
-
-
-def _set_threads(device: torch.device, workers: int) -> None:
-    """On a CPU share the cores out: loader workers beside a thread too many cost a factor of 3."""
-    # torchrun sets one thread where the user sets none; then, too, the cores are to be shared out.
-    chosen = os.environ.get("OMP_NUM_THREADS")
-    if device.type == "cpu" and (chosen is None or (chosen == "1" and "TORCHELASTIC_RUN_ID" in os.environ)):
-        cores = len(os.sched_getaffinity(0))
-        torch.set_num_threads(max(1, cores // distributed.local_world_size() - workers))

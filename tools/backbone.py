@@ -12,7 +12,7 @@ from rich.text import Text
 from torch import nn
 
 import command
-from pretrain import checkpoint, distributed, features
+from pretrain import checkpoint, features
 from pretrain.errors import PretrainError
 
 console = Console(stderr=True)
@@ -28,13 +28,6 @@ def load(path: Path, device: torch.device) -> tuple[checkpoint.QueryEncoder, nn.
 def default_workers() -> int:
     """Processes that read images: a core stays for the network, and more than 4 seldom help one GPU."""
     return max(0, min(4, len(os.sched_getaffinity(0)) - 1))
-
-
-def share_cores(device: torch.device, workers: int) -> None:
-    """On a CPU leave the workers their cores: a thread too many costs a factor of 3."""
-    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        cores = len(os.sched_getaffinity(0))
-        torch.set_num_threads(max(1, cores // distributed.local_world_size() - workers))
 
 
 def check_flags(given: Iterable[tuple[str, float, float]]) -> None:

@@ -88,7 +88,7 @@ def probe(arguments: argparse.Namespace, device: torch.device) -> None:
     """The whole job of one process."""
     encoder, network = backbone.load(arguments.checkpoint, device)
     train, val = distributed.on_main(lambda: labelled.open_split(arguments.root, "--root"))
-    backbone.share_cores(device, arguments.workers)
+    distributed.share_cores(device, arguments.workers)
     distributed.on_main(lambda: arguments.output.mkdir(parents=True, exist_ok=True))
     log.disabled = not distributed.is_main()
     with logging_to(arguments.output):

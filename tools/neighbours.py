@@ -45,7 +45,7 @@ def main() -> None:
     images = open_images(arguments.root, "--root")
     if len(images) < 2:
         raise PretrainError(f"--root: {arguments.root}: one image alone has no neighbours")
-    backbone.share_cores(device, arguments.workers)
+    distributed.share_cores(device, arguments.workers)
     with backbone.progress_bar() as bar:
         task = bar.add_task("features", total=len(images), state="")
         rows = features.extract(

@@ -33,7 +33,8 @@ def test_the_defaults_are_the_published_v2() -> None:
     assert loaded == config.Config(data=config.Data(root="images"))
     assert dataclasses.asdict(loaded) == dataclasses.asdict(config.load(CONFIGS / "moco_v2_r50_200ep.yaml", ROOT)) | {
         "output_dir": "output/pretrain",
-        "checkpoint_period": 1,
+        "checkpoint_steps": 0,
+        "milestone_period": 0,
         "log_period": 10,
     }
 
