@@ -1,5 +1,6 @@
 """What a run shows while it trains: a line of metrics every few steps, and a progress bar on a terminal."""
 
+import contextlib
 import datetime
 import logging
 import math
@@ -72,7 +73,8 @@ class Monitor:
     ) -> None:
         self._bar.stop()
         if self._board is not None:
-            self._board.close()
+            with contextlib.suppress(OSError):  # a full disk has had its message
+                self._board.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What the next line is made of so far, of all ranks, which must all call it."""
@@ -150,6 +152,8 @@ class Monitor:
                         self._board.add_scalar(key, row[key], row["step"])
         except PretrainError as error:
             self.fault = error
+        except OSError as error:  # TensorBoard's
+            self.fault = PretrainError(f"{self.folder}: cannot be written: {error.strerror}")
 
     def _tell(self, row: Mapping[str, Any], seconds_per_step: float) -> None:
         epoch, loss, accuracy, speed = (row[key] for key in ("epoch", "loss", "contrast_accuracy", "images_per_second"))

@@ -105,15 +105,17 @@ def tensorboard(folder: pathlib.Path, done: int) -> Any:
 
 
 def cut_metrics(folder: pathlib.Path, step: int) -> None:
-    """Drop the lines after `step`, which a resumed run will write again, and what a kill left half-written."""
+    """Drop the lines after `step`, which a resumed run will write again, and what a kill left half-written.
+
+    Raises PretrainError where the disk does not take the rest.
+    """
     path = folder / "metrics.json"
     kept = []
     for line in path.read_text().splitlines() if path.exists() else ():
         with contextlib.suppress(json.JSONDecodeError):
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
-    with checkpoint.whole_file(path) as file:
-        file.write("".join(kept).encode())
+    checkpoint.save_text(path, "".join(kept))
 
 
 def _version(package: str) -> str | None:

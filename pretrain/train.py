@@ -56,12 +56,15 @@ def run(settings: config.Config, command: Sequence[str] = (), resume: bool = Fal
             if distributed.is_main():
                 print("\n".join([config.to_yaml(settings), plan.describe(), *plan.notices]))
             return True
-        signals.shield_workers()
+        if settings.data.workers:
+            signals.shield_workers()
         torch.backends.cudnn.deterministic = settings.deterministic
         torch.backends.cudnn.benchmark = not settings.deterministic
         environment = run_directory.describe_environment(device, settings.seed)
         yaml = config.to_yaml(settings)
         distributed.on_main(lambda: run_directory.write_start(plan.folder, yaml, command, environment))
+        if resume:
+            distributed.on_main(lambda: run_directory.cut_metrics(plan.folder, plan.first_step))
         logger = logging.getLogger("pretrain")
         with contextlib.ExitStack() as stack:
             if distributed.is_main():
@@ -300,8 +303,6 @@ def build(settings: config.Model, device: torch.device | str, images: int, shuff
 
 def _log_start(plan: Plan) -> None:
     if distributed.is_main():
-        if plan.start:
-            run_directory.cut_metrics(plan.folder, plan.first_step)
         for line in plan.describe().splitlines():
             log.info(line)
         for notice in plan.notices:

@@ -213,11 +213,15 @@ def main() -> None:
         *Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(), console=console
     ) as bar:
         for number, (processes, workers) in enumerate(SETUPS):
+            shares = [(total + len(SETUPS) - 1 - number) // len(SETUPS) for total in _totals(arguments)]
+            if not any(shares):
+                continue
             folder = arguments.output / f"{processes}_processes_{workers}_workers"
             folder.mkdir()
             torture = Torture(Setup(processes, workers, images), folder, seed + number)
-            for disturb, total in _tasks(torture, arguments):
-                times = (total + len(SETUPS) - 1 - number) // len(SETUPS)  # each setup's share
+            for disturb, times in zip(
+                (torture.kill, torture.stop, torture.flip_bit, torture.fill_disk), shares, strict=True
+            ):
                 if not times:
                     continue
                 task = bar.add_task(f"{folder.name}: {disturb.__name__}", total=times)
@@ -227,13 +231,9 @@ def main() -> None:
     sys.exit(any(count.failures for count in counts))
 
 
-def _tasks(torture: Torture, arguments: argparse.Namespace) -> list[tuple[Callable[[Job], str | None], int]]:
-    return [
-        (torture.kill, arguments.kills),
-        (torture.stop, arguments.signals),
-        (torture.flip_bit, arguments.bit_flips),
-        (torture.fill_disk, 0 if os.geteuid() else arguments.full_disks),
-    ]
+def _totals(arguments: argparse.Namespace) -> tuple[int, int, int, int]:
+    """Kills, signals, bit flips, full disks."""
+    return arguments.kills, arguments.signals, arguments.bit_flips, 0 if os.geteuid() else arguments.full_disks
 
 
 def _make_images(folder: pathlib.Path) -> pathlib.Path:
