@@ -208,32 +208,44 @@ def main() -> None:
     console.print(f"seed {seed}")
     arguments.output.mkdir(parents=True)
     images = arguments.images or _make_images(arguments.output / "images")
-    counts = []
     with Progress(
         *Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn(), console=console
     ) as bar:
-        for number, (processes, workers) in enumerate(SETUPS):
-            shares = [(total + len(SETUPS) - 1 - number) // len(SETUPS) for total in _totals(arguments)]
-            if not any(shares):
-                continue
-            folder = arguments.output / f"{processes}_processes_{workers}_workers"
-            folder.mkdir()
-            torture = Torture(Setup(processes, workers, images), folder, seed + number)
-            for disturb, times in zip(
-                (torture.kill, torture.stop, torture.flip_bit, torture.fill_disk), shares, strict=True
-            ):
-                if not times:
-                    continue
-                task = bar.add_task(f"{folder.name}: {disturb.__name__}", total=times)
-                counts.append(torture.repeat(times, disturb, lambda task=task: bar.advance(task)))  # type: ignore[misc]
-                counts[-1].what = f"{folder.name.replace('_', ' ')}: {disturb.__name__.replace('_', ' ')}"
+        counts = [
+            count
+            for number, (processes, workers) in enumerate(SETUPS)
+            for count in _torture(
+                Setup(processes, workers, images), arguments.output, seed + number, _shares(arguments, number), bar
+            )
+        ]
     _print(counts, skipped_disks=arguments.full_disks if os.geteuid() else 0)
     sys.exit(any(count.failures for count in counts))
 
 
-def _totals(arguments: argparse.Namespace) -> tuple[int, int, int, int]:
-    """Kills, signals, bit flips, full disks."""
-    return arguments.kills, arguments.signals, arguments.bit_flips, 0 if os.geteuid() else arguments.full_disks
+def _shares(arguments: argparse.Namespace, number: int) -> tuple[int, ...]:
+    """How many kills, signals, bit flips and full disks a setup gets of those asked for."""
+    totals = (arguments.kills, arguments.signals, arguments.bit_flips, 0 if os.geteuid() else arguments.full_disks)
+    return tuple((total + len(SETUPS) - 1 - number) // len(SETUPS) for total in totals)
+
+
+def _torture(setup: Setup, output: pathlib.Path, seed: int, shares: tuple[int, ...], bar: Progress) -> list[Count]:
+    """All that one setup has to bear."""
+    if not any(shares):
+        return []
+    name = f"{setup.processes} processes, {setup.workers} workers"
+    folder = output / name.replace(",", "").replace(" ", "_")
+    folder.mkdir()
+    torture = Torture(setup, folder, seed)
+    counts = []
+    for disturb, times in zip((torture.kill, torture.stop, torture.flip_bit, torture.fill_disk), shares, strict=True):
+        if times:
+            what = f"{name}: {disturb.__name__.replace('_', ' ')}"
+            task = bar.add_task(what, total=times)
+            counts.append(torture.repeat(times, disturb, lambda task=task: bar.advance(task)))  # type: ignore[misc]
+            counts[-1].what = what
+            if not console.is_terminal:
+                console.print(f"{what}: {times} done, {len(counts[-1].failures)} failed")
+    return counts
 
 
 def _make_images(folder: pathlib.Path) -> pathlib.Path:

@@ -22,8 +22,8 @@ def test_a_killed_and_a_stopped_run_end_as_an_undisturbed_one(tool: Tool, tmp_pa
     ]
     found = {row[0]: row[1:] for row in rows if len(row) == 5}
     assert {what: (numbers[0], numbers[3]) for what, numbers in found.items()} == {
-        "1 processes 2 workers: kill": ("1", "0"),
-        "1 processes 2 workers: stop": ("1", "0"),
+        "1 processes, 2 workers: kill": ("1", "0"),
+        "1 processes, 2 workers: stop": ("1", "0"),
     }
     assert all(int(numbers[2]) >= 1 for numbers in found.values()), "nothing was compared"
 
