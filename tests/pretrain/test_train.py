@@ -82,6 +82,14 @@ def finished(pictures: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -
     return folder
 
 
+@pytest.fixture(scope="module")
+def finished_in_threes(pictures: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """The same run with a line of metrics every three steps."""
+    folder = tmp_path_factory.mktemp("runs") / "finished_in_threes"
+    train.run(settings(pictures, folder, "log_period", "3"))
+    return folder
+
+
 def test_a_run_leaves_what_it_was_and_what_it_did(finished: pathlib.Path, pictures: pathlib.Path) -> None:
     found = {path.name for path in finished.iterdir() if not path.name.startswith("events.out.tfevents")}
     assert found == {
@@ -156,6 +164,7 @@ def test_a_killed_run_goes_on_bit_by_bit(
 def test_a_signal_stops_between_two_steps_and_nothing_is_lost(
     number: signal.Signals,
     finished: pathlib.Path,
+    finished_in_threes: pathlib.Path,
     pictures: pathlib.Path,
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -169,8 +178,7 @@ def test_a_signal_stops_between_two_steps_and_nothing_is_lost(
     assert saver.manifests(folder)[-1].step == at
     assert f"stopped by {number.name} after step {at} of 4, saved" in (folder / "log.txt").read_text()
     assert train.run(settings(pictures, folder, "log_period", "3"), resume=True) is True
-    train.run(settings(pictures, tmp_path / "whole", "log_period", "3"))
-    assert metrics(folder) == metrics(tmp_path / "whole")  # lines are means over steps on both sides of the stop
+    assert metrics(folder) == metrics(finished_in_threes)  # lines are means over steps on both sides of the stop
     assert_equal_content(checkpoint.load(folder / LAST)["state_dict"], checkpoint.load(finished / LAST)["state_dict"])
 
 
