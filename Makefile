@@ -27,7 +27,7 @@ test: $(READY)  ## lint, types, tests; what is skipped is counted with its reaso
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 lint: $(READY)  ## ruff and mypy alone
 	$(BIN)/ruff check .
