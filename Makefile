@@ -41,7 +41,7 @@ format: $(READY)  ## let ruff rewrite the layout of the code
 demo: $(READY)  ## the whole job on a small made-up data set; ends with a report in output/demo/report
 	$(BIN)/python tools/demo.py --output output/demo
 
-torture: $(READY)  ## kill pretraining, fill its disk, damage its checkpoints; compare bit by bit (about 20 minutes)
+torture: $(READY)  ## kill pretraining, fill its disk, damage its checkpoints; compare bit by bit (long)
 	@if [ -e output/torture ]; then echo "error: output/torture is there; remove it first" >&2; exit 2; fi
 	$(BIN)/python tools/torture.py --output output/torture $(TORTURE)
 
