@@ -367,7 +367,9 @@ def with_a_broken_one(pictures: pathlib.Path, tmp_path: pathlib.Path) -> pathlib
 def test_a_broken_image_is_replaced_counted_and_named_once(
     with_a_broken_one: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
+    """Also over a resume: the checkpoint knows it."""
     train.run(settings(with_a_broken_one, tmp_path / "run", "data.max_broken", "0.2", "optim.epochs", "3"))
+    train.run(settings(with_a_broken_one, tmp_path / "run", "data.max_broken", "0.2", "optim.epochs", "5"), resume=True)
     assert metrics(tmp_path / "run")[-1]["broken_images"] == 1
     assert (tmp_path / "run" / "log.txt").read_text().count("3.png") == 1
 
