@@ -1,56 +1,46 @@
-"""The published augmentations of MoCo v1 (arXiv 1911.05722, section 3.3) and v2 (arXiv 2003.04297), on PIL images.
+"""The published augmentations of MoCo v1 (arXiv 1911.05722, section 3.3) and v2 (arXiv 2003.04297): their numbers.
 
-Views leave as uint8: a quarter of the bytes on the way from the loader; `normalize` does the rest on the device.
+What a view draws from them is in draws.py; what that does to pixels in augment_published.py, augment_fast.py and
+augment_device.py. Views leave as uint8: a quarter of the bytes on the way from the loader; `normalize` does the rest.
 """
 
+from dataclasses import dataclass
+
 import torch
-from PIL import Image, ImageFilter
 from torch import Tensor
-from torchvision import transforms
-from torchvision.transforms import functional
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]
 STD = (0.229, 0.224, 0.225)
 
 
-class GaussianBlur:
-    """Blur with a standard deviation drawn from [smallest, largest] pixels, as in SimCLR and MoCo v2."""
+@dataclass(frozen=True)
+class Recipe:
+    """How views are drawn. Probabilities are of a view; factors and the turn are drawn uniformly."""
 
-    def __init__(self, smallest: float, largest: float) -> None:
-        self.smallest, self.largest = smallest, largest
+    size: int  # side of a view, pixels
+    crop_scale: tuple[float, float]  # smallest and largest share of the image that a crop covers
+    gray_first: bool  # grayscale before the jitter (v1) or after it (v2)
+    jitter: float  # probability of the colour jitter
+    hue: float  # largest turn of the hue either way, in circles
+    blur: float  # probability of the blur
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)  # narrowest and widest crop, width / height
+    factor: tuple[float, float] = (0.6, 1.4)  # of brightness, contrast and saturation
+    gray: float = 0.2  # probability of grayscale
+    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, as in SimCLR, pixels
+    flip: float = 0.5  # probability of the horizontal flip
 
-    def __call__(self, image: Image.Image) -> Image.Image:
-        sigma = torch.empty(()).uniform_(self.smallest, self.largest).item()
-        return image.filter(ImageFilter.GaussianBlur(radius=sigma))
 
-
-def recipe(name: str, size: int = 224, crop_scale: tuple[float, float] = (0.2, 1.0)) -> transforms.Compose:
-    """The transform of one view: RGB PIL image -> (3, size, size) uint8.
+def recipe(name: str, size: int = 224, crop_scale: tuple[float, float] = (0.2, 1.0)) -> Recipe:
+    """`v1` (crop, gray, jitter, flip) or `v2` (crop, jitter, gray, blur, flip), in the published orders.
 
     Args:
-        name: `v1` (crop, gray, jitter, flip) or `v2` (crop, jitter, gray, blur, flip), in the published orders.
         size: side of the view in pixels.
         crop_scale: smallest and largest share of the image that a crop covers.
     """
-    crop = transforms.RandomResizedCrop(size, scale=crop_scale)
-    gray = transforms.RandomGrayscale(p=0.2)
-    colours: list[object] = {
-        "v1": [gray, transforms.ColorJitter(0.4, 0.4, 0.4, 0.4)],
-        "v2": [
-            transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
-            gray,
-            transforms.RandomApply([GaussianBlur(0.1, 2.0)], p=0.5),
-        ],
+    return {
+        "v1": Recipe(size, crop_scale, gray_first=True, jitter=1.0, hue=0.4, blur=0.0),
+        "v2": Recipe(size, crop_scale, gray_first=False, jitter=0.8, hue=0.1, blur=0.5),
     }[name]
-    return transforms.Compose([crop, *colours, transforms.RandomHorizontalFlip(), functional.pil_to_tensor])
-
-
-def two_views(image: Image.Image, view: transforms.Compose, seed: int) -> tuple[Tensor, Tensor]:
-    """Query and key view of an image, (3, size, size) uint8 each; the same for the same seed, whatever came before."""
-    with torch.random.fork_rng(devices=[]):
-        # torchvision draws from the default generator. torch.manual_seed would also walk through every GPU.
-        torch.default_generator.manual_seed(seed)
-        return view(image), view(image)
 
 
 def normalize(images: Tensor) -> Tensor:

@@ -47,6 +47,12 @@ class Data:
     workers: int = setting(4, "data loader processes beside each training process", at_least=0)
     image_size: int = setting(224, "side of a view in pixels", at_least=32)
     augmentation: str = setting("v2", "recipe of the views, as published for MoCo v1 or v2", choices=("v1", "v2"))
+    pipeline: str = setting(
+        "fast",
+        "how views are made: published (Pillow in the workers), fast (quicker operations, see docs/data.md) "
+        "or device (the workers crop, the training device does the rest)",
+        choices=("published", "fast", "device"),
+    )
     crop_scale: tuple[float, float] = setting((0.2, 1.0), "share of the image that a crop covers", above=0, at_most=1)
     max_broken: float = setting(
         0.001,

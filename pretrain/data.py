@@ -1,14 +1,19 @@
 """Images in, batches of two views out. Sample i of epoch e depends on (seed, e, i) alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torchvision import transforms
 
-from pretrain import augment, randomness
+from pretrain import augment_device, augment_fast, augment_published, randomness
+from pretrain.augment import Recipe
+from pretrain.draws import Draw, two_draws
 from pretrain.errors import PretrainError
 from pretrain.images import ImageSet
 from pretrain.permutation import Permutation
@@ -16,31 +21,71 @@ from pretrain.permutation import Permutation
 REPLACEMENTS = 32  # images tried in place of a broken one; of a set with one in ten broken, 1e-32 fail
 
 
-class TwoViews(Dataset[tuple[Tensor, Tensor, int, int]]):
-    """What the loader makes of (epoch, index): query and key view, (3, size, size) uint8 each, and which image it is.
+class Batch(NamedTuple):
+    """N images in two views. Views are channels last in memory, the layout in which images are decoded and resized."""
 
-    An image that cannot be read is replaced by another, the same in every epoch: item (epoch, index) is
-    (query, key, index, shown), where `shown` is the index of the image that the views are of.
+    query: Tensor  # (N, 3, size, size) uint8; of pipeline device crops, for augment_device.augment_batch
+    key: Tensor  # (N, 3, size, size) uint8
+    asked: Tensor  # (N,) int64: indices of the images asked for
+    shown: Tensor  # (N,) int64: indices of the images that the views are of; another one where an image is broken
+    draws: Tensor  # (N, 2, D) float32: what is left to do to query and key on the device; D is 0 where nothing is
+
+
+class Pipeline(NamedTuple):
+    """How views are made in a worker."""
+
+    read: Callable[[ImageSet, int], Any]  # the image at an index, as `view` takes it
+    view: Callable[[Any, Draw, int], npt.NDArray[np.uint8]]  # image, draw, size -> (size, size, 3)
+    encode: Callable[[Draw], list[float]]  # what is left to do on the device
+
+
+PIPELINES = {
+    "published": Pipeline(ImageSet.read, augment_published.view, lambda draw: []),
+    "fast": Pipeline(ImageSet.read_array, augment_fast.view, lambda draw: []),
+    "device": Pipeline(ImageSet.read_array, augment_fast.crop, augment_device.encode),
+}
+
+
+class TwoViews(Dataset[Batch]):
+    """What the loader makes of a list of (epoch, index): a Batch. Each row depends on (seed, epoch, index) alone.
+
+    An image that cannot be read is replaced by another, the same in every epoch.
     """
 
-    def __init__(self, images: ImageSet, view: transforms.Compose, seed: int) -> None:
-        self.images, self.view, self.seed = images, view, seed
+    def __init__(self, images: ImageSet, recipe: Recipe, seed: int, pipeline: str = "published") -> None:
+        """`pipeline` is a name of PIPELINES."""
+        self.images, self.recipe, self.seed, self.pipeline = images, recipe, seed, pipeline
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, position: tuple[int, int]) -> tuple[Tensor, Tensor, int, int]:
-        """Raises PretrainError where the image and all REPLACEMENTS for it are broken."""
-        epoch, asked = position
+    def __getitem__(self, positions: Sequence[tuple[int, int]]) -> Batch:
+        """Raises PretrainError where an image and all REPLACEMENTS for it are broken."""
+        _, view, encode = PIPELINES[self.pipeline]
+        size = self.recipe.size
+        views = torch.empty(2, len(positions), size, size, 3, dtype=torch.uint8)
+        pixels = views.numpy()
+        shown = torch.empty(len(positions), dtype=torch.int64)
+        rows = []
+        for number, (epoch, index) in enumerate(positions):
+            shown[number], image = self._read(index)
+            seed = randomness.seed_of("views", self.seed, epoch, index)
+            draws = two_draws(self.recipe, *_height_and_width(image), seed)
+            for side, draw in enumerate(draws):
+                pixels[side, number] = view(image, draw, size)
+            rows.append([encode(draw) for draw in draws])
+        query, key = views.permute(0, 1, 4, 2, 3)
+        asked = torch.tensor([index for _, index in positions])
+        return Batch(query, key, asked, shown, torch.tensor(rows, dtype=torch.float32))
+
+    def _read(self, asked: int) -> tuple[int, Any]:
+        """The index of the image to show, and that image."""
         faults = []
         for shown in self._candidates(asked):
             try:
-                image = self.images.read(shown)
+                return shown, PIPELINES[self.pipeline].read(self.images, shown)
             except PretrainError as error:
                 faults.append(error)
-                continue
-            query, key = augment.two_views(image, self.view, randomness.seed_of("views", self.seed, epoch, asked))
-            return query, key, asked, shown
         raise PretrainError(
             f"data.root: {faults[0]}; nor can {len(faults) - 1} others that were to be shown in its place. "
             "Is the storage there? tools/check_images.py lists all broken images"
@@ -90,20 +135,18 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
 
 
 def make_loader(dataset: TwoViews, sampler: EpochSampler, workers: int, pin_memory: bool = False) -> DataLoader:
-    """Batches made by `workers` processes (0: this one), for `close` when they are no longer needed.
-
-    A batch is query views and key views, (N, 3, size, size) uint8 each, then the indices of the images asked for and
-    of those shown, (N,) int64 each; they differ where an image is broken.
-    """
+    """Loader of a Batch for each of the sampler's, made by `workers` processes (0: this one); `close` ends them."""
     return DataLoader(
         dataset,
-        batch_sampler=sampler,
+        batch_size=None,  # the dataset itself makes batches: of the sampler's lists
+        sampler=sampler,
         num_workers=workers,
         pin_memory=pin_memory,
         persistent_workers=workers > 0,
         generator=torch.Generator(),  # each epoch draws a number; from the default one, a resumed run would miss it
         # A plain fork of a process with threads (torch's, gloo's) may deadlock, and Python 3.12 warns of it.
         multiprocessing_context="forkserver" if workers else None,
+        worker_init_fn=_take_one_core if workers else None,
     )
 
 
@@ -113,3 +156,11 @@ def close(loader: DataLoader) -> None:
     shut_down = getattr(iterator, "_shutdown_workers", None)  # torch has no public way; without workers there is none
     if shut_down:
         shut_down()
+
+
+def _take_one_core(_: int) -> None:
+    cv2.setNumThreads(0)  # torch's are set to one by its loader
+
+
+def _height_and_width(image: Any) -> tuple[int, int]:
+    return (image.height, image.width) if isinstance(image, Image.Image) else image.shape[:2]

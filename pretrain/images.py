@@ -6,7 +6,8 @@ Names lie in arrays, not in a list: a set of 10^9 images can be built, saved, an
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,7 @@ from pretrain.names import Names
 SUMMARY = "images.json"  # written last: a folder without one holds no whole index
 
 Arrays = dict[str, npt.NDArray]
+Decoded = TypeVar("Decoded")
 
 
 class ImageSet:
@@ -67,9 +69,16 @@ class ImageSet:
 
     def read(self, index: int) -> Image.Image:
         """The image, 8-bit RGB and upright (see pretrain/rgb.py). Raises PretrainError naming it where it is broken."""
+        return self._decoded(index, rgb.decode)
+
+    def read_array(self, index: int) -> npt.NDArray[np.uint8]:
+        """The pixels of `read`, (H, W, 3), sooner."""
+        return self._decoded(index, rgb.decode_array)
+
+    def _decoded(self, index: int, decode: Callable[[bytes], Decoded]) -> Decoded:
         content = self.read_bytes(index)
         try:
-            return rgb.decode(content)
+            return decode(content)
         except ValueError as error:
             raise PretrainError(f"{self.name(index)}: {error}") from error
 

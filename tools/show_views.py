@@ -10,7 +10,7 @@ from torchvision.transforms.functional import to_pil_image
 import backbone
 import command
 import sheet
-from pretrain import augment, config, data
+from pretrain import augment, augment_device, config, data
 from pretrain.images import open_images
 
 SMALLEST = 96  # pixels: smaller views are shown with each pixel as a square
@@ -59,20 +59,23 @@ def parse() -> argparse.Namespace:
 def draw(settings: config.Config, number: int, epochs: range) -> Image.Image:
     """The sheet of `number` images in `epochs`."""
     images = open_images(settings.data.root)
-    view = augment.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale)
-    dataset = data.TwoViews(images, view, settings.seed)
+    recipe = augment.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale)
+    dataset = data.TwoViews(images, recipe, settings.seed, settings.data.pipeline)
     factor = enlargement(settings.data.image_size)
     measures = layout(settings.data.image_size, len(epochs))
     rows = []
     for index in chosen(len(images), number):
-        views = [dataset[epoch, index] for epoch in epochs]
-        shown = views[0][3]
+        batch = dataset[[(epoch, index) for epoch in epochs]]
+        queries = augment_device.augment_batch(batch.query, batch.draws[:, 0])  # (epochs, 3, S, S)
+        keys = augment_device.augment_batch(batch.key, batch.draws[:, 1])
+        shown = int(batch.shown[0])
         name = images.names[shown] + ("" if shown == index else f" for the broken {images.names[index]}")
         row = [sheet.Tile(sheet.fit(images.read(shown), measures.side), f"{index}: {name}")]
-        row += [sheet.Tile(enlarge(pixels, factor)) for query, key, _, _ in views for pixels in (query, key)]
+        row += [sheet.Tile(enlarge(view, factor)) for pair in zip(queries, keys, strict=True) for view in pair]
         rows.append(row)
     title = (
-        f"{settings.data.root}: augmentation {settings.data.augmentation}, {settings.data.image_size} pixels"
+        f"{settings.data.root}: augmentation {settings.data.augmentation}, pipeline {settings.data.pipeline}, "
+        f"{settings.data.image_size} pixels"
         f"{f', shown {factor} x' if factor > 1 else ''}, crops of {settings.data.crop_scale[0]:g} to "
         f"{settings.data.crop_scale[1]:g}, seed {settings.seed}"
     )

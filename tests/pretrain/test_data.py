@@ -5,10 +5,12 @@ import pathlib
 import shutil
 import tracemalloc
 
+import numpy as np
 import pytest
 import torch
 
-from pretrain import augment, data
+from pretrain import augment, augment_device, augment_published, data
+from pretrain.draws import two_draws
 from pretrain.errors import PretrainError
 from pretrain.images import ImageSet, open_images
 from pretrain.randomness import seed_of
@@ -91,48 +93,77 @@ def shards(folder: pathlib.Path) -> str:
     return str(folder.parent / "shards")
 
 
-def test_a_sample_is_the_same_for_any_number_of_workers_and_any_storage(folder: pathlib.Path) -> None:
-    view = augment.recipe("v2", 32)
+@pytest.mark.parametrize("pipeline", ["published", "fast", "device"])
+def test_a_sample_is_the_same_for_any_number_of_workers_and_any_storage(pipeline: str, folder: pathlib.Path) -> None:
+    recipe = augment.recipe("v2", 32)
     images = open_images(str(folder))
     open_images(shards(folder)).save(folder.parent / "index")
     mapped = ImageSet.load(folder.parent / "index", str(folder.parent / "shards"))
     sampler = data.EpochSampler(len(images), 4, 5)
-    with_workers = data.make_loader(data.TwoViews(mapped, view, seed=5), sampler, workers=2)
-    without = data.make_loader(data.TwoViews(images, view, seed=5), sampler, workers=0)
+    with_workers = data.make_loader(data.TwoViews(mapped, recipe, 5, pipeline), sampler, workers=2)
+    without = data.make_loader(data.TwoViews(images, recipe, 5, pipeline), sampler, workers=0)
+    alone = data.TwoViews(images, recipe, 5, pipeline)
     for epoch, skip in ((0, 0), (3, 1)):
         sampler.epoch, sampler.skip = epoch, skip
-        batches = [[part.clone() for part in batch] for batch in with_workers]
+        batches = list(with_workers)
         assert len(batches) == 2 - skip
-        for batch, alone, positions in zip(batches, without, sampler, strict=True):
-            for part, same in zip(batch, alone, strict=True):
-                assert torch.equal(part, same)
-            query, key, asked, shown = batch
-            assert asked.tolist() == shown.tolist() == [index for _, index in positions]
-            for row, (at, index) in enumerate(positions):
-                expected = augment.two_views(images.read(index), view, seed_of("views", 5, at, index))
-                assert torch.equal(query[row], expected[0])
-                assert torch.equal(key[row], expected[1])
+        for batch, same, positions in zip(batches, without, sampler, strict=True):
+            assert all(torch.equal(part, other) for part, other in zip(batch, same, strict=True))
+            assert batch.asked.tolist() == batch.shown.tolist() == [index for _, index in positions]
+            for row, position in enumerate(positions):
+                single = alone[[position]]  # the same whatever else is in the batch
+                assert all(torch.equal(part[row], other[0]) for part, other in zip(batch, single, strict=True))
     data.close(with_workers)
     data.close(without)
 
 
-def test_a_broken_image_is_replaced_by_the_same_one_always(folder: pathlib.Path) -> None:
+def test_a_batch_holds_the_published_views_of_its_images(folder: pathlib.Path) -> None:
+    images, recipe = open_images(str(folder)), augment.recipe("v2", 32)
+    positions = [(3, 1), (0, 5), (3, 0)]
+    batch = data.TwoViews(images, recipe, seed=5)[positions]
+    for row, (epoch, index) in enumerate(positions):
+        image = images.read(index)
+        draws = two_draws(recipe, image.height, image.width, seed_of("views", 5, epoch, index))
+        for views, draw in zip((batch.query, batch.key), draws, strict=True):
+            assert np.array_equal(views[row].permute(1, 2, 0), augment_published.view(image, draw, 32))
+    assert batch.query.shape == batch.key.shape == (3, 3, 32, 32)
+    assert batch.query.dtype == batch.key.dtype == torch.uint8
+    assert batch.query.is_contiguous(memory_format=torch.channels_last)
+    assert batch.draws.shape == (3, 2, 0)
+
+
+def test_what_the_device_has_left_to_do_completes_the_views(folder: pathlib.Path) -> None:
+    """Crops by torch, then Pillow's arithmetic; the fast pipeline has the same crops."""
+    images, recipe = open_images(str(folder)), augment.recipe("v2", 32)
+    positions = [(epoch, index) for epoch in range(4) for index in range(9)]
+    crops, fast = (data.TwoViews(images, recipe, 5, pipeline)[positions] for pipeline in ("device", "fast"))
+    assert crops.draws.shape == (36, 2, augment_device.COLUMNS)
+    for side, (mine, theirs) in enumerate(((crops.query, fast.query), (crops.key, fast.key))):
+        whole = augment_device.augment_batch(mine, crops.draws[:, side])
+        assert (whole.float() - theirs.float()).abs().mean() < 1
+        assert (mine.float() - theirs.float()).abs().mean() > 5
+
+
+@pytest.mark.parametrize("pipeline", ["published", "fast", "device"])
+def test_a_broken_image_is_replaced_by_the_same_one_always(pipeline: str, folder: pathlib.Path) -> None:
     (folder / "4.png").write_text("no image any more")
     (folder / "6.png").write_bytes(b"")
-    images, view = open_images(str(folder)), augment.recipe("v1", 32)
+    images, recipe = open_images(str(folder)), augment.recipe("v1", 32)
     stands_in = {}
     for seed in range(5):
-        dataset = data.TwoViews(images, view, seed)
-        for index in range(9):
-            for epoch in (0, 7):
-                query, key, asked, shown = dataset[epoch, index]
-                assert asked == index
+        dataset = data.TwoViews(images, recipe, seed, pipeline)
+        for epoch in (0, 7):
+            batch = dataset[[(epoch, index) for index in range(9)]]
+            assert batch.asked.tolist() == list(range(9))
+            for index, shown in enumerate(batch.shown.tolist()):
                 assert (shown == index) == (index not in (4, 6))
                 assert shown not in (4, 6)
-                expected = augment.two_views(images.read(shown), view, seed_of("views", seed, epoch, index))
-                assert torch.equal(query, expected[0])
-                assert torch.equal(key, expected[1])
                 assert stands_in.setdefault((seed, index), shown) == shown
+                if pipeline == "published":
+                    image = images.read(shown)
+                    draws = two_draws(recipe, image.height, image.width, seed_of("views", seed, epoch, index))
+                    for views, draw in zip((batch.query, batch.key), draws, strict=True):
+                        assert np.array_equal(views[index].permute(1, 2, 0), augment_published.view(image, draw, 32))
     assert len({stands_in[seed, 4] for seed in range(5)}) > 1  # another seed, another image
     assert any(stands_in[seed, 4] != stands_in[seed, 6] for seed in range(5))  # not one image for all
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 import show_views
-from pretrain import augment, config, data
+from pretrain import augment, augment_device, config, data
 from pretrain.images import open_images
 from tests.conftest import Tool
 from tests.pretrain.coloured import paint
@@ -25,22 +25,21 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return root
 
 
-def test_the_sheet_holds_what_the_loader_feeds(tool: Tool, root: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    output = tmp_path / "made" / "views.png"
-    done = tool(
-        "show_views", "--number", 3, "--views", 2, "--epoch", 4, "--output", output, "data.root", root, *SETTINGS
-    )
-    assert done.returncode == 0, done.stderr
-    drawn = torch.from_numpy(np.array(Image.open(output)))
+@pytest.mark.parametrize("pipeline", ["published", "fast", "device"])
+def test_the_sheet_holds_what_the_encoders_get(pipeline: str, root: pathlib.Path) -> None:
+    settings = config.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
+    drawn = torch.from_numpy(np.array(show_views.draw(settings, 3, range(4, 6))))
 
     images = open_images(str(root))
     sampler = data.EpochSampler(len(images), 9, seed=5)
-    loader = data.make_loader(data.TwoViews(images, augment.recipe("v2", 32), 5), sampler, workers=0)
+    loader = data.make_loader(data.TwoViews(images, augment.recipe("v2", 32), 5, pipeline), sampler, workers=0)
     measures = show_views.layout(32, 2)
     seen = 0
     for at, epoch in enumerate((4, 5)):
         sampler.epoch = epoch
-        query, key, asked, shown = next(iter(loader))
+        query, key, asked, shown, draws = next(iter(loader))
+        query = augment_device.augment_batch(query, draws[:, 0])
+        key = augment_device.augment_batch(key, draws[:, 1])
         assert (asked != shown).sum() == 1
         for row, index in enumerate([0, 4, 8]):
             position = asked.tolist().index(index)
@@ -81,6 +80,15 @@ def test_images_are_spread_over_the_set() -> None:
     assert show_views.chosen(3, 8) == [0, 1, 2]
     assert show_views.chosen(10**12, 2) == [0, 10**12 - 1]
     assert show_views.chosen(5, 1) == [0]
+
+
+def test_the_title_tells_the_pipeline(root: pathlib.Path) -> None:
+    titles = set()
+    for pipeline in data.PIPELINES:
+        settings = config.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
+        drawn = show_views.draw(settings, 1, range(6))  # wide enough for the whole title
+        titles.add(drawn.crop((0, 0, drawn.width, 40)).tobytes())
+    assert len(titles) == 3
 
 
 def test_every_row_tells_which_image_it_is_of(root: pathlib.Path) -> None:
