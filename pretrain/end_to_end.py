@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain import batchnorm, distributed
-from pretrain.mechanism import Mechanism, Output, unit_length
+from pretrain.mechanism import Mechanism, Output, encode
 
 
 class EndToEnd(Mechanism):
@@ -37,7 +37,7 @@ class EndToEnd(Mechanism):
         self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
         """See `Mechanism`. The order of the keys is drawn from `generator`; `indices` are not asked for."""
-        query = unit_length(self.encoder_q(query_images))  # (N, dim)
+        query = encode(self.encoder_q, query_images)  # (N, dim)
         keys = self._encode_keys(key_images, generator)  # (K, dim), K = world size x N
         own = torch.arange(len(query), device=query.device) + distributed.rank() * len(query)
         with torch.autocast(query.device.type, enabled=False):
@@ -52,9 +52,9 @@ class EndToEnd(Mechanism):
     def _encode_keys(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
         """Keys of the global batch, in its order, with gradient: (N, 3, H, W) on each rank -> (world size x N, dim)."""
         if not self.shuffle:
-            return all_gather(unit_length(self.encoder_q(images)))
+            return all_gather(encode(self.encoder_q, images))
         order = torch.randperm(distributed.world_size() * len(images), generator=generator)
-        keys = all_gather(unit_length(self.encoder_q(batchnorm.shuffle(images, order))))
+        keys = all_gather(encode(self.encoder_q, batchnorm.shuffle(images, order)))
         return keys[order.argsort().to(keys.device)]
 
 

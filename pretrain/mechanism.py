@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretrain import augment
+
 
 class Output(NamedTuple):
     """What one forward pass of a mechanism gives, for this process's N images."""
@@ -39,7 +41,7 @@ class Mechanism(nn.Module):
         """Encode two views of the same N images and compare.
 
         Args:
-            query_images, key_images: (N, 3, H, W) each.
+            query_images, key_images: (N, 3, H, W) each, uint8, or normalised and of the encoder's type.
             indices: (N,) int64 on the CPU, which images of the data set they are.
             generator: on the CPU and in the same state on every rank; what is random in a mechanism is drawn from it.
         """
@@ -52,6 +54,11 @@ class Mechanism(nn.Module):
             keys: (world size x N, dim) of the global batch, in its order.
             indices: (N,) int64 on the CPU, which images those of this rank are.
         """
+
+
+def encode(encoder: nn.Module, images: Tensor) -> Tensor:
+    """(N, 3, H, W), uint8 or normalised -> (N, dim) of length 1."""
+    return unit_length(encoder(augment.normalize(images) if images.dtype == torch.uint8 else images))
 
 
 def unit_length(features: Tensor) -> Tensor:

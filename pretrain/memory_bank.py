@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain import distributed
-from pretrain.mechanism import Mechanism, Output, unit_length
+from pretrain.mechanism import Mechanism, Output, encode
 
 
 class MemoryBank(Mechanism):
@@ -56,7 +56,7 @@ class MemoryBank(Mechanism):
         self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
         """See `Mechanism`. The query view alone is encoded; the dictionary, one for all, is drawn from `generator`."""
-        query = unit_length(self.encoder_q(query_images))  # (N, dim)
+        query = encode(self.encoder_q, query_images)  # (N, dim)
         drawn = torch.randint(len(self.bank), (self.dictionary_size,), generator=generator)  # (K,)
         positive = self.bank[indices.to(self.bank.device)]  # (N, dim)
         keys = self.bank[drawn.to(self.bank.device)]  # (K, dim)

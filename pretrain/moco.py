@@ -1,6 +1,6 @@
-"""Momentum Contrast (arXiv 1911.05722; v2: 2003.04297): encoders, momentum update, loss.
+"""Momentum Contrast (arXiv 1911.05722; v2: 2003.04297): encoders, momentum update, the parts of a step.
 
-Follows the device of its inputs. The training step around it is in pretrain/train.py.
+Follows the device of its inputs. The training step around it is in pretrain/step.py, the loss in pretrain/info_nce.py.
 """
 
 import copy
@@ -9,10 +9,12 @@ from collections.abc import Mapping
 import torch
 import torchvision
 from torch import Tensor, nn
+from torch.profiler import record_function
 
 from pretrain import batchnorm, distributed
+from pretrain.info_nce import info_nce
 from pretrain.key_queue import KeyQueue
-from pretrain.mechanism import Mechanism, Output, unit_length
+from pretrain.mechanism import Mechanism, Output, encode
 
 
 def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
@@ -76,40 +78,27 @@ class MoCo(Mechanism):
         batch_size = distributed.world_size() * len(key_images)
         permutation = torch.randperm(batch_size, generator=generator) if self.shuffle else None
         keys = self.encode_keys(key_images, permutation)  # (world size x N, dim)
-        query = unit_length(self.encoder_q(query_images))  # (N, dim)
-        positive = keys.chunk(distributed.world_size())[distributed.rank()]  # (N, dim)
-        loss, accuracy = info_nce(query, positive, self.queue.keys, self.temperature)
+        with record_function("query forward"):
+            query = encode(self.encoder_q, query_images)  # (N, dim)
+        with record_function("logits and loss"):
+            positive = keys.chunk(distributed.world_size())[distributed.rank()]  # (N, dim)
+            loss, accuracy = info_nce(query, positive, self.queue.keys, self.temperature)
         return Output(loss, accuracy, keys, query.detach(), positive)
 
     @torch.no_grad()
     def encode_keys(self, images: Tensor, permutation: Tensor | None = None) -> Tensor:
         """Keys of the global batch, in its order: (N, 3, H, W) on each rank -> (world size x N, dim)."""
         if permutation is not None:
-            images = batchnorm.shuffle(images, permutation)
-        return batchnorm.unshuffle(unit_length(self.encoder_k(images)), permutation)
+            with record_function("shuffle"):
+                images = batchnorm.shuffle(images, permutation)
+        with record_function("key forward"):
+            keys = encode(self.encoder_k, images)
+        with record_function("shuffle"):
+            return batchnorm.unshuffle(keys, permutation)
 
     def after_step(self, keys: Tensor, indices: Tensor) -> None:
         """Enqueue the keys of the global batch, (world size x N, dim) in its order."""
         self.queue.enqueue(keys)
-
-
-def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Equation 1: -log of the softmax share that the positive has among itself and the negatives.
-
-    Args:
-        query, positive: (N, dim) of length 1, row by row of the same image.
-        negatives: (K, dim) of length 1.
-
-    Returns:
-        Mean loss () and the share () of queries whose positive scores above every negative.
-    """
-    with torch.autocast(query.device.type, enabled=False):  # a product in bf16 has 3 digits, too few for logits
-        query = query / temperature
-        near = (query * positive).sum(1)  # (N,)
-        far = query @ negatives.T  # (N, K)
-        # Cross-entropy of [near, far] with the label 0, without putting the two together.
-        loss = torch.logaddexp(near, far.logsumexp(1)) - near
-        return loss.mean(), (near > far.amax(1)).float().mean().detach()
 
 
 def published_state(model: Mechanism) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from torch import Tensor
+from torch.profiler import record_function
 
 from pretrain import distributed, run_directory
 from pretrain.errors import PretrainError
@@ -93,7 +94,8 @@ class Monitor:
         while True:
             asked = time.perf_counter()
             try:
-                batch = next(iterator)
+                with record_function("wait for data"):
+                    batch = next(iterator)
             except StopIteration:
                 return
             self._waited += time.perf_counter() - asked

@@ -1,6 +1,8 @@
 """One optimiser step, whatever the mechanism: forward and backward by parts, a check, then the update."""
 
 import contextlib
+import math
+from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -8,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+from torch.profiler import record_function
 
 from pretrain import distributed, finite
-from pretrain.errors import PretrainError
 from pretrain.mechanism import Mechanism, Output
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # the dtype of autocast
@@ -26,6 +28,14 @@ class Result(NamedTuple):
     positive: Tensor  # (N, dim)
 
 
+class _Unread(NamedTuple):
+    """What tells whether a step was finite."""
+
+    norm: finite.Reading
+    losses: Tensor  # (parts,)
+    own: list[Tensor]  # sums () of this rank's own gradients
+
+
 class TrainingStep:
     """The step of Algorithm 1: momentum update, forward, backward, check, update of the weights, enqueue.
 
@@ -36,15 +46,26 @@ class TrainingStep:
         optimizer: over the model's parameters.
         precision: `fp32`, `bf16` or `fp16` (with loss scaling).
         clip_norm: largest norm of the gradient over all parameters; 0: any.
+        delay: how many steps later a step's check is read. Default: 1 on a GPU, so that it never waits for the host;
+            0 on a CPU and with fp16, whose loss scaling reads its numbers at once.
     """
 
-    def __init__(self, model: Mechanism, optimizer: Optimizer, precision: str = "fp32", clip_norm: float = 0.0) -> None:
+    def __init__(
+        self,
+        model: Mechanism,
+        optimizer: Optimizer,
+        precision: str = "fp32",
+        clip_norm: float = 0.0,
+        delay: int | None = None,
+    ) -> None:
         self.model, self.optimizer, self.clip_norm = model, optimizer, clip_norm
         self.dtype = PRECISIONS[precision]
         self.device_type = next(model.parameters()).device.type
         self.ranks = distributed.data_parallel(model)
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=precision == "fp16")
+        self.delay = delay if delay is not None else int(self.device_type == "cuda" and precision != "fp16")
         self._own = finite.OwnGradients(self.ranks)
+        self._unread: deque[_Unread] = deque()  # oldest first
 
     def __call__(
         self,
@@ -56,35 +77,44 @@ class TrainingStep:
         """Train on this rank's share of the global batch.
 
         Args:
-            query_images, key_images: (N, 3, H, W) each, two views of the same images.
+            query_images, key_images: (N, 3, H, W) each, two views of the same images; uint8, or normalised floats.
             indices: (N,) int64 on the CPU, which images they are.
             generators: on the CPU, in the same state on every rank; the batch is split into as many equal parts, whose
                 gradients are added up for one update, one momentum update and one enqueueing.
 
-        Raises PretrainError on every rank, before weights, optimiser state or queue change, where a loss or a gradient
-        of any rank is not finite. With fp16 an overflow of the scaled gradients leaves the update out, until the scale
-        has come down to 1.
+        Raises NotFiniteError on every rank where a loss or gradient of any rank is not finite: without a delay before
+        weights, optimiser state or queue change, else so many steps later. With fp16 an overflow of the scaled
+        gradients leaves the update out, until the scale has come down to 1.
         """
-        self.model.before_step()
+        with record_function("momentum update"):
+            self.model.before_step()
         self.optimizer.zero_grad()
         outputs = self._forward_backward((query_images, key_images, indices), generators)
-        result = self._check(outputs)
-        self._update(result.gradient_norm)
-        self.model.after_step(_global_order([output.keys for output in outputs]), indices)
+        with record_function("check"):
+            result = self._result(outputs)
+            self._read(self.delay)
+        with record_function("optimiser"):
+            self._update(result.gradient_norm)
+        with record_function("enqueue"):
+            self.model.after_step(_global_order([output.keys for output in outputs]), indices)
         return result
+
+    def settle(self) -> None:
+        """Read the checks of all steps so far: to be called before anything of them is kept. Raises NotFiniteError."""
+        self._read(0)
 
     def _forward_backward(
         self, batch: tuple[Tensor, Tensor, Tensor], generators: Sequence[torch.Generator | None]
     ) -> list[Output]:
         """The batch part by part; gradients add up to that of the mean loss."""
-        self._own.forget()
         outputs = []
         parts = zip(*(tensor.chunk(len(generators)) for tensor in batch), generators, strict=True)
         for number, part in enumerate(parts, start=1):
             with self._averaging(number == len(generators)):
                 with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
                     output: Output = self.ranks(*part)
-                finite.backward(self.scaler.scale(output.loss), 1 / len(generators))
+                with record_function("backward"):
+                    finite.backward(self.scaler.scale(output.loss), 1 / len(generators))
             outputs.append(output._replace(loss=output.loss.detach()))
         return outputs
 
@@ -94,15 +124,12 @@ class TrainingStep:
             return contextlib.nullcontext()
         return self.ranks.no_sync()
 
-    def _check(self, outputs: Sequence[Output]) -> Result:
+    def _result(self, outputs: Sequence[Output]) -> Result:
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
         norm = torch.nn.utils.get_total_norm(gradients)
         losses = torch.stack([output.loss for output in outputs])
-        if not norm.isfinite():  # on every rank or on none: the gradients are averaged
-            overflow = self.scaler.is_enabled() and self.scaler.get_scale() > 1
-            if not overflow or any(distributed.all_gather_object(not losses.isfinite().all())):
-                raise PretrainError(finite.culprits(losses.mean(), self._own))
+        self._unread.append(_Unread(finite.Reading(norm), losses, self._own.take() or [norm]))
         return Result(
             losses.mean(),
             torch.stack([output.accuracy for output in outputs]).mean(),
@@ -110,6 +137,16 @@ class TrainingStep:
             torch.cat([output.query for output in outputs]),
             torch.cat([output.positive for output in outputs]),
         )
+
+    def _read(self, left: int) -> None:
+        """Read the checks of the steps but for the newest `left`."""
+        while len(self._unread) > left:
+            norm, losses, own = self._unread.popleft()
+            if math.isfinite(norm.item()):  # on every rank or on none: the gradients are averaged
+                continue
+            overflow = self.scaler.is_enabled() and self.scaler.get_scale() > 1
+            if not overflow or any(distributed.all_gather_object(not losses.isfinite().all())):
+                raise finite.NotFiniteError(finite.culprits(losses.mean(), own), len(self._unread))
 
     def _update(self, norm: Tensor) -> None:
         if self.clip_norm:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pretrain import (
     augment,
@@ -16,6 +16,7 @@ from pretrain import (
     data,
     distributed,
     health,
+    memory,
     moco,
     randomness,
     run_directory,
@@ -25,24 +26,35 @@ from pretrain import (
 from pretrain.broken import BrokenImages
 from pretrain.end_to_end import EndToEnd
 from pretrain.errors import PretrainError, from_worker
+from pretrain.feed import Feed
+from pretrain.finite import NotFiniteError
 from pretrain.images import ImageSet
 from pretrain.mechanism import Mechanism
 from pretrain.memory_bank import MemoryBank
 from pretrain.monitor import Monitor, console_handler
 from pretrain.plan import Plan, make_plan, share_images
 from pretrain.saver import Saver
+from pretrain.sgd import SGD
 from pretrain.step import Result, TrainingStep
+from pretrain.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
 
-def run(settings: config.Config, command: Sequence[str] = (), resume: bool = False, dry_run: bool = False) -> bool:
+def run(
+    settings: config.Config,
+    command: Sequence[str] = (),
+    resume: bool = False,
+    dry_run: bool = False,
+    profile: bool = False,
+) -> bool:
     """Pretrain as the settings say; every process of the job calls it.
 
     Args:
         command: what the user typed, for the run's folder.
         resume: go on from the newest good checkpoint in `output_dir`.
         dry_run: check everything, print the settings and what would run, write nothing.
+        profile: leave a trace of a few steps in the run's folder (pretrain/tracing.py).
 
     Returns whether the run is finished; False where a signal asked it to stop and it has saved.
     Raises PretrainError for a user's mistake.
@@ -51,6 +63,8 @@ def run(settings: config.Config, command: Sequence[str] = (), resume: bool = Fal
         device = distributed.select_device(settings.device)
         distributed.init(device)
         distributed.share_cores(device, settings.data.workers)
+        if device.type == "cpu":
+            memory.keep_freed_memory()
         plan = make_plan(settings, device, resume)
         if dry_run:
             if distributed.is_main():
@@ -70,7 +84,7 @@ def run(settings: config.Config, command: Sequence[str] = (), resume: bool = Fal
             if distributed.is_main():
                 stack.enter_context(run_directory.logging_to(plan.folder, logger, console_handler()))
             _log_start(plan)
-            return Trainer(plan, share_images(plan), stop).train()
+            return Trainer(plan, share_images(plan), stop, profile).train()
 
 
 class Trainer:
@@ -79,16 +93,13 @@ class Trainer:
     Its position is the number of steps done, `monitor.done`; which epoch and which images come next follow from it.
     """
 
-    def __init__(self, plan: Plan, images: ImageSet, stop: signals.StopRequest) -> None:
+    def __init__(self, plan: Plan, images: ImageSet, stop: signals.StopRequest, profile: bool = False) -> None:
         settings, optim = plan.config, plan.config.optim
         self.plan, self.settings, self.stop = plan, settings, stop
         self.steps = len(plan.sampler)  # an epoch
         torch.manual_seed(settings.seed)
         self.model = build(settings.model, plan.device, plan.size, plan.shuffle).train()
-        # The key encoder's parameters get no gradient and so no update; they are listed as in the published optimizer.
-        self.optimizer = torch.optim.SGD(
-            self.model.parameters(), optim.lr, optim.sgd_momentum, weight_decay=optim.weight_decay
-        )
+        self.optimizer = build_optimizer(self.model, optim)
         if plan.start:
             moco.load_published_state(self.model, plan.start["state_dict"])
             self.optimizer.load_state_dict(plan.start["optimizer"])
@@ -98,16 +109,19 @@ class Trainer:
                 images,
                 augment.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale),
                 settings.seed,
+                settings.data.pipeline,
             ),
             plan.sampler,
             settings.data.workers,
             pin_memory=plan.device.type == "cuda",
         )
+        self.feed = Feed(plan.device, settings.model.channels_last)
         self.broken = BrokenImages(images, settings.data.max_broken)
         self.saver = Saver(plan.folder, settings.checkpoint_keep) if distributed.is_main() else None
         self.monitor = Monitor(
             plan.folder, optim.epochs * self.steps, plan.first_step, optim.batch_size, settings.log_period
         )
+        self.tracer = Tracer(plan.folder, plan.first_step) if profile and distributed.is_main() else None
         self.saved_step = plan.first_step if plan.start else None
         if plan.start:
             self._restore(plan.start["moco_transfer"])
@@ -115,7 +129,7 @@ class Trainer:
     def train(self) -> bool:
         """To the last epoch (True), or to the first step boundary after a signal to stop (False)."""
         try:
-            with self.monitor:
+            with self.monitor, self.tracer or contextlib.nullcontext():
                 for epoch in range(self.monitor.done // self.steps, self.settings.optim.epochs):
                     if not self._train_epoch(epoch):
                         self._stop(epoch)
@@ -135,17 +149,20 @@ class Trainer:
             group["lr"] = self._lr(epoch)
         self.plan.sampler.epoch, self.plan.sampler.skip = epoch, self.monitor.done - epoch * self.steps
         period = self.settings.checkpoint_steps
-        for query_images, key_images, indices, _ in self.monitor.watch(self._batches()):
-            result = self._step(epoch, query_images, key_images, indices)
+        for batch in self.monitor.watch(self._batches()):
+            result = self._step(batch)
             self.monitor.step(result.loss, result.accuracy)
+            if self.tracer:
+                self.tracer.step()
             ends = self.monitor.done == (epoch + 1) * self.steps
             if self.monitor.due() or ends:
+                self._settle()
                 self.monitor.report(epoch, self._lr(epoch), self._health(result))
             if period and self.monitor.done % period == 0 and not ends:
                 self._save(epoch, within=True)
         return self.monitor.done == (epoch + 1) * self.steps
 
-    def _batches(self) -> Iterator[tuple[Tensor, ...]]:
+    def _batches(self) -> Iterator[data.Batch]:
         """What the loader yields, until the epoch's end or a signal. Between two steps all ranks have a word."""
         batches = iter(self.loader)
         while True:
@@ -154,7 +171,7 @@ class Trainer:
                 batch = next(batches, None)
             except PretrainError as error:
                 fault = from_worker(error)
-            news = batch is not None and self.broken.note(batch[2], batch[3])
+            news = batch is not None and self.broken.note(batch.asked, batch.shown)
             stopping, news = distributed.agree(fault, self.stop.name is not None, news)
             if news:
                 self.broken.share()
@@ -162,23 +179,30 @@ class Trainer:
                 return
             yield batch
 
-    def _step(self, epoch: int, query_images: Tensor, key_images: Tensor, indices: Tensor) -> Result:
+    def _step(self, batch: data.Batch) -> Result:
         done, settings = self.monitor.done, self.settings
         generators = [
             randomness.generator("step", settings.seed, done, part) for part in range(settings.optim.accumulate)
         ]
+        query, key = self.feed(batch)
         try:
-            return self.step(self._to_device(query_images), self._to_device(key_images), indices, generators)
-        except PretrainError as error:
-            raise PretrainError(
-                f"step {done + 1} (epoch {epoch}): {error}. Nothing was updated, and the last good checkpoint stands; "
-                "a lower optim.lr may help"
-            ) from error
+            return self.step(query, key, batch.asked, generators)
+        except NotFiniteError as error:
+            raise self._diverged(error, done + 1) from error
 
-    def _to_device(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) uint8 -> the same normalised, on the device and laid out as the encoders want it."""
-        layout = torch.channels_last if self.settings.model.channels_last else torch.contiguous_format
-        return augment.normalize(images.to(self.plan.device, non_blocking=True)).contiguous(memory_format=layout)
+    def _settle(self) -> None:
+        """Before anything of the steps so far is written: were they finite?"""
+        try:
+            self.step.settle()
+        except NotFiniteError as error:
+            raise self._diverged(error, self.monitor.done) from error
+
+    def _diverged(self, error: NotFiniteError, newest: int) -> PretrainError:
+        number = newest - error.steps_ago
+        return PretrainError(
+            f"step {number} (epoch {(number - 1) // self.steps}): {error}. Nothing of it was kept, and the last good "
+            "checkpoint stands; a lower optim.lr may help"
+        )
 
     def _end_epoch(self, epoch: int) -> None:
         settings, number = self.settings, epoch + 1
@@ -209,6 +233,7 @@ class Trainer:
 
     def _save(self, epoch: int, within: bool = False) -> None:
         """Checkpoint now; every rank takes part. `within`: in the middle of the epoch."""
+        self._settle()
         self._share_statistics()
         finished = epoch if within else epoch + 1
         content = {
@@ -299,6 +324,14 @@ def build(settings: config.Model, device: torch.device | str, images: int, shuff
         group = distributed.subgroup(settings.bn_sync_ranks or distributed.world_size())
         batchnorm.convert_sync_batchnorm(model, group)
     return model
+
+
+def build_optimizer(model: Mechanism, optim: config.Optim) -> SGD:
+    """SGD as published: weight decay on every parameter.
+
+    The key encoder's parameters get no gradient and so no update; they are listed as in the published optimizer.
+    """
+    return SGD(model.parameters(), optim.lr, optim.sgd_momentum, weight_decay=optim.weight_decay)
 
 
 def _log_start(plan: Plan) -> None:

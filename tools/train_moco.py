@@ -12,6 +12,8 @@ examples:
   python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --dry-run data.root IMAGES
   torchrun --nproc-per-node 2 tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml \\
       data.root IMAGES output_dir output/moco model.bn_groups 1
+  python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --profile data.root IMAGES \
+      output_dir output/profiled optim.epochs 1
   (--resume added to the command that began a run goes on with it, from any step)
 
 exit codes:
@@ -32,11 +34,16 @@ def main() -> None:
     parser.add_argument("--config-file", metavar="YAML", help="settings; see configs/pretrain/")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in output_dir")
     parser.add_argument("--dry-run", action="store_true", help="print the settings and what would run, write nothing")
+    parser.add_argument(
+        "--profile", action="store_true", help="leave a trace of a few steps, for a browser, in output_dir"
+    )
     parser.add_argument("settings", nargs="*", metavar="KEY VALUE", help="settings, over those of the file")
     arguments = parser.parse_intermixed_args()  # options may also follow the settings
     settings = config.load(arguments.config_file, arguments.settings)
     try:
-        finished = train.run(settings, ["python", *sys.argv], resume=arguments.resume, dry_run=arguments.dry_run)
+        finished = train.run(
+            settings, ["python", *sys.argv], arguments.resume, dry_run=arguments.dry_run, profile=arguments.profile
+        )
     finally:
         distributed.shutdown()
     if not finished:

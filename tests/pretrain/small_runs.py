@@ -12,6 +12,7 @@ from pretrain import batchnorm, distributed
 from pretrain.end_to_end import EndToEnd
 from pretrain.memory_bank import MemoryBank
 from pretrain.moco import MoCo
+from pretrain.sgd import SGD
 from pretrain.step import TrainingStep
 from tests.pretrain import algorithm1
 from tests.pretrain.algorithm1 import Part, Sgd
@@ -106,7 +107,7 @@ def own(batch: Tensor, case: Case = V1) -> Tensor:
 def produce(case: Case) -> dict[str, Tensor]:
     """Losses and state after `case.steps` of the production step on this world."""
     model = start(case)
-    optimizer = torch.optim.SGD(model.parameters(), LR, 0.9, weight_decay=1e-4)
+    optimizer = SGD(model.parameters(), LR, 0.9, weight_decay=1e-4)
     step = TrainingStep(model, optimizer, case.precision, case.clip)
     losses = []
     for at in range(case.steps):

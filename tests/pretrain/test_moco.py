@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torchvision
-from torch import Tensor, nn
+from torch import Tensor
 
 from pretrain import checkpoint, distributed, moco
 from tests.pretrain.small_runs import DIM, V1, V2, Case, assert_same, expect, produce, produce_all, start
@@ -118,24 +118,6 @@ def test_the_ends_of_momentum(momentum: float, same_as: str) -> None:
     expected = before.encoder_q if same_as == "query" else before.encoder_k
     for found, wanted in zip(model.encoder_k.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
-
-
-def test_info_nce_is_cross_entropy_of_the_positive_first() -> None:
-    torch.manual_seed(0)
-    query, positive = (nn.functional.normalize(torch.randn(6, DIM, dtype=torch.float64), dim=1) for _ in range(2))
-    negatives = nn.functional.normalize(torch.randn(9, DIM, dtype=torch.float64), dim=1)
-    logits = torch.cat([(query * positive).sum(1, keepdim=True), query @ negatives.T], dim=1) / 0.07
-    labels = torch.zeros(6, dtype=torch.long)
-    loss, accuracy = moco.info_nce(query, positive, negatives, 0.07)
-    torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, labels))
-    assert accuracy.item() == pytest.approx((logits.argmax(1) == 0).double().mean().item())
-
-
-def test_info_nce_of_equal_scores_is_the_log_of_their_number() -> None:
-    same = torch.zeros(2, DIM)
-    loss, accuracy = moco.info_nce(same, same, torch.zeros(99, DIM), 0.5)
-    assert loss.item() == pytest.approx(torch.tensor(100.0).log().item())
-    assert accuracy.item() == 0  # a tie is no success
 
 
 @pytest.mark.parametrize(("arch", "head"), [("resnet18", "fc"), ("resnet34", "mlp"), ("resnet101", "mlp")])

@@ -10,6 +10,7 @@ import torchvision
 from torch import Tensor, nn
 
 from pretrain import config, train
+from pretrain.sgd import SGD
 from pretrain.step import TrainingStep
 from tests.pretrain import algorithm1, small_runs
 from tests.pretrain.algorithm1 import Part, Sgd
@@ -48,7 +49,7 @@ def order() -> torch.Generator:
 
 def produce(model: Any, precision: str = "fp32", dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """One production step on a ResNet."""
-    step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR, 0.9, weight_decay=1e-4), precision)
+    step = TrainingStep(model, SGD(model.parameters(), LR, 0.9, weight_decay=1e-4), precision)
     layout = next(p for p in model.parameters() if p.ndim == 4).stride()[1] == 1
     memory_format = torch.channels_last if layout else torch.contiguous_format
     x = [view.to(dtype).contiguous(memory_format=memory_format) for view in views()]

@@ -1,0 +1,70 @@
+"""SGD on weights as they lie in memory against torch's own."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from pretrain.sgd import SGD
+
+SHAPES = [(6, 3, 5, 5), (8, 6, 1, 1), (1, 4, 3, 3), (5, 7), (9,), (4, 4, 2, 2)]
+OPTIONS: dict[str, dict[str, Any]] = {
+    "published": {"momentum": 0.9, "weight_decay": 1e-4},
+    "no momentum": {"weight_decay": 1e-2},
+    "nesterov": {"momentum": 0.5, "nesterov": True},
+}
+
+
+def weights(dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_format) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(shape, generator=generator).to(dtype) for shape in SHAPES]
+    return [torch.nn.Parameter(x.contiguous(memory_format=layout) if x.ndim == 4 else x) for x in tensors]
+
+
+def train(optimizer: torch.optim.Optimizer, steps: range) -> dict[str, Any]:
+    """State of the optimiser after gradients that depend on the step alone; the last weight has none."""
+    (group,) = optimizer.param_groups
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        for p in group["params"][:-1]:
+            # autograd gives a gradient in the layout of its weight
+            p.grad = torch.empty_like(p).copy_(torch.randn(p.shape, generator=generator))
+        optimizer.step()
+    return optimizer.state_dict()
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last], ids=["contiguous", "channels last"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("name", OPTIONS)
+def test_it_is_torchs_sgd(name: str, dtype: torch.dtype, layout: torch.memory_format) -> None:
+    ours, fused, plain = weights(dtype, layout), weights(dtype), weights(dtype)
+    state = train(SGD(ours, 0.1, **OPTIONS[name]), range(5))
+    expected = train(torch.optim.SGD(fused, 0.1, fused=True, **OPTIONS[name]), range(5))["state"]
+    train(torch.optim.SGD(plain, 0.1, foreach=False, **OPTIONS[name]), range(5))
+    last_bits = {"rtol": 4 * torch.finfo(dtype).eps, "atol": 4 * torch.finfo(dtype).eps}
+    for a, b, c in zip(ours, fused, plain, strict=True):
+        assert torch.equal(a, b) or layout == torch.channels_last
+        torch.testing.assert_close(a, b, **last_bits)
+        torch.testing.assert_close(a, c, **last_bits)
+        assert a.is_contiguous(memory_format=layout if a.ndim == 4 else torch.contiguous_format)
+    buffers = {number: found["momentum_buffer"] for number, found in state["state"].items()}
+    assert buffers.keys() == {number for number in expected if expected[number].get("momentum_buffer") is not None}
+    for number, buffer in buffers.items():
+        torch.testing.assert_close(buffer, expected[number]["momentum_buffer"], **last_bits)
+
+
+def test_either_goes_on_with_the_state_of_the_other() -> None:
+    """Checkpoints have the published layout, whoever wrote them."""
+    ours, plain = weights(torch.float32, torch.channels_last), weights(torch.float32)
+    a, b = SGD(ours, 0.1, **OPTIONS["published"]), torch.optim.SGD(plain, 0.1, **OPTIONS["published"])
+    of_a, of_b = (copy.deepcopy(train(optimizer, range(3))) for optimizer in (a, b))
+    assert of_a["param_groups"] == of_b["param_groups"]
+    assert of_a["state"].keys() == of_b["state"].keys()
+    a.load_state_dict(of_b)
+    b.load_state_dict(of_a)
+    train(a, range(3, 6))
+    train(b, range(3, 6))
+    for left, right in zip(ours, plain, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
