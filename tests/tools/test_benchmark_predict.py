@@ -1,0 +1,26 @@
+"""tools/benchmark_predict.py: the model's terms against numbers worked out elsewhere."""
+
+import pytest
+
+from benchmark_predict import NETWORK, NODE, Setup, measure
+
+PER_GPU = 4 * 3 * 224 * 224  # bytes of a view in float32
+
+
+def test_the_published_shuffle_grows_with_the_gpus_and_ours_does_not() -> None:
+    """135 MB at 8 GPUs and 1.2 GB at 64, N 32 (../shared/reference/speed.md); ours 4.8 MB at any number."""
+    found = measure(Setup(), lambda said, done, of: None)["worlds"]
+    assert found["8"]["published"]["shuffle"] * NODE == pytest.approx(135e6, rel=0.01)
+    assert found["64"]["published"]["shuffle"] * NETWORK == pytest.approx(1.2e9, rel=0.02)
+    for world in ("64", "512"):
+        assert found[world]["ours"]["shuffle"] * NETWORK == pytest.approx(32 * PER_GPU / 4, rel=0.02)
+        assert found[world]["published"]["buffers"] * NETWORK == pytest.approx(33.5e6, rel=0.01)
+
+
+def test_both_have_the_same_encoders_and_ours_no_term_that_is_larger() -> None:
+    found = measure(Setup(worlds=(2, 8, 9, 4096)), lambda said, done, of: None)
+    assert found["setup"]["parameters"] == pytest.approx(28.0e6, rel=0.01)
+    for one in found["worlds"].values():
+        assert one["ours"].keys() == one["published"].keys()
+        assert one["ours"]["encoders"] == one["published"]["encoders"] == 32 / 2000
+        assert all(0 <= one["ours"][term] <= one["published"][term] for term in one["ours"])

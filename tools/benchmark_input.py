@@ -1,0 +1,124 @@
+"""The input: what one core of a loader's worker makes of JPEGs, by each pipeline and by the published code."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from rich.table import Table
+from torch.utils.data import DataLoader
+
+import published_input
+from pretrain import augment, data
+from pretrain.images import open_images
+from sample_images import images_or_made
+from spread import quotient, spread, text
+from turns import Contender, Numbers, Tell, take_turns
+
+PUBLISHED = "published"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all contenders do."""
+
+    images: Path | None = None  # a folder; None: made
+    augmentation: str = "v2"
+    size: int = 224  # side of a view, pixels
+    batch: int = 32
+    number: int = 128  # images in a turn
+    repeats: int = 5
+
+
+class InputRunner:
+    """Times batches that are made in this process, by one thread."""
+
+    def __init__(self, loader: DataLoader, setup: Setup, next_epoch: Callable[[], None]) -> None:
+        self.steps, self.images = -(-setup.number // setup.batch), setup.batch
+        self.batches = endless(loader, next_epoch)
+        torch.set_num_threads(1)
+        cv2.setNumThreads(0)
+        next(self.batches)
+
+    def turn(self) -> Numbers:
+        """Seconds an image, two views of it."""
+        begin = time.perf_counter()
+        for _ in itertools.islice(self.batches, self.steps):
+            pass
+        return {"seconds": (time.perf_counter() - begin) / (self.steps * self.images)}
+
+    def report(self) -> Numbers:
+        """Nothing else."""
+        return {}
+
+
+def endless(loader: DataLoader, next_epoch: Callable[[], None]) -> Iterator[Any]:
+    """Batches of one epoch after the other."""
+    while True:
+        yield from loader
+        next_epoch()
+
+
+def make_published(setup: Setup, folder: Path) -> InputRunner:
+    """PIL, torchvision, float32."""
+    return InputRunner(published_loader(setup, folder, workers=0), setup, lambda: None)
+
+
+def make_ours(setup: Setup, folder: Path, pipeline: str) -> InputRunner:
+    """What tools/train_moco.py has its workers do."""
+    loader, sampler = our_loader(setup, folder, pipeline, workers=0)
+
+    def next_epoch() -> None:
+        sampler.epoch += 1
+
+    return InputRunner(loader, setup, next_epoch)
+
+
+def published_loader(setup: Setup, folder: Path, workers: int, pin_memory: bool = False) -> DataLoader:
+    """The published code's."""
+    views = published_input.PublishedViews(
+        open_images(str(folder)), published_input.recipe(setup.augmentation, setup.size)
+    )
+    return published_input.make_loader(views, setup.batch, workers, pin_memory)
+
+
+def our_loader(
+    setup: Setup, folder: Path, pipeline: str, workers: int, pin_memory: bool = False
+) -> tuple[DataLoader, data.EpochSampler]:
+    """Production's, and its sampler."""
+    images = open_images(str(folder))
+    sampler = data.EpochSampler(len(images), setup.batch, seed=0)
+    views = data.TwoViews(images, augment.recipe(setup.augmentation, setup.size), 0, pipeline)
+    return data.make_loader(views, sampler, workers, pin_memory), sampler
+
+
+def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
+    """All that `tables` shows, for JSON."""
+    with images_or_made(setup.images, max(setup.number, setup.batch)) as (folder, name):
+        contenders = {PUBLISHED: Contender(make_published, (setup, folder))}
+        contenders |= {f"ours, {way}": Contender(make_ours, (setup, folder, way)) for way in data.PIPELINES}
+        outcomes = take_turns(contenders, setup.repeats, tell=tell)
+    found = {}
+    for way, outcome in outcomes.items():
+        seconds = [turn["seconds"] for turn in outcome.turns]
+        found[way] = {
+            "seconds": spread(seconds),
+            "images_per_second": 1 / spread(seconds)["median"],
+            "published / this": quotient([turn["seconds"] for turn in outcomes[PUBLISHED].turns], seconds),
+        }
+    return {"setup": {**asdict(setup), "images": name}, "contenders": found}
+
+
+def tables(found: dict[str, Any]) -> list[str | Table]:
+    """What was measured, for a terminal."""
+    setup = found["setup"]
+    table = Table("pipeline", "ms an image", "images/s/core", "published / this")
+    for way, one in found["contenders"].items():
+        table.add_row(
+            way, text(one["seconds"], 2, 1000), f"{one['images_per_second']:.0f}", text(one["published / this"])
+        )
+    return [f"{setup['images']}: two {setup['augmentation']} views of {setup['size']} px, one core", table]

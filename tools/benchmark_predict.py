@@ -1,0 +1,103 @@
+"""What the model of docs/speed.md foretells for many GPUs. Nothing is timed."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from rich.table import Table
+
+from pretrain import config, moco
+from step_parts import SENT
+from turns import Tell
+
+# Nominal rates of an H100 SXM, bytes/s: its memory; to the GPUs of its node (NVLink, each way); to those of other nodes
+# (an adapter of 400 Gb/s for each GPU). So terms of bandwidth are the least that they can be.
+MEMORY, NODE, NETWORK = 3.35e12, 450e9, 50e9
+GPUS_A_NODE = 8
+LAUNCH = 5e-6  # seconds until a kernel has been launched
+LATENCY = {NODE: 20e-6, NETWORK: 50e-6}  # seconds of a collective of no bytes; assumed
+BUCKET = 25 * 2**20  # bytes of gradients that are reduced at a time: DDP's default
+PUBLISHED_LAUNCHES = 490  # of the momentum update of a ResNet-50
+PUBLISHED_PASSES = 13  # over the (N, 1 + K) logits
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A step of one GPU, and among how many."""
+
+    arch: str = "resnet50"
+    size: int = 224  # side of a view, pixels
+    batch: int = 32  # images a GPU, N
+    queue: int = 65536  # K
+    rate: int = 2000  # pairs/s of the bare encoders on one GPU
+    worlds: tuple[int, ...] = (8, 64, 512)
+
+
+def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
+    """Seconds of each term, for JSON."""
+    tell("nothing is timed", 0, 1)
+    settings = config.Model(arch=setup.arch)
+    with torch.device("meta"):
+        encoder = moco.build_encoder(setup.arch, settings.dim, settings.head)
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    return {
+        "setup": {**asdict(setup), "parameters": parameters, "dim": settings.dim},
+        "worlds": {
+            str(world): {
+                "ours": ours(setup, world, parameters, settings.dim),
+                "published": published(setup, world, parameters, settings.dim),
+            }
+            for world in setup.worlds
+        },
+    }
+
+
+def ours(setup: Setup, world: int, parameters: int, dim: int) -> dict[str, float]:
+    """Seconds of each term of production's step on one of `world` GPUs."""
+    link = NODE if world <= GPUS_A_NODE else NETWORK
+    buckets = -(-4 * parameters // BUCKET)
+    return {
+        "encoders": setup.batch / setup.rate,
+        "momentum": 12 * parameters / MEMORY,  # read k and q, write k
+        "optimiser": 20 * parameters / MEMORY,  # read weight, gradient and momentum, write two of them
+        "logits": 2 * 4 * setup.queue * dim / MEMORY,
+        "shuffle": SENT["all_to_all"](world) * setup.batch * 3 * setup.size**2 / link,
+        "keys": SENT["all_gather"](world) * 4 * setup.batch * dim / link,
+        "gradients": SENT["all_reduce"](world) * min(BUCKET, 4 * parameters) / link,  # others hide under backward
+        "buffers": 0.0,
+        "latencies": (2 + buckets) * LATENCY[link],
+    }
+
+
+def published(setup: Setup, world: int, parameters: int, dim: int) -> dict[str, float]:
+    """The same of the formulation of 2020, around encoders that are as fast."""
+    link = NODE if world <= GPUS_A_NODE else NETWORK
+    logits = PUBLISHED_PASSES * 4 * setup.batch * (setup.queue + 1) + 2 * 4 * setup.queue * dim
+    same = ours(setup, world, parameters, dim)
+    return {
+        **same,
+        "momentum": max(28 * parameters / MEMORY, PUBLISHED_LAUNCHES * LAUNCH),
+        "logits": logits / MEMORY,
+        "shuffle": SENT["all_gather"](world) * setup.batch * 12 * setup.size**2 / link,
+        "keys": 2 * same["keys"],
+        "buffers": 4 * setup.queue * dim / link,
+        "latencies": same["latencies"] + 4 * LATENCY[link],  # buffers twice, permutation, keys again
+    }
+
+
+def tables(found: dict[str, Any]) -> list[Table]:
+    """The terms, for a terminal."""
+    setup = found["setup"]
+    columns = [(name, world) for name in ("ours", "published") for world in found["worlds"]]
+    table = Table("ms", *(f"{name}, {world} GPUs" for name, world in columns))
+    terms = [found["worlds"][world][name] for name, world in columns]
+    for term in terms[0]:
+        table.add_row(term, *(f"{1000 * one[term]:.2f}" for one in terms))
+    table.add_section()
+    steps = [sum(one.values()) for one in terms]
+    table.add_row("step", *(f"{1000 * step:.1f}" for step in steps))
+    table.add_row("pairs/s a GPU", *(f"{setup['batch'] / step:.0f}" for step in steps))
+    table.add_row(
+        "of the encoders' rate", *(f"{one['encoders'] / step:.0%}" for one, step in zip(terms, steps, strict=True))
+    )
+    return [table]

@@ -1,0 +1,132 @@
+"""Shuffling BN between processes: gather everything everywhere, as published, against ours."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from rich.table import Table
+from torch import Tensor
+
+import published_step
+import step_parts
+import wire
+from pretrain import batchnorm, distributed
+from spread import quotient, spread, text
+from turns import Tell
+
+PUBLISHED = "published fp32"  # what its script does
+Exchange = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all contenders do."""
+
+    size: int = 224  # side of a view, pixels
+    batch: int = 32  # images a process, N
+    dim: int = 128  # of a key
+    worlds: tuple[int, ...] = (2, 4, 8)  # numbers of processes
+    steps: int = 3  # in a turn
+    repeats: int = 5
+
+
+def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
+    """All that `tables` shows, for JSON. Processes are of one thread each and talk through gloo."""
+    found = {}
+    for done, world in enumerate(setup.worlds):
+        tell(f"{world} processes", done, len(setup.worlds))
+        found[str(world)] = distributed.launch(on_ranks, world, setup)
+    return {"setup": asdict(setup), "worlds": found}
+
+
+def on_ranks(setup: Setup) -> dict[str, Any]:
+    """On each rank: time and count every way to exchange; rank 0's times, bytes as the mean over the ranks."""
+    torch.set_num_threads(1)
+    contenders = exchanges(setup)
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(setup.repeats):
+        for name, (images, keys) in contenders.items():
+            seconds[name].append(timed(images, keys, setup.steps))
+    found: dict[str, Any] = {}
+    for name, (images, keys) in contenders.items():
+        found[name] = {"seconds": spread(seconds[name])}
+        for what, exchange in (("images", images), ("keys", keys)):
+            found[name][what] = {"bytes_sent": counted(exchange), "formula": formula(exchange)}
+        pixels = setup.batch * 3 * setup.size**2 * (1 if name.endswith("uint8") else 4)
+        found[name]["images"]["times_own_images"] = found[name]["images"]["bytes_sent"] / pixels
+        found[name]["published / this"] = quotient(seconds[PUBLISHED], seconds[name])
+    return found
+
+
+def exchanges(setup: Setup) -> dict[str, tuple[Exchange, Exchange]]:
+    """Of each contender: the exchange of images, and that of the keys. Either is called on all ranks at once."""
+    n, world = setup.batch, distributed.world_size()
+    floats = torch.zeros(n, 3, setup.size, setup.size)
+    keys = torch.zeros(n, setup.dim)
+    permutation = torch.randperm(world * n, generator=torch.Generator().manual_seed(0))
+
+    def published_keys() -> None:
+        published_step.gather(published_step.unshuffle(keys, permutation))
+
+    def ours_keys() -> None:
+        batchnorm.unshuffle(keys, permutation)
+
+    def published_images(images: Tensor) -> Exchange:
+        return lambda: published_step.shuffle(images)
+
+    def ours_images(images: Tensor) -> Exchange:
+        return lambda: batchnorm.shuffle(images, permutation)
+
+    kinds: Mapping[str, Tensor] = {"fp32": floats, "uint8": floats.byte()}
+    return {
+        **{f"published {kind}": (published_images(images), published_keys) for kind, images in kinds.items()},
+        **{f"ours {kind}": (ours_images(images), ours_keys) for kind, images in kinds.items()},
+    }
+
+
+def timed(images: Exchange, keys: Exchange, steps: int) -> float:
+    """Seconds of both exchanges, of the slowest rank."""
+    images()
+    distributed.barrier()
+    begin = time.perf_counter()
+    for _ in range(steps):
+        images()
+        keys()
+    distributed.barrier()
+    return (time.perf_counter() - begin) / steps
+
+
+def counted(exchange: Exchange) -> float:
+    """Bytes that a rank sends, on average over the ranks, as their kernel has counted them."""
+    distributed.barrier()
+    before = wire.bytes_sent()
+    exchange()
+    sent = torch.tensor([wire.bytes_sent() - before], dtype=torch.float64)
+    return distributed.mean(sent).item()
+
+
+def formula(exchange: Exchange) -> float:
+    """The same from what is given to each operation, and what it is known to send."""
+    return step_parts.bytes_sent(step_parts.collectives(exchange), distributed.world_size())
+
+
+def tables(found: dict[str, Any]) -> list[str | Table]:
+    """What was measured, for a terminal."""
+    setup = found["setup"]
+    table = Table("processes", "", "ms", "published / this", "MB of images", "expected", "x N images", "MB of keys")
+    for world, contenders in found["worlds"].items():
+        for name, one in contenders.items():
+            table.add_row(
+                world,
+                name,
+                text(one["seconds"], 1, 1000),
+                text(one["published / this"]),
+                f"{one['images']['bytes_sent'] / 1e6:.2f}",
+                f"{one['images']['formula'] / 1e6:.2f}",
+                f"{one['images']['times_own_images']:.2f}",
+                f"{one['keys']['bytes_sent'] / 1e6:.3f}",
+                end_section=name == list(contenders)[-1],
+            )
+    return [f"shuffling BN, {setup['batch']} images of {setup['size']} px a process, gloo", table]

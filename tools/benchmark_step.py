@@ -1,0 +1,248 @@
+"""The training step: ours, the published formulation, and the floor that neither can go below."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from rich.table import Table
+from torch import Tensor, nn
+from torch.profiler import record_function
+
+import step_parts
+from index_memory import memory as resident
+from pretrain import config, distributed, memory, moco, randomness, train
+from pretrain.errors import PretrainError
+from pretrain.step import PRECISIONS, TrainingStep
+from published_step import PublishedMoCo, PublishedStep
+from spread import quotient, spread, text
+from turns import Contender, Numbers, Tell, take_turns
+
+FLOOR, PUBLISHED, OURS = "floor", "published", "ours"
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What all contenders do."""
+
+    arch: str = "resnet50"
+    size: int = 224  # side of a view, pixels
+    batch: int = 32  # images a process, N
+    queue: int = 65536  # K
+    precision: str = "fp32"  # of ours and of the floor
+    published_precision: str = "fp32"
+    channels_last: bool = False  # ours and the floor
+    processes: int = 1
+    threads: int = 0  # of each process; 0: its share of the cores
+    device: str = "cpu"
+    malloc: str = "keep"  # keep: the C library keeps freed memory, as tools/train_moco.py has it on a CPU
+    steps: int = 3  # in a turn
+    repeats: int = 5
+
+    def check(self) -> None:
+        """Raise PretrainError where the published formulation cannot do this."""
+        if self.queue % (self.batch * self.processes):
+            raise PretrainError(
+                f"--queue: {self.queue} is no multiple of the global batch, {self.batch} x {self.processes} processes; "
+                "the published queue has no other sizes"
+            )
+
+
+class StepRunner:
+    """Times a step that has its data at hand; one process of a contender.
+
+    Args:
+        step: does one.
+        idle: bytes of resident memory before the model was made.
+    """
+
+    def __init__(self, step: Callable[[], object], setup: Setup, device: torch.device, idle: int) -> None:
+        self.step, self.setup, self.device, self.idle = step, setup, device, idle
+        for _ in range(2):  # DDP sorts its buckets, cuDNN tries its algorithms, the C library takes its memory
+            step()
+
+    def turn(self) -> Numbers:
+        """Seconds a step, of the slowest rank."""
+        self.step()  # the others have had the caches
+        self._all_done()
+        begin = time.perf_counter()
+        for _ in range(self.setup.steps):
+            self.step()
+        self._all_done()
+        return {"seconds": (time.perf_counter() - begin) / self.setup.steps}
+
+    def report(self) -> Numbers:
+        """Peak memory of rank 0, the shares of its parts, and what the ranks say to each other in a step."""
+        peak = resident("VmHWM") - self.idle
+        if self.device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.device)
+        words = step_parts.collectives(self.step)
+        return {
+            "peak_memory_bytes": peak,
+            "shares": step_parts.shares(self.step, self.setup.steps, self.device.type == "cuda"),
+            "collectives": [word._asdict() for word in words],
+            "bytes_sent": step_parts.bytes_sent(words, distributed.world_size()),
+            "threads": torch.get_num_threads(),
+        }
+
+    def _all_done(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        distributed.barrier()
+
+
+def make_floor(setup: Setup) -> StepRunner:
+    """The bare encoders: query forward, backward, key forward without gradient, on the same images."""
+    device, idle = prepare(setup)
+    model = train.build(model_settings(setup), device, 1, shuffle=False).train()
+    encoder_q, encoder_k = model.encoder_q, copy.deepcopy(model.encoder_q).requires_grad_(False)
+    query, key = views(setup, device, setup.channels_last)
+    gradient = torch.ones(setup.batch, config.Model().dim, device=device)
+    dtype = PRECISIONS[setup.precision]
+
+    def step() -> None:
+        encoder_q.zero_grad()
+        with torch.autocast(device.type, dtype, enabled=dtype is not None):
+            with record_function("query forward"):
+                features = encoder_q(query)
+            with record_function("key forward"), torch.no_grad():
+                encoder_k(key)
+        with record_function("backward"):
+            features.backward(gradient.to(features.dtype))
+
+    return StepRunner(step, setup, device, idle)
+
+
+def make_published(setup: Setup) -> StepRunner:
+    """The formulation of 2020."""
+    device, idle = prepare(setup)
+    step = published_step(setup, device)
+    query, key = views(setup, device)
+    return StepRunner(lambda: step(query, key), setup, device, idle)
+
+
+def make_ours(setup: Setup) -> StepRunner:
+    """What tools/train_moco.py does."""
+    device, idle = prepare(setup)
+    step = our_step(setup, device)
+    query, key = views(setup, device, setup.channels_last)
+    indices = torch.arange(setup.batch)
+    return StepRunner(lambda: step(query, key, indices, [randomness.generator("step", 0)]), setup, device, idle)
+
+
+def published_step(setup: Setup, device: torch.device) -> PublishedStep:
+    """The yardstick's MoCo v2, under DistributedDataParallel as its script always is."""
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    settings, optim = config.Model(), config.Optim()
+    encoder = moco.build_encoder(setup.arch, settings.dim, settings.head)
+    queue = nn.functional.normalize(torch.randn(settings.dim, setup.queue), dim=0)
+    model = PublishedMoCo(encoder, queue, settings.momentum, settings.temperature).to(device).train()
+    sgd = torch.optim.SGD(model.parameters(), optim.lr, optim.sgd_momentum, weight_decay=optim.weight_decay)
+    return PublishedStep(model, sgd, setup.published_precision)
+
+
+def our_step(setup: Setup, device: torch.device) -> TrainingStep:
+    """Production's MoCo v2."""
+    model = train.build(model_settings(setup), device, 1, shuffle=True).train()
+    return TrainingStep(model, train.build_optimizer(model, config.Optim()), setup.precision)
+
+
+def prepare(setup: Setup, workers: int = 0) -> tuple[torch.device, int]:
+    """The device of this process, with the setup's threads and way to keep memory; bytes of it in use already.
+
+    Args:
+        workers: of the loader, which are to have cores of their own.
+    """
+    device = distributed.select_device(setup.device)
+    if setup.malloc == "keep" and device.type == "cpu":
+        memory.keep_freed_memory()
+    if setup.threads:
+        torch.set_num_threads(setup.threads)
+    else:
+        distributed.share_cores(device, workers)
+    torch.backends.cudnn.benchmark = True
+    torch.manual_seed(0)
+    return device, resident("VmRSS")
+
+
+def model_settings(setup: Setup) -> config.Model:
+    """MoCo v2 with the setup's encoder, queue and layout."""
+    return config.Model(arch=setup.arch, queue_size=setup.queue, channels_last=setup.channels_last)
+
+
+def views(setup: Setup, device: torch.device, channels_last: bool = False) -> list[Tensor]:
+    """Two of normalised noise, (N, 3, size, size) float32 each, other ones on each rank."""
+    generator = torch.Generator().manual_seed(distributed.rank())
+    shape = (setup.batch, 3, setup.size, setup.size)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    made = (torch.randn(shape, generator=generator) for _ in range(2))
+    return [view.to(device).contiguous(memory_format=layout) for view in made]
+
+
+def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
+    """All that `table` shows, for JSON."""
+    setup.check()
+    makers = {FLOOR: make_floor, PUBLISHED: make_published, OURS: make_ours}
+    contenders = {name: Contender(make, (setup,)) for name, make in makers.items()}
+    outcomes = take_turns(contenders, setup.repeats, setup.processes, setup.device, tell)
+    seconds = {name: [turn["seconds"] for turn in outcome.turns] for name, outcome in outcomes.items()}
+    found: dict[str, Any] = {}
+    for name, outcome in outcomes.items():
+        found[name] = {"seconds": spread(seconds[name]), **outcome.report}
+        found[name]["images_per_second"] = setup.batch * setup.processes / found[name]["seconds"]["median"]
+    for name in (PUBLISHED, OURS):
+        found[name]["beyond_floor"] = quotient(
+            [whole - bare for whole, bare in zip(seconds[name], seconds[FLOOR], strict=True)], seconds[name]
+        )
+        found[name]["beyond_encoders"] = 1 - sum(found[name]["shares"].get(part, 0) for part in step_parts.ENCODERS)
+    return {
+        "setup": asdict(setup),
+        "contenders": found,
+        "ratios": {
+            f"{PUBLISHED} / {OURS}": quotient(seconds[PUBLISHED], seconds[OURS]),
+            f"{OURS} / {FLOOR}": quotient(seconds[OURS], seconds[FLOOR]),
+        },
+    }
+
+
+def tables(found: dict[str, Any]) -> list[str | Table]:
+    """What was measured, for a terminal."""
+    contenders = found["contenders"]
+    steps = Table("", "ms a step", "images/s", "peak MB", "MB sent", "beyond encoders", "beyond floor")
+    steps.caption = ", ".join(f"{name}: {text(ratio)}" for name, ratio in found["ratios"].items())
+    for name, one in contenders.items():
+        beyond = [f"{one['beyond_encoders']:.1%}", f"{one['beyond_floor']['median']:.1%}"] if name != FLOOR else []
+        steps.add_row(
+            name,
+            text(one["seconds"], 1, 1000),
+            f"{one['images_per_second']:.1f}",
+            f"{one['peak_memory_bytes'] / 1e6:.0f}",
+            f"{one['bytes_sent'] / 1e6:.2f}",
+            *beyond,
+        )
+    return [title(found["setup"]), steps, parts_table(contenders)]
+
+
+def title(setup: dict[str, Any]) -> str:
+    """What all contenders did."""
+    return (
+        f"{setup['arch']}, {setup['size']} px, {setup['processes']} x {setup['batch']} images, K {setup['queue']}, "
+        f"{setup['precision']} (published {setup['published_precision']}), "
+        f"{'channels last' if setup['channels_last'] else 'contiguous'}, {setup['device']}, "
+        f"malloc {setup['malloc']}"
+    )
+
+
+def parts_table(contenders: dict[str, Any]) -> Table:
+    """The share of each part in each contender's step."""
+    table = Table("share of the step", *contenders)
+    for part in (*step_parts.PARTS, step_parts.REST):
+        row = [one["shares"].get(part) for one in contenders.values()]
+        if any(share is not None for share in row):
+            table.add_row(part, *("" if share is None else f"{share:.1%}" for share in row))
+    return table

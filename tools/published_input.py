@@ -1,0 +1,73 @@
+"""The input of MoCo as it was published in 2020: PIL and torchvision in the loader's workers, views as float32."""
+
+import io
+import random
+
+from PIL import Image, ImageFilter
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+
+from pretrain.images import ImageSet
+
+
+class GaussianBlur:
+    """SimCLR's blur with a random deviation in pixels, by PIL."""
+
+    def __init__(self, smallest: float, largest: float) -> None:
+        self.smallest, self.largest = smallest, largest
+
+    def __call__(self, image: Image.Image) -> Image.Image:
+        return image.filter(ImageFilter.GaussianBlur(random.uniform(self.smallest, self.largest)))
+
+
+def recipe(name: str, size: int) -> transforms.Compose:
+    """The published transform of one view, `v1` or `v2`: PIL image -> (3, size, size) float32, normalised."""
+    gray = transforms.RandomGrayscale(p=0.2)
+    colours = {
+        "v1": [gray, transforms.ColorJitter(0.4, 0.4, 0.4, 0.4)],
+        "v2": [
+            transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+            gray,
+            transforms.RandomApply([GaussianBlur(0.1, 2.0)], p=0.5),
+        ],
+    }[name]
+    return transforms.Compose(
+        [
+            transforms.RandomResizedCrop(size, scale=(0.2, 1.0)),
+            *colours,
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
+        ]
+    )
+
+
+class PublishedViews(Dataset[list[Tensor]]):
+    """Item i: query and key view of image i."""
+
+    def __init__(self, images: ImageSet, view: transforms.Compose) -> None:
+        self.images, self.view = images, view
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> list[Tensor]:
+        with Image.open(io.BytesIO(self.images.read_bytes(index))) as file:
+            image = file.convert("RGB")
+        return [self.view(image), self.view(image)]
+
+
+def make_loader(dataset: PublishedViews, batch_size: int, workers: int, pin_memory: bool = False) -> DataLoader:
+    """Shuffled batches [query views, key views], (N, 3, size, size) float32 each."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        pin_memory=pin_memory,
+        # As ours: the published script forked once an epoch, which is of no weight in a long one.
+        persistent_workers=workers > 0,
+        multiprocessing_context="forkserver" if workers else None,
+    )
