@@ -4,6 +4,7 @@ What a view draws from them is in draws.py; what that does to pixels in augment_
 augment_device.py. Views leave as uint8: a quarter of the bytes on the way from the loader; `normalize` does the rest.
 """
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -45,6 +46,10 @@ def recipe(name: str, size: int = 224, crop_scale: tuple[float, float] = (0.2, 1
 
 def normalize(images: Tensor) -> Tensor:
     """(N, 3, H, W) uint8 -> float32 of ImageNet's mean and deviation, as torchvision's ToTensor and Normalize."""
-    mean = torch.tensor(MEAN, device=images.device).view(3, 1, 1)
-    std = torch.tensor(STD, device=images.device).view(3, 1, 1)
+    mean, std = _statistics(images.device)
     return images.float().div_(255).sub_(mean).div_(std)
+
+
+@functools.cache  # to send them to a GPU anew for each batch would make the host wait for it
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.tensor(MEAN, device=device).view(3, 1, 1), torch.tensor(STD, device=device).view(3, 1, 1)

@@ -32,18 +32,18 @@ def shuffle(images: Tensor, permutation: Tensor) -> Tensor:
     rank, world, n = distributed.rank(), distributed.world_size(), images.shape[0]
     slices = permutation.view(world, n)  # row d: the global rows that rank d wants
     if world == 1:
-        return images[slices[0].to(images.device)]
+        return images[_sent(slices[0], images.device)]
     mine = [wanted[wanted // n == rank] - rank * n for wanted in slices]  # what I send to rank d, in its order
     senders = slices[rank] // n  # (N,) who sends each row that I want
     received = torch.empty_like(images)
     dist.all_to_all_single(
         received,
-        images[torch.cat(mine).to(images.device)],
+        images[_sent(torch.cat(mine), images.device)],
         output_split_sizes=torch.bincount(senders, minlength=world).tolist(),
         input_split_sizes=[len(rows) for rows in mine],
     )
     # Rows arrive sorted by sender; put them where they are wanted.
-    arrival = senders.argsort(stable=True).to(images.device)
+    arrival = _sent(senders.argsort(stable=True), images.device)
     shuffled = torch.empty_like(received)
     shuffled[arrival] = received
     return shuffled
@@ -55,7 +55,11 @@ def unshuffle(keys: Tensor, permutation: Tensor | None) -> Tensor:
     `permutation` is the one given to `shuffle`, or None where the images were not shuffled.
     """
     gathered = distributed.all_gather(keys)
-    return gathered if permutation is None else gathered[permutation.argsort().to(keys.device)]
+    return gathered if permutation is None else gathered[_sent(permutation.argsort(), keys.device)]
+
+
+def _sent(rows: Tensor, device: torch.device) -> Tensor:
+    return rows.to(device, non_blocking=True)  # else the host waits until a GPU has done all that it was asked for
 
 
 class GroupedBatchNorm2d(nn.BatchNorm2d):

@@ -55,7 +55,7 @@ class EndToEnd(Mechanism):
             return all_gather(encode(self.encoder_q, images))
         order = torch.randperm(distributed.world_size() * len(images), generator=generator)
         keys = all_gather(encode(self.encoder_q, batchnorm.shuffle(images, order)))
-        return keys[order.argsort().to(keys.device)]
+        return keys[order.argsort().to(keys.device, non_blocking=True)]
 
 
 def all_gather(rows: Tensor) -> Tensor:

@@ -58,12 +58,14 @@ class MemoryBank(Mechanism):
         """See `Mechanism`. The query view alone is encoded; the dictionary, one for all, is drawn from `generator`."""
         query = encode(self.encoder_q, query_images)  # (N, dim)
         drawn = torch.randint(len(self.bank), (self.dictionary_size,), generator=generator)  # (K,)
-        positive = self.bank[indices.to(self.bank.device)]  # (N, dim)
-        keys = self.bank[drawn.to(self.bank.device)]  # (K, dim)
+        positive = self.bank[indices.to(self.bank.device, non_blocking=True)]  # (N, dim)
+        keys = self.bank[drawn.to(self.bank.device, non_blocking=True)]  # (K, dim)
         with torch.autocast(query.device.type, enabled=False):
             near = (query * positive).sum(1, keepdim=True)  # (N, 1)
             far = query @ keys.T  # (N, K)
-            far = far.masked_fill((indices[:, None] == drawn).to(far.device), -torch.inf)  # the query's own entry
+            far = far.masked_fill(
+                (indices[:, None] == drawn).to(far.device, non_blocking=True), -torch.inf
+            )  # the query's own entry
             scores = torch.cat([near, far], dim=1) / self.temperature  # (N, 1 + K)
             loss = F.cross_entropy(scores, torch.zeros_like(scores[:, 0], dtype=torch.long))
         accuracy = (near[:, 0] > far.amax(1)).float().mean()

@@ -103,7 +103,7 @@ class Monitor:
 
     def step(self, loss: Tensor, accuracy: Tensor) -> None:
         """Count one step. Does not wait for the device."""
-        self._sums = self._sums.to(loss.device) + torch.stack([loss, accuracy.to(loss.dtype)])
+        self._sums = self._sums.to(loss.device, non_blocking=True) + torch.stack([loss, accuracy.to(loss.dtype)])
         self._count += 1
         self._timed += 1
         self.done += 1

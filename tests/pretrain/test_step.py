@@ -12,7 +12,10 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from pretrain import distributed
+from pretrain.augment import normalize
 from pretrain.errors import PretrainError
+from pretrain.finite import NotFiniteError
+from pretrain.sgd import SGD
 from pretrain.step import TrainingStep
 from tests.pretrain import small_runs
 from tests.pretrain.small_runs import LR, V1, V2, Case, generators, images, indices, own, start
@@ -141,6 +144,28 @@ def poisoned(case: Case, poison: Poison, culprit: int) -> tuple[list[str], bool]
     return distributed.all_gather_object(said), all(distributed.all_gather_object(same))
 
 
+def poisoned_and_found_late(culprit: int) -> dict[bool, list[tuple[str, int]]]:
+    """What every rank says of a poisoned third step, and how long ago that was: in the next step, or when settling."""
+    found = {}
+    for settle in (False, True):
+        model = start(V1)
+        step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR), delay=1)
+        said = ("", -1)
+        for at in range(4):
+            x = [own(images(at, view)).clone() for view in (0, 1)]
+            if at == 2 and distributed.rank() == culprit:
+                x[0][0, 0, 0, 0] = torch.nan
+            try:
+                step(*x, own(indices(at)), generators(V1, at))
+                if settle:
+                    step.settle()
+            except NotFiniteError as error:
+                said = f"step {at - error.steps_ago}: {error}", error.steps_ago
+                break
+        found[settle] = distributed.all_gather_object(said)
+    return found
+
+
 def held(model: Any) -> list[Any]:
     """What an update would change: weights, and the dictionary with its position."""
     dictionary = [] if model.negatives is None else [model.negatives]
@@ -199,6 +224,7 @@ def on_four_ranks() -> dict[str, Any]:
     found |= {name: small_runs.produce(case) for name, (case, _) in HALF.items()}
     found["overflow"] = overflowing(2.0**40, 40, always=False)
     found["endless overflow"] = overflowing(2.0**4, 10, always=True)
+    found["late"] = poisoned_and_found_late(2)
     found["collectives"] = collectives(V1)
     found["collectives, memory bank"] = collectives(replace(V1, mechanism="memory_bank"))
     found["collectives, 2 parts"] = collectives(replace(V1, accumulate=2))
@@ -223,6 +249,46 @@ def test_what_is_not_finite_on_one_rank_stops_all_before_the_update(name: str, f
     said, same = poisoned(case, poison, 0)  # and one process alone
     assert named.replace("2", "0") in said[0]
     assert same
+
+
+def test_a_delayed_check_tells_of_the_same_step_on_every_rank(four_ranks: dict[str, Any]) -> None:
+    """As on a GPU, which would have to run empty for a check to be read at once."""
+    for found, rank in ((four_ranks["late"], 2), (poisoned_and_found_late(0), 0)):
+        assert set(found[False]) == {(f"step 2: the loss on rank {rank} is nan", 1)}
+        assert set(found[True]) == {(f"step 2: the loss on rank {rank} is nan", 0)}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_does_not_make_the_host_wait_for_the_gpu(precision: str) -> None:
+    model = start(replace(V2, dtype=torch.float32)).cuda()
+    step = TrainingStep(model, SGD(model.parameters(), LR, 0.9), precision)
+    views = [torch.randint(256, (small_runs.BATCH, 3, 9, 9), dtype=torch.uint8).cuda() for _ in range(2)]
+    step(*views, indices(0), generators(V2, 0))
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for at in range(3):
+            step(*views, indices(at), generators(V2, at))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    step.settle()
+
+
+def test_uint8_views_are_normalised_where_they_arrive() -> None:
+    """So that ranks exchange a quarter of the bytes; the numbers are those of normalised views."""
+
+    def trained(normalised: bool) -> dict[str, Tensor]:
+        model = start(replace(V1, dtype=torch.float32))
+        step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR))
+        for at in range(2):
+            views = [(images(at, view) * 60 + 120).clamp(0, 255).to(torch.uint8) for view in (0, 1)]
+            if normalised:
+                views = [normalize(view) for view in views]
+            step(*views, indices(at), generators(V1, at))
+        return small_runs.state(model)
+
+    small_runs.assert_same(trained(False), trained(True), 0)
 
 
 def test_an_overflow_of_fp16_skips_the_update_and_halves_the_scale(four_ranks: dict[str, Any]) -> None:
