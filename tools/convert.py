@@ -1,6 +1,7 @@
-"""Convert a pretrained ResNet into a backbone that Detectron2 and this project's detectors load."""
+"""Convert a pretrained ResNet into a backbone that Detectron2, torchvision, timm and this project's detectors load."""
 
 import argparse
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -8,54 +9,85 @@ from rich.console import Console
 from rich.table import Table
 
 import command
-from pretrain.checkpoint import whole_file
-from transfer import convert
+from pretrain import checkpoint
+from transfer import backbone_file, convert, engines
 from transfer.errors import TransferError
+from transfer.initialise import FAMILIES
+from transfer.source import KINDS
 
 EXAMPLES = """\
 examples:
   python tools/convert.py output/moco/checkpoint_0199.pth.tar output/backbone.pth --to detectron2
   python tools/convert.py moco_v2_200ep_pretrain.pth.tar output/moco_v2.pth --to detectron2 --report output/names.tsv
-  python tools/convert.py resnet50-0676ba61.pth output/supervised.pth --to detectron2
+  python tools/convert.py output/moco/checkpoint_0199.pth.tar output/key.pth --to detectron2 --encoder key
+  python tools/convert.py dino_resnet50.pth output/dino.pth --to detectron2 --prefix teacher.backbone.
+  python tools/convert.py output/backbone.pth output/backbone.safetensors --to safetensors
 
-inputs:  MoCo v1/v2 checkpoints, released or this project's; torchvision's ResNet-18/34/50/101/152 (state dicts)
-output:  for `tools/finetune.py --init OUTPUT`, or for plain Detectron2: MODEL.WEIGHTS 'OUTPUT?matching_heuristics=True'
+inputs: ResNet, ResNeXt and wide ResNet of depth 18, 34, 50, 101 or 152, under torchvision's names (timm's are the
+same), alone or in a checkpoint: MoCo v1, v2, v3, this project's, another trainer's; or a file that this tool wrote
+
+outputs of --to:
+  detectron2    .pth (plain tensors) or .pkl (arrays, for old tools): `tools/finetune.py --init OUTPUT`, or
+                MODEL.WEIGHTS OUTPUT in Detectron2
+  torchvision   .pth: model.load_state_dict(torch.load(OUTPUT)["state_dict"], strict=False)  # no classifier in it
+  timm          .pth: timm.create_model("resnet50", num_classes=0, checkpoint_path=OUTPUT)
+  safetensors   .safetensors under torchvision's names, and a model card, .md, beside it
 
 The conversion is proved each time: the feature maps of source and result on a random image must agree.
 """
 
+STAGE = re.compile(r"(.*?\.)??(stem|layer[1-4]|res[2-5])(?=\.)|(.*\.)?(conv1|bn1)(?=\.)")
+
 
 def main() -> None:
     arguments = parse()
-    convert.check_output(arguments.output)
+    backbone_file.check_output(arguments.output, arguments.to, arguments.full_names)
     if arguments.report and arguments.report.exists():
         raise TransferError(f"{arguments.report} exists already and is not overwritten: name another --report")
-    conversion = convert.convert(arguments.checkpoint)
+    conversion = convert.convert(arguments.checkpoint, arguments.encoder, arguments.prefix, arguments.engine)
     if arguments.report:
-        write_report(conversion, arguments.report)
-    convert.write(conversion, arguments.output)
-    show(conversion, arguments.output)
+        write_report(conversion, arguments)
+    backbone_file.write(conversion, arguments.output, arguments.to, arguments.full_names)
+    show(conversion, arguments)
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="the pretrained file")
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="the file to write, *.pth; never overwritten")
-    parser.add_argument("--to", choices=["detectron2"], default="detectron2", help="names of the output's tensors")
-    parser.add_argument(
-        "--report", type=Path, metavar="FILE", help="also write a table: source name, target name, shape"
+    add = parser.add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="the pretrained file")
+    add("output", type=Path, metavar="OUTPUT", help="the file to write; never overwritten")
+    add("--to", choices=list(backbone_file.SUFFIXES), default="detectron2", help="the form of the output")
+    add("--encoder", choices=["query", "key"], help="of a checkpoint that holds both (default: query)")
+    add("--prefix", help="what stands before the network's names, where the file holds several networks")
+    add(
+        "--full-names",
+        choices=FAMILIES,
+        help="with --to detectron2: names as in FPN, RetinaNet, dilated-C5 detectors (backbone.bottom_up.*) or in C4 "
+        "ones (backbone.*, roi_heads.res5.*); default: names relative to the backbone, which Detectron2 places in any",
     )
+    add(
+        "--engine",
+        choices=engines.NAMES,
+        default="auto",
+        help="whose detector proves it: detectron2 where it is installed, else torchvision",
+    )
+    add("--report", type=Path, metavar="FILE", help="also write a table: source name, target name, shape")
     return parser.parse_args()
 
 
-def show(conversion: convert.Conversion, output: Path) -> None:
-    """Print what was mapped, dropped and filled, with counts, and the proof."""
+def show(conversion: convert.Conversion, arguments: argparse.Namespace) -> None:
+    """Print what was recognised, mapped, dropped and filled, with counts, and the proof."""
     source, console = conversion.source, Console(highlight=False)
-    console.print(f"{source.path}: {source.kind} {source.arch}, epoch {source.epoch or 'not stated'}", soft_wrap=True)
+    epoch = "not stated" if source.epoch is None else source.epoch
+    kind = KINDS[source.kind][1] + (", converted before" if source.metadata else "")
+    console.print(f"{source.path}: {kind}, {conversion.arch}, epoch {epoch}", soft_wrap=True, markup=False)
+    if source.prefix:
+        console.print(f"prefix {source.prefix}", soft_wrap=True, markup=False)
     table = Table("from", "to", "tensors", box=None)
-    mapped = Counter((stem(name, source.prefix), target.split(".")[0]) for name, target, _ in conversion.rows)
+    rows = conversion.rows(arguments.to, arguments.full_names)
+    mapped = Counter((stage(name), stage(target)) for name, target, _ in rows if name)
     for (origin, target), count in mapped.items():
         table.add_row(origin, target, str(count))
     for group, count in Counter(dropped_group(name) for name in source.dropped).items():
@@ -64,32 +96,36 @@ def show(conversion: convert.Conversion, output: Path) -> None:
         table.add_row("not in the file", "*.num_batches_tracked = 0", str(len(source.filled)))
     console.print(table)
     console.print(
-        f"{len(conversion.rows)} tensors, as {source.arch} has. Features agree with the source's "
-        f"(greatest relative difference {conversion.difference:.1g}).\nWrote {output}",
+        f"{len(conversion.state)} tensors, as {conversion.arch} has. Features agree with the source's in "
+        f"{conversion.proof.engine} (greatest relative difference {conversion.proof.difference:.1g}).\n"
+        f"Wrote {arguments.output}",
         soft_wrap=True,
+        markup=False,
     )
 
 
-def stem(name: str, prefix: str) -> str:
-    """The part of the ResNet that a source tensor belongs to: conv1, bn1, layer1 ... layer4, with the file's prefix."""
-    return prefix + name.removeprefix(prefix).split(".")[0]
+def stage(name: str) -> str:
+    """A tensor's name up to the part of the ResNet that it belongs to: "module.encoder_q.layer1", "stem"."""
+    match = STAGE.match(name)
+    return match[0] if match else name
 
 
 def dropped_group(name: str) -> str:
     """What is left out, in few words: "module.encoder_k.*", "module.encoder_q.fc.*", "module.queue"."""
     parts = name.split(".")
-    keep = 1 + (parts[0] == "module") + ("encoder_q" in parts)
+    keep = 1 + (parts[0] == "module") + bool({"encoder_q", "base_encoder"} & set(parts))
     return name if len(parts) <= keep else ".".join(parts[:keep]) + ".*"
 
 
-def write_report(conversion: convert.Conversion, path: Path) -> None:
-    """A tab-separated table: source name, target name, shape; one row a tensor, dropped ones with an empty target."""
+def write_report(conversion: convert.Conversion, arguments: argparse.Namespace) -> None:
+    """A tab-separated table: source name, target name, shape. Without a source: filled; without a target: dropped."""
     lines = ["source\ttarget\tshape"]
-    lines += [f"{name}\t{target}\t{shape}" for name, target, shape in conversion.rows]
+    lines += [
+        f"{name}\t{target}\t{shape}" for name, target, shape in conversion.rows(arguments.to, arguments.full_names)
+    ]
     lines += [f"{name}\t\t" for name in conversion.source.dropped]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        file.write(("\n".join(lines) + "\n").encode())
+    arguments.report.parent.mkdir(parents=True, exist_ok=True)
+    checkpoint.save_text(arguments.report, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

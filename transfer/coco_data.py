@@ -20,6 +20,7 @@ CLASS_NAMES = (
     "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
     "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
+PERSON_KEYPOINTS = 17  # of its person
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +31,31 @@ def categories_of(content: Mapping[str, Any]) -> dict[str, int]:
 
 
 def records(
-    path: Path, content: Mapping[str, Any], image_folder: Path, category_ids: Sequence[int]
+    path: Path,
+    content: Mapping[str, Any],
+    image_folder: Path,
+    category_ids: Sequence[int],
+    with_keypoints: bool = False,
 ) -> list[dict[str, Any]]:
     """Detectron2's standard dicts, as its load_coco_json makes them, with boxes XYXY.
 
     Polygons of fewer than 3 points are left out, and objects without any other; so are boxes without area (each with
-    one warning). Crowds stay, their masks compressed. TransferError lists missing images.
+    one warning). Crowds stay, their masks compressed. TransferError lists missing images and missing keypoints.
 
     Args:
         path: of the annotation file, for messages.
         content: what `read` gave.
         image_folder: where the images lie.
         category_ids: the file's id of class 0, 1, ...
+        with_keypoints: every object must have a person's.
     """
     faults: list[str] = []
+    if with_keypoints:
+        faults += [
+            f"{path}: annotation id {annotation['id']}: the {PERSON_KEYPOINTS} keypoints of a person are expected"
+            for annotation in content["annotations"]
+            if len(annotation.get("keypoints", ())) != 3 * PERSON_KEYPOINTS
+        ]
     made, without_polygon, without_area = [], 0, 0
     index = {category_id: i for i, category_id in enumerate(category_ids)}
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}

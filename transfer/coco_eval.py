@@ -21,7 +21,7 @@ IOU_TYPES = ("bbox", "segm", "keypoints")
 # The standard names of COCOeval.stats, in its order.
 STATISTICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 KEYPOINT_STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
-_KEYPOINTS = 17  # of a person; pycocotools has the tolerances of these alone
+_KEYPOINTS = coco_data.PERSON_KEYPOINTS  # pycocotools has the tolerances of these alone
 _FIELD = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
 
@@ -67,6 +67,13 @@ def evaluate(
             category_names[category_id]: _mean(precision[:, :, i]) for i, category_id in enumerate(run.params.catIds)
         },
     }
+
+
+def check_truth(annotations: Path, iou_types: Sequence[str]) -> None:
+    """Whether `evaluate` can score such on this annotation file; TransferError lists all faults."""
+    content = coco_json.read(annotations)
+    faults = [fault for iou_type in iou_types for fault in _truth_faults(content, iou_type)]
+    refuse([f"{annotations}: {fault}" for fault in dict.fromkeys(faults)])
 
 
 def read_results(path: Path) -> list[Any]:

@@ -31,6 +31,11 @@ _COCO = {
     "coco_2017_val": ("val2017", "instances_val2017.json"),
     "coco_2017_val_100": ("val2017", "instances_val2017_100.json"),
 }
+_KEYPOINTS = "keypoints_"
+_COCO |= {
+    f"{_KEYPOINTS}{name}": (folder, file.replace("instances", "person_keypoints"))
+    for name, (folder, file) in _COCO.items()
+}
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +51,8 @@ class Dataset:
         category_ids: the annotation file's id of each class (COCO: the json's; VOC: 0, 1, ...).
         records: Detectron2's standard dicts, one an image: file_name, image_id (VOC: str, COCO: int), height, width,
             annotations: [{bbox XYXY in absolute pixels, bbox_mode 0, category_id contiguous from 0, iscrowd (COCO),
-            segmentation (COCO: polygons, or a compressed run-length mask), difficult (VOC: 0 or 1)}].
+            segmentation (COCO: polygons, or a compressed run-length mask), keypoints (COCO: x, y, visibility of each),
+            difficult (VOC: 0 or 1)}].
         annotations: what the evaluator reads, one a name: a VocSplit, or the path of the COCO json.
     """
 
@@ -56,6 +62,11 @@ class Dataset:
     category_ids: tuple[int, ...]
     records: list[dict[str, Any]]
     annotations: tuple[VocSplit | Path, ...]
+
+    @property
+    def has_keypoints(self) -> bool:
+        """Whether every object has a person's 17 keypoints: data sets whose names say so."""
+        return all(name.startswith(_KEYPOINTS) for name in self.names)
 
 
 def known_names() -> tuple[str, ...]:
@@ -114,7 +125,8 @@ def _load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | 
     ids = [[coco_data.categories_of(content)[name] for name in class_names] for content in contents]
     records: list[dict[str, Any]] = []
     for name, path, content, category_ids in zip(names, paths, contents, ids, strict=True):
-        records += coco_data.records(path, content, base / _COCO[name][0], category_ids)
+        folder, with_keypoints = base / _COCO[name][0], name.startswith(_KEYPOINTS)
+        records += coco_data.records(path, content, folder, category_ids, with_keypoints)
     return Dataset(names, "coco", tuple(class_names), tuple(ids[0]), records, paths)
 
 

@@ -18,19 +18,21 @@ class Detections:
         scores: (N,) float32.
         classes: (N,) int64, zero-based index into the data set's class names.
         masks: (N, H, W) bool in the same pixels, or None where the model has no mask head.
+        keypoints: (N, K, 3) float32 x, y, score in the same pixels, 0.5 the middle of the first one; or None.
     """
 
     boxes: Tensor
     scores: Tensor
     classes: Tensor
     masks: Tensor | None = None
+    keypoints: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)
 
 
 def coco_rows(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows of a COCO results file, ready for JSON and unrounded: image_id, category_id, bbox XYWH, score, segmentation.
+    """Rows of a COCO results file, ready for JSON and unrounded.
 
     Args:
         detections: of one image.
@@ -38,7 +40,8 @@ def coco_rows(detections: Detections, image_id: int | str, category_ids: Sequenc
         category_ids: the annotation file's id of each class, indexed by `detections.classes`.
 
     Returns:
-        One row a detection, in order. `segmentation` (only with masks) is a run-length mask with ASCII counts.
+        One row a detection, in order: image_id, category_id, bbox XYWH, score; with masks segmentation, a run-length
+        mask with ASCII counts; with keypoints x, y, score of each in one list, x and y as COCO's indices of pixels.
     """
     boxes = detections.boxes.double()  # the difference of two float32 is exact in float64, so x + w gives x2 back
     boxes[:, 2:] -= boxes[:, :2]  # (N, 4) XYWH
@@ -51,6 +54,10 @@ def coco_rows(detections: Detections, image_id: int | str, category_ids: Sequenc
     if detections.masks is not None:
         for row, mask in zip(rows, detections.masks, strict=True):
             row["segmentation"] = _run_length(mask)
+    if detections.keypoints is not None:
+        indices = detections.keypoints.double() - detections.keypoints.new_tensor([0.5, 0.5, 0.0])  # (N, K, 3)
+        for row, points in zip(rows, indices.flatten(1).tolist(), strict=True):
+            row["keypoints"] = points
     return rows
 
 

@@ -23,7 +23,7 @@ Points = dict[str, float | None]  # metric -> AP points in [0, 100]; None where 
 
 @dataclass(frozen=True)
 class Scores:
-    """AP points: `metrics` by what was scored (bbox, segm), `voc_metrics` by rule (11-point, area), `per_class` AP."""
+    """AP points: `metrics` by what was scored (bbox, segm, keypoints), `voc_metrics` by rule (11-point, area)."""
 
     metrics: dict[str, Points]
     per_class: dict[str, Points]
@@ -35,15 +35,16 @@ class Scorer:
 
     Args:
         dataset: what to score on.
-        masks: whether the detector makes masks; they are scored where the data have masks (COCO layout).
+        masks, keypoints: whether the detector makes them; they are scored on data in COCO layout.
         folder: where rank 0 writes coco_instances_results.json and images.json (image id -> file).
+
+    Raises:
+        TransferError: data that cannot be scored so, such as objects without a mask: before anything is run.
     """
 
-    def __init__(self, dataset: Dataset, masks: bool, folder: Path) -> None:
-        if dataset.kind == "coco" and len(dataset.annotations) > 1:
-            raise TransferError(f"DATASETS.TEST {', '.join(dataset.names)}: COCO AP is scored on one annotation file")
+    def __init__(self, dataset: Dataset, masks: bool, folder: Path, keypoints: bool = False) -> None:
         self.dataset = dataset
-        self.iou_types = ("bbox", "segm") if masks and dataset.kind == "coco" else ("bbox",)
+        self.iou_types = _iou_types(dataset, masks, keypoints)
         self.folder = folder
         self.last: Scores | None = None
         self.seconds = 0.0
@@ -97,6 +98,16 @@ class Scorer:
                 f"{metric}, classes that occur": _points(score["with_ground_truth"]) for metric, score in scores.items()
             },
         )
+
+
+def _iou_types(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]:
+    if dataset.kind == "voc":
+        return ("bbox",)
+    if len(dataset.annotations) > 1:
+        raise TransferError(f"DATASETS.TEST {', '.join(dataset.names)}: COCO AP is scored on one annotation file")
+    iou_types = ("bbox", *(("segm",) if masks else ()), *(("keypoints",) if keypoints else ()))
+    coco_eval.check_truth(next(path for path in dataset.annotations if isinstance(path, Path)), iou_types)
+    return iou_types
 
 
 def _year(name: str) -> int:

@@ -5,19 +5,28 @@ from collections.abc import Iterable, Mapping
 
 from torch import Tensor
 
+from transfer.architecture import BLOCKS
 from transfer.errors import TransferError
 
 _STAGES = ("stem", "res2", "res3", "res4", "res5")
 _HOMES = ("backbone.bottom_up.", "backbone.", "roi_heads.")  # where a detector may keep a stage: FPN; C4; C4's res5
-_DEPTHS: dict[
-    tuple[tuple[int, ...], bool], int
-] = {  # (blocks of res2 to res5, bottleneck blocks?) -> depth (arXiv 1512.03385, table 1)
-    ((2, 2, 2, 2), False): 18,
-    ((3, 4, 6, 3), False): 34,
-    ((3, 4, 6, 3), True): 50,
-    ((3, 4, 23, 3), True): 101,
-    ((3, 8, 36, 3), True): 152,
+_DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {  # (blocks of res2 to res5, bottlenecks?) -> depth
+    (blocks, depth >= 50): depth for depth, blocks in BLOCKS.items()
 }
+FAMILIES = ("fpn", "c4")  # of detectors, by where they keep the backbone; RetinaNet and dilated C5 do as FPN
+
+
+def full_name(name: str, family: str) -> str:
+    """A backbone's tensor in a detector of FAMILIES: "res5.0.conv1.weight" -> "roi_heads.res5.0.conv1.weight"."""
+    if family == "fpn":
+        return f"backbone.bottom_up.{name}"
+    return f"{'roi_heads.' if name.startswith('res5.') else 'backbone.'}{name}"
+
+
+def relative_name(name: str) -> str:
+    """The inverse of `full_name`; a relative name stays as it is."""
+    home = next((home for home in _HOMES if name.startswith(home)), "")
+    return name.removeprefix(home)
 
 
 def place(backbone: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from rich.progress import track
 
 from pretrain import checkpoint
 from transfer import coco_data, engines, voc_data
+from transfer.classes import class_count, set_class_count
 from transfer.detections import coco_rows
 from transfer.draw import draw
 from transfer.engines import Predict
@@ -39,8 +40,8 @@ def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "au
     if not weights.is_file():
         given = f"{weights}: no such file" if config.MODEL.WEIGHTS else "not set"
         raise TransferError(f"MODEL.WEIGHTS ({given}): name the detector's weight file, MODEL.WEIGHTS FILE at the end")
-    classes = read_classes(weights) or _standard_classes(config.MODEL.ROI_HEADS.NUM_CLASSES)
-    config.MODEL.ROI_HEADS.NUM_CLASSES = len(classes.names)
+    classes = read_classes(weights) or _standard_classes(class_count(config))
+    set_class_count(config, len(classes.names))
     config.freeze()
     return backend.load_predictor(config, weights), classes
 
@@ -88,7 +89,7 @@ def predict_images(
         min_score: in [0, 1]; what the pictures show. The json holds every detection.
 
     The json is a list of COCO results rows (image_id: position in `images`; bbox: XYWH in input pixels; segmentation:
-    RLE), each with `file_name` and `category` beside.
+    RLE; keypoints), each with `file_name` and `category` beside.
 
     Raises:
         TransferError: `output` holds a detections.json already, or an image cannot be read.

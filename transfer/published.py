@@ -10,7 +10,7 @@ from transfer.results import Task
 
 _FILE = Path(__file__).with_name("published.yaml")
 _METRICS = ("AP", "AP50", "AP75")
-_PARTS = ("bbox", "segm")
+_PARTS = ("bbox", "segm", "keypoints")
 
 
 @dataclass(frozen=True)

@@ -71,8 +71,16 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Scaled:
+    """A recipe written for `reference` GPUs, rescaled by the linear rule to `gpus` (tools/finetune.py --scale-to)."""
+
+    reference: int
+    gpus: int
+
+
+@dataclass(frozen=True)
 class Result:
-    """One run. `metrics` is COCO AP by what was scored (bbox, segm), `voc_metrics` VOC AP by rule (11-point, area).
+    """One run. `metrics`: COCO AP by what was scored (bbox, segm, keypoints); `voc_metrics`: VOC AP (11-point, area).
 
     All AP are points in [0, 100]; a NaN is written as null and read as None. `seconds` is wall time by phase.
     """
@@ -91,6 +99,7 @@ class Result:
     voc_metrics: dict[str, Points] = dataclasses.field(default_factory=dict)
     per_class: dict[str, Points] = dataclasses.field(default_factory=dict)
     git: str | None = None
+    scaled: Scaled | None = None
     schema: int = SCHEMA
 
 

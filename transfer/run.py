@@ -1,6 +1,7 @@
 """The top of the transfer stage: one fine-tuning or evaluation run, from a YAML file to result.json."""
 
 import datetime
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ from typing import Any
 import torch
 
 from pretrain import distributed
-from transfer import datasets, engines, evaluation, provenance, results, weights
+from transfer import datasets, engines, evaluation, provenance, results, scale, weights
+from transfer.classes import class_key, settle_classes
 from transfer.datasets import Dataset
 from transfer.errors import TransferError
-from transfer.settle import settle_classes, settle_device, settle_seed
+from transfer.settle import settle_device, settle_seed
 from transfer.start import Start, choose_start
 
 Config = Any  # fvcore's CfgNode or Detectron2's: the same vocabulary
@@ -32,6 +34,7 @@ class Plan:
     processes: int
     resume: bool
     command: tuple[str, ...]
+    scaled: results.Scaled | None = None
 
 
 def plan(
@@ -45,6 +48,7 @@ def plan(
     download: bool = False,
     seed: int | None = None,
     processes: int = 1,
+    scale_to: int | None = None,
     eval_only: bool = False,
     resume: bool = False,
     command: Sequence[str] = (),
@@ -59,6 +63,7 @@ def plan(
         supervised_weights: a torchvision ResNet file, for init "supervised"; download: fetch torchvision's own.
         seed: of initialisation, sampling and order; None: the config's SEED, or a fresh one that the result records.
         processes: data-parallel processes on this machine, one GPU each where the device is cuda.
+        scale_to: GPUs to rescale the recipe to by the linear rule (transfer.scale).
         command: what the user typed, for the record.
 
     Raises:
@@ -67,6 +72,10 @@ def plan(
     backend = engines.load(engine)
     config = backend.load_config(config_file, list(overrides)).clone()
     config.defrost()
+    _check_processes(processes)
+    scaled = scale.rescale(config, scale_to) if scale_to is not None else None
+    if scaled is None and not eval_only:
+        scale.check(config)
     config.SEED = settle_seed(config.SEED if seed is None else seed)
     config.MODEL.DEVICE = settle_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides, processes)
     output = Path(config.OUTPUT_DIR)
@@ -77,11 +86,13 @@ def plan(
     names = known.names if known else None
     train = None if eval_only else datasets.load(config.DATASETS.TRAIN, dataset_root, names)
     test = datasets.load(config.DATASETS.TEST, dataset_root, train.class_names if train else names)
-    settle_classes(config, test.class_names, "MODEL.ROI_HEADS.NUM_CLASSES" in overrides)
+    settle_classes(config, test.class_names, class_key(config) in overrides)
+    _check_keypoints(config, [part for part in (train, test) if part is not None])
     config.MODEL.WEIGHTS = str(start.path or "")
     start.check(config, backend.model_state(config))
+    start.prove(backend, config)
     config.freeze()
-    return Plan(backend.NAME, config, config_file, train, test, start, processes, resume, tuple(command))
+    return Plan(backend.NAME, config, config_file, train, test, start, processes, resume, tuple(command), scaled)
 
 
 def execute(run: Plan) -> Path:
@@ -99,7 +110,7 @@ def _work(run: Plan) -> None:
     config.SEED = distributed.on_main(lambda: config.SEED)  # a fresh seed is drawn by every rank of torchrun
     config.freeze()
     distributed.on_main(lambda: provenance.write(output, config, run.command, run.start.init))
-    scorer = evaluation.Scorer(run.test, bool(config.MODEL.MASK_ON), output / "inference")
+    scorer = evaluation.Scorer(run.test, config.MODEL.MASK_ON, output / "inference", config.MODEL.KEYPOINT_ON)
     backend = engines.load(run.engine)
     begun = time.monotonic()
     if run.train is None:
@@ -140,7 +151,26 @@ def _result(run: Plan, config: Config, scorer: evaluation.Scorer, seconds: float
         command=run.command,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         git=provenance.git_revision(),
+        scaled=run.scaled,
     )
+
+
+def _check_processes(processes: int) -> None:
+    """Refuse to start processes in each of those that a launcher started: they would be so many runs, not one."""
+    started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+    if started > 1 and processes != 1:
+        raise TransferError(
+            f"--num-gpus {processes}: a launcher (torchrun, srun) has started {started} processes of one run already. "
+            "Leave --num-gpus out, and give the launcher the number of processes on each machine"
+        )
+
+
+def _check_keypoints(config: Config, data: Sequence[Dataset]) -> None:
+    for part in data:
+        if config.MODEL.KEYPOINT_ON and not part.has_keypoints:
+            raise TransferError(
+                f"MODEL.KEYPOINT_ON True: {', '.join(part.names)} has no keypoints, keypoints_coco_2017_train has"
+            )
 
 
 def _check_output(output: Path, eval_only: bool, resume: bool) -> None:

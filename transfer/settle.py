@@ -1,9 +1,7 @@
-"""What a configuration leaves open and the machine, the user or the data settles before a run."""
+"""What a configuration leaves open and the machine or the user settles before a run: seed and device."""
 
 import logging
 import secrets
-from collections.abc import Sequence
-from typing import Any
 
 import torch
 
@@ -37,22 +35,3 @@ def settle_device(device: str, asked_for: bool, processes: int = 1) -> str:
         raise TransferError(f"MODEL.DEVICE {device}: this machine has no CUDA device, use MODEL.DEVICE cpu")
     log.warning("No CUDA device here: running on the CPU (MODEL.DEVICE cpu).")
     return "cpu"
-
-
-def settle_classes(config: Any, class_names: Sequence[str], asked_for: bool) -> None:
-    """Set MODEL.ROI_HEADS.NUM_CLASSES to the number of classes of the data (or of the weights).
-
-    Raises:
-        TransferError: the user asked for another number on the command line.
-    """
-    count = len(class_names)
-    configured = config.MODEL.ROI_HEADS.NUM_CLASSES
-    if configured == count:
-        return
-    if asked_for:
-        raise TransferError(
-            f"MODEL.ROI_HEADS.NUM_CLASSES {configured}: the data have {count} classes "
-            f"({', '.join(class_names)}). Leave the key out: it is set from the data."
-        )
-    log.info("MODEL.ROI_HEADS.NUM_CLASSES is %d, from the data: %s", count, ", ".join(class_names))
-    config.MODEL.ROI_HEADS.NUM_CLASSES = count

@@ -4,15 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
 
-from transfer import convert, results, weights
+from transfer import architecture, backbone_file, contradictions, convert, proof, results, weights
 from transfer.errors import TransferError
-from transfer.faults import refuse
 from transfer.initialise import place
 
 CHOICES = "--init random, --init supervised, --init FILE (of tools/convert.py) or MODEL.WEIGHTS FILE (a whole detector)"
@@ -23,7 +23,7 @@ class Start:
     """A start, read and ready. `backbone`: tensors relative to the backbone; `path`: a whole detector's weights."""
 
     init: results.Init
-    backbone: convert.Backbone | None = None
+    backbone: backbone_file.Backbone | None = None
     path: Path | None = None
 
     def tensors(self, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -37,23 +37,23 @@ class Start:
         return weights.read_detector(self.path, model) if self.path else {}
 
     def check(self, config: Any, model: Mapping[str, Tensor]) -> None:
-        """Stop before anything is written if the start does not fit the model or contradicts the config."""
+        """Stop before anything is written if the start contradicts the config or does not fit the model."""
+        if self.backbone:
+            contradictions.refuse(config, self.backbone, self.init.path)
         self.tensors(model)
-        if not self.backbone:
-            return
-        metadata = self.backbone.metadata
-        wanted = {
-            "INPUT.FORMAT": (config.INPUT.FORMAT, metadata.get("channel_order")),
-            "MODEL.PIXEL_MEAN": (list(config.MODEL.PIXEL_MEAN), metadata.get("pixel_mean")),
-            "MODEL.PIXEL_STD": (list(config.MODEL.PIXEL_STD), metadata.get("pixel_std")),
-            "MODEL.RESNETS.STRIDE_IN_1X1": (config.MODEL.RESNETS.STRIDE_IN_1X1, metadata.get("stride_in_1x1")),
-        }
-        faults = [
-            f"{key} is {ours}, the backbone was trained with {theirs}"
-            for key, (ours, theirs) in wanted.items()
-            if theirs is not None and ours != theirs
-        ]
-        refuse([f"{self.init.path}: {fault}: its features would be wrong without a word" for fault in faults])
+
+    def prove(self, backend: ModuleType, config: Any) -> None:
+        """Repeat the converter's proof in the very detector that will be trained.
+
+        Args:
+            backend: a module of transfer.engines; config: its configuration.
+
+        Raises:
+            TransferError: its backbone sees another thing than the network that was pretrained.
+        """
+        if self.backbone:
+            label = self.init.path or self.init.label
+            proof.check_detector(backend, config, self.backbone.arch, self.backbone.state, label)
 
 
 def choose_start(
@@ -79,12 +79,12 @@ def choose_start(
     if init == "random":
         return Start(results.Init("random", "random"))
     if init == "supervised":
-        return _supervised(config.MODEL.RESNETS.DEPTH, supervised_weights, download)
+        return _supervised(_name(config.MODEL.RESNETS), supervised_weights, download)
     path = Path(init or given)
     if not path.is_file():
         raise TransferError(f"{'--init' if init else 'MODEL.WEIGHTS'} {path}: no such file. The choices: {CHOICES}")
-    if init or weights.is_backbone(path):
-        return _from_backbone(convert.load_backbone(path), "file", path)
+    if init or backbone_file.is_backbone(path):
+        return _from_backbone(backbone_file.load(path), "file", path)
     return Start(_detector_init(path), path=path)
 
 
@@ -101,7 +101,7 @@ def _detector(given: str, output: Path, init: str | None, resume: bool) -> Start
     path = Path(given)
     if not path.is_file():
         raise TransferError(f"MODEL.WEIGHTS {path}: no such file")
-    if weights.is_backbone(path):
+    if backbone_file.is_backbone(path):
         raise TransferError(f"MODEL.WEIGHTS {path}: this is a backbone, --eval-only needs a whole detector")
     return Start(_detector_init(path), path=path)
 
@@ -110,22 +110,29 @@ def _detector_init(path: Path) -> results.Init:
     return results.Init("weights", path.stem, str(path), weights.sha256(path))
 
 
-def _supervised(depth: int, file: Path | None, download: bool) -> Start:
+def _supervised(arch: str, file: Path | None, download: bool) -> Start:
     if (file is None) == (not download):
         raise TransferError(
             "--init supervised: give --supervised-weights FILE (a torchvision ResNet, such as resnet50-0676ba61.pth) "
             "or --download, one of the two"
         )
     if file is None:
-        return _from_backbone(_downloaded(depth), "supervised", None)
+        return _from_backbone(_downloaded(arch), "supervised", None)
     if not file.is_file():
         raise TransferError(f"--supervised-weights {file}: no such file")
     return _from_backbone(convert.convert(file), "supervised", file)
 
 
-def _downloaded(depth: int) -> convert.Backbone:
+def _name(resnets: Any) -> str:
+    return architecture.Architecture(resnets.DEPTH, resnets.NUM_GROUPS, resnets.WIDTH_PER_GROUP).name
+
+
+def _downloaded(arch: str) -> backbone_file.Backbone:
     """torchvision's first ImageNet weights, those of the published supervised rows (top-1 76.1 for R50)."""
-    url = get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"].url
+    try:
+        url = get_model_weights(arch)["IMAGENET1K_V1"].url
+    except (KeyError, ValueError):
+        raise TransferError(f"--download: torchvision has no weights of {arch} (MODEL.RESNETS says so)") from None
     file = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +146,7 @@ def _downloaded(depth: int) -> convert.Backbone:
     return convert.convert(file)
 
 
-def _from_backbone(backbone: convert.Backbone, kind: Any, path: Path | None) -> Start:
+def _from_backbone(backbone: backbone_file.Backbone, kind: Any, path: Path | None) -> Start:
     label = "supervised" if kind == "supervised" else str(backbone.metadata.get("label", path))
     where = None if path is None else str(path)
     init = results.Init(kind, label, where, backbone.sha256, backbone.arch, dict(backbone.metadata))

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from numpy import ndarray
 from torch import Tensor
 
-from pretrain import checkpoint
+from transfer import tensor_file
 from transfer.errors import TransferError
 from transfer.faults import refuse
 
@@ -29,7 +30,7 @@ def extra(names: tuple[str, ...], category_ids: tuple[int, ...]) -> dict[str, An
 
 def read_classes(path: Path) -> Classes | None:
     """The classes that the weight file at `path` carries; None where it carries none (a plain Detectron2 file)."""
-    content = checkpoint.load(path)
+    content = tensor_file.read(path)
     if not isinstance(content, Mapping) or "class_names" not in content:
         return None
     names = content["class_names"]
@@ -37,19 +38,6 @@ def read_classes(path: Path) -> Classes | None:
     if len(ids) != len(names):
         raise TransferError(f"{path}: {len(names)} class_names and {len(ids)} category_ids, they must be as many")
     return Classes(tuple(names), tuple(ids))
-
-
-def is_backbone(path: Path) -> bool:
-    """Whether the file at `path` is a backbone from tools/convert.py and not a whole detector."""
-    content = checkpoint.load(path)
-    return (
-        isinstance(content, Mapping)
-        and "metadata" in content
-        and not any(
-            isinstance(value, Tensor) and name.startswith(("roi_heads.", "proposal_generator."))
-            for name, value in content.get("model", {}).items()
-        )
-    )
 
 
 def read_detector(path: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -62,9 +50,11 @@ def read_detector(path: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         TransferError: a tensor of the model is missing, one of the file is unknown, or shapes differ; all are named.
     """
-    content = checkpoint.load(path)
-    state = content.get("model", content)
-    state = {name: torch.as_tensor(value) for name, value in state.items()}
+    content = tensor_file.read(path)
+    found = content.get("model", content) if isinstance(content, Mapping) else None
+    if not isinstance(found, Mapping) or not all(isinstance(value, (Tensor, ndarray)) for value in found.values()):
+        raise TransferError(f"{path}: a dictionary of tensors, or {{'model': such a dictionary}}, is expected")
+    state = {name: torch.as_tensor(value) for name, value in found.items()}
     faults = [f"missing: {name}" for name in model if name not in state]
     faults += [f"unknown: {name}" for name in state if name not in model]
     faults += [

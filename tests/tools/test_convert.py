@@ -1,50 +1,81 @@
 """The converter as a user runs it: what it prints and writes, and one message with exit code 2 for bad input."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-import torchvision
 
 import command
+from tests.conftest import Tool
+from tests.tools.in_process import refusal
+from tests.transfer.pretrained import moco, resnet, saved
 from tools import convert
-from transfer.convert import load_backbone
-
-ROOT = Path(__file__).resolve().parents[2]
+from transfer import backbone_file
 
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    state = torchvision.models.resnet18().state_dict()
-    names = {f"module.encoder_q.{name}": tensor for name, tensor in state.items()}
-    names |= {f"module.encoder_k.{name}": tensor for name, tensor in state.items()} | {
-        "module.queue": torch.zeros(128, 8)
-    }
-    path = tmp_path_factory.mktemp("source") / "checkpoint_0199.pth.tar"
-    torch.save({"epoch": 200, "arch": "resnet18", "state_dict": names, "optimizer": {}}, path)
-    return path
+    return saved(tmp_path_factory.mktemp("source"), moco(resnet()), "checkpoint_0199.pth.tar")
 
 
-def test_prints_what_it_mapped_and_dropped_and_writes_both_files(checkpoint: Path, tmp_path: Path) -> None:
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
+    """What the tool prints, run in this process."""
+    monkeypatch.setattr(sys, "argv", ["convert.py", *map(str, words)])
+    command.run(convert.main)
+    return capsys.readouterr().out
+
+
+def test_prints_what_it_mapped_and_dropped_and_writes_both_files(checkpoint: Path, tool: Tool, tmp_path: Path) -> None:
     output, report = tmp_path / "backbone.pth", tmp_path / "names.tsv"
-    words = [checkpoint, output, "--to", "detectron2", "--report", report]
-    script = [sys.executable, "tools/convert.py", *map(str, words)]
-    result = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
+    result = tool("convert", checkpoint, output, "--to", "detectron2", "--report", report)
     assert (result.returncode, result.stderr) == (0, "")
-    printed = [line.split() for line in result.stdout.splitlines()]
-    assert ["module.encoder_q.layer1", "res2", "24"] in printed
-    assert ["module.encoder_k.*", "dropped", "122"] in printed
-    assert ["module.encoder_q.fc.*", "dropped", "2"] in printed
-    assert "moco resnet18, epoch 200" in result.stdout
-    assert "120 tensors" in result.stdout
-    assert load_backbone(output).arch == "resnet18"
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["module.encoder_q.layer1", "res2", "24"] in lines
+    assert ["module.encoder_q.bn1", "stem", "5"] in lines
+    assert ["module.encoder_k.*", "dropped", "122"] in lines
+    assert ["module.encoder_q.fc.*", "dropped", "2"] in lines
+    assert f"{checkpoint}: MoCo v1/v2 checkpoint, resnet18, epoch 200" in result.stdout
+    backbone = backbone_file.load(output)
+    assert (
+        f"120 tensors, as resnet18 has. Features agree with the source's in {backbone.metadata['proof']['engine']} "
+        in (result.stdout)
+    )
     rows = [line.split("\t") for line in report.read_text().splitlines()]
     assert rows[0] == ["source", "target", "shape"]
     assert ["module.encoder_q.bn1.weight", "stem.conv1.norm.weight", "(64,)"] in rows
     assert ["module.queue", "", ""] in rows
     assert sum(row[1] != "" for row in rows[1:]) == 120
+
+
+def test_options_choose_encoder_form_and_names(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, card, full = tmp_path / "key.pkl", tmp_path / "key.safetensors", tmp_path / "full.pth"
+    text = printed(capsys, monkeypatch, checkpoint, key, "--encoder", "key", "--engine", "torchvision")
+    assert "prefix module.encoder_k." in text
+    assert "the source's in torchvision " in text
+    text = printed(capsys, monkeypatch, key, card, "--to", "safetensors", "--report", tmp_path / "names.tsv")
+    assert "MoCo v1/v2 checkpoint, converted before, resnet18, epoch 200" in text
+    assert "res2.0.conv1.norm.bias\tlayer1.0.bn1.bias\t(64,)" in (tmp_path / "names.tsv").read_text().splitlines()
+    printed(capsys, monkeypatch, card, full, "--full-names", "c4")
+    names = torch.load(full, weights_only=True)["model"]
+    assert {"backbone.stem.conv1.weight", "roi_heads.res5.0.conv1.weight"} < set(names)
+    assert torch.equal(names["backbone.stem.conv1.weight"], backbone_file.load(key).state["stem.conv1.weight"])
+
+
+def test_two_networks_are_chosen_between_with_prefix(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = {name: {f"backbone.{key}": tensor + seed for key, tensor in resnet().items()} for seed, name in
+            enumerate(("student", "teacher"))}  # fmt: skip
+    path = saved(tmp_path, both, "dino.pth")
+    said = refusal(convert.main, path, tmp_path / "x.pth")
+    assert f"error: {path}: 2 networks fit" in said
+    assert "--prefix 'teacher.backbone.'" in said
+    text = printed(capsys, monkeypatch, path, tmp_path / "x.pth", "--prefix", "student.backbone")
+    assert "another trainer's checkpoint, resnet18, epoch not stated" in text
+    assert ["teacher.*", "dropped", "122"] in [line.split() for line in text.splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -54,7 +85,10 @@ def test_prints_what_it_mapped_and_dropped_and_writes_both_files(checkpoint: Pat
         ("SOURCE existing.pth", "existing.pth exists"),
         ("SOURCE a.pth --report existing.pth", "existing.pth exists"),
         ("existing.pth a.pth", "existing.pth"),
-        ("SOURCE a.pkl", "must end in .pth"),
+        ("SOURCE a.pt", "writes .pth or .pkl"),
+        ("SOURCE a.pth --to safetensors", "writes .safetensors"),
+        ("SOURCE a.pth --to timm --full-names c4", "with --to detectron2 alone"),
+        ("SOURCE a.pth --prefix backbone", "no ResNet stands under it"),
     ],
 )
 def test_bad_input_is_one_message_and_nothing_written(

@@ -30,6 +30,7 @@ COMMON = {
     "MODEL.RESNETS.NORM": "SyncBN",
     "MODEL.RESNETS.STRIDE_IN_1X1": False,
     "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 16,
+    "MODEL.RETINANET.NUM_CLASSES": 3,
     "MODEL.ROI_HEADS.NUM_CLASSES": 3,
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 32,
     "MODEL.RPN.POST_NMS_TOPK_TEST": 20,
@@ -71,6 +72,35 @@ C4 = {
     "MODEL.ROI_MASK_HEAD.CONV_DIM": 16,
 }
 MASKS = {"MODEL.MASK_ON": True}
+KEYPOINTS = {
+    **FPN,
+    "DATASETS.TRAIN": ("keypoints_coco_2017_train",),  # where Detectron2 looks up which keypoints mirror which
+    "MODEL.KEYPOINT_ON": True,
+    "MODEL.ROI_KEYPOINT_HEAD.CONV_DIMS": (16, 16),
+}
+RETINANET = {
+    **FPN,
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[size, 1.26 * size, 1.587 * size] for size in (8, 16, 32, 64, 128)],
+    "MODEL.BACKBONE.NAME": "build_retinanet_resnet_fpn_backbone",
+    "MODEL.FPN.IN_FEATURES": "['res3','res4','res5']",
+    "MODEL.META_ARCHITECTURE": "RetinaNet",
+    "MODEL.RETINANET.NUM_CONVS": 2,
+    "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.0,
+}
+C5 = {
+    **COMMON,
+    "MODEL.ANCHOR_GENERATOR.SIZES": [[16, 32, 64]],
+    "MODEL.BACKBONE.NAME": "build_resnet_dilated_c5_backbone",
+    "MODEL.RESNETS.OUT_FEATURES": "['res5']",
+    "MODEL.RESNETS.RES5_DILATION": 2,
+    "MODEL.ROI_BOX_HEAD.FC_DIM": 32,
+    "MODEL.ROI_BOX_HEAD.NAME": "FastRCNNConvFCHead",
+    "MODEL.ROI_BOX_HEAD.NUM_FC": 2,
+    "MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 3,
+    "MODEL.ROI_HEADS.IN_FEATURES": "['res5']",
+    "MODEL.ROI_HEADS.NAME": "StandardROIHeads",
+    "MODEL.RPN.IN_FEATURES": "['res5']",
+}
 
 
 def overrides(*settings: Mapping[str, Any]) -> list[str]:
@@ -108,6 +138,17 @@ def diamond(box: Sequence[float]) -> list[float]:
     return [x, top, right, y, x, bottom, left, y]
 
 
+def keypoints(box: Sequence[float]) -> list[float]:
+    """17 points on a line across a box, a little beyond it; every third hidden, every fifth not labelled."""
+    left, top, right, bottom = box
+    points = []
+    for i in range(17):
+        part, visibility = (i - 1) / 15, 0 if i % 5 == 4 else 1 + (i % 3 > 0)
+        x, y = left + part * (right - left), top + part * (bottom - top)
+        points += [x, y, visibility] if visibility else [0.0, 0.0, 0]
+    return points
+
+
 def dataset(folder: Path, count: int = 6, seed: int = 0, size: tuple[int, int] = (64, 80)) -> Dataset:
     """`count` noisy images, each with a bright, a dark and a red diamond of its own class, and their records."""
     random, records = np.random.RandomState(seed), []
@@ -123,7 +164,14 @@ def dataset(folder: Path, count: int = 6, seed: int = 0, size: tuple[int, int] =
             image[inside] = colour
             box = [float(left), float(top), float(left + side), float(top + side)]
             annotations.append(
-                {"bbox": box, "bbox_mode": 0, "category_id": category, "iscrowd": 0, "segmentation": [diamond(box)]}
+                {
+                    "bbox": box,
+                    "bbox_mode": 0,
+                    "category_id": category,
+                    "iscrowd": 0,
+                    "segmentation": [diamond(box)],
+                    "keypoints": keypoints(box),
+                }
             )
         path = folder / f"{seed}_{index}.png"
         folder.mkdir(parents=True, exist_ok=True)
@@ -131,4 +179,4 @@ def dataset(folder: Path, count: int = 6, seed: int = 0, size: tuple[int, int] =
         records.append(
             {"file_name": str(path), "image_id": index, "height": height, "width": width, "annotations": annotations}
         )
-    return Dataset(("coco_2017_train",), "coco", ("bright", "dark", "red"), (1, 2, 3), records, ())
+    return Dataset(("keypoints_coco_2017_train",), "coco", ("bright", "dark", "red"), (1, 2, 3), records, ())

@@ -122,7 +122,7 @@ def test_what_the_engine_cannot_do_is_refused_by_name() -> None:
     message = refusal(
         None,
         *small_models.overrides(small_models.FPN),
-        *("MODEL.META_ARCHITECTURE", "RetinaNet", "INPUT.CROP.ENABLED", "True", "MODEL.RESNETS.NORM", "GN"),
+        *("MODEL.META_ARCHITECTURE", "PanopticFPN", "INPUT.CROP.ENABLED", "True", "MODEL.RESNETS.NORM", "GN"),
         *("MODEL.ROI_BOX_HEAD.BBOX_REG_LOSS_TYPE", "giou", "TEST.AUG.ENABLED", "True", "SOLVER.MAX_ITER", "0"),
     )
     for key in ("META_ARCHITECTURE", "CROP.ENABLED", "RESNETS.NORM", "LOSS_TYPE", "AUG.ENABLED", "SOLVER.MAX_ITER"):
@@ -146,6 +146,30 @@ def test_what_the_engine_cannot_do_is_refused_by_name() -> None:
 def test_settings_that_do_not_fit_together_are_refused(key: str, value: str) -> None:
     message = refusal(None, *small_models.overrides(small_models.FPN), key, value)
     assert key.split(".")[-1] in message
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "value", "words"),
+    [
+        (small_models.RETINANET, "MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "go together"),
+        (small_models.FPN, "MODEL.BACKBONE.NAME", "build_retinanet_resnet_fpn_backbone", "go together"),
+        (small_models.RETINANET, "MODEL.MASK_ON", "True", "boxes alone"),
+        (small_models.RETINANET, "MODEL.RETINANET.IN_FEATURES", "['p2','p3']", "the backbone makes"),
+        (small_models.RETINANET, "MODEL.RETINANET.NORM", "GN", "only the default"),
+        (small_models.RETINANET, "MODEL.FPN.IN_FEATURES", "['res3','res4']", "p6 of res5"),
+        (small_models.C5, "MODEL.RESNETS.RES5_DILATION", "1", "dilation 2"),
+        (small_models.C5, "MODEL.RESNETS.OUT_FEATURES", "['res4','res5']", "needs ['res5']"),
+        (small_models.C5, "MODEL.ROI_HEADS.IN_FEATURES", "['res4']", "the backbone makes"),
+        (small_models.C4, "MODEL.RESNETS.RES5_DILATION", "2", "undilated"),
+        (small_models.FPN, "MODEL.RESNETS.RES5_DILATION", "2", "cannot be dilated"),
+        (small_models.C4, "MODEL.KEYPOINT_ON", "True", "no keypoint branch"),
+        (small_models.KEYPOINTS, "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "5", "none of 17"),
+    ],
+)
+def test_parts_that_do_not_go_together_are_refused(model: dict[str, object], key: str, value: str, words: str) -> None:
+    message = refusal(None, *small_models.overrides(model), key, value)
+    assert words in message
+    assert key in message or key.split(".")[-1] in message
 
 
 def test_c4_needs_a_bottleneck_resnet() -> None:

@@ -1,74 +1,62 @@
-"""Conversion: every kind of input, every fault, the proof that would fail, and what real Detectron2 loads."""
+"""Conversion: every kind of input, every fault, and the proof that would fail."""
 
 import collections
 import fractions
+import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-import torchvision
-from torch import Tensor
 
 from pretrain.errors import PretrainError
-from transfer import proof
-from transfer.convert import TENSORS, convert, load_backbone, write
+from tests.transfer.pretrained import moco, resnet, rolled, saved
+from transfer import engines, proof, tensor_file
+from transfer.architecture import TENSORS, Architecture
+from transfer.convert import convert
 from transfer.errors import TransferError
+from transfer.initialise import full_name
 from transfer.names import detectron2_name
 
-ROOT = Path(__file__).resolve().parents[2]
+R18 = Architecture(18)
 
 
-def resnet(arch: str = "resnet18", seed: int = 0) -> dict[str, Tensor]:
-    """State of a torchvision ResNet as if trained: no norm has the 0 and 1 that every fresh network has."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.device("meta"):
-        shapes = torchvision.models.get_model(arch, weights=None).state_dict()
-    state = {}
-    for name, like in shapes.items():
-        if name.endswith("num_batches_tracked"):
-            state[name] = torch.tensor(7)
-        elif name.endswith(("bn1.weight", "bn2.weight", "bn3.weight", "downsample.1.weight", "running_var")):
-            state[name] = torch.empty(like.shape).uniform_(0.5, 1.0, generator=generator)
-        else:  # convolutions by their fan-in; biases and running means are small
-            fan_in = like[0].numel() if like.dim() > 1 else 100
-            state[name] = torch.randn(like.shape, generator=generator) / fan_in**0.5
-    return state
+def own(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.startswith("fc.")}
 
 
-def moco(state: dict[str, Tensor], prefix: str = "module.", arch: str | None = "resnet18") -> dict[str, Any]:
-    """A checkpoint in the published layout whose key encoder differs from the query encoder."""
-    encoders = {f"{prefix}encoder_q.{name}": tensor for name, tensor in state.items()}
-    encoders |= {f"{prefix}encoder_k.{name}": tensor + 1 for name, tensor in state.items()}
-    queue = {f"{prefix}queue": torch.zeros(128, 8), f"{prefix}queue_ptr": torch.zeros(1, dtype=torch.int64)}
-    return {"epoch": 200, "arch": arch, "state_dict": encoders | queue, "optimizer": {}}
-
-
-def saved(folder: Path, content: object, name: str = "source.pth.tar") -> Path:
-    torch.save(content, folder / name)
-    return folder / name
-
-
-@pytest.mark.parametrize("arch", list(TENSORS))
-def test_torchvision_resnets_convert_whole(arch: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "arch",
+    ["resnet18", "resnet50", "resnext50_32x4d"]
+    + [pytest.param(arch, marks=pytest.mark.slow) for arch in ("resnet34", "resnet152", "wide_resnet50_2")],
+)
+def test_torchvisions_resnets_convert_whole(arch: str, tmp_path: Path) -> None:
     state = resnet(arch)
     result = convert(saved(tmp_path, state))
-    assert (result.arch, result.source.kind, len(result.state)) == (arch, "torchvision", TENSORS[arch])
+    assert (result.arch, result.source.kind, len(result.state)) == (
+        arch,
+        "torchvision",
+        result.metadata["proof"]["tensors"],
+    )
+    assert len(result.state) == TENSORS[result.source.architecture.depth]
     assert result.source.dropped == ("fc.weight", "fc.bias")
-    assert result.difference == 0
-    for name, tensor in state.items():
-        if not name.startswith("fc."):
-            assert torch.equal(result.state[detectron2_name(name)], tensor)
+    assert result.proof.difference == 0
+    for name, tensor in own(state).items():
+        assert torch.equal(result.state[detectron2_name(name)], tensor)
 
 
-@pytest.mark.parametrize("prefix", ["module.", ""])
-@pytest.mark.parametrize("arch", ["resnet18", None])
-def test_moco_checkpoint_gives_its_query_encoder(prefix: str, arch: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("prefix", "arch"), [("module.", "resnet18"), ("", None), ("_orig_mod.module.", None)])
+def test_a_moco_checkpoint_gives_its_query_encoder(prefix: str, arch: str | None, tmp_path: Path) -> None:
     state = resnet()
     result = convert(saved(tmp_path, moco(state, prefix, arch)))
     assert (result.arch, result.source.kind, result.source.epoch) == ("resnet18", "moco", 200)
     assert torch.equal(result.state["res5.1.conv2.weight"], state["layer4.1.conv2.weight"])
-    assert (f"{prefix}encoder_q.conv1.weight", "stem.conv1.weight", (64, 3, 7, 7)) in result.rows
+    assert (f"{prefix}encoder_q.conv1.weight", "stem.conv1.weight", (64, 3, 7, 7)) in result.rows()
+    assert len(result.rows()) == 120
     assert set(result.source.dropped) >= {
         f"{prefix}queue",
         f"{prefix}encoder_k.conv1.weight",
@@ -76,15 +64,42 @@ def test_moco_checkpoint_gives_its_query_encoder(prefix: str, arch: str | None, 
     }
 
 
-def test_file_older_than_the_counters_is_filled_and_says_so(tmp_path: Path) -> None:
+def test_the_key_encoder_is_converted_when_it_is_asked_for(tmp_path: Path) -> None:
+    state = resnet()
+    path = saved(tmp_path, moco(state) | {"moco_transfer": {"step": 9}})
+    query, key = convert(path), convert(path, encoder="key")
+    assert query.source.kind == key.source.kind == "moco_transfer"
+    assert (query.metadata["prefix"], key.metadata["prefix"]) == ("module.encoder_q.", "module.encoder_k.")
+    assert torch.equal(query.state["stem.conv1.weight"], state["conv1.weight"])
+    assert torch.equal(key.state["stem.conv1.weight"], rolled(state["conv1.weight"]))
+
+
+def test_a_moco_v3_checkpoint_is_recognised(tmp_path: Path) -> None:
+    state = resnet()
+    named = {f"module.base_encoder.{name}": tensor for name, tensor in own(state).items()}
+    named |= {f"module.momentum_encoder.{name}": rolled(tensor) for name, tensor in own(state).items()}
+    named["module.predictor.0.weight"] = torch.zeros(2)
+    result = convert(saved(tmp_path, {"epoch": 300, "arch": "resnet18", "state_dict": named}))
+    assert (result.source.kind, result.metadata["label"], result.metadata["epoch"]) == ("moco_v3", "MoCo v3", 300)
+    assert torch.equal(result.state["stem.conv1.weight"], state["conv1.weight"])
+
+
+def test_another_trainers_checkpoint_is_named_by_its_file(tmp_path: Path) -> None:
+    content = {"student": {"module": {f"backbone.{name}": tensor for name, tensor in resnet().items()}}}
+    result = convert(saved(tmp_path, content, "dino_r18.pth"))
+    assert (result.source.kind, result.metadata["label"]) == ("other", "dino_r18")
+    assert result.source.prefix == "student.module.backbone."
+
+
+def test_a_file_older_than_the_counters_is_filled_and_says_so(tmp_path: Path) -> None:
     # torchvision's first files (resnet18-5c106cde.pth) hold no num_batches_tracked, and hold Parameters.
     state = {name: tensor for name, tensor in resnet().items() if not name.endswith("num_batches_tracked")}
     state["conv1.weight"] = torch.nn.Parameter(state["conv1.weight"])
     result = convert(saved(tmp_path, collections.OrderedDict(state)))
     assert len(result.source.filled) == 20
+    assert [name for name, _, _ in result.rows()].count("") == 20
     assert int(result.state["stem.conv1.norm.num_batches_tracked"]) == 0
-    write(result, tmp_path / "out.pth")
-    assert not load_backbone(tmp_path / "out.pth").state["stem.conv1.weight"].requires_grad
+    assert not result.state["stem.conv1.weight"].requires_grad
 
 
 def test_half_the_counters_missing_is_a_fault(tmp_path: Path) -> None:
@@ -92,6 +107,13 @@ def test_half_the_counters_missing_is_a_fault(tmp_path: Path) -> None:
     del state["bn1.num_batches_tracked"]
     with pytest.raises(TransferError, match=r"missing: bn1\.num_batches_tracked"):
         convert(saved(tmp_path, state))
+
+
+def test_half_precision_becomes_single_precision(tmp_path: Path) -> None:
+    state = {name: tensor.bfloat16() if tensor.is_floating_point() else tensor for name, tensor in resnet().items()}
+    result = convert(saved(tmp_path, state))
+    assert torch.equal(result.state["stem.conv1.weight"], state["conv1.weight"].float())
+    assert {tensor.dtype for tensor in result.state.values()} == {torch.float32, torch.int64}
 
 
 def test_every_fault_is_listed(tmp_path: Path) -> None:
@@ -104,6 +126,7 @@ def test_every_fault_is_listed(tmp_path: Path) -> None:
     message = str(error.value)
     assert str(tmp_path) in message
     for line in (
+        "does not fit resnet18",
         "missing: layer1.0.conv1.weight",
         "missing: bn1.bias",
         "unknown: layer3.9.conv1.weight",
@@ -112,10 +135,11 @@ def test_every_fault_is_listed(tmp_path: Path) -> None:
         assert line in message
 
 
-@pytest.mark.parametrize("arch", ["wide_resnet50_2", "resnext50_32x4d"])
-def test_architecture_of_same_names_and_other_shapes_is_refused(arch: str, tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match=r"does not fit resnet50:(.|\n)*wrong shape: layer1\.0\.conv1\.weight"):
-        convert(saved(tmp_path, resnet(arch)))
+@pytest.mark.parametrize("claimed", ["resnet34", "resnetblur18", "vit_small"])
+def test_a_file_that_says_another_architecture_is_refused(claimed: str, tmp_path: Path) -> None:
+    # timm's resnetblur18 has the names and shapes of resnet18 and computes something else.
+    with pytest.raises(TransferError, match=f"it says arch '{claimed}', but its tensors are those of resnet18"):
+        convert(saved(tmp_path, moco(resnet(), arch=claimed)))
 
 
 @pytest.mark.parametrize(
@@ -126,42 +150,74 @@ def test_architecture_of_same_names_and_other_shapes_is_refused(arch: str, tmp_p
         [1, 2],
         torch.zeros(3),
         {"epoch": 1},
-        {"state_dict": {"module.base_encoder.conv1.weight": torch.zeros(64, 3, 7, 7)}},  # MoCo v3's names
-        {"_orig_mod.conv1.weight": torch.zeros(64, 3, 7, 7)},
+        {"state_dict": {"module.patch_embed.proj.weight": torch.zeros(8, 3, 16, 16)}},
         {"conv1.weight": "not a tensor"},
+        {1: torch.zeros(1)},
     ],
 )
 def test_unknown_content_is_refused_with_what_is_accepted(content: object, tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match=r"source\.pth\.tar: it.*encoder_q\.conv1\.weight.*torchvision ResNet"):
+    with pytest.raises(TransferError, match=r"source\.pth\.tar: it.*encoder_q\.conv1\.weight"):
         convert(saved(tmp_path, content))
 
 
-def test_moco_without_its_backbone_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["conv1_w", "res2_0_branch2a_w"], "Caffe2.*BGR"),
+        (["stem.conv1.weight", "res2.0.conv1.weight"], "Detectron2's already"),
+        (["backbone.bottom_up.res2.0.conv1.weight"], "Detectron2's already"),
+    ],
+)
+def test_other_tools_files_are_refused_with_the_reason(names: list[str], message: str, tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=message):
+        convert(saved(tmp_path, {"model": dict.fromkeys(names, torch.zeros(2))}))
+
+
+def test_a_moco_checkpoint_without_its_backbone_is_refused(tmp_path: Path) -> None:
     content = moco(resnet())
     del content["state_dict"]["module.encoder_q.layer2.0.conv1.weight"]
-    with pytest.raises(PretrainError, match=r"layer2\.0\.conv1\.weight is missing"):
+    del content["state_dict"]["module.encoder_k.bn1.weight"]
+    with pytest.raises(TransferError, match=r"encoder_q.*\n.*missing: layer2\.0\.conv1\.weight"):
         convert(saved(tmp_path, content))
 
 
-def test_unsafe_pickle_is_refused_with_the_way_out(tmp_path: Path) -> None:
-    content = moco(resnet()) | {"args": fractions.Fraction(1, 2)}
+def test_an_unsafe_file_comes_with_the_command_that_makes_it_safe(tmp_path: Path) -> None:
+    # A scheduler, a module, a NumPy number: what trainers leave in their checkpoints.
+    content = moco(resnet()) | {
+        "args": fractions.Fraction(1, 2),
+        "best": np.float64(0.5),
+        "head": torch.nn.Linear(2, 2),
+    }
     path = saved(tmp_path, content)
-    with pytest.raises(TransferError, match=r"(?s)fractions\.Fraction.*weights_only=False.*resaved\.pth\.tar"):
+    with pytest.raises(TransferError, match=r"(?s)source\.pth\.tar: holds an object.*weights_only=False") as error:
         convert(path)
+    resaved = path.with_name("resaved_source.pth.tar")
+    command = tensor_file.resave_command(path, resaved)
+    assert str(error.value).endswith(command)
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    subprocess.run(shlex.split(command), check=True, env=environment)
+    result = convert(resaved)
+    assert (result.arch, result.source.epoch) == ("resnet18", 200)
+    assert "head.weight" in result.source.dropped
 
 
-def test_damaged_file_is_refused_without_that_advice(tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused_without_that_advice(tmp_path: Path) -> None:
     path = saved(tmp_path, moco(resnet()))
     path.write_bytes(path.read_bytes()[:5000])
-    with pytest.raises(PretrainError, match=r"source\.pth\.tar") as error:
-        convert(path)
-    assert "weights_only=False" not in str(error.value)
+    for name in ("source.pth.tar", "source.safetensors", "source.pkl"):
+        other = tmp_path / name
+        other.write_bytes(path.read_bytes())
+        with pytest.raises((PretrainError, TransferError), match=f"{name}.*damaged") as error:
+            convert(other)
+        assert "weights_only=False" not in str(error.value)
+        with pytest.raises((PretrainError, TransferError, OSError), match=f"none_{name}"):
+            convert(tmp_path / f"none_{name}")
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
     state = resnet()
     state["layer2.0.conv1.weight"][0] = float("nan")
-    with pytest.raises(TransferError, match="layer2 are not finite"):
+    with pytest.raises(TransferError, match="res3 are not finite"):
         convert(saved(tmp_path, state))
 
 
@@ -174,88 +230,53 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         ("stem.conv1.norm.weight", "stem.conv1.norm.running_var"),
     ],
 )
-def test_proof_sees_two_tensors_of_one_shape_exchanged(one: str, other: str) -> None:
-    source = {name: tensor for name, tensor in resnet().items() if not name.startswith("fc.")}
+def test_the_proof_sees_two_tensors_of_one_shape_exchanged(one: str, other: str) -> None:
+    source = own(resnet())
     converted = {detectron2_name(name): tensor for name, tensor in source.items()}
-    assert proof.compare("resnet18", source, converted, "x") == 0
+    assert proof.compare(R18, source, converted, "x").difference == 0
     converted[one], converted[other] = converted[other], converted[one]
-    with pytest.raises(TransferError, match="differ from layer"):
-        proof.compare("resnet18", source, converted, "x")
+    with pytest.raises(TransferError, match="differ from the source's"):
+        proof.compare(R18, source, converted, "x")
 
 
-def test_written_file_loads_as_it_was_and_knows_its_source(tmp_path: Path) -> None:
-    result = convert(saved(tmp_path, moco(resnet())))
-    write(result, tmp_path / "new" / "backbone.pth")
-    backbone = load_backbone(tmp_path / "new" / "backbone.pth")
-    assert backbone.arch == "resnet18"
-    assert backbone.state.keys() == result.state.keys()
-    assert all(torch.equal(backbone.state[name], result.state[name]) for name in result.state)
-    assert backbone.metadata == {
-        "arch": "resnet18",
-        "kind": "moco",
-        "label": "MoCo",
-        "source": "source.pth.tar",
-        "source_sha256": result.sha256,
-        "epoch": 200,
-        "pixel_mean": [123.675, 116.28, 103.53],
-        "pixel_std": [58.395, 57.12, 57.375],
-        "channel_order": "RGB",
-        "stride_in_1x1": False,
-    }
-    assert backbone.sha256 != result.sha256
+def test_each_of_the_proofs_two_networks_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = own(resnet())
+    converted = {detectron2_name(name): tensor for name, tensor in source.items()}
+    changed = converted | {"res4.0.conv1.weight": converted["res4.0.conv1.weight"] * 1.01}
+    right = proof.features
+    monkeypatch.setattr(proof, "features", lambda state, image: right(converted, image))
+    with pytest.raises(TransferError, match=r"res4 in (detectron2|torchvision)'s backbone differ"):
+        proof.compare(R18, source, changed, "x")
+    monkeypatch.undo()
+    detector = proof._detector_features
+    monkeypatch.setattr(proof, "_detector_features", lambda a, b, _, image: detector(a, b, converted, image))
+    with pytest.raises(TransferError, match="res4 in the converted tensors differ"):
+        proof.compare(R18, source, changed, "x")
 
 
-def test_nothing_is_overwritten_and_only_pth_written(tmp_path: Path) -> None:
-    result = convert(saved(tmp_path, resnet()))
-    (tmp_path / "there.pth").write_text("precious")
-    with pytest.raises(TransferError, match=r"there\.pth exists"):
-        write(result, tmp_path / "there.pth")
-    assert (tmp_path / "there.pth").read_text() == "precious"
-    with pytest.raises(TransferError, match=r"must end in \.pth"):
-        write(result, tmp_path / "out.pkl")
-    assert {path.name for path in tmp_path.iterdir()} == {"there.pth", "source.pth.tar"}
-
-
-@pytest.mark.parametrize("content", [resnet(), moco(resnet())], ids=["torchvision", "moco"])
-def test_unconverted_file_is_refused_with_the_command(content: object, tmp_path: Path) -> None:
-    path = saved(tmp_path, content)
-    with pytest.raises(TransferError) as error:
-        load_backbone(path)
-    assert f"python tools/convert.py {path} {tmp_path / 'source_detectron2.pth'} --to detectron2" in str(error.value)
-
-
-def test_converted_file_is_not_converted_again(tmp_path: Path) -> None:
-    write(convert(saved(tmp_path, resnet())), tmp_path / "out.pth")
-    with pytest.raises(TransferError, match="converted file already"):
-        convert(tmp_path / "out.pth")
-
-
-def test_load_refuses_a_file_changed_since(tmp_path: Path) -> None:
-    write(convert(saved(tmp_path, resnet())), tmp_path / "out.pth")
-    content = torch.load(tmp_path / "out.pth", weights_only=True)
-    del content["model"]["res3.0.conv1.weight"]
-    with pytest.raises(TransferError, match=r"missing: res3\.0\.conv1\.weight"):
-        load_backbone(saved(tmp_path, content, "changed.pth"))
-    content["metadata"]["arch"] = "vit_b_16"
-    with pytest.raises(TransferError, match="'vit_b_16'"):
-        load_backbone(saved(tmp_path, content, "other.pth"))
+def test_the_proof_names_the_engine_and_leaves_the_generator_alone(tmp_path: Path) -> None:
+    path = saved(tmp_path, resnet())
+    before = torch.get_rng_state()
+    result = convert(path, engine="torchvision")
+    assert torch.equal(torch.get_rng_state(), before)
+    versions = engines.load("torchvision").versions()
+    assert result.proof.engine == f"torchvision {versions['torchvision']}"
+    assert result.metadata["proof"] == {"tensors": 120, "engine": result.proof.engine, "difference": 0.0}
 
 
 @pytest.mark.detectron2
-@pytest.mark.parametrize(("arch", "config"), [("resnet18", "voc_r18_fpn_cpu"), ("resnet50", "voc_r50_c4_24k")])
-def test_plain_detectron2_loads_every_tensor(arch: str, config: str, tmp_path: Path) -> None:
-    # By way of the engine, which knows which of Detectron2's warnings to silence and registers the C4 head.
+def test_detectron2_proves_where_it_is_installed(tmp_path: Path) -> None:
     pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
-    from detectron2.checkpoint import DetectionCheckpointer
-    from detectron2.config import get_cfg
-    from detectron2.modeling import build_model
+    result = convert(saved(tmp_path, resnet("resnext50_32x4d")))
+    assert result.proof.engine.startswith("detectron2 ")
+    assert result.proof.difference == 0
 
-    write(convert(saved(tmp_path, moco(resnet(arch), arch=arch))), tmp_path / "out.pth")
-    cfg = get_cfg()
-    cfg.merge_from_file(str(ROOT / f"configs/transfer/{config}.yaml"), allow_unsafe=False)
-    cfg.MODEL.DEVICE = "cpu"
-    model = build_model(cfg)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    DetectionCheckpointer(model).load(f"{tmp_path / 'out.pth'}?matching_heuristics=True")
-    changed = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
-    assert len(changed) == TENSORS[arch]
+
+@pytest.mark.parametrize("family", ["fpn", "c4"])
+def test_full_names_are_those_of_the_recorded_detectors(family: str) -> None:
+    recorded: dict[str, Any] = {"fpn": "r50_fpn_mask_syncbn_backbone_fpn_only", "c4": "r50_c4_extranorm_voc"}
+    path = Path(__file__).parents[1] / f"fixtures/detectron2/tensors/{recorded[family]}.json"
+    assert path.is_file()
+    text = path.read_text()
+    for name in Architecture(50).shapes():
+        assert f'"{full_name(detectron2_name(name), family)}"' in text

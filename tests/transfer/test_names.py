@@ -5,6 +5,7 @@ import torch
 import torchvision
 
 from transfer.errors import TransferError
+from transfer.initialise import FAMILIES, full_name, relative_name
 from transfer.names import detectron2_name, torchvision_name
 
 ROWS = [  # one of each rule, from the published converter's result
@@ -62,3 +63,13 @@ def test_unknown_name_is_refused_by_name(name: str) -> None:
 def test_unknown_detectron2_name_is_refused(name: str) -> None:
     with pytest.raises(TransferError, match="Detectron2"):
         torchvision_name(name)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_full_name_gives_its_relative_name_back(family: str) -> None:
+    for _, name in ROWS:
+        assert full_name(name, family) != name
+        assert relative_name(full_name(name, family)) == relative_name(name) == name
+    assert full_name("res5.0.conv1.weight", "c4") == "roi_heads.res5.0.conv1.weight"
+    assert full_name("res4.0.conv1.weight", "c4") == "backbone.res4.0.conv1.weight"
+    assert full_name("res5.0.conv1.weight", "fpn") == "backbone.bottom_up.res5.0.conv1.weight"

@@ -5,23 +5,33 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torchvision
 
-from transfer import convert
+from tests.transfer.pretrained import resnet
+from transfer import backbone_file, contradictions, convert, proof, results, run
+from transfer import config as vocabulary
+from transfer.architecture import Architecture
+from transfer.backbone_file import Backbone
+from transfer.classes import settle_classes
 from transfer.engines import torchvision as engine
 from transfer.errors import TransferError
-from transfer.settle import settle_classes, settle_device, settle_seed
-from transfer.start import choose_start
+from transfer.names import detectron2_name
+from transfer.settle import settle_device, settle_seed
+from transfer.start import Start, choose_start
 from transfer.weights import read_detector
 
-R18_FPN = Path(__file__).parents[2] / "configs/transfer/voc_r18_fpn_cpu.yaml"
+CONFIGS = Path(__file__).parents[2] / "configs/transfer"
+R18_FPN, R50_FPN, R50_C4 = (
+    CONFIGS / "voc_r18_fpn_cpu.yaml",
+    CONFIGS / "coco_r50_fpn_1x.yaml",
+    CONFIGS / "voc_r50_c4_24k.yaml",
+)
 
 
 @pytest.fixture(scope="module")
 def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A torchvision ResNet-18 file."""
     path = tmp_path_factory.mktemp("weights") / "resnet18.pth"
-    torch.save(torchvision.models.resnet18().state_dict(), path)
+    torch.save(resnet(), path)
     return path
 
 
@@ -29,7 +39,7 @@ def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backbone(resnet18: Path) -> Path:
     """The same, converted."""
     path = resnet18.with_name("backbone.pth")
-    convert.write(convert.convert(resnet18), path)
+    backbone_file.write(convert.convert(resnet18), path)
     return path
 
 
@@ -92,18 +102,148 @@ def test_a_backbone_is_no_detector(backbone: Path) -> None:
         start("MODEL.WEIGHTS", str(backbone), eval_only=True)
 
 
+def told(architecture: Architecture, **metadata: object) -> Backbone:
+    """What a converted file says of an architecture; its tensors have names and shapes alone."""
+    says = {**convert.INPUT, "label": "MoCo", **metadata}
+    state = {detectron2_name(name): torch.empty(shape, device="meta") for name, shape in architecture.shapes().items()}
+    return Backbone(architecture.name, state, says, "0" * 64)
+
+
+PIXELS = [
+    ("INPUT.FORMAT", "BGR", "INPUT.FORMAT is BGR, the backbone needs RGB"),
+    ("MODEL.PIXEL_STD", "[1.0, 1.0, 1.0]", "MODEL.PIXEL_STD is [1.0, 1.0, 1.0], the backbone needs [58.395, 57.12"),
+    ("MODEL.PIXEL_MEAN", "[103.53, 116.28, 123.675]", "the backbone needs [123.675, 116.28, 103.53]"),
+    ("MODEL.RESNETS.STRIDE_IN_1X1", "True", "MODEL.RESNETS.STRIDE_IN_1X1 is True, the backbone needs False"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), PIXELS)
+def test_a_config_that_feeds_the_backbone_otherwise_is_refused(
+    backbone: Path, key: str, value: str, message: str
+) -> None:
+    settings = config(key, value)
+    with pytest.raises(TransferError) as error:
+        start(init=str(backbone)).check(settings, engine.model_state(settings))
+    assert message in str(error.value)
+    assert str(backbone) in str(error.value)
+
+
 @pytest.mark.parametrize(
-    ("key", "value"),
+    ("file", "architecture", "overrides", "message"),
     [
-        ("INPUT.FORMAT", "BGR"),
-        ("MODEL.PIXEL_STD", "[1.0, 1.0, 1.0]"),
-        ("MODEL.PIXEL_MEAN", "[103.53, 116.28, 123.675]"),
+        (R50_FPN, Architecture(101), [], "MODEL.RESNETS.DEPTH is 50, the backbone needs 101"),
+        (R50_C4, Architecture(101), [], "MODEL.RESNETS.DEPTH is 50, the backbone needs 101"),
+        (R18_FPN, Architecture(50), [], "MODEL.RESNETS.RES2_OUT_CHANNELS is 64, the backbone needs 256"),
+        (R50_C4, Architecture(18), [], "Res5ROIHeadsExtraNorm, a C4 head of bottleneck blocks, which resnet18 has not"),
+        (R50_FPN, Architecture(50, 1, 128), [], "MODEL.RESNETS.WIDTH_PER_GROUP is 64, the backbone needs 128"),
+        (R50_FPN, Architecture(50, 32, 4), [], "MODEL.RESNETS.NUM_GROUPS is 1, the backbone needs 32"),
+        (R50_FPN, Architecture(50), ["MODEL.RESNETS.NORM", "GN"], "MODEL.RESNETS.NORM is 'GN'"),
+        (R50_FPN, Architecture(50), ["MODEL.RESNETS.NORM", ""], "drops the statistics of its batch norms"),
     ],
 )
-def test_a_config_that_feeds_the_backbone_other_pixels_is_refused(backbone: Path, key: str, value: str) -> None:
-    settings = config(key, value)
-    with pytest.raises(TransferError, match=key):
-        start(init=str(backbone)).check(settings, engine.model_state(settings))
+def test_a_config_for_another_network_is_refused(
+    file: Path, architecture: Architecture, overrides: list[str], message: str
+) -> None:
+    settings = vocabulary.get_cfg()
+    vocabulary.merge(settings, file, overrides)
+    with pytest.raises(TransferError) as error:
+        contradictions.refuse(settings, told(architecture), "moco.pth")
+    assert message in str(error.value)
+    assert "the config contradicts the backbone moco.pth" in str(error.value)
+
+
+@pytest.mark.parametrize(("key", "value"), [("INPUT.FORMAT", "BGR"), ("MODEL.RESNETS.STRIDE_IN_1X1", "True")])
+@pytest.mark.parametrize("way", ["--init", "MODEL.WEIGHTS"])
+def test_a_run_stops_at_a_contradiction_before_it_writes(
+    backbone: Path, scenes: Path, tmp_path: Path, way: str, key: str, value: str
+) -> None:
+    words = [key, value, "OUTPUT_DIR", str(tmp_path / "out")]
+    words += ["MODEL.WEIGHTS", str(backbone)] if way == "MODEL.WEIGHTS" else []
+    init = str(backbone) if way == "--init" else None
+    with pytest.raises(TransferError, match=f"{key} is {value}"):
+        run.plan(CONFIGS / "coco_r18_fpn_cpu.yaml", words, engine="torchvision", dataset_root=scenes, init=init)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_retinanet_of_basic_blocks_has_no_c4_head() -> None:
+    # Nothing reads its ROI_HEADS.NAME, which in plain Detectron2's files stays at the default, Res5ROIHeads.
+    settings = vocabulary.get_cfg()
+    small = ["MODEL.RESNETS.DEPTH", "18", "MODEL.RESNETS.RES2_OUT_CHANNELS", "64"]
+    plain = ["MODEL.ROI_HEADS.NAME", vocabulary.get_cfg().MODEL.ROI_HEADS.NAME]
+    vocabulary.merge(settings, CONFIGS / "coco_r50_retinanet_1x.yaml", small + plain)
+    assert settings.MODEL.ROI_HEADS.NAME == "Res5ROIHeads"
+    contradictions.refuse(settings, told(Architecture(18)), None)
+
+
+def test_every_contradiction_comes_in_one_message() -> None:
+    keys = {key: value for key, value, _ in PIXELS}
+    settings = vocabulary.get_cfg()
+    vocabulary.merge(settings, R50_FPN, [word for pair in keys.items() for word in pair])
+    with pytest.raises(TransferError) as error:
+        contradictions.refuse(settings, told(Architecture(101, 32, 8)), None)
+    assert all(key in str(error.value) for key in (*keys, "DEPTH", "NUM_GROUPS", "WIDTH_PER_GROUP"))
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*_r*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_takes_the_backbone_it_is_made_for(file: Path) -> None:
+    settings = vocabulary.get_cfg()
+    vocabulary.merge(settings, file, [])
+    contradictions.refuse(settings, told(Architecture(settings.MODEL.RESNETS.DEPTH)), None)
+
+
+@pytest.fixture(scope="module")
+def resnet50() -> Start:
+    state = {detectron2_name(name): tensor for name, tensor in resnet("resnet50").items() if not name.startswith("fc.")}
+    backbone = Backbone("resnet50", state, dict(convert.INPUT), "0" * 64)
+    return Start(results.Init("file", "MoCo", "moco.pth"), backbone)
+
+
+RECIPES = ("voc_r50_c4_24k", "voc_r50_c5_24k", "coco_r50_fpn_1x", "coco_r50_retinanet_1x", "coco_r50_keypoint_1x")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_proof_is_repeated_in_the_detector_that_will_be_trained(recipe: str, resnet50: Start) -> None:
+    resnet50.prove(engine, engine.load_config(CONFIGS / f"{recipe}.yaml", []))
+
+
+@pytest.mark.parametrize("recipe", RECIPES[:2])
+def test_the_repeated_proof_sees_another_stride(recipe: str, resnet50: Start) -> None:
+    settings = engine.load_config(CONFIGS / f"{recipe}.yaml", ["MODEL.RESNETS.STRIDE_IN_1X1", "True"])
+    with pytest.raises(TransferError, match=r"moco\.pth: the features of res\d in the backbone that the config builds"):
+        resnet50.prove(engine, settings)
+
+
+@pytest.mark.detectron2
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_detectron2s_detectors_repeat_the_proof_and_see_another_stride(recipe: str, resnet50: Start) -> None:
+    real = pytest.importorskip(
+        "transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError
+    )
+    settings = real.load_config(CONFIGS / f"{recipe}.yaml", [])
+    resnet50.prove(real, settings)
+    settings.MODEL.RESNETS.STRIDE_IN_1X1 = True
+    with pytest.raises(TransferError, match="differ from the source's"):
+        resnet50.prove(real, settings)
+
+
+def test_the_repeated_proof_reaches_a_c4_heads_res5(resnet50: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    whole = proof._difference
+    monkeypatch.setattr(proof, "_difference", lambda *words: seen.extend(words[1]) or whole(*words))
+    resnet50.prove(engine, engine.load_config(R50_C4, []))
+    assert seen == ["res4", "res5"]
+
+
+def test_other_starts_need_no_proof(tmp_path: Path) -> None:
+    Start(results.Init("random", "random")).prove(engine, None)
+
+
+def test_supervised_weights_follow_the_configs_architecture() -> None:
+    wide = config(
+        "MODEL.RESNETS.DEPTH", "50", "MODEL.RESNETS.RES2_OUT_CHANNELS", "256", "MODEL.RESNETS.NUM_GROUPS", "3"
+    )
+    with pytest.raises(TransferError, match="torchvision has no weights of resnext50_3x64d"):
+        choose_start(wide, "supervised", None, True, False, False)
 
 
 def test_a_detector_must_fit_name_by_name(tmp_path: Path) -> None:
@@ -113,6 +253,13 @@ def test_a_detector_must_fit_name_by_name(tmp_path: Path) -> None:
         read_detector(tmp_path / "w.pth", model)
     for fault in ("missing: b", "unknown: c", "wrong shape: a is (2,) in the model, (4,) in the file"):
         assert fault in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [[1], {"model": [1]}, {"a": "b"}, {"model": {"a": 1}}])
+def test_a_detector_is_a_dictionary_of_tensors(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(TransferError, match=r"w\.pth: a dictionary of tensors"):
+        read_detector(tmp_path / "w.pth", {})
 
 
 def test_a_detector_of_numpy_arrays_is_read_as_tensors(tmp_path: Path) -> None:

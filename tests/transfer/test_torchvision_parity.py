@@ -10,26 +10,32 @@ import numpy as np
 import pycocotools.mask
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from tests.transfer import small_models
-from tests.transfer.small_models import C4, FPN, MASKS
+from tests.transfer import small_models, training_steps
+from tests.transfer.small_models import C4, C5, FPN, KEYPOINTS, MASKS, RETINANET
+from tests.transfer.test_torchvision_steps import check
+from tests.transfer.training_steps import MODELS, parameters
 from transfer.engines.torchvision import build, loader
 from transfer.engines.torchvision import input as our_input
 from transfer.engines.torchvision.build import build_model
-from transfer.engines.torchvision.detector import Sample, postprocess
+from transfer.engines.torchvision.detector import postprocess
 
 theirs = pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
+from detectron2.solver import build_optimizer  # noqa: E402
+from detectron2.utils.events import EventStorage  # noqa: E402
+
+from tests.transfer import detectron2_models  # noqa: E402
+
 pytestmark = [
     pytest.mark.detectron2,
     pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning"),
     pytest.mark.filterwarnings("ignore:The given NumPy array is not writable:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Creating a tensor from a list of numpy.ndarrays:UserWarning"),
     pytest.mark.filterwarnings("ignore:`torch.jit.*:FutureWarning"),
 ]
 
-MODELS = {
-    "fpn_box": (FPN,),
-    "fpn_mask": (FPN, MASKS),
+VARIANTS = {
     "fpn_smooth_agnostic": (
         FPN,
         MASKS,
@@ -50,93 +56,71 @@ MODELS = {
         {"MODEL.ROI_BOX_HEAD.NUM_CONV": 2, "MODEL.ROI_BOX_HEAD.CONV_DIM": 8, "MODEL.ROI_BOX_HEAD.NORM": "BN"},
         {"MODEL.FPN.FUSE_TYPE": "avg", "MODEL.FPN.NORM": "", "MODEL.RESNETS.NORM": "FrozenBN"},
     ),
-    "c4_box": (C4,),
-    "c4_mask": (C4, MASKS),
     "c4_stride_in_1x1": (C4, {"MODEL.RESNETS.STRIDE_IN_1X1": True, "MODEL.ROI_HEADS.NAME": "Res5ROIHeads"}),
+    "keypoint_per_image": (
+        KEYPOINTS,
+        {
+            "MODEL.ROI_KEYPOINT_HEAD.LOSS_WEIGHT": 4.0,
+            "MODEL.ROI_KEYPOINT_HEAD.NORMALIZE_LOSS_BY_VISIBLE_KEYPOINTS": False,
+            "MODEL.ROI_KEYPOINT_HEAD.POOLER_RESOLUTION": 7,
+        },
+    ),
+    "retinanet_smooth": (
+        RETINANET,
+        {
+            "MODEL.RETINANET.BBOX_REG_WEIGHTS": (1.0, 1.0, 2.0, 2.0),
+            "MODEL.RETINANET.FOCAL_LOSS_ALPHA": 0.4,
+            "MODEL.RETINANET.FOCAL_LOSS_GAMMA": 1.5,
+            "MODEL.RETINANET.IOU_THRESHOLDS": (0.3, 0.4),
+            "MODEL.RETINANET.SMOOTH_L1_LOSS_BETA": 0.1,
+        },
+    ),
+    # Detectron2's own dilated C5: no convolution after res5
+    "plain_c5": (C5, {"MODEL.BACKBONE.NAME": "build_resnet_backbone", "MODEL.ROI_BOX_HEAD.FC_DIM": 4}),
 }
+ALL = {**MODELS, **VARIANTS}
+SLOW = {"c4_mask", "c5", "c4_stride_in_1x1", "plain_c5"}  # a ResNet-50
+NAMES = [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in ALL]
 
 
 def their_config(*settings: Mapping[str, Any]) -> Any:
-    return theirs.load_config(None, small_models.overrides(*settings))
+    return detectron2_models.config(*settings)
 
 
-def their_inputs(samples: list[Sample]) -> list[dict[str, Any]]:
-    from detectron2.structures import Boxes, Instances, PolygonMasks
-
-    inputs = []
-    for sample in samples:
-        instances = Instances(tuple(sample.image.shape[1:]))
-        instances.gt_boxes = Boxes(sample.truth.boxes)
-        instances.gt_classes = sample.truth.classes
-        if sample.truth.masks is not None:
-            instances.gt_masks = PolygonMasks(copy.deepcopy(sample.truth.masks.objects))
-        inputs.append({"image": sample.image, "instances": instances})
-    return inputs
-
-
-def samples(folder: Path, masks: bool) -> list[Sample]:
-    settings = our_input.TrainingInput((64,), 1333, False, "horizontal", False, "polygon" if masks else None)
-    records = small_models.dataset(folder, count=2).records
-    return [our_input.load_sample(record, settings, np.random.default_rng(i)) for i, record in enumerate(records)]
-
-
-def parameters(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value for name, value in model.state_dict(keep_vars=True).items() if value.requires_grad}
-
-
-def step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Any) -> dict[str, float]:
-    torch.manual_seed(0)  # both engines draw the same regions from the same generator
-    losses = model(batch)
-    optimizer.zero_grad()
-    sum(losses.values()).backward()
-    return {name: loss.item() for name, loss in losses.items()}
-
-
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", NAMES)
 def test_losses_gradients_and_steps(name: str, tmp_path: Path) -> None:
-    from detectron2.modeling import build_model as build_theirs
-    from detectron2.solver import build_optimizer
-    from detectron2.utils.events import EventStorage
-
-    cfg, their_cfg = small_models.config(*MODELS[name]), their_config(*MODELS[name])
-    model, their_model = build_model(cfg), build_theirs(their_cfg)
-    state = small_models.lively(their_model.state_dict())
-    assert {k: v.shape for k, v in model.state_dict().items()} == {k: v.shape for k, v in state.items()}
-    start = {k: v.clone() for k, v in state.items()}
-    model.load_state_dict(state)
-    their_model.load_state_dict(state)
-    batch = samples(tmp_path, masks=cfg.MODEL.MASK_ON)
-    optimizer, their_optimizer = build.build_optimizer(cfg, model), build_optimizer(their_cfg, their_model)
+    cfg, their_cfg = small_models.config(*ALL[name]), their_config(*ALL[name])
+    model, their_model = build_model(cfg), detectron2_models.build(*ALL[name])
+    shapes = {key: value.shape for key, value in their_model.state_dict().items()}
+    assert {key: value.shape for key, value in model.state_dict().items()} == shapes
+    batch = training_steps.samples(tmp_path, cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON)
+    ours = training_steps.train(model, build.build_optimizer(cfg, model), batch)
     with EventStorage(0):
-        for iteration in range(3):
-            losses = step(model, optimizer, batch)
-            their_losses = step(their_model, their_optimizer, their_inputs(batch))
-            assert losses == pytest.approx(their_losses, abs=1e-5)
-            if iteration == 0:
-                norms = {k: p.grad.norm().item() for k, p in parameters(model).items()}
-                assert norms == pytest.approx(
-                    {k: p.grad.norm().item() for k, p in parameters(their_model).items()}, rel=1e-4, abs=1e-7
-                )
-            optimizer.step()
-            their_optimizer.step()
-    for key, value in parameters(model).items():
-        other = parameters(their_model)[key]
-        assert (value - other).norm() <= 0.01 * (other - start[key]).norm() + 1e-9, key
-    buffers = dict(their_model.state_dict())
-    for key, value in model.state_dict().items():
-        torch.testing.assert_close(value, buffers[key], rtol=1e-3, atol=1e-5)
+        optimizer = build_optimizer(their_cfg, their_model)
+        theirs = training_steps.train(their_model, optimizer, detectron2_models.inputs(batch))
+    check(ours, theirs)
+    for key, value in their_model.state_dict().items():  # statistics of the norms, too
+        torch.testing.assert_close(model.state_dict()[key], value, rtol=1e-3, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["fpn_mask", "fpn_conv_head", "c4_mask"])
+@pytest.mark.parametrize("name", ["retinanet", "fpn_mask"])
+def test_the_recorded_steps_are_what_detectron2_gives(name: str, tmp_path: Path) -> None:
+    cfg = small_models.config(*MODELS[name])
+    batch = training_steps.samples(tmp_path, cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON)
+    check(detectron2_models.steps(batch, *MODELS[name], dtype=torch.float64), training_steps.recorded(name))
+
+
+DETECTED = [n for n in NAMES if n in ("fpn_mask", "fpn_conv_head", "keypoint", "retinanet") or not isinstance(n, str)]
+
+
+@pytest.mark.parametrize("name", DETECTED)
 def test_detections(name: str, tmp_path: Path) -> None:
-    from detectron2.modeling import build_model as build_theirs
-
-    model = build_model(small_models.config(*MODELS[name])).eval()
-    their_model = build_theirs(their_config(*MODELS[name])).eval()
+    model = build_model(small_models.config(*ALL[name])).eval()
+    their_model = detectron2_models.build(*ALL[name]).eval()
     state = small_models.lively(their_model.state_dict())
     model.load_state_dict(state)
     their_model.load_state_dict(state)
-    images = [sample.image for sample in samples(tmp_path, masks=False)]
+    images = [sample.image for sample in training_steps.samples(tmp_path)]
     sizes = [(image.shape[1], image.shape[2]) for image in images]
     with torch.no_grad():
         wanted = their_model(
@@ -150,6 +134,8 @@ def test_detections(name: str, tmp_path: Path) -> None:
         assert torch.equal(got.classes, their.pred_classes)
         if got.masks is not None:
             assert torch.equal(got.masks, their.pred_masks)
+        if got.keypoints is not None:
+            torch.testing.assert_close(got.keypoints, their.pred_keypoints, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("mask_format", ["polygon", "bitmask"])
@@ -157,9 +143,11 @@ def test_detections(name: str, tmp_path: Path) -> None:
 def test_input(mask_format: str, flip: str, tmp_path: Path) -> None:
     import detectron2.data.transforms as T
     from detectron2.data import DatasetMapper
+    from detectron2.data.detection_utils import create_keypoint_hflip_indices
 
     record = small_models.dataset(tmp_path, count=1).records[0]
     record["annotations"][1]["bbox"] = [-3.0, 2.5, 30.25, 200.0]  # beyond the border
+    record["annotations"][0]["keypoints"][:6] = [-0.25, 3.0, 2, 5.0, 90.0, 1]  # beyond it, too
     record["annotations"].append({**record["annotations"][0], "bbox": [5.0, 5.0, 5.0, 9.0]})  # no area
     record["annotations"].append({**record["annotations"][0], "iscrowd": 1})
     if mask_format == "bitmask":
@@ -170,10 +158,16 @@ def test_input(mask_format: str, flip: str, tmp_path: Path) -> None:
     if flip != "none":
         steps.append(T.RandomFlip(1.0, horizontal=flip == "horizontal", vertical=flip == "vertical"))
     mapper = DatasetMapper(
-        True, augmentations=steps, image_format="BGR", use_instance_mask=True, instance_mask_format=mask_format
+        True,
+        augmentations=steps,
+        image_format="BGR",
+        use_instance_mask=True,
+        use_keypoint=True,
+        instance_mask_format=mask_format,
+        keypoint_hflip_indices=create_keypoint_hflip_indices("keypoints_coco_2017_train"),
     )
     wanted = mapper(copy.deepcopy(record))
-    settings = our_input.TrainingInput((51,), 60, False, flip, True, mask_format)
+    settings = our_input.TrainingInput((51,), 60, False, flip, True, mask_format, keypoints=True)
     for seed in range(9):  # until the coin says flip
         got = our_input.load_sample(record, settings, np.random.default_rng(seed))
         if torch.equal(got.image, wanted["image"]):
@@ -181,6 +175,8 @@ def test_input(mask_format: str, flip: str, tmp_path: Path) -> None:
     assert torch.equal(got.image, wanted["image"])
     assert torch.equal(got.truth.boxes, wanted["instances"].gt_boxes.tensor)
     assert torch.equal(got.truth.classes, wanted["instances"].gt_classes)
+    assert torch.equal(got.truth.keypoints, wanted["instances"].gt_keypoints.tensor)
+    assert (got.truth.keypoints[..., 2] == 0).sum() > 3 * 3  # those beyond the border are no longer labelled
     everyone = torch.arange(len(got.truth.boxes))
     assert got.truth.masks is not None
     targets = got.truth.masks.crop(everyone, got.truth.boxes + 1.3, 28)
@@ -209,12 +205,9 @@ def test_learning_rate(settings: dict[str, Any]) -> None:
 
 
 def test_parameter_groups() -> None:
-    from detectron2.modeling import build_model as build_theirs
-    from detectron2.solver import build_optimizer
-
     settings = {"SOLVER.WEIGHT_DECAY_BIAS": 0.3, "SOLVER.BIAS_LR_FACTOR": 2.0, "SOLVER.WEIGHT_DECAY_NORM": 0.01}
     cfg, their_cfg = small_models.config(FPN, MASKS, settings), their_config(FPN, MASKS, settings)
-    model, their_model = build_model(cfg), build_theirs(their_cfg)
+    model, their_model = build_model(cfg), detectron2_models.build(FPN, MASKS, settings)
     assert grouped(model, build.build_optimizer(cfg, model)) == grouped(
         their_model, build_optimizer(their_cfg, their_model)
     )
@@ -229,18 +222,19 @@ def grouped(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, tup
     return {name: settings[id(p)] for name, p in parameters(model).items()}
 
 
-def test_fresh_weights() -> None:
+@pytest.mark.parametrize("name", ["fpn_mask", "keypoint", "retinanet", pytest.param("c5", marks=pytest.mark.slow)])
+def test_fresh_weights(name: str) -> None:
     """Every tensor starts with the mean and spread that Detectron2's has."""
-    from detectron2.modeling import build_model as build_theirs
-
     torch.manual_seed(0)
-    state = build_model(small_models.config(FPN, MASKS)).state_dict()
-    for name, value in build_theirs(their_config(FPN, MASKS)).state_dict().items():
-        ours, count = state[name].float(), value.numel()
+    state = build_model(small_models.config(*MODELS[name])).state_dict()
+    for key, value in detectron2_models.build(*MODELS[name]).state_dict().items():
+        ours, count = state[key].float(), value.numel()
         spread = value.float().std().item() if count > 1 else 0.0
-        assert abs(ours.mean() - value.float().mean()).item() <= 7 * spread / count**0.5, name  # 5 standard errors
+        assert abs(ours.mean() - value.float().mean()).item() <= 7 * spread / count**0.5 + 1e-6, (
+            key
+        )  # 5 standard errors
         if count > 1:
-            assert abs(ours.std().item() - spread) <= 5 * spread / count**0.5, name
+            assert abs(ours.std().item() - spread) <= 5 * spread / count**0.5, key
 
 
 def test_order_of_images() -> None:
@@ -248,3 +242,22 @@ def test_order_of_images() -> None:
 
     ours_first = [index for _, index in itertools.islice(loader.stream(7, seed=5), 30)]
     assert ours_first == list(itertools.islice(TrainingSampler(7, seed=5), 30))
+
+
+def test_images_to_train_on() -> None:
+    """Those with objects that are no crowd and, for keypoints, with enough of them labelled."""
+    from detectron2.data.build import filter_images_with_few_keypoints, filter_images_with_only_crowd_annotations
+
+    random = np.random.RandomState(0)
+    records = [
+        {
+            "annotations": [
+                {"iscrowd": int(random.rand() < 0.5), "keypoints": random.randint(0, 3, 51).tolist()}
+                for _ in range(random.randint(0, 3))
+            ]
+        }
+        for _ in range(40)
+    ]
+    wanted = filter_images_with_few_keypoints(filter_images_with_only_crowd_annotations(records), 20)
+    assert 0 < len(wanted) < 40
+    assert loader.usable(records, True, 20) == wanted

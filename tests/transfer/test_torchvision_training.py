@@ -12,7 +12,7 @@ from torch import nn
 from pretrain import distributed
 from pretrain.errors import PretrainError
 from tests.transfer import small_models
-from tests.transfer.small_models import C4, FPN, MASKS
+from tests.transfer.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
 from transfer.engines import Predict
 from transfer.engines import torchvision as engine
 from transfer.engines.torchvision import precise_bn, solver
@@ -23,6 +23,7 @@ from transfer.errors import TransferError
 
 EXTRA = {"class_names": ["bright", "dark", "red"], "category_ids": [1, 2, 3]}
 TIMES = ("time", "data_time")
+NO_MASKS = {"MODEL.MASK_ON": False}
 
 
 def no_test(_: Predict) -> dict[str, dict[str, float | None]]:
@@ -65,9 +66,8 @@ def test_a_run_leaves_detectron2s_files(tmp_path: Path) -> None:
         return no_test(predict)
 
     folder = run(tmp_path / "run", 5, {"TEST.EVAL_PERIOD": 2, "TEST.PRECISE_BN.ENABLED": True}, evaluate=test)
-    assert {p.name for p in folder.iterdir()} == {
-        *("last_checkpoint", "metrics.json", "model_0000002.pth", "model_final.pth")
-    }
+    names = {p.name for p in folder.iterdir() if not p.name.startswith("events.out.tfevents")}
+    assert names == {"last_checkpoint", "metrics.json", "model_0000002.pth", "model_final.pth"}
     assert (folder / "last_checkpoint").read_text() == "model_final.pth"
     assert len(tested) == 3  # after 2, 4 and at the end
     content = saved(folder)
@@ -100,10 +100,38 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(tmp_path: Path) -> Non
     assert evaluations[0] == evaluations[1]
 
 
-def test_tests_in_between_change_nothing(tmp_path: Path) -> None:
-    seldom = run(tmp_path / "seldom", 2)
-    often = run(tmp_path / "often", 2, {"TEST.EVAL_PERIOD": 1})
-    assert same(saved(seldom)["model"], saved(often)["model"])
+@pytest.mark.parametrize("kind", [(), (RETINANET, NO_MASKS)], ids=["mask", "retinanet"])
+def test_tests_in_between_change_nothing(kind: tuple[Any, ...], tmp_path: Path) -> None:
+    precise = {"TEST.PRECISE_BN.ENABLED": True}
+    seldom = run(tmp_path / "seldom", 2, *kind, precise)
+    often = run(tmp_path / "often", 2, *kind, precise, {"TEST.EVAL_PERIOD": 1})
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    one, other = ({k: v for k, v in saved(f)["model"].items() if not k.endswith(statistics)} for f in (seldom, often))
+    assert same(one, other)
+
+
+@pytest.mark.parametrize("kind", [(RETINANET, NO_MASKS), (KEYPOINTS, NO_MASKS)], ids=["retinanet", "keypoint"])
+def test_every_kind_of_detector_resumes_exactly(kind: tuple[Any, ...], tmp_path: Path) -> None:
+    """RetinaNet's running normaliser of the loss is no tensor of the model, and yet part of the run."""
+    whole, broken = run(tmp_path / "whole", 4, *kind), run(tmp_path / "broken", 4, *kind)
+    (broken / "last_checkpoint").write_text("model_0000002.pth")
+    run(broken, 4, *kind, resume=True)
+    assert same(saved(whole), saved(broken))
+
+
+def test_tensorboard_shows_what_metrics_json_has(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    folder = run(tmp_path / "run", 3, {"TEST.EVAL_PERIOD": 2})
+    board = accumulator.EventAccumulator(str(folder))
+    board.Reload()
+    written = {
+        (name, row["iteration"]): value
+        for row in rows(folder)
+        for name, value in row.items()
+        if name != "iteration" and value is not None
+    }
+    shown = {(tag, event.step): event.value for tag in board.Tags()["scalars"] for event in board.Scalars(tag)}
+    assert shown == pytest.approx(written)
 
 
 def test_nothing_is_overwritten_and_nothing_resumed_from_nothing(tmp_path: Path) -> None:
@@ -171,10 +199,13 @@ def overlap(one: torch.Tensor, other: torch.Tensor) -> float:
     return (sides.prod() / (sum(areas) - sides.prod())).item()
 
 
-@pytest.mark.parametrize("settings", [(FPN,), (C4, MASKS)], ids=["fpn", "c4_mask"])
+@pytest.mark.parametrize(
+    "settings", [(FPN,), (C4, MASKS), (KEYPOINTS,), (RETINANET,)], ids=["fpn", "c4_mask", "keypoint", "retinanet"]
+)
 def test_every_parameter_gets_a_gradient_even_without_objects(settings: tuple[Any, ...], tmp_path: Path) -> None:
     """As DDP needs it: a batch without any object still reaches every parameter."""
-    cfg = small_models.config(*settings, {"OUTPUT_DIR": str(tmp_path), "DATALOADER.FILTER_EMPTY_ANNOTATIONS": False})
+    all_images = {"DATALOADER.FILTER_EMPTY_ANNOTATIONS": False, "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE": 0}
+    cfg = small_models.config(*settings, {"OUTPUT_DIR": str(tmp_path)}, all_images)
     data = small_models.dataset(tmp_path / "images", count=2)
     for record in data.records:
         record["annotations"] = []
@@ -182,7 +213,7 @@ def test_every_parameter_gets_a_gradient_even_without_objects(settings: tuple[An
     losses = trainer.model.train()(next(iter(trainer._batches(0, 0))))
     sum(losses.values()).backward()
     assert all(torch.isfinite(loss) for loss in losses.values())
-    assert losses["loss_box_reg"] == losses["loss_rpn_loc"] == 0
+    assert losses["loss_box_reg"] == losses.get("loss_rpn_loc", 0) == losses.get("loss_keypoint", 0) == 0
     assert [name for name, p in trainer.model.named_parameters() if p.grad is None] == []
 
 

@@ -5,6 +5,7 @@ An engine is a module with
     NAME                                              what a result calls it
     versions() -> {package: version}                  what ran
     load_config(config_file, overrides) -> CfgNode    Detectron2's vocabulary, whole and checked
+    build_model(cfg) -> Module                        the detector, on cfg's device, with random weights
     model_state(cfg) -> {name: tensor}                names and shapes of the model, as Detectron2 names them
     train(cfg, dataset, initial, evaluate, resume, checkpoint_extra)
     load_predictor(cfg, weights) -> Predict

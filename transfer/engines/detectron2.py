@@ -1,10 +1,12 @@
 """The engine of record: the real Detectron2, built or as an unbuilt checkout. The one module that imports it.
 
-Importing it registers Res5ROIHeadsExtraNorm, the C4 head of MoCo's recipes, under Detectron2's registry.
+Importing it registers what MoCo's recipes need beyond Detectron2's own parts: Res5ROIHeadsExtraNorm, the head of C4
+models, and build_resnet_dilated_c5_backbone.
 """
 
 import contextlib
 import importlib.metadata
+import importlib.util
 import json
 import logging
 import subprocess
@@ -37,19 +39,20 @@ def _quiet() -> Iterator[None]:
 with _quiet():
     import detectron2
     import detectron2.utils.comm as comm
+    import fvcore.nn.weight_init as weight_init
     from detectron2.config import CfgNode, get_cfg
     from detectron2.data import DatasetMapper, build_detection_train_loader
     from detectron2.data import transforms as T
-    from detectron2.data.build import filter_images_with_only_crowd_annotations
+    from detectron2.data.build import filter_images_with_few_keypoints, filter_images_with_only_crowd_annotations
     from detectron2.data.samplers import TrainingSampler
-    from detectron2.engine import AMPTrainer, DefaultTrainer, HookBase, SimpleTrainer, hooks
-    from detectron2.layers import get_norm
-    from detectron2.modeling import ROI_HEADS_REGISTRY, build_model
+    from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, hooks
+    from detectron2.layers import Conv2d, ShapeSpec, get_norm
+    from detectron2.modeling import BACKBONE_REGISTRY, ROI_HEADS_REGISTRY, Backbone, build_model, build_resnet_backbone
     from detectron2.modeling.roi_heads import Res5ROIHeads
     from detectron2.solver import build_lr_scheduler, build_optimizer
     from detectron2.structures import Instances
     from detectron2.utils.env import seed_all_rng
-    from detectron2.utils.events import CommonMetricPrinter, JSONWriter
+    from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
     from fvcore.nn.precise_bn import get_bn_modules
 
 NAME = "detectron2"
@@ -70,6 +73,31 @@ class Res5ROIHeadsExtraNorm(Res5ROIHeads):
         stage, channels = super()._build_res5_block(cfg)
         stage.add_module("norm", get_norm(cfg.MODEL.RESNETS.NORM, channels))
         return stage, channels
+
+
+class DilatedC5(Backbone):
+    """The dilated-C5 backbone of the MoCo paper (appendix A.1): res5, then a 3x3 convolution with a norm to 512."""
+
+    def __init__(self, bottom_up: Backbone, norm: str) -> None:
+        super().__init__()
+        self.bottom_up = bottom_up
+        channels, self._stride = bottom_up.output_shape()["res5"].channels, bottom_up.output_shape()["res5"].stride
+        self.reduce = Conv2d(
+            channels, 512, 3, padding=1, bias=False, norm=get_norm(norm, 512), activation=torch.nn.functional.relu
+        )
+        weight_init.c2_msra_fill(self.reduce)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"res5": self.reduce(self.bottom_up(images)["res5"])}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {"res5": ShapeSpec(channels=512, stride=self._stride)}
+
+
+@BACKBONE_REGISTRY.register()
+def build_resnet_dilated_c5_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DilatedC5:
+    """MoCo's dilated C5 on MODEL.RESNETS, whose RES5_DILATION is 2."""
+    return DilatedC5(build_resnet_backbone(cfg, input_shape), cfg.MODEL.RESNETS.NORM)
 
 
 def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
@@ -133,7 +161,6 @@ def train(
     """
     _join_local_processes()
     _check(cfg)
-    cfg = DefaultTrainer.auto_scale_workers(cfg, comm.get_world_size())
     seed_all_rng(cfg.SEED + comm.get_rank())
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
 
@@ -243,6 +270,8 @@ def _train_loader(cfg: CfgNode, dataset: Dataset, seed: int) -> Any:
     records = dataset.records
     if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
         records = filter_images_with_only_crowd_annotations(records)
+    if cfg.MODEL.KEYPOINT_ON:
+        records = filter_images_with_few_keypoints(records, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
     if not records:
         raise TransferError(f"DATASETS.TRAIN {', '.join(dataset.names)}: no image has an object to learn from")
     sampler = None
@@ -267,7 +296,10 @@ def _writer(cfg: CfgNode) -> HookBase | None:
     if not comm.is_main_process():
         return None
     metrics = JSONWriter(str(Path(cfg.OUTPUT_DIR) / "metrics.json"))
-    return hooks.PeriodicWriter([CommonMetricPrinter(cfg.SOLVER.MAX_ITER), metrics], period=WRITE_PERIOD)
+    writers: list[EventWriter] = [CommonMetricPrinter(cfg.SOLVER.MAX_ITER), metrics]
+    if importlib.util.find_spec("tensorboard"):
+        writers.append(TensorboardXWriter(cfg.OUTPUT_DIR))
+    return hooks.PeriodicWriter(writers, period=WRITE_PERIOD)
 
 
 def _score(cfg: CfgNode, model: nn.Module, evaluate: Evaluate) -> dict[str, dict[str, float]]:
@@ -297,7 +329,8 @@ def _predict(cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]]) -> l
 
 def _detections(found: Instances) -> Detections:
     masks = found.pred_masks if found.has("pred_masks") else None
-    return Detections(found.pred_boxes.tensor, found.scores, found.pred_classes, masks)
+    keypoints = found.pred_keypoints if found.has("pred_keypoints") else None
+    return Detections(found.pred_boxes.tensor, found.scores, found.pred_classes, masks, keypoints)
 
 
 def _commit() -> str | None:

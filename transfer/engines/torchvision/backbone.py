@@ -13,7 +13,12 @@ _STAGES = {"res2": "layer1", "res3": "layer2", "res4": "layer3", "res5": "layer4
 
 
 def make_resnet(
-    depth: int, norm: NormFactory, groups: int = 1, width_per_group: int = 64, stride_in_1x1: bool = False
+    depth: int,
+    norm: NormFactory,
+    groups: int = 1,
+    width_per_group: int = 64,
+    stride_in_1x1: bool = False,
+    res5_dilation: int = 1,
 ) -> ResNet:
     """torchvision's ResNet (arXiv 1512.03385) of `depth` layers, fresh weights (He normal, fan out).
 
@@ -22,13 +27,25 @@ def make_resnet(
         norm: makes the norm layer for C channels.
         stride_in_1x1: halve the resolution in a bottleneck's first convolution, as the original Caffe models do, and
             not in its 3x3 convolution, as torchvision's weights need it.
+        res5_dilation: above 1 the last stage keeps its resolution, and all its 3x3 convolutions, the first one too, are
+            dilated by it. For bottleneck blocks only.
     """
     block = BasicBlock if depth < 50 else Bottleneck
     resnet = ResNet(block, list(_BLOCKS[depth]), groups=groups, width_per_group=width_per_group, norm_layer=norm)
     if stride_in_1x1 and depth >= 50:
         for layer in (resnet.layer2, resnet.layer3, resnet.layer4):
             layer[0].conv1.stride, layer[0].conv2.stride = layer[0].conv2.stride, layer[0].conv1.stride
+    if res5_dilation > 1:
+        _dilate(resnet.layer4, res5_dilation)
     return resnet
+
+
+def _dilate(stage: nn.Sequential, dilation: int) -> None:
+    for name, module in stage.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+            if name.endswith("conv2"):
+                module.dilation = module.padding = (dilation, dilation)
 
 
 class Backbone(nn.Module):
@@ -50,7 +67,7 @@ class Backbone(nn.Module):
         for name in stages:
             self.add_module(_STAGES[name], getattr(resnet, _STAGES[name]))
         self.stages, self.out_features = stages, out_features
-        self.strides = {name: 2 ** (i + 2) for i, name in enumerate(_STAGES)}
+        self.strides = _strides(resnet)
         self.channels = {name: _out_channels(getattr(resnet, layer)) for name, layer in _STAGES.items()}
         self._freeze(freeze_at)
         rename_state(self)
@@ -103,6 +120,16 @@ def rename_state(module: nn.Module, prefix: str = "") -> None:
 
 def _relative(name: str, prefix: str) -> str:
     return name.split(".", 1)[1] if prefix else name
+
+
+def _strides(resnet: ResNet) -> dict[str, int]:
+    """{stage: pixels of the image a cell}."""
+    strides, pixels = {}, 4  # after the stem
+    for name, layer in _STAGES.items():
+        shortcut = getattr(resnet, layer)[0].downsample
+        pixels *= 1 if shortcut is None else shortcut[0].stride[0]
+        strides[name] = pixels
+    return strides
 
 
 def _out_channels(stage: nn.Sequential) -> int:

@@ -14,12 +14,13 @@ from transfer.engines.torchvision.norm import Conv2d, NormFactory
 
 @dataclass
 class Found:
-    """Detections of one image in pixels of the network's input: (D, 4), (D,), (D,), mask probabilities (D, M, M)."""
+    """Detections of one image in pixels of the network's input."""
 
-    boxes: Tensor
-    scores: Tensor
-    classes: Tensor
-    masks: Tensor | None = None
+    boxes: Tensor  # (D, 4)
+    scores: Tensor  # (D,)
+    classes: Tensor  # (D,)
+    masks: Tensor | None = None  # (D, M, M) probabilities
+    keypoints: Tensor | None = None  # (D, K, 3) x, y, score
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrain import checkpoint, distributed
+from transfer.engines.torchvision.retinanet import RetinaNet
 from transfer.errors import TransferError
 from transfer.faults import refuse
 
@@ -50,6 +51,7 @@ def save(
 ) -> None:
     """Save a run after `iteration` as `folder`/`name`, and name that file in last_checkpoint. Called by every rank."""
     generators = distributed.all_gather_object(_generators())
+    normalizers = distributed.all_gather_object(getattr(model, "loss_normalizer", None))
     if distributed.is_main():
         content = {
             "model": model.state_dict(),
@@ -61,6 +63,7 @@ def save(
             "scaler": scaler.state_dict(),
             "iteration": iteration,
             "generators": generators,  # of each rank
+            "loss_normalizers": normalizers,  # RetinaNet's, of each rank
             **extra,
         }
         checkpoint.save(folder / name, content)
@@ -77,7 +80,11 @@ def resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, sca
     """
     path = checkpoint.newest(folder)
     content = checkpoint.load(path)
-    absent = [key for key in ("model", "optimizer", "iteration", "generators", "scaler") if key not in content]
+    absent = [
+        key
+        for key in ("model", "optimizer", "iteration", "generators", "loss_normalizers", "scaler")
+        if key not in content
+    ]
     if absent:
         raise TransferError(f"{path}: not saved by the torchvision engine (it lacks {', '.join(absent)}): not resumed")
     try:
@@ -86,7 +93,9 @@ def resume(folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, sca
     except (RuntimeError, ValueError) as error:
         raise TransferError(f"{path}: does not fit the configuration: {error}") from error
     scaler.load_state_dict(content["scaler"])
-    generators = content["generators"]
+    generators, normalizers = content["generators"], content["loss_normalizers"]
+    if isinstance(model, RetinaNet):
+        model.loss_normalizer = normalizers[distributed.rank() % len(normalizers)]
     if len(generators) == distributed.world_size():
         _set_generators(generators[distributed.rank()])
     else:

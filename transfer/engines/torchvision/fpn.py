@@ -7,8 +7,23 @@ from transfer.engines.torchvision.init import init_xavier
 from transfer.engines.torchvision.norm import Conv2d, NormFactory
 
 
+class P6P7(nn.Module):
+    """Two levels more by convolutions with stride 2 on res5 (RetinaNet, arXiv 1708.02002, section 4)."""
+
+    def __init__(self, inputs: int, channels: int) -> None:
+        super().__init__()
+        self.p6 = nn.Conv2d(inputs, channels, 3, stride=2, padding=1)
+        self.p7 = nn.Conv2d(channels, channels, 3, stride=2, padding=1)
+        init_xavier(self.p6)
+        init_xavier(self.p7)
+
+    def forward(self, res5: Tensor) -> tuple[Tensor, Tensor]:  # (N, C, H, W) -> (N, C', H/2, W/2), (N, C', H/4, W/4)
+        p6 = self.p6(res5)
+        return p6, self.p7(p6.relu())
+
+
 class FPN(nn.Module):
-    """Pyramid levels "p2" to "p5" from stages "res2" to "res5", and "p6" by taking every second pixel of p5.
+    """Pyramid levels "p2" to "p5" from stages "res2" to "res5", and above them what `top_block` makes.
 
     Args:
         bottom_up: the ResNet.
@@ -16,6 +31,7 @@ class FPN(nn.Module):
         channels: of every level.
         norm: of the lateral and output convolutions; None: they have a bias.
         average: fuse by the mean and not by the sum.
+        top_block: "p6" and "p7" from res5. None: one level more, by taking every second pixel of the last one.
     """
 
     def __init__(
@@ -25,6 +41,7 @@ class FPN(nn.Module):
         channels: int,
         norm: NormFactory | None = None,
         average: bool = False,
+        top_block: P6P7 | None = None,
     ) -> None:
         super().__init__()
         self.bottom_up, self.in_features, self.average = bottom_up, in_features, average
@@ -35,7 +52,8 @@ class FPN(nn.Module):
         for module in self.children():
             if isinstance(module, Conv2d):
                 init_xavier(module)
-        names = [*self.levels, self.levels[-1] + 1]
+        self.top_block = top_block
+        names = [*self.levels, self.levels[-1] + 1] if top_block is None else [*self.levels, 6, 7]
         self.strides = {f"p{level}": 2**level for level in names}
         self.channels = {f"p{level}": channels for level in names}
 
@@ -55,7 +73,10 @@ class FPN(nn.Module):
                 inner = inner / 2 if self.average else inner
             pyramid[f"p{level}"] = getattr(self, f"fpn_output{level}")(inner)
             above = inner
-        top = self.levels[-1]
         pyramid = dict(reversed(pyramid.items()))
-        pyramid[f"p{top + 1}"] = nn.functional.max_pool2d(pyramid[f"p{top}"], 1, stride=2)
+        if self.top_block is not None:
+            pyramid["p6"], pyramid["p7"] = self.top_block(stages["res5"])
+        else:
+            last = self.levels[-1]
+            pyramid[f"p{last + 1}"] = nn.functional.max_pool2d(pyramid[f"p{last}"], 1, stride=2)
         return pyramid

@@ -10,9 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from transfer.coco_data import PERSON_KEYPOINTS
 from transfer.engines.torchvision.detector import Sample
+from transfer.engines.torchvision.keypoints import MIRRORED
 from transfer.engines.torchvision.masks import BitMasks, Masks, PolygonMasks, rasterise
-from transfer.engines.torchvision.roi_heads import Truth
+from transfer.engines.torchvision.regions import Truth
 from transfer.errors import TransferError
 from transfer.images import read_image
 
@@ -27,6 +29,7 @@ class TrainingInput:
     flip: str  # none, horizontal, vertical: with probability 1/2
     bgr: bool
     mask_format: str | None  # polygon, bitmask; None: no masks wanted
+    keypoints: bool = False  # wanted
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,14 @@ class View:
         corners = self.points(boxes.reshape(-1, 2)).reshape(-1, 2, 2)  # (N, corner, xy)
         height, width = self.resized
         return np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1).clip(0, (width, height) * 2)
+
+    def keypoints(self, keypoints: np.ndarray) -> np.ndarray:
+        """A person's (K, 3) float64 x, y, visibility; what leaves the image becomes 0, 0, 0: not labelled."""
+        height, width = self.resized
+        moved = np.concatenate((self.points(keypoints[:, :2]), keypoints[:, 2:]), axis=1)
+        inside = ((moved[:, :2] >= 0) & (moved[:, :2] <= (width, height))).all(axis=1)
+        moved[~inside | (moved[:, 2] == 0)] = 0
+        return moved[MIRRORED] if self.flip == "horizontal" else moved
 
 
 def shortest_edge(size: tuple[int, int], shortest: int, longest: int) -> tuple[int, int]:
@@ -104,7 +115,8 @@ def load_sample(record: dict[str, Any], settings: TrainingInput, rng: np.random.
         )
     view = draw_view(size, settings, rng)
     try:
-        return Sample(to_tensor(view.pixels(image), settings.bgr), make_truth(record, view, settings.mask_format))
+        truth = make_truth(record, view, settings.mask_format, settings.keypoints)
+        return Sample(to_tensor(view.pixels(image), settings.bgr), truth)
     except TransferError as error:
         raise TransferError(f"{record['file_name']}: {error}") from error
 
@@ -114,7 +126,7 @@ def to_tensor(image: np.ndarray, bgr: bool) -> Tensor:
     return torch.from_numpy((image[:, :, ::-1] if bgr else image).transpose(2, 0, 1).copy())
 
 
-def make_truth(record: dict[str, Any], view: View, mask_format: str | None) -> Truth:
+def make_truth(record: dict[str, Any], view: View, mask_format: str | None, keypoints: bool = False) -> Truth:
     """The objects of a record in a view of its image; crowds, and objects without area or outline, are dropped."""
     annotations = [a for a in record["annotations"] if not a.get("iscrowd", 0)]
     boxes = view.boxes(np.array([a["bbox"] for a in annotations], dtype=np.float64).reshape(-1, 4))
@@ -127,6 +139,7 @@ def make_truth(record: dict[str, Any], view: View, mask_format: str | None) -> T
         torch.from_numpy(boxes[solid].astype(np.float32)),
         torch.tensor([a["category_id"] for a in kept], dtype=torch.int64),
         None if mask_format is None else _masks(kept, view, mask_format),
+        _keypoints(kept, view) if keypoints else None,
     )
 
 
@@ -135,6 +148,14 @@ def _check_masks(annotations: list[dict[str, Any]], mask_format: str) -> None:
         raise TransferError("an object has no mask (segmentation), and MODEL.MASK_ON is True")
     if mask_format == "polygon" and any(isinstance(a["segmentation"], dict) for a in annotations):
         raise TransferError("an object has a run-length mask: use INPUT.MASK_FORMAT bitmask")
+
+
+def _keypoints(annotations: list[dict[str, Any]], view: View) -> Tensor:
+    """(G, K, 3) float32."""
+    if not all(len(a.get("keypoints", ())) == 3 * PERSON_KEYPOINTS for a in annotations):
+        raise TransferError(f"an object has no {PERSON_KEYPOINTS} keypoints, and MODEL.KEYPOINT_ON is True")
+    found = [view.keypoints(np.array(a["keypoints"], dtype=np.float64).reshape(-1, 3)) for a in annotations]
+    return torch.from_numpy(np.array(found, dtype=np.float32).reshape(-1, PERSON_KEYPOINTS, 3))
 
 
 def _masks(annotations: list[dict[str, Any]], view: View, mask_format: str) -> Masks:

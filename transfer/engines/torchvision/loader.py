@@ -16,12 +16,18 @@ from transfer.errors import TransferError
 Draw = tuple[int, int]  # position in the stream, index of the record
 
 
-def usable(records: Sequence[dict[str, Any]], filter_empty: bool) -> list[dict[str, Any]]:
-    """The records to train on: with `filter_empty` those that show more than crowds."""
+def usable(records: Sequence[dict[str, Any]], filter_empty: bool, min_keypoints: int = 0) -> list[dict[str, Any]]:
+    """The records to train on: with `filter_empty` those that show more than crowds; with enough labelled keypoints."""
     kept = [r for r in records if not filter_empty or any(not a.get("iscrowd", 0) for a in r["annotations"])]
+    if min_keypoints:
+        kept = [r for r in kept if _labelled_keypoints(r) >= min_keypoints]
     if not kept:
         raise TransferError(f"DATASETS.TRAIN: none of {len(records)} images shows an object to train on")
     return kept
+
+
+def _labelled_keypoints(record: dict[str, Any]) -> int:
+    return sum(visibility > 0 for a in record["annotations"] for visibility in a.get("keypoints", ())[2::3])
 
 
 def stream(size: int, seed: int) -> Iterator[Draw]:

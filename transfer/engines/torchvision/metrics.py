@@ -1,8 +1,11 @@
-"""metrics.json: one JSON object a line, with Detectron2's names."""
+"""What a run tells while it trains, with Detectron2's names: metrics.json, one JSON object a line, and TensorBoard."""
 
 import json
+import warnings
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pretrain import checkpoint
 from transfer.errors import TransferError
@@ -31,7 +34,7 @@ class Window:
 
 
 class MetricsFile:
-    """Appends rows to metrics.json.
+    """Appends rows to metrics.json, and to TensorBoard's events where that is installed.
 
     Args:
         path: of the file; it may exist only when a run is resumed.
@@ -39,7 +42,32 @@ class MetricsFile:
     """
 
     def __init__(self, path: Path, first: int = 0) -> None:
-        self.path = path
+        self.path, self.first = path, first
+        self._begin(path, first)
+
+    def write(self, row: Mapping[str, float | None]) -> None:
+        """Append one row; it is on the disk when this returns."""
+        with open(self.path, "a") as file:
+            file.write(json.dumps(row, sort_keys=True) + "\n")
+        if self._board is not None:
+            for name, value in row.items():
+                if name != "iteration" and value is not None:
+                    self._board.add_scalar(name, value, row["iteration"])
+            self._board.flush()
+
+    @cached_property
+    def _board(self) -> Any:
+        """A writer of events, those from iteration `first` on hidden; None where TensorBoard is not installed."""
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # tensorboard's own imports
+                from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return None
+        return SummaryWriter(self.path.parent, purge_step=self.first)
+
+    @staticmethod
+    def _begin(path: Path, first: int) -> None:
         if first:
             rows = path.read_bytes().splitlines(keepends=True) if path.exists() else []
             with checkpoint.whole_file(path) as file:
@@ -51,11 +79,6 @@ class MetricsFile:
                 raise TransferError(
                     f"{path}: exists, of an earlier run. Resume that or give another OUTPUT_DIR"
                 ) from None
-
-    def write(self, row: Mapping[str, float | None]) -> None:
-        """Append one row; it is on the disk when this returns."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row, sort_keys=True) + "\n")
 
 
 def flatten(results: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:

@@ -6,12 +6,12 @@ from fvcore.common.config import CfgNode
 
 from transfer.detections import Detections
 from transfer.engines import Predict
-from transfer.engines.torchvision.detector import GeneralizedRCNN, postprocess
+from transfer.engines.torchvision.detector import Detector, postprocess
 from transfer.engines.torchvision.input import View, shortest_edge, to_tensor
 from transfer.images import read_image
 
 
-def make_predictor(model: GeneralizedRCNN, cfg: CfgNode) -> Predict:
+def make_predictor(model: Detector, cfg: CfgNode) -> Predict:
     """What runs `model` (in eval mode by then) on images read from files, resized as INPUT says of tests."""
     shortest, longest, bgr = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.FORMAT == "BGR"
 

@@ -5,7 +5,14 @@ from collections.abc import Iterator, Mapping
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-_SHOWN = {"total_loss": "loss", "loss_cls": "cls", "loss_box_reg": "box", "loss_mask": "mask"}  # what fits 80 columns
+# What fits 80 columns; a model has masks or keypoints.
+_SHOWN = {
+    "total_loss": "loss",
+    "loss_cls": "cls",
+    "loss_box_reg": "box",
+    "loss_mask": "mask",
+    "loss_keypoint": "points",
+}
 
 
 class TrainingProgress:

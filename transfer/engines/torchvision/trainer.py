@@ -71,7 +71,8 @@ class Trainer:
         self.optimizer = build_optimizer(cfg, self.model)
         self.schedule = build_schedule(cfg)
         self.scaler = torch.amp.GradScaler(enabled=cfg.SOLVER.AMP.ENABLED and self.device.type == "cuda")
-        self.records = usable(dataset.records, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS)
+        min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+        self.records = usable(dataset.records, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, min_keypoints)
         self.first = 0
         if resume:
             self.first = checkpoints.resume(self.output, self.model, self.optimizer, self.scaler)

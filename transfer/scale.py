@@ -1,0 +1,57 @@
+"""A recipe for another number of GPUs: the linear scaling rule (arXiv 1706.02677, section 2.1)."""
+
+from fractions import Fraction
+from typing import Any
+
+from transfer.errors import TransferError
+from transfer.results import Scaled
+
+REFERENCE_GPUS = 8  # that every published recipe was run on, 2 images each
+
+
+def rescale(config: Any, gpus: int) -> Scaled:
+    """Change `config` to what its recipe is on `gpus` GPUs, as Detectron2's DefaultTrainer.auto_scale_workers does.
+
+    Batch and learning rate grow with the GPUs; iterations, drops, warm-up and the periods of tests and checkpoints
+    shrink, so that the run sees as many images. SOLVER.REFERENCE_WORLD_SIZE, the GPUs a configuration is meant for (0:
+    REFERENCE_GPUS), becomes `gpus`.
+
+    Raises:
+        TransferError: no such number of GPUs, or a batch that cannot be scaled to it.
+    """
+    solver = config.SOLVER
+    reference = solver.REFERENCE_WORLD_SIZE or REFERENCE_GPUS
+    if gpus < 1:
+        raise TransferError(f"--scale-to {gpus}: a number of GPUs from 1 up is expected")
+    factor = Fraction(gpus, reference)
+    if (solver.IMS_PER_BATCH * factor).denominator != 1:
+        raise TransferError(
+            f"--scale-to {gpus}: SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH} on {reference} GPUs is "
+            f"{float(solver.IMS_PER_BATCH * factor):g} images on {gpus}"
+        )
+    solver.IMS_PER_BATCH = int(solver.IMS_PER_BATCH * factor)
+    solver.BASE_LR *= float(factor)
+    for section, key in (
+        (solver, "MAX_ITER"),
+        (solver, "WARMUP_ITERS"),
+        (solver, "CHECKPOINT_PERIOD"),
+        (config.TEST, "EVAL_PERIOD"),
+    ):
+        section[key] = _divided(section[key], factor)
+    solver.STEPS = type(solver.STEPS)(_divided(step, factor) for step in solver.STEPS)
+    solver.REFERENCE_WORLD_SIZE = gpus
+    return Scaled(reference, gpus)
+
+
+def check(config: Any) -> None:
+    """Refuse a configuration that Detectron2 would rescale unasked, to the number of processes it finds."""
+    reference = config.SOLVER.REFERENCE_WORLD_SIZE
+    if reference:
+        raise TransferError(
+            f"SOLVER.REFERENCE_WORLD_SIZE {reference}: say with --scale-to how many GPUs the run is for "
+            f"(--scale-to {reference} changes nothing)"
+        )
+
+
+def _divided(iterations: int, factor: Fraction) -> int:
+    return max(1, round(iterations / factor)) if iterations else 0  # 0 means never
