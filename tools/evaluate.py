@@ -16,15 +16,21 @@ from rich.console import Console
 from rich.table import Table
 
 import command
-from transfer import coco_eval, voc_data, voc_eval, voc_results
+from transfer import coco_eval, data_rules, voc_data, voc_eval, voc_results
+from transfer.data_rules import Findings
 
 EXAMPLES = """examples:
   python tools/evaluate.py coco --annotations instances_val2017.json --results coco_instances_results.json
   python tools/evaluate.py coco --annotations instances_val2017.json --results results.json --iou-type segm --json
   python tools/evaluate.py voc --dataset-root VOCdevkit/VOC2012 --split val --results detections/
+  python tools/evaluate.py voc --dataset-root VOCdevkit/VOC2012 --split val --results detections/ \\
+      --data-rule zero_area=drop --data-rule outside=clip
 
 All values are fractions from 0 to 1. Where there is nothing to measure (no small object, no object of a class) the
 table shows "-" and --json has null.
+
+Annotations and results are checked first; tools/check_dataset.py lists the kinds of fault and their rules. --json has
+under "data_faults" how many were settled by which rule.
 """
 
 
@@ -60,6 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     voc.add_argument("--split", required=True, help="a list in ImageSets/Main, such as test")
     voc.add_argument("--results", type=Path, required=True, metavar="DIR", help="folder of <class>.txt")
+    voc.add_argument(
+        data_rules.FLAG, dest="data_rules", action="append", default=[], metavar="KIND=RULE",
+        help="what to do about a kind of fault in the data; may be repeated",
+    )  # fmt: skip
     voc.set_defaults(score=_score_voc, show=_show_voc)
     return parser
 
@@ -71,18 +81,19 @@ def _score_coco(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _score_voc(arguments: argparse.Namespace) -> dict[str, Any]:
-    images = voc_data.read_split(voc_data.VocSplit(arguments.dataset_root, arguments.split))
+    findings = Findings(data_rules.parse(arguments.data_rules))
+    images = voc_data.read_split(voc_data.VocSplit(arguments.dataset_root, arguments.split), findings)
     class_names = voc_data.class_names_in(images)
-    detections, ignored = voc_results.read(arguments.results, class_names, arguments.split)
+    ground_truth = {image.image_id: image.objects for image in images}
+    detections, ignored = voc_results.read(arguments.results, class_names, arguments.split, findings, ground_truth)
     if ignored:
         names = ", ".join(path.name for path in ignored)
         logging.warning("not read, no class of the data has such a file: %s", names)
-    ground_truth = {image.image_id: image.objects for image in images}
     scores = voc_eval.evaluate(ground_truth, detections, class_names)
     year = 2007 if "2007" in arguments.dataset_root.resolve().name else 2012
     metric = voc_eval.official_metric(year)
     official = {name: scores[metric][name] for name in ("AP", "AP50", "AP75")}
-    return {"metric": metric, **official, **scores}
+    return {"metric": metric, **official, **scores, "data_faults": findings.counts()}
 
 
 def _show_coco(scores: Mapping[str, Any], console: Console) -> None:

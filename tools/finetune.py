@@ -5,7 +5,8 @@ import sys
 from pathlib import Path
 
 import command
-from transfer import engines, results, run
+from transfer import engines, repeat, results, run
+from transfer.errors import TransferError
 
 EXAMPLES = """examples:
   # a converted MoCo backbone on PASCAL VOC 07+12, with Detectron2 where it is installed
@@ -17,6 +18,10 @@ EXAMPLES = """examples:
       OUTPUT_DIR output/coco/random_1
   python tools/finetune.py --config-file configs/transfer/coco_r50_fpn_1x.yaml --init supervised \\
       --supervised-weights resnet50-0676ba61.pth OUTPUT_DIR output/coco/supervised_1
+
+  # five trials, seeds 0 to 4, in output/voc/moco/trial_0 to trial_4; the same command goes on after an interruption
+  python tools/finetune.py --config-file configs/transfer/voc_r50_c4_24k.yaml --num-gpus 8 \\
+      --dataset-root VOCdevkit --init moco_r50.pth --trials 5 OUTPUT_DIR output/voc/moco
 
   # check everything and print the resolved config, run nothing
   python tools/finetune.py --config-file configs/transfer/voc_r18_fpn_cpu.yaml --init random \\
@@ -43,7 +48,14 @@ def parser() -> argparse.ArgumentParser:
     add("--download", action="store_true", help="with --init supervised: download torchvision's weights")
     add("--engine", default="auto", choices=engines.NAMES, help="auto: detectron2 where it is installed (default)")
     add("--num-gpus", type=int, default=1, help="processes on this machine, one GPU each; on a CPU: processes")
+    add("--scale-to", type=int, metavar="GPUS", help="rescale a recipe, written for 8 GPUs, by the linear rule")
     add("--seed", type=int, help="default: the config's SEED, else a fresh one; stands in result.json")
+    add(
+        "--trials",
+        type=int,
+        metavar="N",
+        help="N runs, seeds SEED (default 0), SEED + 1, ..., in OUTPUT_DIR/trial_0, ...",
+    )
     add("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
     add("--resume", action="store_true", help="go on from OUTPUT_DIR's last checkpoint")
     add("--dry-run", action="store_true", help="check everything, print the resolved config, run nothing")
@@ -62,19 +74,36 @@ def main() -> None:
         init=args.init,
         supervised_weights=args.supervised_weights,
         download=args.download,
-        seed=args.seed,
+        seed=args.seed if args.trials is None else first_seed(args),
         processes=args.num_gpus,
+        scale_to=args.scale_to,
         eval_only=args.eval_only,
         resume=args.resume,
         command=["python", *sys.argv],
     )
+    runs = [plan] if args.trials is None else repeat.plans(plan, args.trials)
     if args.dry_run:
         print(plan.config.dump())
         print(f"# engine {plan.engine}, start {plan.start.init.label}, {plan.processes} process(es)")
+        for one in runs:
+            print(f"# {'goes on' if one.resume else 'runs'}: {one.config.OUTPUT_DIR}, seed {one.config.SEED}")
         return
-    path = run.execute(plan)
+    repeat.execute(runs)
     if command.is_main():
-        print(f"{path}: {summary(results.read(path))}")
+        output = Path(plan.config.OUTPUT_DIR)
+        numbers = range(args.trials or 0)
+        for folder in [repeat.trial_folder(output, number) for number in numbers] or [output]:
+            path = folder / results.FILE_NAME
+            print(f"{path}: {summary(results.read(path))}")
+
+
+def first_seed(args: argparse.Namespace) -> int:
+    """Of --trials: known beforehand, so that the same command can go on."""
+    if args.eval_only or args.resume:
+        raise TransferError("--trials trains, and goes on by itself: it takes neither --eval-only nor --resume")
+    if args.seed is not None:
+        return args.seed
+    return max(0, engines.load(args.engine).load_config(args.config_file, args.overrides).SEED)
 
 
 def summary(result: results.Result) -> str:

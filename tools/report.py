@@ -1,4 +1,4 @@
-"""Write the report of finished fine-tuning runs: one static page, the same as Markdown, and the numbers as JSON."""
+"""Write the report of finished fine-tuning runs: one static page, its figures as SVG, its numbers as CSV and JSON."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 import command
-from transfer import report
+from transfer import report, report_content
 
 EXAMPLES = """examples:
   # all runs below a folder; trials of one start and one configuration become one row
@@ -35,25 +35,20 @@ def parse_arguments() -> argparse.Namespace:
         type=Path,
         required=True,
         metavar="DIR",
-        help="folder to write index.html, report.md, report.json to",
+        help="folder to write index.html, report.md, report.json, csv/, figures/ and pictures/ to",
     )
     add("--title", default="Transfer report", help="heading of the page")
-    add("--images", type=int, default=4, help="test images in each strip of detections (%(default)s)")
-    add("--min-score", type=float, default=0.5, help="least score of a detection drawn there (%(default)s)")
+    add("--images", type=int, default=4, help="test images whose detections are shown, of each table (%(default)s)")
+    add("--min-score", type=float, default=0.5, help="least score of a detection shown there (%(default)s)")
+    add("--resamples", type=int, default=1000, help="of the bootstrap; 0: no intervals (%(default)s)")
     add("--overwrite", action="store_true", help="replace the report that DIR holds")
     return parser.parse_args()
 
 
 def main() -> None:
     arguments = parse_arguments()
-    content = report.write(
-        arguments.runs,
-        arguments.output,
-        title=arguments.title,
-        images=arguments.images,
-        min_score=arguments.min_score,
-        overwrite=arguments.overwrite,
-    )
+    options = report_content.Options(arguments.title, arguments.images, arguments.min_score, arguments.resamples)
+    content = report.write(arguments.runs, arguments.output, options, overwrite=arguments.overwrite)
     console = Console()
     for table in content["tables"]:
         console.print(_as_text(table))

@@ -5,13 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from transfer.results import task_settings
+from transfer import config_differences, published
 from transfer.trials import Table, experiment
-
-CONFIG_FILE = "config.yaml"  # the resolved configuration, in a run's folder
-MOST_KEYS = 6  # of differing settings, in one warning
 
 _PART_TITLES = {"bbox": "box", "segm": "mask", "keypoints": "keypoint", "11-point": "VOC 11-point", "area": "VOC area"}
 
@@ -29,7 +24,8 @@ def _between(all_tables: Sequence[Table]) -> list[str]:
     for group in same_test.values():
         if len(group) > 1:
             names = [name for name in experiment(group[0].first) if len(_values(name, group)) > 1]
-            what = "; ".join(f"{name} ({_sides(name, group)})" for name in names)
+            sides = {name: _sides(name, group) for name in names}
+            what = "; ".join(f"{name} ({values})" for name, values in sides.items() if values)
             test = ", ".join(group[0].first.task.test)
             found.append(f"{len(group)} tables are tested on {test} but must not be compared: they differ in {what}.")
     return found
@@ -41,31 +37,22 @@ def _values(name: str, group: Sequence[Table]) -> list[Any]:
 
 
 def _sides(name: str, group: Sequence[Table]) -> str:
+    """The values that these tables have under a name of `experiment`; "" where nothing more can be said."""
     values = _values(name, group)
     if name == "classes":
         return "their names or number"
     if name == "configuration":
-        return _settings(group) or " | ".join(value[:8] for value in values)
+        settings = [config_differences.read(table.runs[0].folder) for table in group]
+        if None in settings:
+            return " | ".join(value[:8] for value in values)
+        engines_differ = len(_values("engine", group)) > 1
+        return config_differences.differences([one for one in settings if one is not None], engines_differ)
     return " | ".join(", ".join(value) if isinstance(value, tuple) else str(value) for value in values)
-
-
-def _settings(group: Sequence[Table]) -> str:
-    """The keys that differ between the resolved configurations of these tables, with their values; "" if unknown."""
-    try:
-        texts = [(table.runs[0].folder / CONFIG_FILE).read_text(encoding="utf-8") for table in group]
-        settings = [task_settings(yaml.safe_load(text)) for text in texts]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
-        return ""
-    keys = dict.fromkeys(key for one in settings for key in one)
-    sides = {key: list(dict.fromkeys(str(one.get(key, "absent")) for one in settings)) for key in keys}
-    differing = [f"{key} {' | '.join(values)}" for key, values in sides.items() if len(values) > 1]
-    more = f", and {len(differing) - MOST_KEYS} more" if len(differing) > MOST_KEYS else ""
-    return ", ".join(differing[:MOST_KEYS]) + more
 
 
 def _within(table: Table) -> list[str]:
     name = title(table)
-    found = []
+    found = _from_recipe(table)
     versions = {tuple(sorted(run.result.engine.versions.items())) for run in table.runs}
     if len(versions) > 1:
         names = dict.fromkeys(key for one in versions for key, _ in one)
@@ -82,6 +69,18 @@ def _within(table: Table) -> list[str]:
         trials = ", ".join(f"{row.label} {len(row.runs)}" for row in table.rows)
         found.append(f"{name}: few or unequal trials ({trials}); a deviation needs at least two in each row.")
     return found
+
+
+def _from_recipe(table: Table) -> list[str]:
+    """Where published rows would stand beside runs of other heads, another schedule, another input."""
+    config_file = table.first.task.config_file
+    ours = config_differences.read(table.runs[0].folder)
+    if published.find(config_file) is None or ours is None:
+        return []
+    name = Path(config_file or "").stem
+    theirs = config_differences.recipe(name, table.first.scaled)
+    found = config_differences.differences([ours, theirs], of_shared_keys=True) if theirs else ""
+    return [f"{title(table)}: not {name} as published, ours | the recipe's: {found}."] if found else []
 
 
 def title(table: Table) -> str:

@@ -53,8 +53,8 @@ def evaluate(
     refuse([f"{annotations}: {fault}" for fault in _truth_faults(content, iou_type)])
     refuse([f"{source}{fault}" for fault in row_faults(rows, content, iou_type)])
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
-        truth = _ground_truth(content)
-        run = COCOeval(truth, _results(truth, rows, iou_type), iou_type)
+        truth = ground_truth(content)
+        run = COCOeval(truth, detection_rows(truth, rows, iou_type), iou_type)
         run.evaluate()
         run.accumulate()
         run.summarize()
@@ -144,7 +144,7 @@ def _is_box(value: Any) -> bool:
     return are_numbers(value, 4) and min(value[2:]) >= 0
 
 
-def _ground_truth(content: Mapping[str, Any]) -> COCO:
+def ground_truth(content: Mapping[str, Any]) -> COCO:
     annotations = [dict(annotation) for annotation in content["annotations"]]  # pycocotools writes into them
     if any(annotation["id"] < 1 for annotation in annotations):
         for number, annotation in enumerate(annotations, start=1):
@@ -152,7 +152,7 @@ def _ground_truth(content: Mapping[str, Any]) -> COCO:
     return _index({**content, "annotations": annotations})
 
 
-def _results(truth: COCO, rows: Sequence[Mapping[str, Any]], iou_type: str) -> COCO:
+def detection_rows(truth: COCO, rows: Sequence[Mapping[str, Any]], iou_type: str) -> COCO:
     """The rows as COCO.loadRes makes them in Detectron2's evaluator (areas!), also when there are none."""
     annotations = []
     for number, row in enumerate(rows, start=1):

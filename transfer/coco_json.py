@@ -1,47 +1,61 @@
 """The annotation file of COCO layout, read and checked whole before anything is made of it."""
 
 import json
-import logging
 import reprlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-from transfer import rle
+from transfer import coco_annotations
+from transfer.data_rules import Findings
 from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.json_values import are_numbers, is_id, is_name, is_number  # noqa: F401
 
 _MAX_PIXELS = 2**31 - 1  # pycocotools counts pixels in 32 bits
-_MAX_NUMBER = 1e30  # beyond it squares and products overflow
-_MAX_ID = 2**53
-
-log = logging.getLogger(__name__)
 
 
-def read(path: Path) -> dict[str, Any]:
+def read(path: Path, findings: Findings | None = None) -> dict[str, Any]:
     """The annotation file as parsed: lists `images`, `categories`, `annotations`.
 
-    Checked: ids (integers, unique, referring to what is there), names, sizes, finite boxes XYWH with sides from 0 up,
-    polygons and run-length masks that pycocotools survives. Annotations of images that the file does not list are
-    left out with a warning, as Detectron2 does. TransferError lists all faults with their place.
+    Checked: ids (integers, unique, referring to what is there), names, sizes, boxes, polygons and run-length masks,
+    keypoints. What passes, pycocotools survives.
+
+    Args:
+        findings: the rules for faults; what is found is added. None: the default rules, by which annotations of
+            images that the file does not list are left out with a warning, as Detectron2 does.
+
+    Raises:
+        TransferError: lists every fault that the rules refuse, with its index and id.
     """
-    content = load_json(path)
+    findings = findings or Findings()
+    content = examine(path, findings)
+    findings.settle(path)
+    if content is None:
+        raise RuntimeError(f"{path}: not read, and no fault was noted")
+    return content
+
+
+def examine(path: Path, findings: Findings) -> dict[str, Any] | None:
+    """What of the file passes by the rules of `findings`, which is left with all faults. None: nothing does."""
+    try:
+        content = load_json(path)
+    except TransferError as error:
+        findings.add("file", str(path), str(error).removeprefix(f"{path}: "))
+        return None
     if not isinstance(content, dict):
-        raise TransferError(f"{path}: an object with images, categories and annotations is expected at the top")
-    faults = [
-        f"{path}: a list {key!r} is expected"
-        for key in ("images", "categories", "annotations")
-        if not isinstance(content.get(key), list)
-    ]
-    refuse(faults)
-    sizes = _check_images(content["images"], f"{path}: images", faults)
-    categories = _check_categories(content["categories"], f"{path}: categories", faults)
-    kept = _check_annotations(content["annotations"], sizes, categories, path, faults)
-    refuse(faults)
-    if len(kept) < len(content["annotations"]):
-        orphans = len(content["annotations"]) - len(kept)
-        log.warning("%s: %d annotations belong to no image of the file and are left out", path, orphans)
-    return {**content, "annotations": kept}
+        findings.add("file", str(path), "an object with images, categories and annotations is expected at the top")
+        return None
+    wrong = [key for key in ("images", "categories", "annotations") if not isinstance(content.get(key), list)]
+    for key in wrong:
+        findings.add("file", str(path), f"a list {key!r} is expected")
+    if wrong:
+        return None
+    images, sizes = _checked_images(content["images"], f"{path}: images", findings)
+    categories, keypoints = _checked_categories(content["categories"], f"{path}: categories", findings)
+    # The published minival and valminusminival of 2014 repeat ids; Detectron2 lets them pass by their name.
+    unique = "minival" not in path.name
+    annotations = coco_annotations.settled(content["annotations"], sizes, keypoints, str(path), unique, findings)
+    return {**content, "images": images, "categories": categories, "annotations": annotations}
 
 
 def load_json(path: Path) -> Any:
@@ -54,124 +68,65 @@ def load_json(path: Path) -> Any:
         raise TransferError(f"{path}: not JSON ({error})") from error
 
 
-def is_id(value: Any) -> TypeGuard[int]:
-    """An integer that pycocotools can also hold as a float."""
-    return type(value) is int and abs(value) <= _MAX_ID
-
-
-def is_number(value: Any) -> bool:
-    """A finite int or float (JSON's true and false are neither)."""
-    return type(value) in (int, float) and abs(value) <= _MAX_NUMBER  # false for NaN too
-
-
-def are_numbers(values: Any, count: int | None = None) -> bool:
-    """A list of finite numbers, `count` of them if given."""
-    return isinstance(values, list) and count in (None, len(values)) and all(map(is_number, values))
-
-
-def _check_images(images: list[Any], where: str, faults: list[str]) -> dict[int, tuple[int, int]]:
-    """Image id -> (height, width)."""
-    sizes: dict[int, tuple[int, int]] = {}
+def _checked_images(
+    images: Sequence[Any], where: str, findings: Findings
+) -> tuple[list[dict[str, Any]], dict[int, tuple[int, int] | None]]:
+    """The entries without fault, and image id -> (height, width) of all that have an id, None where that is no size."""
+    good: list[dict[str, Any]] = []
+    sizes: dict[int, tuple[int, int] | None] = {}
     for i, image in enumerate(images):
         here = f"{where}[{i}]"
         if not isinstance(image, dict) or not is_id(image.get("id")):
-            faults.append(f"{here}: an object with an integer id is expected")
+            findings.add("image", here, "an object with an integer id is expected")
             continue
-        here += f" (id {image['id']})"
-        height, width = image.get("height"), image.get("width")
+        faults = []
         if image["id"] in sizes:
-            faults.append(f"{here}: the id is used twice")
-        if not isinstance(image.get("file_name"), str) or not image["file_name"] or "\0" in image["file_name"]:
-            faults.append(f"{here}: no file_name")
-        if type(height) is int and type(width) is int and min(height, width) > 0 and height * width <= _MAX_PIXELS:
-            sizes[image["id"]] = (height, width)
-        else:
-            faults.append(
-                f"{here}: height {reprlib.repr(height)}, width {reprlib.repr(width)} are not an image's size in pixels"
-            )
-            sizes[image["id"]] = (1, 1)
-    return sizes
+            faults.append("the id is used twice")
+        if not is_name(image.get("file_name")):
+            faults.append("no file_name")
+        sizes[image["id"]] = size = _size(image)
+        if size is None:
+            height, width = reprlib.repr(image.get("height")), reprlib.repr(image.get("width"))
+            faults.append(f"height {height}, width {width} are not an image's size in pixels")
+        for fault in faults:
+            findings.add("image", f"{here} (id {image['id']})", fault)
+        if not faults:
+            good.append(image)
+    return good, sizes
 
 
-def _check_categories(categories: list[Any], where: str, faults: list[str]) -> set[int]:
-    ids: set[int] = set()
-    names: set[str] = set()
+def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    """(height, width) of an entry; None where that is no size."""
+    height, width = image.get("height"), image.get("width")
+    if type(height) is int and type(width) is int and min(height, width) > 0 and height * width <= _MAX_PIXELS:
+        return height, width
+    return None
+
+
+def _checked_categories(
+    categories: Sequence[Any], where: str, findings: Findings
+) -> tuple[list[dict[str, Any]], dict[int, int | None]]:
+    """The entries without fault, and category id -> the number of its keypoints, None where it names none."""
+    good: list[dict[str, Any]] = []
+    keypoints: dict[int, int | None] = {}
     for i, category in enumerate(categories):
         here = f"{where}[{i}]"
         if not isinstance(category, dict) or not is_id(category.get("id")):
-            faults.append(f"{here}: an object with an integer id is expected")
+            findings.add("categories", here, "an object with an integer id is expected")
             continue
-        name = category.get("name")
-        if not isinstance(name, str) or not name:
-            faults.append(f"{here} (id {category['id']}): no name")
-        elif name in names:
-            faults.append(f"{here} (id {category['id']}): the name {name!r} is used twice")
-        else:
-            names.add(name)
-        if category["id"] in ids:
-            faults.append(f"{here}: the id {category['id']} is used twice")
-        ids.add(category["id"])
+        faults = []
+        name, points = category.get("name"), category.get("keypoints")
+        if not is_name(name):
+            faults.append("no name")
+        elif name in [item["name"] for item in good]:
+            faults.append(f"the name {name!r} is used twice")
+        if category["id"] in keypoints:
+            faults.append("the id is used twice")
+        keypoints[category["id"]] = len(points) if isinstance(points, list) else None
+        for fault in faults:
+            findings.add("categories", f"{here} (id {category['id']})", fault)
+        if not faults:
+            good.append(category)
     if not categories:
-        faults.append(f"{where}: none")
-    return ids
-
-
-def _check_annotations(
-    annotations: list[Any],
-    sizes: Mapping[int, tuple[int, int]],
-    categories: set[int],
-    path: Path,
-    faults: list[str],
-) -> list[dict[str, Any]]:
-    """The annotations of listed images."""
-    kept, ids = [], set()
-    # The published minival and valminusminival of 2014 repeat ids; Detectron2 lets them pass by their name.
-    unique = "minival" not in path.name
-    for i, annotation in enumerate(annotations):
-        here = f"{path}: annotations[{i}]"
-        if not isinstance(annotation, dict) or not is_id(annotation.get("id")):
-            faults.append(f"{here}: an object with an integer id is expected")
-            continue
-        here += f" (id {annotation['id']})"
-        if unique and annotation["id"] in ids:
-            faults.append(f"{here}: the id is used twice")
-        ids.add(annotation["id"])
-        image_id = annotation.get("image_id")
-        if not is_id(image_id):
-            faults.append(f"{here}: image_id {reprlib.repr(image_id)} is not an integer")
-        elif image_id in sizes:
-            faults += [f"{here}: {fault}" for fault in _annotation_faults(annotation, sizes[image_id], categories)]
-            kept.append(annotation)
-    return kept
-
-
-def _annotation_faults(annotation: Mapping[str, Any], size: tuple[int, int], categories: set[int]) -> list[str]:
-    faults = []
-    category, box = annotation.get("category_id"), annotation.get("bbox")
-    if not is_id(category) or category not in categories:
-        faults.append(f"category_id {reprlib.repr(category)} is not in categories")
-    if not are_numbers(box, 4) or min(box[2:]) < 0:  # type: ignore[index]
-        faults.append(f"bbox {reprlib.repr(box)} is not x, y, width, height in finite numbers, sides from 0 up")
-    if annotation.get("iscrowd", 0) not in (0, 1):
-        faults.append(f"iscrowd {reprlib.repr(annotation['iscrowd'])} is not 0 or 1")
-    if annotation.get("ignore", 0) != 0:
-        faults.append("'ignore' is not supported (nor by Detectron2); iscrowd is what COCO means")
-    if not are_numbers(annotation.get("keypoints", [])) or len(annotation.get("keypoints", [])) % 3:
-        faults.append("keypoints are not a list of finite x, y, visibility")
-    mask = annotation.get("segmentation")
-    if isinstance(mask, dict):
-        fault = rle.fault(mask, *size)
-    else:
-        fault = None if mask is None else polygon_fault(mask, *size)
-    return faults if fault is None else [*faults, fault]
-
-
-def polygon_fault(polygons: Any, height: int, width: int) -> str | None:
-    """What is wrong with a list of polygons [x1, y1, x2, y2, ...] of an image height x width; None if nothing is."""
-    if not isinstance(polygons, list) or not all(map(are_numbers, polygons)):
-        return "segmentation is neither a run-length mask nor polygons of finite numbers"
-    # pycocotools walks every edge pixel by pixel: far-off points are hours and gigabytes.
-    reach = 2 * max(height, width)
-    if any(polygon and (min(polygon) < -reach or max(polygon) > reach) for polygon in polygons):
-        return f"a polygon lies far outside the image ({height} x {width})"
-    return None
+        findings.add("categories", where, "none")
+    return good, keypoints

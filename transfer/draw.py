@@ -16,7 +16,13 @@ _GOLDEN = 0.61803398875  # steps of this round the colour circle come close to e
 _SHADES = ((0.85, 0.95), (0.95, 0.7), (0.5, 1.0))  # saturation, value
 
 
-def draw(image: np.ndarray, detections: Detections, class_names: Sequence[str], min_score: float) -> Image.Image:
+def draw(
+    image: np.ndarray,
+    detections: Detections,
+    class_names: Sequence[str],
+    min_score: float,
+    with_scores: bool = True,
+) -> Image.Image:
     """The image with what was detected in it, in its own size.
 
     Args:
@@ -24,6 +30,7 @@ def draw(image: np.ndarray, detections: Detections, class_names: Sequence[str], 
         detections: of this image, in its pixels.
         class_names: of class 0, 1, ...; the colour depends on the class index alone.
         min_score: detections below are left out, in [0, 1].
+        with_scores: beside the class names; annotations have none.
     """
     shown = [i for i in range(len(detections)) if float(detections.scores[i]) >= min_score]
     shown.sort(key=lambda i: float(detections.scores[i]))  # the best is drawn last, on top
@@ -37,7 +44,8 @@ def draw(image: np.ndarray, detections: Detections, class_names: Sequence[str], 
         pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=line)
     taken: list[Rectangle] = []
     for i, color in reversed(list(zip(shown, colors, strict=True))):  # the best gets its place first
-        text = f"{class_names[int(detections.classes[i])]} {float(detections.scores[i]):.0%}"
+        name = class_names[int(detections.classes[i])]
+        text = f"{name} {float(detections.scores[i]):.0%}" if with_scores else name
         _label(pen, text, detections.boxes[i].tolist(), color, picture.size, taken)
     return picture
 

@@ -1,4 +1,4 @@
-"""The report: finished runs in, one static page with its pictures out, and the same numbers as Markdown and JSON."""
+"""The report: finished runs in, one static page out, its figures also as SVG, its numbers as Markdown, CSV and JSON."""
 
 import json
 import re
@@ -11,50 +11,63 @@ from typing import Any
 import jinja2
 
 from transfer.errors import TransferError
-from transfer.report_content import PICTURES, describe
+from transfer.faults import refuse
+from transfer.report_content import PICTURES, Options, describe
+from transfer.report_csv import CSV, write_csv
+from transfer.report_figures import FIGURES, draw_figures, inline
 from transfer.run_folders import read_runs
 from transfer.trials import tables
 
 PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
-_OWN = (PICTURES, PAGE, MARKDOWN, NUMBERS)  # all that a report writes, and all that overwriting one may replace
+_FOLDERS = (PICTURES, FIGURES, CSV)
+_OWN = (*_FOLDERS, PAGE, MARKDOWN, NUMBERS)  # all that a report writes, and all that overwriting one may replace
 _TEMPLATES = Path(__file__).parent
 _MARKUP = re.compile(r"[\\`*\[\]<>|#&!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")  # an underscore within a word is plain
 
 
-def write(
-    folders: Sequence[Path],
-    output: Path,
-    *,
-    title: str = "Transfer report",
-    images: int = 4,
-    min_score: float = 0.5,
-    overwrite: bool = False,
-) -> dict[str, Any]:
+def write(folders: Sequence[Path], output: Path, options: Options, *, overwrite: bool = False) -> dict[str, Any]:
     """Read the runs in `folders`, write the report into `output`; returns what report.json holds.
 
     Args:
         folders: run folders, or folders that hold some at any depth.
-        images: test images in the strip of detections of each table.
-        min_score: detections below are not drawn, in [0, 1]. AP knows no such threshold.
 
     Raises:
-        TransferError: a run has no result or a faulty one (all are named), or `output` holds something already.
+        TransferError: a run has no result or a faulty one (all are named), `output` holds something already, or an
+            option is out of range.
     """
+    _check_options(options)
     _check_output(output, overwrite)
     runs = read_runs(folders)
     output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".unfinished.", dir=output) as name:
         unfinished = Path(name)
-        (unfinished / PICTURES).mkdir()
-        numbers = json.dumps(describe(tables(runs), unfinished, title, images, min_score), indent=2, allow_nan=False)
-        content = json.loads(numbers)  # the page shows what report.json holds
-        (unfinished / PAGE).write_text(_render("report.html", content), encoding="utf-8")
-        (unfinished / MARKDOWN).write_text(_render("report.md", content), encoding="utf-8")
+        for folder in _FOLDERS:
+            (unfinished / folder).mkdir()
+        numbers = json.dumps(describe(tables(runs), unfinished, options), indent=2, allow_nan=False)
+        content = json.loads(numbers)  # the page and all else show what report.json holds
         (unfinished / NUMBERS).write_text(numbers + "\n", encoding="utf-8")
-        shutil.rmtree(output / PICTURES, ignore_errors=True)
+        files = {
+            "figures": [
+                draw_figures(table, unfinished, place) for place, table in enumerate(content["tables"], start=1)
+            ],
+            "csv": write_csv(content, unfinished),
+        }
+        for page, template in ((PAGE, "report.html"), (MARKDOWN, "report.md")):
+            (unfinished / page).write_text(_render(template, unfinished, content, files), encoding="utf-8")
+        for folder in _FOLDERS:
+            shutil.rmtree(output / folder, ignore_errors=True)
         for own in _OWN:
             (unfinished / own).replace(output / own)
     return content
+
+
+def _check_options(options: Options) -> None:
+    faults = {
+        f"--images {options.images}: a number from 0 up is expected": options.images < 0,
+        f"--min-score {options.min_score}: a score from 0 to 1 is expected": not 0 <= options.min_score <= 1,
+        f"--resamples {options.resamples}: a number from 0 up is expected": options.resamples < 0,
+    }
+    refuse([fault for fault, found in faults.items() if found])
 
 
 def _check_output(output: Path, overwrite: bool) -> None:
@@ -67,7 +80,7 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise TransferError(f"{output}: holds a report already; name another --output, or replace it with --overwrite")
 
 
-def _render(template: str, content: dict[str, Any]) -> str:
+def _render(template: str, folder: Path, content: dict[str, Any], files: dict[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=template.endswith(".html"),
@@ -75,8 +88,14 @@ def _render(template: str, content: dict[str, Any]) -> str:
         trim_blocks=template.endswith(".html"),
         keep_trailing_newline=True,
     )
-    environment.filters |= {"points": _points, "signed": _signed, "md": _escape_markdown, "percent": "{:.0%}".format}
-    return environment.get_template(template).render(report=content)
+    environment.filters |= {
+        "points": _points,
+        "signed": _signed,
+        "md": _escape_markdown,
+        "percent": "{:.0%}".format,
+        "svg": lambda file: inline(folder / file),
+    }
+    return environment.get_template(template).render(report=content, **files)
 
 
 def _points(value: float) -> str:
@@ -84,7 +103,7 @@ def _points(value: float) -> str:
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", "\N{MINUS SIGN}")
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")  # -0.04 is +0.0
 
 
 def _escape_markdown(text: object) -> str:

@@ -1,4 +1,4 @@
-"""What a report says, as plain JSON values: the page, the Markdown file and report.json all show this."""
+"""What a report says, as plain JSON values: the page, its figures, the Markdown, CSV and JSON files all show this."""
 
 import dataclasses
 import datetime
@@ -8,43 +8,61 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer import caveats, published
+from transfer import caveats, published, report_curves
 from transfer.errors import TransferError
-from transfer.report_figures import draw_curves
-from transfer.report_strip import draw_strip
+from transfer.report_analysis import Analysis, analyse
+from transfer.report_strip import compared, draw_strip
 from transfer.trials import BASELINES, Row, Score, Table
 
 PICTURES = "pictures"  # folder beside the page
-SCHEMA = 1
+SCHEMA = 2
 _SHOWN = ("AP", "AP50", "AP75")  # of every kind; report.json holds the rest
-_MOST_CLASSES = 40  # a longer table of classes stands in report.json alone
+_MOST_CLASSES = 40  # a longer table of classes stands in classes.csv and report.json alone
 
 
-def describe(all_tables: Sequence[Table], folder: Path, title: str, images: int, min_score: float) -> dict[str, Any]:
-    """Everything the report says; its pictures are written into `folder`/pictures."""
-    described = [_table(table, number, folder, images, min_score) for number, table in enumerate(all_tables, start=1)]
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What of a report its reader may choose.
+
+    Args:
+        title: heading of the page.
+        images: test images whose detections are shown, in each table.
+        min_score: detections below are neither drawn nor counted as mistakes there, in [0, 1].
+        resamples: of the bootstrap; 0 for no intervals.
+    """
+
+    title: str = "Transfer report"
+    images: int = 4
+    min_score: float = 0.5
+    resamples: int = 1000
+
+
+def describe(all_tables: Sequence[Table], folder: Path, options: Options) -> dict[str, Any]:
+    """Everything the report says; the pictures of detections are written into `folder`/pictures."""
+    described = [_table(table, number, folder, options) for number, table in enumerate(all_tables, start=1)]
     return {
         "schema": SCHEMA,
-        "title": title,
+        "title": options.title,
         "created": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "runs": sum(len(table.runs) for table in all_tables),
-        "min_score": min_score,
-        "summary": [line for table in all_tables for line in _summary(table)],
+        "min_score": options.min_score,
+        "resamples": options.resamples,
+        "summary": [line for table in described for line in _summary(table)],
         "warnings": caveats.warnings(all_tables),
         "tables": described,
     }
 
 
-def _table(table: Table, number: int, folder: Path, images: int, min_score: float) -> dict[str, Any]:
+def _table(table: Table, number: int, folder: Path, options: Options) -> dict[str, Any]:
     result = table.first
     recipe, notes = _published(table)
-    curves = f"{PICTURES}/curves_{number}.svg"
+    analysis: Analysis | None = None
     strip: list[dict[str, Any]] = []
     try:
-        rows = draw_strip(table, folder / PICTURES, f"strip_{number}", images, min_score)
-        strip = [{"image": row.image, "pictures": _beside_page(row.pictures)} for row in rows]
+        analysis = analyse(table, options.min_score, options.resamples)
+        strip = _strip(table, analysis, folder, f"strip_{number}", options)
     except TransferError as error:
-        notes.append(f"Detections are not drawn: {error}")
+        notes.append(f"Nothing below is made of the saved detections, and differences have no interval: {error}")
     return {
         "title": caveats.title(table),
         "task": dataclasses.asdict(result.task),
@@ -53,34 +71,48 @@ def _table(table: Table, number: int, folder: Path, images: int, min_score: floa
         "engine": dataclasses.asdict(result.engine),
         "shown": [{"key": key, "title": caveats.column_title(key)} for key in _shown(table)],
         "rows": [_row(row) for row in table.rows],
-        "differences": _differences(table),
+        "differences": [
+            _difference(row, base, analysis) for row in table.rows for base in table.rows if base.label in row.deltas
+        ],
         "published": recipe,
         "notes": notes,
-        "curves": curves if draw_curves(table, folder / curves) else None,
+        "curves": report_curves.over_iterations(table),
+        "precision_recall": report_curves.precision_recall(analysis) if analysis else [],
+        "errors": report_curves.errors(analysis) if analysis else {},
+        "compared": compared(table),
         "strip": strip,
         "per_class": _per_class(table),
         "devices": list(dict.fromkeys(_device(run.result.device) for run in table.runs)),
         "seconds": _seconds(table),
-        "runs": [
-            {
-                "label": row.label,
-                "seed": run.result.seed,
-                "folder": str(run.folder),
-                "created": run.result.created,
-                "git": run.result.git,
-                "device": dataclasses.asdict(run.result.device),
-                "seconds": run.result.seconds,
-                "versions": run.result.engine.versions,
-                "command": shlex.join(run.result.command),
-            }
-            for row in table.rows
-            for run in row.runs
-        ],
+        "runs": [_run(row.label, run) for row in table.rows for run in row.runs],
     }
 
 
-def _beside_page(pictures: dict[str, str]) -> dict[str, str]:
-    return {label: f"{PICTURES}/{name}" for label, name in pictures.items()}
+def _strip(table: Table, analysis: Analysis, folder: Path, prefix: str, options: Options) -> list[dict[str, Any]]:
+    mistakes = {label: trials[0].mistakes for label, trials in analysis.rows.items()}
+    rows = draw_strip(table, analysis.dataset, mistakes, folder / PICTURES, prefix, options.images, options.min_score)
+    return [
+        {
+            "image": row.image,
+            "pictures": {label: f"{PICTURES}/{name}" for label, name in row.pictures.items()},
+            "mistakes": row.mistakes,
+        }
+        for row in rows
+    ]
+
+
+def _run(label: str, run: Any) -> dict[str, Any]:
+    return {
+        "label": label,
+        "seed": run.result.seed,
+        "folder": str(run.folder),
+        "created": run.result.created,
+        "git": run.result.git,
+        "device": dataclasses.asdict(run.result.device),
+        "seconds": run.result.seconds,
+        "versions": run.result.engine.versions,
+        "command": shlex.join(run.result.command),
+    }
 
 
 def _row(row: Row) -> dict[str, Any]:
@@ -91,26 +123,36 @@ def _row(row: Row) -> dict[str, Any]:
         "seeds": list(row.seeds),
         "scores": {key: dataclasses.asdict(score) for key, score in row.scores.items()},
         "per_class": {key: dataclasses.asdict(score) for key, score in row.per_class.items()},
-        "deltas": row.deltas,
     }
 
 
-def _differences(table: Table) -> list[dict[str, Any]]:
-    """Every row minus every baseline above it: {"label": "MoCo − random", "scores": metric -> points}."""
-    return [
-        {"label": f"{row.label} \N{MINUS SIGN} {base}", "scores": delta}
-        for row in table.rows
-        for base, delta in row.deltas.items()
-    ]
+def _difference(row: Row, base: Row, analysis: Analysis | None) -> dict[str, Any]:
+    """A row minus a baseline: metric -> points and their interval [low, high], and the same by class."""
+    delta = row.deltas[base.label]
+    shared = {key: score for key, score in row.per_class.items() if key in base.per_class}
+    classes = {key: score.mean - base.per_class[key].mean for key, score in shared.items()}
+    intervals = analysis.intervals(row.label, base.label) if analysis else {}
+    class_intervals = analysis.class_intervals(row.label, base.label) if analysis else {}
+    return {
+        "label": f"{row.label} \N{MINUS SIGN} {base.label}",
+        "row": row.label,
+        "baseline": base.label,
+        "scores": delta,
+        "classes": classes,
+        "intervals": {key: list(ends) for key, ends in intervals.items() if key in delta},
+        "class_intervals": {key: list(ends) for key, ends in class_intervals.items() if key in classes},
+    }
 
 
 def _shown(table: Table) -> list[str]:
     """The columns of the page: AP, AP50, AP75 of each kind, and AP50 of a VOC rule that says something else."""
     first = table.first
     shown = [f"{part}/{metric}" for part in first.metrics for metric in _SHOWN]
+    said = list(first.metrics.values())
     for rule, points in first.voc_metrics.items():
-        if points != first.metrics.get("bbox"):
+        if points not in said:
             shown.append(f"{rule}/AP50")
+            said.append(points)
     return [key for key in shown if key in table.columns]
 
 
@@ -136,29 +178,42 @@ def _published(table: Table) -> tuple[dict[str, Any] | None, list[str]]:
     recipe = published.find(table.first.task.config_file)
     if recipe is None:
         return None, []
-    differences = recipe.differences(table.first.task, table.first.iterations)
+    scaled = table.first.scaled
+    iterations = table.first.iterations
+    notes = []
+    if scaled and scaled.gpus != scaled.reference:
+        iterations = round(iterations * scaled.gpus / scaled.reference)
+        notes.append(
+            f"Rescaled by the linear rule from {scaled.reference} GPUs to {scaled.gpus}: as many images are seen."
+        )
+    differences = recipe.differences(table.first.task, iterations)
     if differences:
-        note = f"No published rows beside these: named {recipe.name}, but not that recipe ({'; '.join(differences)})."
-        return None, [note]
-    return dataclasses.asdict(recipe), []
+        notes.append(
+            f"No published rows beside these: named {recipe.name}, but not that recipe ({'; '.join(differences)})."
+        )
+        return None, notes
+    return dataclasses.asdict(recipe), notes
 
 
-def _summary(table: Table) -> list[str]:
+def _summary(table: dict[str, Any]) -> list[str]:
     """One sentence for each pretrained start and baseline, on the first metric; honest about the spread."""
-    lines = []
-    metric = table.columns[0] if table.columns else ""
-    for row in table.rows:
-        if row.init.kind in BASELINES or metric not in row.scores:
-            continue
-        for base in (other for other in table.rows if metric in row.deltas.get(other.label, {})):
-            ours, theirs, delta = row.scores[metric], base.scores[metric], row.deltas[base.label][metric]
-            spread = max(ours.std or 0.0, theirs.std or 0.0)
-            doubt = ", which is within the spread of the trials" if abs(delta) <= spread else ""
-            lines.append(
-                f"{caveats.title(table)}: {row.label} against {base.label} {delta:+.1f} {caveats.column_title(metric)} "
-                f"(n = {len(ours.values)} and {len(theirs.values)}){doubt}."
-            )
-    return lines
+    metric = table["shown"][0]["key"] if table["shown"] else ""
+    rows = {row["label"]: row for row in table["rows"]}
+    return [
+        f"{table['title']}: {difference['row']} against {difference['baseline']} {difference['scores'][metric]:+.1f} "
+        f"{caveats.column_title(metric)} (n = {rows[difference['row']]['n']} and {rows[difference['baseline']]['n']})"
+        f"{_doubt(difference, metric, rows)}."
+        for difference in table["differences"]
+        if rows[difference["row"]]["init"]["kind"] not in BASELINES and metric in difference["scores"]
+    ]
+
+
+def _doubt(difference: dict[str, Any], metric: str, rows: dict[str, Any]) -> str:
+    if ends := difference["intervals"].get(metric):
+        low, high = ends
+        return f", 95 % interval {low:+.1f} to {high:+.1f}{', which holds 0' if low <= 0 <= high else ''}"
+    spread = max(rows[difference[side]]["scores"][metric]["std"] or 0.0 for side in ("row", "baseline"))
+    return ", which is within the spread of the trials" if abs(difference["scores"][metric]) <= spread else ""
 
 
 def _device(device: Any) -> str:

@@ -1,6 +1,6 @@
-"""The strip of detections of a report: the same test images under each start, beside the ground truth."""
+"""The pictures of a report: the test images where two starts differ most, under every start, beside the truth."""
 
-import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,16 +11,14 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from transfer import datasets, draw
+from transfer import datasets, draw, saved_detections
 from transfer.datasets import Dataset
 from transfer.detections import Detections
-from transfer.errors import TransferError
 from transfer.results import Task
-from transfer.trials import Run, Table
+from transfer.trials import BASELINES, Run, Table
 
 GROUND_TRUTH = "ground truth"
 _WIDTH = 320  # pixels of each picture; small images are enlarged so that names and scores can be read
-_FOLDER, _ROWS, _IMAGES = "inference", "coco_instances_results.json", "images.json"  # in a run's folder
 
 
 @dataclass(frozen=True)
@@ -29,58 +27,82 @@ class StripRow:
 
     image: str
     pictures: dict[str, str]
+    mistakes: dict[str, int]
 
 
-def draw_strip(table: Table, folder: Path, prefix: str, images: int, min_score: float) -> list[StripRow]:
+def draw_strip(
+    table: Table,
+    dataset: Dataset,
+    mistakes: Mapping[str, np.ndarray],
+    folder: Path,
+    prefix: str,
+    images: int,
+    min_score: float,
+) -> list[StripRow]:
     """Draw `images` test images under the first trial of each start; files go into `folder` as `prefix`...jpg.
 
+    Args:
+        mistakes: label -> (I,) of the first trial in each test image.
+
     Raises:
-        TransferError: the runs' detections or the test images are no longer where the runs left them.
+        TransferError: a test image is gone.
     """
     task = table.first.task
-    trials = {row.label: row.runs[0] for row in table.rows}
-    dataset = _test_set(task, next(iter(trials.values())))
-    chosen = _choose([record for record in dataset.records if record["annotations"]], images)
+    places = choose(table, dataset, mistakes, images)
+    chosen = [dataset.records[place] for place in places]
     masks = "segm" in table.first.metrics
-    found = {label: _detections(run, chosen, dataset) for label, run in trials.items()}
+    found = {row.label: _detections(row.runs[0], chosen, dataset) for row in table.rows}
     rows = []
-    for number, record in enumerate(chosen):
+    for number, (place, record) in enumerate(zip(places, chosen, strict=True)):
         pixels = datasets.read_image(record["file_name"])
-        shown = {GROUND_TRUTH: _annotated(record, masks)} | {label: found[label][number] for label in trials}
+        shown = {GROUND_TRUTH: _annotated(record, masks)} | {label: own[number] for label, own in found.items()}
         pictures = {}
-        for place, (label, detections) in enumerate(shown.items()):
-            pictures[label] = f"{prefix}_{number}_{place}.jpg"
-            _draw(pixels, detections, task, min_score).save(folder / pictures[label], quality=88)
-        rows.append(StripRow(Path(record["file_name"]).name, pictures))
+        for column, (label, detections) in enumerate(shown.items()):
+            pictures[label] = f"{prefix}_{number}_{column}.jpg"
+            picture = _draw(pixels, detections, task, min_score, with_scores=label != GROUND_TRUTH)
+            picture.save(folder / pictures[label], quality=88)
+        counts = {label: int(of_run[place]) for label, of_run in mistakes.items()}
+        rows.append(StripRow(Path(record["file_name"]).name, pictures, counts))
     return rows
 
 
-def _test_set(task: Task, run: Run) -> Dataset:
-    """The test set, looked for where the run read its images: nothing but their paths tells where that was."""
-    paths = list(_read_json(run.folder / _FOLDER / _IMAGES).values())
-    if not paths:
-        raise TransferError(f"{run.folder / _FOLDER / _IMAGES}: names no image")
-    above = 2 if task.kind == "voc" else 1  # ROOT/VOC2007/JPEGImages/x.jpg and ROOT/val2017/x.jpg
-    return datasets.load(task.test, Path(paths[0]).parents[above], task.class_names)
+def compared(table: Table) -> tuple[str, str] | None:
+    """The labels of the two starts whose pictures are looked for; None in a table of one.
+
+    The first start that is no baseline against the last baseline (supervised, else random); without such, the last
+    row against the first.
+    """
+    labels = [row.label for row in table.rows]
+    own = [row.label for row in table.rows if row.init.kind not in BASELINES]
+    base = [row.label for row in table.rows if row.init.kind in BASELINES]
+    if own and base:
+        return own[0], base[-1]
+    return (labels[-1], labels[0]) if len(labels) > 1 else None
 
 
-def _choose(records: list[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """`count` records at equal distances, the same for every start."""
-    places = np.linspace(0, len(records), min(count, len(records)), endpoint=False).astype(int)
-    return [records[place] for place in places]
+def choose(table: Table, dataset: Dataset, mistakes: Mapping[str, np.ndarray], count: int) -> list[int]:
+    """Places of `count` annotated test images: half where the one of `compared` makes fewer mistakes than the other by
+    most, half where it makes more by most. In a table of one start, at equal distances."""
+    annotated = np.array([i for i, record in enumerate(dataset.records) if record["annotations"]], dtype=int)
+    count = min(count, len(annotated))
+    pair = compared(table)
+    if pair is None:
+        return annotated[np.linspace(0, len(annotated), count, endpoint=False).astype(int)].tolist()
+    ours, theirs = (mistakes[label][annotated] for label in pair)
+    order = annotated[np.argsort(ours - theirs, kind="stable")]
+    better = (count + 1) // 2
+    return [*order[:better].tolist(), *order[len(order) - (count - better) :][::-1].tolist()]
 
 
-def _detections(run: Run, records: list[dict[str, Any]], dataset: Dataset) -> list[Detections]:
-    """What a run found in these images, from its results file."""
+def _detections(run: Run, records: Sequence[dict[str, Any]], dataset: Dataset) -> list[Detections]:
+    """What a run found in these images."""
     index = {category: place for place, category in enumerate(dataset.category_ids)}
-    by_image: dict[str, list[dict[str, Any]]] = {str(record["image_id"]): [] for record in records}
-    for row in _read_json(run.folder / _FOLDER / _ROWS):
-        by_image.get(str(row["image_id"]), []).append(row)
-    return [_as_detections(rows, index) for rows in by_image.values()]
+    found = saved_detections.by_image(saved_detections.read_rows(run.folder, dataset), dataset)
+    places = {record["image_id"]: place for place, record in enumerate(dataset.records)}
+    return [_as_detections(found[places[record["image_id"]]], index) for record in records]
 
 
 def _as_detections(rows: list[dict[str, Any]], index: dict[int, int]) -> Detections:
-    rows = sorted(rows, key=lambda row: -row["score"])
     boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]  # (N, 4) XYWH -> XYXY
     masks = [_mask(row["segmentation"]) for row in rows if "segmentation" in row]
@@ -112,7 +134,7 @@ def _mask(segmentation: Any, size: tuple[int, int] = (0, 0)) -> torch.Tensor:
     return torch.from_numpy(pycocotools.mask.decode(segmentation)).bool()
 
 
-def _draw(pixels: np.ndarray, detections: Detections, task: Task, min_score: float) -> Image.Image:
+def _draw(pixels: np.ndarray, detections: Detections, task: Task, min_score: float, with_scores: bool) -> Image.Image:
     """Draw into the image brought to one width for all, so that names and scores are of one size."""
     height, width = pixels.shape[:2]
     scale = _WIDTH / width
@@ -122,11 +144,4 @@ def _draw(pixels: np.ndarray, detections: Detections, task: Task, min_score: flo
     if masks is not None and len(masks):
         masks = functional.interpolate(masks[None].float(), size=(size[1], size[0]), mode="bilinear")[0] > 0.5
     scaled = replace(detections, boxes=detections.boxes * scale, masks=masks)
-    return draw.draw(enlarged, scaled, task.class_names, min_score)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TransferError(f"{path}: cannot be read: {error}") from error
+    return draw.draw(enlarged, scaled, task.class_names, min_score, with_scores)

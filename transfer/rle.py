@@ -50,7 +50,9 @@ def _decode(counts: str) -> np.ndarray | None:
     A number is 5 bits a character, lowest first, in two's complement; from the fourth on, each is the difference to
     the one two before (runs of one colour are alike).
     """
-    codes = np.frombuffer(counts.encode("utf-8"), dtype=np.uint8).astype(np.int64)  # (L,)
+    if not counts.isascii():
+        return None
+    codes = np.frombuffer(counts.encode("ascii"), dtype=np.uint8).astype(np.int64)  # (L,)
     if codes.size == 0:
         return codes
     if codes.min() < _FIRST or codes.max() > _LAST:

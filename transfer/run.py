@@ -98,12 +98,12 @@ def plan(
 def execute(run: Plan) -> Path:
     """Train, unless there is nothing to train on, then evaluate. Returns the path of result.json."""
     # One process is a direct call; under torchrun or SLURM it joins the others that they started.
-    distributed.launch(_work, run.processes, run, device=run.config.MODEL.DEVICE)
+    distributed.launch(work, run.processes, run, device=run.config.MODEL.DEVICE)
     distributed.shutdown()
     return Path(run.config.OUTPUT_DIR) / results.FILE_NAME
 
 
-def _work(run: Plan) -> None:
+def work(run: Plan) -> None:
     """One rank's part of the run."""
     config, output = run.config.clone(), Path(run.config.OUTPUT_DIR)
     config.defrost()

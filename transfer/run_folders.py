@@ -44,7 +44,8 @@ def _finished(folder: Path, faults: list[str]) -> list[Path]:
     begun = [path.parent for path in sorted(folder.rglob(_BEGUN)) if _is_fine_tuning(path)]
     unfinished = [path for path in begun if not (path / results.FILE_NAME).is_file()]
     faults += [
-        f"{path}: has no {results.FILE_NAME}, the run is not finished: go on with --resume or leave it out"
+        f"{path}: has no {results.FILE_NAME}, the run is not finished: go on with --resume, or its --trials command, "
+        "or leave it out"
         for path in unfinished
     ]
     found = sorted(folder.rglob(results.FILE_NAME))

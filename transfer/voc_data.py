@@ -1,24 +1,24 @@
 """PASCAL VOC layout: the objects of a split as the XML files state them, and Detectron2's records made from them."""
 
+import contextlib
 import logging
-import math
-import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transfer.boxes import is_empty
+from transfer import voc_xml
+from transfer.data_rules import Findings
 from transfer.errors import TransferError
 from transfer.faults import refuse
 from transfer.images import image_size
+from transfer.voc_xml import VocObject
 
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
 _IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in order of preference; the devkit itself knows .jpg alone
-_SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 log = logging.getLogger(__name__)
 
@@ -36,31 +36,48 @@ class VocSplit:
     split: str
 
 
-class VocObject(NamedTuple):
-    """One annotated object; box is xmin, ymin, xmax, ymax as in the file: 1-based pixels, xmax and ymax inclusive."""
-
-    name: str
-    box: tuple[float, float, float, float]
-    difficult: bool
-
-
 class VocImage(NamedTuple):
-    """One annotated image; size is (height, width), None where the XML has none (or zeros, as some tools write)."""
+    """One annotated image; size is (height, width), None where neither the XML nor an image file has one.
+
+    (Some tools write zeros into the XML.)
+    """
 
     image_id: str
     size: tuple[int, int] | None
     objects: tuple[VocObject, ...]
 
 
-def read_split(split: VocSplit) -> list[VocImage]:
-    """The images of a split in the order of its list. The JPEG files are not looked at.
+def read_split(
+    split: VocSplit, findings: Findings | None = None, class_names: Sequence[str] | None = None
+) -> list[VocImage]:
+    """The images of a split in the order of its list. Image files are looked at only where the XML has no size.
 
-    An object without `difficult` is not difficult. TransferError lists every missing or malformed file.
+    An object without `difficult` is not difficult.
+
+    Args:
+        findings: the rules for faults; what is found is added. None: the default rules.
+        class_names: the classes that there may be; None: any.
+
+    Raises:
+        TransferError: lists every fault that the rules refuse, with its file, object and line.
     """
-    faults: list[str] = []
-    images = [_read_xml(split.folder / "Annotations", image_id, faults) for image_id in _image_ids(split)]
-    refuse(faults)
-    return [image for image in images if image is not None]
+    findings = findings or Findings()
+    images = examine_split(split, findings, class_names)
+    findings.settle(split.folder)
+    return images
+
+
+def examine_split(split: VocSplit, findings: Findings, class_names: Sequence[str] | None = None) -> list[VocImage]:
+    """What of a split passes by the rules of `findings`, which is left with all faults. Otherwise as `read_split`."""
+    images = []
+    for image_id in _image_ids(split, findings):
+        path = split.folder / "Annotations" / f"{image_id}.xml"
+        annotation = voc_xml.read(path, findings)
+        if annotation is not None:
+            size = voc_xml.size_of(annotation, path, findings) or _size_of_file(split.folder, image_id)
+            objects = voc_xml.objects_of(annotation, size, path, findings, class_names)
+            images.append(VocImage(image_id, size, objects))
+    return images
 
 
 def class_names_in(images: Sequence[VocImage]) -> tuple[str, ...]:
@@ -76,7 +93,7 @@ def records(split: VocSplit, images: Sequence[VocImage], class_names: Sequence[s
     warning; the evaluator still counts them. TransferError lists missing images and classes not in `class_names`.
     """
     faults: list[str] = []
-    files = _image_files(split.folder / "JPEGImages")
+    files = image_files(split.folder)
     index = {name: i for i, name in enumerate(class_names)}
     made, dropped = [], []
     for image in images:
@@ -105,14 +122,16 @@ def records(split: VocSplit, images: Sequence[VocImage], class_names: Sequence[s
 
 def _record(image: VocImage, file: Path, index: dict[str, int]) -> dict[str, Any]:
     height, width = image.size or image_size(file)
-    annotations = []
-    for item in image.objects:
-        xmin, ymin, xmax, ymax = item.box
-        box = [xmin - 1, ymin - 1, xmax, ymax]  # 1-based inclusive pixels -> edges
-        if xmin < xmax and ymin < ymax and not is_empty(box, height, width):
-            annotations.append(
-                {"category_id": index[item.name], "bbox": box, "bbox_mode": 0, "difficult": int(item.difficult)}
-            )
+    annotations = [
+        {
+            "category_id": index[item.name],
+            "bbox": list(voc_xml.edges(item.box)),
+            "bbox_mode": 0,
+            "difficult": int(item.difficult),
+        }
+        for item in image.objects
+        if voc_xml.has_area(item.box, (height, width))
+    ]
     return {
         "file_name": str(file),
         "image_id": image.image_id,
@@ -122,8 +141,9 @@ def _record(image: VocImage, file: Path, index: dict[str, int]) -> dict[str, Any
     }
 
 
-def _image_files(folder: Path) -> dict[str, Path]:
-    """Image id -> file. One listing instead of a look at each file: sets are large and file systems slow."""
+def image_files(folder: Path) -> dict[str, Path]:
+    """Image id -> file of a VOC folder. One listing, not a look at each file: sets are large and file systems slow."""
+    folder = folder / "JPEGImages"
     if not folder.is_dir():
         raise TransferError(f"{folder}: no such folder; the images of VOC layout lie there")
     files = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES]
@@ -132,90 +152,39 @@ def _image_files(folder: Path) -> dict[str, Path]:
     return {path.stem: path for path in files}
 
 
-def _image_ids(split: VocSplit) -> list[str]:
+def _image_ids(split: VocSplit, findings: Findings) -> list[str]:
     folder = split.folder / "ImageSets" / "Main"
     path = folder / f"{split.split}.txt"
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
         there = ", ".join(sorted(file.stem for file in folder.glob("*.txt"))) or "none"
-        raise TransferError(f"{path}: no such list of images (splits there: {there})") from None
+        findings.add("file", str(path), f"no such list of images (splits there: {there})")
+        return []
     except (OSError, ValueError) as error:
-        raise TransferError(f"{path}: not readable as a list of image names ({error})") from error
-    ids = [line.strip() for line in lines]
-    faults, seen = [], set()
-    for number, image_id in enumerate(ids, start=1):
+        findings.add("file", str(path), f"not readable as a list of image names ({error})")
+        return []
+    ids: dict[str, None] = {}
+    for number, line in enumerate(lines, start=1):
+        image_id, where = line.strip(), f"{path}, line {number}"
         if len(image_id.split()) > 1:
-            faults.append(f"{path}, line {number}: one image name a line is expected, not {image_id!r}")
-        elif image_id in seen:
-            faults.append(f"{path}, line {number}: {image_id} is listed twice")
+            findings.add("image", where, f"one image name a line is expected, not {image_id!r}")
         elif "\0" in image_id:
-            faults.append(f"{path}, line {number}: {image_id!r} is not a file name")
-        if image_id:
-            seen.add(image_id)
-    if not seen:
-        faults.append(f"{path}: lists no image")
-    refuse(faults)
-    return [image_id for image_id in ids if image_id]
+            findings.add("image", where, f"{image_id!r} is not a file name")
+        elif image_id in ids:
+            findings.add("image", where, f"{image_id} is listed twice")
+        elif image_id:
+            ids[image_id] = None
+    if not any(line.strip() for line in lines):
+        findings.add("file", str(path), "lists no image")
+    return list(ids)
 
 
-def _read_xml(folder: Path, image_id: str, faults: list[str]) -> VocImage | None:
-    path = folder / f"{image_id}.xml"
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        faults.append(f"{path}: {error.strerror or error}")
-        return None
-    # Annotations need no entities, and entities are how XML attacks its reader. A NUL betrays UTF-16, which would
-    # hide the word DOCTYPE from this look.
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data or b"\0" in data:
-        faults.append(f"{path}: plain UTF-8 XML without DOCTYPE and entities is expected")
-        return None
-    try:
-        root = ET.fromstring(data)
-    except (ET.ParseError, ValueError, LookupError) as error:  # LookupError: an encoding nobody knows
-        faults.append(f"{path}: not XML ({error})")
-        return None
-    before = len(faults)
-    if root.tag != "annotation":
-        faults.append(f"{path}: the outermost element is <{root.tag}>, <annotation> is expected")
-    size = _read_size(root, str(path), faults)
-    objects = [
-        _read_object(element, f"{path}, object {number}", faults)
-        for number, element in enumerate(root.findall("object"), start=1)
-    ]
-    if len(faults) > before:
-        return None
-    return VocImage(image_id, size, tuple(item for item in objects if item is not None))
-
-
-def _read_size(root: ET.Element, where: str, faults: list[str]) -> tuple[int, int] | None:
-    texts = [(root.findtext(f"size/{side}") or "0").strip() for side in ("height", "width")]
-    if not all(text.isascii() and text.isdigit() and len(text) < 10 for text in texts):
-        faults.append(f"{where}: size {' x '.join(texts)} is not height x width in pixels")
-        return None
-    height, width = (int(text) for text in texts)
-    return (height, width) if height and width else None
-
-
-def _read_object(element: ET.Element, where: str, faults: list[str]) -> VocObject | None:
-    name = (element.findtext("name") or "").strip()
-    texts = [(element.findtext(f"bndbox/{side}") or "").strip() for side in _SIDES]
-    difficult = (element.findtext("difficult") or "0").strip()
-    before = len(faults)
-    if not name:
-        faults.append(f"{where}: no <name>")
-    if difficult not in ("0", "1"):
-        faults.append(f"{where}: <difficult> is {difficult!r}, 0 or 1 is expected")
-    try:
-        xmin, ymin, xmax, ymax = (float(text) for text in texts)
-    except ValueError:
-        faults.append(f"{where}: <bndbox> needs numbers in xmin, ymin, xmax, ymax, not {texts}")
-        return None
-    if not all(math.isfinite(side) for side in (xmin, ymin, xmax, ymax)):
-        faults.append(f"{where}: <bndbox> is not finite: {texts}")
-    elif xmax < xmin or ymax < ymin:
-        faults.append(f"{where}: <bndbox> is inside out: xmin, ymin, xmax, ymax = {texts}")
-    if len(faults) > before:
-        return None
-    return VocObject(name, (xmin, ymin, xmax, ymax), difficult == "1")
+def _size_of_file(folder: Path, image_id: str) -> tuple[int, int] | None:
+    """The size of an image's file; None where there is none, or none that can be read."""
+    for suffix in _IMAGE_SUFFIXES:
+        file = folder / "JPEGImages" / f"{image_id}{suffix}"
+        if file.is_file():
+            with contextlib.suppress(TransferError):
+                return image_size(file)
+    return None

@@ -112,18 +112,23 @@ def curve(matches: Matches, threshold: float) -> tuple[np.ndarray, np.ndarray]:
 
     Recall is NaN where there is nothing to find.
     """
-    hit = matches.overlap > threshold
-    candidates = np.flatnonzero(hit & ~matches.difficult)
-    _, first = np.unique(matches.target[candidates], return_index=True)
-    true = np.zeros(len(hit), dtype=bool)
-    true[candidates[first]] = True
-    false = ~true & ~(hit & matches.difficult)
-    trues, falses = np.cumsum(true, dtype=float), np.cumsum(false, dtype=float)
+    true, ignored = outcomes(matches, threshold)
+    trues, falses = np.cumsum(true, dtype=float), np.cumsum(~true & ~ignored, dtype=float)
     with np.errstate(invalid="ignore"):
         recall = trues / np.float64(matches.positives)
     # The first detections may all be on difficult objects: neither true nor false.
     precision = trues / np.maximum(trues + falses, np.finfo(np.float64).eps)
     return recall, precision
+
+
+def outcomes(matches: Matches, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections are true, and which are neither true nor false, (N,) bool each."""
+    hit = matches.overlap > threshold
+    candidates = np.flatnonzero(hit & ~matches.difficult)
+    _, first = np.unique(matches.target[candidates], return_index=True)
+    true = np.zeros(len(hit), dtype=bool)
+    true[candidates[first]] = True
+    return true, hit & matches.difficult
 
 
 def average_precision(recall: np.ndarray, precision: np.ndarray, metric: str) -> float:

@@ -1,14 +1,18 @@
 """Detections in the devkit's form: from a run's rows, and as the files `<class>.txt` of lines "image score x y x y"."""
 
+import math
 import os
+import reprlib
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from transfer.boxes import FARTHEST
+from transfer.data_rules import Findings
 from transfer.errors import TransferError
 from transfer.faults import refuse
 from transfer.voc_eval import ClassDetections
@@ -32,21 +36,42 @@ def from_rows(
     return {name: _gather(lines) for name, lines in found.items()}
 
 
-def read(folder: Path, class_names: Sequence[str], split: str) -> tuple[dict[str, ClassDetections], list[Path]]:
+def read(
+    folder: Path,
+    class_names: Sequence[str],
+    split: str,
+    findings: Findings | None = None,
+    image_ids: Collection[str] | None = None,
+) -> tuple[dict[str, ClassDetections], list[Path]]:
     """Read `<class>.txt` (or the devkit's `comp3_det_<split>_<class>.txt`, `comp4_...`) of every class.
 
     An empty file is a class without detections.
+
+    Args:
+        findings: the rules for faults; what is found is added. None: the default rules, which refuse every one.
+        image_ids: of the split; None: not compared.
 
     Returns:
         The detections, and the other .txt files of the folder, which were not read.
 
     Raises:
-        TransferError: lists classes without a file or with two, and every malformed line.
+        TransferError: lists classes without a file or with two, and every line that the rules refuse.
     """
+    findings = findings or Findings()
+    found, unread = examine(folder, class_names, split, findings, image_ids)
+    findings.settle(folder)
+    return found, unread
+
+
+def examine(
+    folder: Path, class_names: Sequence[str], split: str, findings: Findings, image_ids: Collection[str] | None = None
+) -> tuple[dict[str, ClassDetections], list[Path]]:
+    """What passes by the rules of `findings`, which is left with all faults. Otherwise as `read`."""
     if not folder.is_dir():
-        raise TransferError(f"{folder}: no such folder; one with <class>.txt for each class is expected")
-    faults: list[str] = []
+        findings.add("file", str(folder), "no such folder; one with <class>.txt for each class is expected")
+        return {}, []
     found, used, missing = {}, set(), []
+    known = None if image_ids is None else frozenset(image_ids)
     for name in class_names:
         names = [f"{name}.txt", f"comp4_det_{split}_{name}.txt", f"comp3_det_{split}_{name}.txt"]
         files = [folder / file for file in names if (folder / file).is_file()]
@@ -54,15 +79,17 @@ def read(folder: Path, class_names: Sequence[str], split: str) -> tuple[dict[str
         if not files:
             missing.append(name)
         elif len(files) > 1:
-            faults.append(f"{folder}: more than one file of class {name}: {', '.join(file.name for file in files)}")
+            shown = ", ".join(file.name for file in files)
+            findings.add("file", str(folder), f"more than one file of class {name}: {shown}")
         else:
-            found[name] = _read_file(files[0], faults)
+            found[name] = _read_file(files[0], known, findings)
     if missing:
-        faults.append(
-            f"{folder}: no file {missing[0]}.txt (or comp4_det_{split}_{missing[0]}.txt) for each of the classes "
-            f"{', '.join(missing)}; a class without detections has an empty file"
+        findings.add(
+            "file",
+            str(folder),
+            f"no file {missing[0]}.txt (or comp4_det_{split}_{missing[0]}.txt) for each of the classes "
+            f"{', '.join(missing)}; a class without detections has an empty file",
         )
-    refuse(faults)
     return found, sorted(path for path in folder.glob("*.txt") if path not in used)
 
 
@@ -86,25 +113,41 @@ def write(folder: Path, detections: Mapping[str, ClassDetections]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _read_file(path: Path, faults: list[str]) -> ClassDetections:
+def _read_file(path: Path, image_ids: frozenset[str] | None, findings: Findings) -> ClassDetections:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        faults.append(f"{path}: not readable as text ({error})")
+        findings.add("file", str(path), f"not readable as text ({error})")
         return _gather([])
     found = []
     for number, line in enumerate(lines, start=1):
         if not (fields := line.split()):
             continue
-        try:
+        fault = _fault(fields, image_ids)
+        if fault is None:
             image_id, score, *box = fields[0], *(float(field) for field in fields[1:])
-        except ValueError:
-            box = []
-        if len(box) != 4 or not np.isfinite([score, *box]).all():
-            faults.append(f"{path}, line {number}: {_LINE!r} with finite numbers is expected, not {line[:80]!r}")
-        else:
             found.append((image_id, score, box))
+        else:
+            findings.add(fault[0], f"{path}, line {number}", fault[1])
     return _gather(found)
+
+
+def _fault(fields: Sequence[str], image_ids: frozenset[str] | None) -> tuple[str, str] | None:
+    """(kind, what is wrong) of one line."""
+    shown = reprlib.repr(" ".join(fields))
+    try:
+        numbers = [float(field) for field in fields[1:]]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 5:
+        return "row", f"{_LINE!r} with finite numbers is expected, not {shown}"
+    if not math.isfinite(numbers[0]):
+        return "score", f"the score is not finite: {shown}"
+    if not all(abs(number) <= FARTHEST for number in numbers[1:]):
+        return "box", f"the box is not finite, or beyond {FARTHEST:.0e} pixels: {shown}"
+    if image_ids is not None and fields[0] not in image_ids:
+        return "unknown_image", f"the split does not list image {fields[0]}"
+    return None
 
 
 def _gather(found: Sequence[tuple[str, float, Sequence[float]]]) -> ClassDetections:

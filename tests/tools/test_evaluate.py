@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Tool, refused
+from tests.transfer.layouts import voc_object
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
 
@@ -58,6 +59,26 @@ def test_voc_2007_has_its_metric_and_what_was_not_read_is_told(tool: Tool, voc: 
     assert scores["area"]["per_class"] == {"beaker": {"AP": 1, "AP50": 1, "AP75": 1}}
     assert "tongs.txt" in ran.stderr
     assert "beaker" in tool("evaluate", *arguments).stdout
+
+
+def test_faulty_data_are_scored_by_the_rules_and_counted(tool: Tool, voc: Path, tmp_path: Path) -> None:
+    objects = voc_object("beaker", (1, 1, 12, 12)) + voc_object("beaker", (5, 5, 5, 5))
+    size = "<size><width>8</width><height>8</height></size>"
+    (voc / "Annotations" / "a.xml").write_text(f"<annotation>{size}{objects}</annotation>")
+    (tmp_path / "results" / "beaker.txt").write_text("a 0.9 1 1 8 8\nb 0.8 1 1 9 9\n")
+    arguments = ("voc", "--dataset-root", voc, "--split", "val", "--results", tmp_path / "results", "--json")
+    refused(
+        tool("evaluate", *arguments), "object 1 (line 1): <bndbox> 1, 1, 12, 12 reaches beyond", "outside=clip|drop"
+    )
+    rules = [
+        part for rule in ("outside=clip", "zero_area=drop", "unknown_image=drop") for part in ("--data-rule", rule)
+    ]
+    ran = tool("evaluate", *arguments, *rules)
+    scores = json.loads(ran.stdout)
+    assert scores["AP"] == pytest.approx(1)  # of the clipped box, found exactly, alone
+    assert scores["data_faults"] == {"zero_area=drop": 1, "outside=clip": 1, "unknown_image=drop": 1}
+    assert "1 boxes reach beyond their image: clipped" in ran.stderr
+    refused(tool("evaluate", *arguments, "--data-rule", "outside=drop"), "unknown_image")
 
 
 def test_bad_input_is_one_message(tool: Tool, voc: Path, tmp_path: Path) -> None:

@@ -1,10 +1,14 @@
 """tools/finetune.py as a user runs it, on a tiny data set: what it leaves, what goes on, what is refused."""
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from tests.conftest import ROOT, Tool, refused
 from transfer import results, run
@@ -143,3 +147,68 @@ def test_two_processes_train_one_model(scenes: Path, tool: Tool, tmp_path: Path)
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert results.read(tmp_path / "two" / "result.json").device.processes == 2
+
+
+def test_scaled_recipes_say_so_in_their_config_and_their_result(scenes: Path, tool: Tool, tmp_path: Path) -> None:
+    small = ["SOLVER.IMS_PER_BATCH", 8, "SOLVER.BASE_LR", 0.02, "SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "[1]"]
+    words = [*TINY, *small, "OUTPUT_DIR", tmp_path / "four"]
+    result = results.read(run.execute(plan(scenes, *words, init="random", seed=0, scale_to=4)))
+    assert result.scaled == results.Scaled(reference=8, gpus=4)
+    assert result.iterations == 2
+    solver = yaml.safe_load((tmp_path / "four" / "config.yaml").read_text())["SOLVER"]
+    assert (solver["IMS_PER_BATCH"], solver["BASE_LR"], solver["STEPS"]) == (4, 0.01, [2])
+    assert solver["REFERENCE_WORLD_SIZE"] == 4
+    refused(tool("finetune", *command(scenes), "--init", "random", "--scale-to", 3), "--scale-to 3", "IMS_PER_BATCH")
+
+
+@pytest.mark.parametrize("started", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+@pytest.mark.parametrize("processes", [0, 2])
+def test_processes_of_a_launcher_start_no_runs_of_their_own(
+    started: str, processes: int, scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On two machines --num-gpus 0, or 2, would be two runs side by side in one folder."""
+    monkeypatch.setenv(started, "2")
+    with pytest.raises(TransferError, match=f"--num-gpus {processes}: a launcher .* has started 2 processes"):
+        plan(scenes, init="random", processes=processes)
+
+
+def test_a_run_without_scaling_says_that_too(trained: Path) -> None:
+    assert results.read(trained / "result.json").scaled is None
+
+
+def test_a_data_set_without_keypoints_is_refused_before_anything_is_written(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=r"MODEL.KEYPOINT_ON True: coco_2017_train has no keypoints"):
+        plan(scenes, "MODEL.MASK_ON", False, "MODEL.KEYPOINT_ON", True, "OUTPUT_DIR", tmp_path / "out", init="random")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_if_nothing_had_happened(scenes: Path, tmp_path: Path) -> None:
+    """kill -9 while it trains; the same weights to the last bit as those of a run that was left alone."""
+    settings = [*map(str, TINY), "SOLVER.MAX_ITER", "12", "SOLVER.STEPS", "[8]", "TEST.EVAL_PERIOD", "0"]
+    folder = tmp_path / "killed"
+    words = [
+        sys.executable,
+        "tools/finetune.py",
+        *map(str, command(scenes)),
+        "--init",
+        "random",
+        "--seed",
+        "3",
+        *settings,
+    ]
+    process = subprocess.Popen([*words, "OUTPUT_DIR", str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        while not (folder / "last_checkpoint").exists() and process.poll() is None:
+            time.sleep(0.02)
+    finally:
+        process.kill()
+    assert process.wait() == -9
+    assert not (folder / "model_final.pth").exists()
+    run.execute(plan(scenes, *settings, "OUTPUT_DIR", folder, resume=True, seed=3))
+    run.execute(plan(scenes, *settings, "OUTPUT_DIR", tmp_path / "whole", init="random", seed=3))
+    whole, killed = (
+        torch.load(path / "model_final.pth", weights_only=True)["model"] for path in (tmp_path / "whole", folder)
+    )
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, killed[name]), name

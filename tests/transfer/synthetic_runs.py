@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from transfer import datasets, results
+from transfer import datasets, evaluation, results
+from transfer.datasets import Dataset
+from transfer.detections import Detections
 from transfer.results import Device, Engine, Init, Points, Result, Task
 
 STARTS = {
@@ -46,34 +49,68 @@ def make_result(kind: str, start: str, seed: int, ap: float, **changes: Any) -> 
     return dataclasses.replace(result, **changes)
 
 
-def make_run(folder: Path, result: Result, scenes: Path | None = None) -> Path:
-    """Write a run folder for `result`; with `scenes` (a data set root) also the detections of its test images."""
+def make_run(folder: Path, result: Result, root: Path | None = None) -> Path:
+    """Write a run folder for `result`.
+
+    With `root` (of a data set) it also holds detections, the better the higher the AP of `result` is, and the result
+    has their real scores.
+    """
     folder.mkdir(parents=True)
     (folder / "env.json").write_text(json.dumps({"init": {}}))
-    results.write(folder / "result.json", result)
     rng = np.random.default_rng(result.seed)
+    if root is not None:
+        result = _scored(folder, result, root, rng)
+    results.write(folder / "result.json", result)
     ap = result.metrics["bbox"]["AP"] or 0.0
     lines = []
-    for step in range(5, 101, 5):
+    for step in range(5, result.iterations + 1, 5):
         lines.append({"iteration": step, "total_loss": 0.4 + math.exp(-step / 30) + rng.normal(0, 0.05), "lr": 0.01})
         if step % 25 == 0:
             lines.append({"iteration": step} | {f"{k}/AP": ap * step / 100 for k in result.metrics})
     (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    if scenes is not None:
-        _write_detections(folder / "inference", result.task, scenes, rng)
     return folder
 
 
-def _write_detections(folder: Path, task: Task, scenes: Path, rng: np.random.Generator) -> None:
-    """The annotated boxes, shaken, each with a score."""
-    dataset = datasets.load(task.test, scenes, task.class_names)
-    rows = []
-    for record in dataset.records:
-        for item in record["annotations"]:
-            x0, y0, x1, y1 = (np.asarray(item["bbox"]) + rng.normal(0, 3, 4)).tolist()
-            row = {"image_id": record["image_id"], "category_id": dataset.category_ids[item["category_id"]]}
-            rows.append(row | {"bbox": [x0, y0, x1 - x0, y1 - y0], "score": float(rng.uniform(0.2, 1))})
-    folder.mkdir()
-    (folder / "coco_instances_results.json").write_text(json.dumps(rows))
-    images = {str(record["image_id"]): record["file_name"] for record in dataset.records}
-    (folder / "images.json").write_text(json.dumps(images))
+def _scored(folder: Path, result: Result, root: Path, rng: np.random.Generator) -> Result:
+    """`result` with the scores of made-up detections, which the evaluator itself saves and scores."""
+    dataset = datasets.load(result.task.test, root, result.task.class_names)
+    skill = (result.metrics["bbox"]["AP"] or 0.0) / 100
+    scorer = evaluation.Scorer(dataset, "segm" in result.metrics, folder / "inference")
+    scorer(lambda records: [detect(record, dataset, skill, "segm" in result.metrics, rng) for record in records])
+    scores = scorer.last
+    assert scores is not None
+    task = dataclasses.replace(result.task, test_images=len(dataset.records))
+    return dataclasses.replace(
+        result, task=task, metrics=scores.metrics, per_class=scores.per_class, voc_metrics=scores.voc_metrics
+    )
+
+
+def detect(record: dict[str, Any], dataset: Dataset, skill: float, masks: bool, rng: np.random.Generator) -> Detections:
+    """A detector of this image with errors of every kind, fewer with more `skill` in [0, 1]."""
+    size = np.array([record["width"], record["height"]] * 2, dtype=float)
+    boxes, classes, scores = [], [], []
+    for item in record["annotations"]:
+        corners = np.asarray(item["bbox"])
+        for place in range(1 + (rng.random() > skill)):  # duplicates
+            if rng.random() < 0.5 + skill / 2:
+                side = np.tile(corners[2:] - corners[:2], 2)
+                boxes.append(corners + rng.normal(0, 0.3 * (1 - skill), 4) * side)
+                wrong = rng.random() > skill**0.5
+                classes.append(rng.integers(len(dataset.class_names)) if wrong else item["category_id"])
+                scores.append(rng.beta(2 + 8 * skill, 3) * (0.7 if place or wrong else 1))
+    for _ in range(rng.poisson(2 * (1 - skill))):  # in the background
+        boxes.append(np.concatenate([rng.random(2) * 0.6, 0.6 + rng.random(2) * 0.4]) * size)
+        classes.append(rng.integers(len(dataset.class_names)))
+        scores.append(rng.beta(2, 4))
+    order = np.argsort(-np.array(scores))
+    found = np.array(boxes).reshape(-1, 4)[order].clip(0, size)
+    found[:, 2:] = np.maximum(found[:, 2:], found[:, :2] + 1)
+    filled = torch.zeros(len(found), record["height"], record["width"], dtype=torch.bool)
+    for mask, (x0, y0, x1, y1) in zip(filled, found.astype(int), strict=True):
+        mask[y0:y1, x0:x1] = True
+    return Detections(
+        torch.tensor(found, dtype=torch.float32).reshape(-1, 4),
+        torch.tensor(np.array(scores)[order], dtype=torch.float32),
+        torch.tensor(np.array(classes, dtype=int)[order]),
+        filled if masks else None,
+    )

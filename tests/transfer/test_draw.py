@@ -81,6 +81,16 @@ def test_the_best_label_has_its_place_and_others_move_away() -> None:
     np.testing.assert_array_equal(np.asarray(one)[:49], np.asarray(two)[:49])
 
 
+def test_annotations_are_named_without_a_score() -> None:
+    pictures = [
+        np.asarray(draw(grey, detections([[40, 50, 120, 100]], [score]), CLASSES, 0, with_scores=with_scores))
+        for with_scores in (False, True)
+        for score in (1.0, 0.5)
+    ]
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+    assert (pictures[2] != pictures[3]).any()
+
+
 def test_class_colors_differ() -> None:
     def nearest(count: int) -> float:
         colors = map(class_color, range(count))

@@ -1,8 +1,10 @@
 """The report: exact statistics, one table for one experiment, loud about what does not compare, safe with any text."""
 
+import csv
 import dataclasses
 import json
 import re
+import shutil
 import statistics
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,10 +15,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import Tool, refused
+import report as report_tool
+from tests.conftest import ROOT
+from tests.tools.in_process import refusal
 from tests.transfer.synthetic_runs import make_result, make_run
-from transfer import caveats, published, report, results, trials
+from transfer import caveats, published, report, results, scale, trials
+from transfer.engines.torchvision import load_config
 from transfer.errors import TransferError
+from transfer.report_content import Options
 from transfer.results import Engine, Init
 from transfer.run_folders import read_curves, read_runs
 from transfer.trials import Run, Score
@@ -103,7 +109,7 @@ def test_differing_configurations_are_told_by_their_keys(tmp_path: Path) -> None
         result = make_result("coco", "random", place, 10.0, task={"config_sha256": results.config_hash(settings)})
         runs.append(Run(tmp_path / str(place), result))
     warning = caveats.warnings(trials.tables(runs))[0]
-    assert warning.endswith("they differ in configuration (SOLVER.MAX_ITER 100 | 200).")
+    assert warning.endswith("they differ in configuration (schedule: SOLVER.MAX_ITER 100 | 200).")
 
 
 def test_another_task_is_another_table_without_a_warning() -> None:
@@ -181,69 +187,236 @@ def test_curves_pass_over_a_line_cut_short_and_a_resumed_run_counts_once(tmp_pat
 
 # -- the written report -----------------------------------------------------------------------------------------------
 
+QUICK = Options(images=3, resamples=50)
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
+    """Two trials of three starts on two tasks, with detections and their real scores."""
     root = tmp_path_factory.mktemp("runs")
     for kind in ("voc", "coco"):
-        for start, ap in (("random", 10.0), ("supervised", 16.5), ("MoCo", 15.0)):
+        for start, ap in (("random", 40.0), ("supervised", 70.0), ("MoCo", 60.0)):
             for seed in (0, 1):
-                make_run(root / f"{kind}_{start}_{seed}", make_result(kind, start, seed, ap + seed), scenes)
+                make_run(root / f"{kind}_{start}_{seed}", make_result(kind, start, seed, ap), scenes)
     return root
 
 
+@pytest.fixture(scope="module")
+def written(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The report of `runs`: its folder and its numbers."""
+    output = tmp_path_factory.mktemp("written") / "report"
+    return output, report.write([runs], output, QUICK)
+
+
 class Page(HTMLParser):
-    """The links, pictures, scripts and the visible text of a page."""
+    """The links, tags, ids, the visible text of a page, and its tables as lists of rows of cells."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
         self.links: list[str] = []
         self.tags: set[str] = set()
+        self.ids: list[str] = []
+        self.tables: list[list[list[str]]] = []
         self.text = ""
+        self.cell = False
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
         self.text += " "
         self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+            self.cell = True
+
+    def handle_endtag(self, tag: str) -> None:
+        self.cell = self.cell and tag not in ("td", "th")
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self.cell:
+            self.tables[-1][-1][-1] = " ".join(f"{self.tables[-1][-1][-1]} {data}".split())
 
 
-def test_the_page_is_static_whole_and_shows_the_numbers(runs: Path, tmp_path: Path) -> None:
-    output = tmp_path / "report"
-    content = report.write([runs], output)
-    assert sorted(path.name for path in output.iterdir()) == ["index.html", "pictures", "report.json", "report.md"]
+def test_the_page_is_static_and_whole(written: tuple[Path, dict[str, Any]]) -> None:
+    output, content = written
+    names = ["csv", "figures", "index.html", "pictures", "report.json", "report.md"]
+    assert sorted(path.name for path in output.iterdir()) == names
     assert json.loads((output / "report.json").read_text()) == content
-    page = Page((output / "index.html").read_text())
+    text = (output / "index.html").read_text()
+    page = Page(text)
     assert not page.tags & {"script", "link", "iframe"}
-    assert page.links
-    assert all((output / link).is_file() for link in page.links)  # its own pictures and nothing else
-    words = " ".join(page.text.split())
-    for text in ("10.5 ± 0.7", "15.5 ± 0.7", "MoCo − random", "+5.0", "mask AP50", "1 process, 2 threads each"):
-        assert text in words
+    assert all((output / link).is_file() for link in page.links if link != "#method")  # its own files and nothing else
+    linked = {(output / link).resolve() for link in page.links}
+    assert {path for path in output.rglob("*.*") if path.suffix in (".svg", ".csv", ".jpg")} <= linked
+    assert len(page.ids) == len(set(page.ids))  # also those of the figures
+    used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', text))
+    assert used
+    assert used <= set(page.ids)
+    assert "1 process, 2 threads each" in page.text
+
+
+def lines_of(output: Path, name: str) -> list[dict[str, str]]:
+    with open(output / "csv" / name, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_page_markdown_and_csv_show_the_same_numbers(written: tuple[Path, dict[str, Any]]) -> None:
+    output, content = written
+    page = Page((output / "index.html").read_text())
+    tables = {table["title"]: table for table in content["tables"]}
+    shown = [table for table in page.tables if table[0][:2] == ["start", "n"]]
+    cells = {
+        (title, row[0], name): cell
+        for title, rows in zip(tables, shown, strict=True)
+        for row in rows[1:]
+        for name, cell in zip(rows[0][-len(tables[title]["shown"]) :], row[-len(tables[title]["shown"]) :], strict=True)
+    }
     markdown = (output / "report.md").read_text()
-    assert "| MoCo | 2 | 15.5 ± 0.7 |" in markdown
-    assert "| MoCo − supervised | | −1.5 |" in markdown
+    expected = {}
+    for line in lines_of(output, "scores.csv"):
+        trials = [float(value) for value in line["trials"].split()]
+        assert float(line["mean"]) == statistics.fmean(trials)
+        assert int(line["n"]) == len(trials) == 2
+        cell = f"{float(line['mean']):.1f} ± {float(line['std']):.1f}"
+        expected[line["table"], line["start"], line["metric"]] = cell, cell
+    for line in lines_of(output, "differences.csv"):
+        ends = [line[end] for end in ("difference", "low", "high") if line[end]]
+        points = [f"{round(float(end), 1) + 0.0:+.1f}".replace("-", "−") for end in ends]
+        forms = ("{} {} to {}", "{} [{}, {}]") if line["low"] else ("{}", "{}")
+        row = f"{line['start']} − {line['baseline']}"
+        expected[line["table"], row, line["metric"]] = tuple(form.format(*points) for form in forms)
+    keys = {(title, column["title"]): column["key"] for title, table in tables.items() for column in table["shown"]}
+    assert len(cells) == sum(6 * len(table["shown"]) for table in tables.values())  # three rows, three differences
+    for (title, row, name), cell in cells.items():
+        on_page, in_markdown = expected.get((title, row, keys[title, name]), ("–", "–"))  # not measured
+        assert cell == on_page
+        assert f" {in_markdown} |" in markdown
+    for line in lines_of(output, "classes.csv"):
+        assert f"{float(line['mean']):.1f}" in page.text
 
 
-def test_every_start_is_drawn_on_the_same_images_beside_the_truth(runs: Path, tmp_path: Path) -> None:
-    content = report.write([runs], tmp_path / "report", images=3)
+def test_intervals_stand_around_their_differences_and_come_out_the_same_again(runs: Path, tmp_path: Path) -> None:
+    coco = [runs / f"coco_{start}_{seed}" for start in ("random", "MoCo") for seed in (0, 1)]
+    first, second = (report.write(coco, tmp_path / name, Options(images=0, resamples=200)) for name in "ab")
+    for table, again in zip(first["tables"], second["tables"], strict=True):
+        assert table["differences"] == again["differences"]
+        keys = {"bbox/AP", "bbox/AP50", "bbox/AP75"}
+        for difference in table["differences"]:
+            assert keys <= difference["intervals"].keys()
+            for key, (low, high) in difference["intervals"].items():
+                assert low <= high
+                assert low - 1e-9 <= difference["scores"][key] <= high + 1e-9
+            assert difference["class_intervals"].keys() == difference["classes"].keys()
+    assert (tmp_path / "a/figures").exists()
+    for path in (tmp_path / "a/figures").iterdir():
+        assert path.read_bytes() == (tmp_path / "b/figures" / path.name).read_bytes()
+
+
+def test_detections_that_do_not_give_the_recorded_ap_make_nothing_but_a_note(runs: Path, tmp_path: Path) -> None:
+    for start in ("random", "MoCo"):
+        shutil.copytree(runs / f"coco_{start}_0", tmp_path / start)
+    path = tmp_path / "MoCo/inference/coco_instances_results.json"
+    path.write_text(json.dumps(json.loads(path.read_text())[3:]))
+    content = report.write([tmp_path / "random", tmp_path / "MoCo"], tmp_path / "report", QUICK)
+    (table,) = content["tables"]
+    assert "detections or data have changed" in table["notes"][0]
+    assert str(path) in table["notes"][0]
+    assert table["differences"][0]["intervals"] == {}
+    assert table["strip"] == []
+    assert table["curves"]
+
+
+def test_a_test_set_without_objects_makes_nothing_but_a_note(runs: Path, scenes: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs / "coco_random_0", tmp_path / "run")
+    shutil.copytree(scenes / "val2017", tmp_path / "data" / "val2017")
+    content = json.loads((scenes / "annotations/instances_val2017.json").read_text())
+    (tmp_path / "data/annotations").mkdir()
+    (tmp_path / "data/annotations/instances_val2017.json").write_text(json.dumps({**content, "annotations": []}))
+    images = tmp_path / "run/inference/images.json"
+    images.write_text(images.read_text().replace(str(scenes), str(tmp_path / "data")))
+    (table,) = report.write([tmp_path / "run"], tmp_path / "report", QUICK)["tables"]
+    assert "coco_2017_val: there is no object to find" in table["notes"][0]
+
+
+def test_every_start_is_drawn_on_the_same_images_beside_the_truth(written: tuple[Path, dict[str, Any]]) -> None:
+    output, content = written
     for table in content["tables"]:
         assert table["notes"] == []
+        assert table["compared"] == ["MoCo", "supervised"]
         assert len(table["strip"]) == 3
         for row in table["strip"]:
             assert list(row["pictures"]) == ["ground truth", "random", "supervised", "MoCo"]
-            drawn = [(tmp_path / "report" / name).read_bytes() for name in row["pictures"].values()]
+            drawn = [(output / name).read_bytes() for name in row["pictures"].values()]
             assert len(set(drawn)) > 1
+        gains = [row["mistakes"]["supervised"] - row["mistakes"]["MoCo"] for row in table["strip"]]
+        assert gains[0] == max(gains)
+        assert gains[2] == min(gains)
 
 
 def test_without_the_test_images_the_report_says_what_is_missing(runs: Path, tmp_path: Path) -> None:
     make_run(tmp_path / "run", make_result("coco", "random", 0, 10.0))
-    content = report.write([tmp_path / "run"], tmp_path / "report")
+    content = report.write([tmp_path / "run"], tmp_path / "report", QUICK)
     assert "images.json" in content["tables"][0]["notes"][0]
     assert "images.json" in (tmp_path / "report" / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("starts", "trials"),
+    [(["random"], 1), (["MoCo"], 2), (["supervised", "MoCo"], 5), (["random", "supervised", "MoCo"], 1)],
+)
+def test_any_number_of_trials_and_starts_makes_a_report(starts: list[str], trials: int, tmp_path: Path) -> None:
+    for place, start in enumerate(starts):
+        for seed in range(trials):
+            make_run(tmp_path / "runs" / f"{start}_{seed}", make_result("voc", start, seed, 10.0 * (place + 1) + seed))
+    (table,) = report.write([tmp_path / "runs"], tmp_path / "report", QUICK)["tables"]
+    assert [row["n"] for row in table["rows"]] == [trials] * len(starts)
+    assert [row["scores"]["bbox/AP"]["std"] is None for row in table["rows"]] == [trials == 1] * len(starts)
+    assert len(table["differences"]) == {1: 0, 2: 1, 3: 3}[len(starts)]
+    curve = next(curve for curve in table["curves"] if curve["name"] == "bbox/AP")
+    assert all(point["n"] == trials for points in curve["rows"].values() for point in points)
+
+
+def test_runs_that_trained_nothing_and_found_nothing_make_a_report(scenes: Path, tmp_path: Path) -> None:
+    for seed, start in enumerate(("random", "MoCo")):
+        changes = {"iterations": 0, "eval_only": True}
+        folder = make_run(tmp_path / "runs" / start, make_result("coco", start, seed, 50.0, **changes), scenes)
+        path = folder / "inference/coco_instances_results.json"
+        path.write_text("[]")
+        nothing = dict.fromkeys(("AP", "AP50", "AP75"), 0.0)
+        found = results.read(folder / "result.json")
+        per_class = {part: dict.fromkeys(points, 0.0) for part, points in found.per_class.items()}
+        found = dataclasses.replace(found, metrics={"bbox": nothing, "segm": nothing}, per_class=per_class)
+        results.write(folder / "result.json", found, overwrite=True)
+    (table,) = report.write([tmp_path / "runs"], tmp_path / "report", QUICK)["tables"]
+    assert table["notes"] == []
+    assert table["curves"] == []
+    assert table["differences"][0]["intervals"]["bbox/AP"] == [0.0, 0.0]
+    assert table["errors"]["MoCo"]["missed"]["mean"] == 100
+
+
+def test_two_engines_are_two_tables_whose_shared_settings_alone_are_compared(tmp_path: Path) -> None:
+    for place, engine in enumerate(("torchvision", "detectron2")):
+        own = {"MODEL": {"ROI_BOX_HEAD": {"NORM": ("", "SyncBN")[place]}}, engine.upper(): 1}
+        task = {"config_sha256": results.config_hash(own)}
+        for start in ("random", "MoCo"):
+            result = make_result("coco", start, 0, 10.0, engine=Engine(engine, {}), task=task)
+            folder = make_run(tmp_path / "runs" / f"{engine}_{start}", result)
+            (folder / "config.yaml").write_text(yaml.safe_dump(own))
+    content = report.write([tmp_path / "runs"], tmp_path / "report", QUICK)
+    assert len(content["tables"]) == 2
+    expected = "engine (detectron2 | torchvision); configuration (heads: MODEL.ROI_BOX_HEAD.NORM SyncBN | '')."
+    assert content["warnings"][0].endswith(expected)
+
+
+def test_options_out_of_range_are_all_named(tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=r"(?s)--images -1.*--min-score 2.*--resamples -5"):
+        report.write([tmp_path], tmp_path / "report", Options("", -1, 2.0, -5))
 
 
 HOSTILE = "<script>alert(1)</script>|*a*\n# `x` & \"'"
@@ -253,7 +426,7 @@ def test_text_of_a_run_is_text_on_the_page_and_in_markdown(tmp_path: Path) -> No
     init = Init("file", HOSTILE, f"/tmp/{HOSTILE}", "ab" * 32)
     result = make_result("coco", "MoCo", 0, 10.0, init=init, task={"class_names": (HOSTILE,)}, command=("x", HOSTILE))
     make_run(tmp_path / "run", dataclasses.replace(result, per_class={"bbox": {HOSTILE: 1.0}}))
-    report.write([tmp_path / "run"], tmp_path / "report", title=HOSTILE)
+    report.write([tmp_path / "run"], tmp_path / "report", Options(HOSTILE))
     page = Page((tmp_path / "report" / "index.html").read_text())
     assert "script" not in page.tags
     assert HOSTILE in page.text
@@ -265,11 +438,11 @@ def test_text_of_a_run_is_text_on_the_page_and_in_markdown(tmp_path: Path) -> No
 
 def test_an_existing_report_is_kept_unless_asked(runs: Path, tmp_path: Path) -> None:
     output = tmp_path / "report"
-    report.write([runs / "coco_random_0"], output, title="first")
+    report.write([runs / "coco_random_0"], output, Options("first"))
     with pytest.raises(TransferError, match="--overwrite"):
-        report.write([runs / "coco_random_0"], output)
+        report.write([runs / "coco_random_0"], output, QUICK)
     (output / "notes.txt").write_text("mine")
-    report.write([runs / "coco_random_0"], output, title="second", overwrite=True)
+    report.write([runs / "coco_random_0"], output, Options("second"), overwrite=True)
     assert "second" in (output / "report.md").read_text()
     assert (output / "notes.txt").read_text() == "mine"
 
@@ -277,16 +450,16 @@ def test_an_existing_report_is_kept_unless_asked(runs: Path, tmp_path: Path) -> 
 def test_a_folder_of_something_else_is_never_written_to(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(TransferError, match="holds no report"):
-        report.write([runs], tmp_path, overwrite=True)
+        report.write([runs], tmp_path, QUICK, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_bad_run_leaves_the_old_report_as_it_was(runs: Path, tmp_path: Path) -> None:
     output = tmp_path / "report"
-    report.write([runs / "coco_random_0"], output)
+    report.write([runs / "coco_random_0"], output, QUICK)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     with pytest.raises(TransferError, match="nowhere"):
-        report.write([tmp_path / "nowhere"], output, overwrite=True)
+        report.write([tmp_path / "nowhere"], output, QUICK, overwrite=True)
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
@@ -301,7 +474,7 @@ VOC_24K = {
 
 def test_published_rows_stand_beside_runs_of_the_same_recipe(tmp_path: Path) -> None:
     make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, iterations=24000, task=VOC_24K))
-    content = report.write([tmp_path / "run"], tmp_path / "report")
+    content = report.write([tmp_path / "run"], tmp_path / "report", QUICK)
     page = " ".join(Page((tmp_path / "report" / "index.html").read_text()).text.split())
     assert "MoCo v1 ImageNet 200 epochs MoCo v1 Table 2 5 55.9 81.5 62.6" in page
     rows = {row["label"]: row["scores"] for row in content["tables"][0]["published"]["rows"]}
@@ -313,32 +486,68 @@ def test_published_rows_stand_beside_runs_of_the_same_recipe(tmp_path: Path) -> 
 def test_a_namesake_that_is_not_the_recipe_has_none_and_says_why(tmp_path: Path, change: dict[str, Any]) -> None:
     fields = {"iterations": 24000, "task": VOC_24K} | change
     make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, **fields))
-    (table,) = report.write([tmp_path / "run"], tmp_path / "report")["tables"]
+    (table,) = report.write([tmp_path / "run"], tmp_path / "report", QUICK)["tables"]
     assert table["published"] is None
     assert any("No published rows" in note and "published" in note for note in table["notes"])
+
+
+def test_a_run_of_other_heads_or_schedule_than_its_recipe_is_told(tmp_path: Path) -> None:
+    settings = yaml.safe_load(load_config(ROOT / "configs/transfer/voc_r50_c4_24k.yaml", []).dump())
+    folder = make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, iterations=24000, task=VOC_24K))
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    run = read_runs([folder])
+    assert not [text for text in caveats.warnings(trials.tables(run)) if "as published" in text]
+    settings["MODEL"]["ROI_BOX_HEAD"]["NORM"] = "SyncBN"
+    settings["SOLVER"]["BASE_LR"] = 0.01
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    (warning,) = [text for text in caveats.warnings(trials.tables(run)) if "as published" in text]
+    assert "heads: MODEL.ROI_BOX_HEAD.NORM SyncBN | ''" in warning
+    assert "schedule: SOLVER.BASE_LR 0.01 | 0.02" in warning
+
+
+def test_a_recipe_on_fewer_gpus_keeps_its_published_rows(tmp_path: Path) -> None:
+    changes = {"iterations": 96000, "scaled": results.Scaled(8, 2), "task": VOC_24K}
+    folder = make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, **changes))
+    config = load_config(ROOT / "configs/transfer/voc_r50_c4_24k.yaml", []).clone()
+    config.defrost()
+    scale.rescale(config, 2)
+    (folder / "config.yaml").write_text(config.dump())
+    content = report.write([folder], tmp_path / "report", QUICK)
+    assert content["tables"][0]["published"]["iterations"] == 24000
+    assert "from 8 GPUs to 2" in content["tables"][0]["notes"][0]
+    assert not [text for text in content["warnings"] if "as published" in text]
 
 
 def test_every_published_recipe_can_be_read() -> None:
     for name, recipe in published.recipes().items():
         assert published.find(f"somewhere/{name}.yaml") == recipe
         for row in recipe.rows:
-            assert row.scores["bbox/AP75"] < row.scores["bbox/AP50"]
-            assert row.scores["bbox/AP"] < row.scores["bbox/AP50"]
+            for part in {key.split("/")[0] for key in row.scores}:
+                assert row.scores.get(f"{part}/AP75", 0) < row.scores[f"{part}/AP50"]
+                assert row.scores[f"{part}/AP"] < row.scores[f"{part}/AP50"]
     assert published.find("configs/transfer/mine.yaml") is None
 
 
 # -- the tool ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_tool_prints_the_table_and_where_the_page_lies(tool: Tool, runs: Path, tmp_path: Path) -> None:
-    done = tool("report", runs / "coco_random_0", runs / "coco_MoCo_0", "--output", tmp_path / "report")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == str(tmp_path / "report" / "index.html")
-    assert re.search(r"MoCo − random\s+\+5\.0", done.stdout)
+def test_the_tool_prints_the_table_and_where_the_page_lies(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = [runs / f"coco_{start}_0" for start in ("MoCo", "random")]
+    options = ("--output", tmp_path / "report", "--resamples", "0", "--images", "1")
+    monkeypatch.setattr("sys.argv", ["report", *map(str, (*folders, *options))])
+    report_tool.main()
+    said = capsys.readouterr().out
+    assert said.splitlines()[-1] == str(tmp_path / "report" / "index.html")
+    ours, theirs = (results.read(folder / "result.json").metrics["bbox"]["AP"] for folder in folders)
+    assert ours
+    assert theirs
+    assert re.search(rf"MoCo − random\s+{re.escape(f'{ours - theirs:+.1f}')}\s", said)
 
 
-def test_the_tool_names_what_is_missing_without_a_traceback(tool: Tool, tmp_path: Path) -> None:
-    refused(
-        tool("report", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "report"), tmp_path / "a", tmp_path / "b"
-    )
+def test_the_tool_names_what_is_missing_without_a_traceback(tmp_path: Path) -> None:
+    said = refusal(report_tool.main, tmp_path / "a", tmp_path / "b", "--output", tmp_path / "report")
+    assert str(tmp_path / "a") in said
+    assert str(tmp_path / "b") in said
     assert list(tmp_path.iterdir()) == []

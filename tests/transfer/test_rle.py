@@ -80,6 +80,7 @@ def test_texts_of_the_right_letters(counts: str) -> None:
         ({"size": [2, 2], "counts": [4.0]}, "not all integers from 0 up"),
         ({"size": [2, 2], "counts": 4}, "int"),
         ({"size": [2, 2], "counts": "~"}, "compressed"),
+        ({"size": [2, 2], "counts": "4\udc80"}, "compressed"),  # half a surrogate pair, as JSON can hold it
         ({"size": [2, 2], "counts": "P"}, "compressed"),  # says that more follows, and nothing does
         ({"size": [2, 2], "counts": "PPPPPPPPPPPP0"}, "compressed"),
         ({"size": [2, 2], "counts": "K9"}, "negative"),

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from tests.transfer.layouts import SIZE, make_voc, voc_object
 from transfer import datasets, voc_data, voc_eval, voc_results
+from transfer.data_rules import Findings
 from transfer.detections import Detections, coco_rows
 from transfer.errors import TransferError
 from transfer.voc_eval import ClassDetections
@@ -85,6 +86,28 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "cat.txt").write_text(f"a 0.5 1 2 3 4\n{line}\n")
     with pytest.raises(TransferError, match=r"cat\.txt, line 2: "):
         voc_results.read(tmp_path, ["cat"], "val")
+
+
+@pytest.mark.parametrize(
+    ("kind", "line", "message"),
+    [
+        ("row", "a 0.5 1 2 3", "with finite numbers is expected, not 'a 0.5 1 2 3'"),
+        ("score", "a nan 1 2 3 4", "the score is not finite"),
+        ("box", "a 0.5 1 2 inf 4", "the box is not finite"),
+        ("box", "a 0.5 1 2 1e300 4", "the box is not finite, or beyond 1e+09 pixels"),
+        ("unknown_image", "c 0.5 1 2 3 4", "the split does not list image c"),
+    ],
+)
+def test_a_faulty_line_is_refused_with_its_place_or_dropped(tmp_path: Path, kind: str, line: str, message: str) -> None:
+    (tmp_path / "cat.txt").write_text(f"a 0.5 1 2 3 4\n{line}\nb 0.4 1 2 3 4\n")
+    with pytest.raises(TransferError) as caught:
+        voc_results.read(tmp_path, ["cat"], "val", image_ids=["a", "b"])
+    assert str(caught.value).startswith(f"{tmp_path}/cat.txt, line 2: ")
+    assert message in str(caught.value)
+    findings = Findings({kind: "drop"})
+    found, _ = voc_results.read(tmp_path, ["cat"], "val", findings, ["a", "b"])
+    assert found["cat"].scores.tolist() == [0.5, 0.4]
+    assert findings.counts() == {f"{kind}=drop": 1}
 
 
 @unhurried

@@ -1,0 +1,77 @@
+"""Rules for faults: how they are named, what holds without one, and what is said at the end of a file."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transfer import data_rules
+from transfer.data_rules import KINDS, Findings
+from transfer.errors import TransferError
+
+
+def test_rules_are_read_and_the_last_of_a_kind_holds() -> None:
+    assert data_rules.parse(["outside=clip", "box=drop", "outside=keep"]) == {"outside": "keep", "box": "drop"}
+
+
+def test_every_wrong_rule_is_named_at_once_with_what_would_be_right() -> None:
+    with pytest.raises(TransferError) as caught:
+        data_rules.parse(["zero_aera=drop", "box=clip", "outside", "mask=drop"])
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "3 faults:"
+    assert "no kind of fault is named 'zero_aera' (near: zero_area)" in lines[1]
+    assert lines[2].endswith("--data-rule box=clip: the rule for box is one of refuse, drop")
+    assert lines[3].endswith("--data-rule outside: the rule for outside is one of refuse, clip, drop, keep")
+
+
+def test_what_published_data_do_not_have_is_refused_unless_asked() -> None:
+    lenient = {kind: one.rules[0] for kind, one in KINDS.items() if one.rules[0] != "refuse"}
+    assert lenient == {"orphan": "drop", "zero_area": "keep", "polygon": "keep"}
+    assert all("refuse" in one.rules and set(one.rules) <= {"refuse", "clip", "drop", "keep"} for one in KINDS.values())
+
+
+@given(st.lists(st.sampled_from(sorted(KINDS))), st.booleans())
+def test_counts_tell_kind_and_rule_of_what_was_settled(kinds: list[str], lenient: bool) -> None:
+    findings = Findings({kind: one.rules[-1] for kind, one in KINDS.items()} if lenient else None)
+    for number, kind in enumerate(kinds):
+        rule = findings.add(kind, f"line {number}", "is wrong")
+        assert rule == (KINDS[kind].rules[-1] if lenient else KINDS[kind].rules[0])
+    counts = findings.counts()
+    assert sum(counts.values()) + len(findings.refused()) == len(kinds)
+    for key, count in counts.items():
+        kind, rule = key.split("=")
+        assert (kinds.count(kind), data_rules.parse([key])) == (count, {kind: rule})
+
+
+def test_a_refusal_lists_all_faults_and_the_rules_that_would_do() -> None:
+    findings = Findings({"score": "drop"})
+    findings.add("mask", "a.json[3]", "is broken")
+    findings.add("score", "a.json[4]", "is NaN")
+    findings.add("outside", "a.json[5]", "is far")
+    with pytest.raises(TransferError) as caught:
+        findings.settle("a.json")
+    assert str(caught.value).splitlines() == [
+        "2 faults:",
+        "  a.json[3]: is broken",
+        "  a.json[5]: is far",
+        "or: --data-rule outside=clip|drop|keep --data-rule mask=drop",
+    ]
+    findings.add("file", "b.json", "is gone")
+    with pytest.raises(TransferError) as caught:
+        findings.settle("b.json")
+    assert "or:" not in str(caught.value)  # no rule would do
+
+
+def test_what_a_rule_changed_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    findings = Findings({"outside": "clip"})
+    findings.settle("nothing.json")
+    for number in range(4):
+        findings.add("outside", f"[{number}]", "is far")
+    findings.add("zero_area", "[9]", "is a point")
+    findings.settle("a.json")
+    findings.add("orphan", "[7]", "is alone")
+    findings.settle("b.json")
+    assert caplog.messages == [
+        "a.json: 4 boxes reach beyond their image: clipped ([0]; [1]; [2]; ...)",
+        "b.json: 1 annotations belong to no image of the file: left out ([7])",
+    ]
+    assert findings.counts() == {"orphan=drop": 1, "zero_area=keep": 1, "outside=clip": 4}

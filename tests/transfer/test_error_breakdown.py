@@ -1,0 +1,202 @@
+"""TIDE's types of error on detections made by hand: which is which, and what putting each right gives."""
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transfer import coco_data, coco_json, saved_detections
+from transfer.datasets import Dataset
+from transfer.error_breakdown import IGNORED, TRUE, TYPES, Judged, costs, judge
+
+CAT, DOG = 0, 1
+DATASET = Dataset(("coco_2017_val",), "coco", ("cat", "dog"), (7, 3), [], ())
+
+
+def record(*objects: tuple[int, list[float]], **marks: Any) -> dict[str, Any]:
+    """An image with objects (class, box XYXY); `marks` are those of all of them."""
+    return {"annotations": [{"category_id": c, "bbox": box, **marks} for c, box in objects]}
+
+
+def rows(*found: tuple[int, list[float], float]) -> list[dict[str, Any]]:
+    """Detections (class, box XYXY, score)."""
+    return [
+        {"category_id": DATASET.category_ids[c], "bbox": [x, y, x1 - x, y1 - y], "score": score}
+        for c, (x, y, x1, y1), score in found
+    ]
+
+
+A, B = [0.0, 0.0, 100.0, 100.0], [200.0, 0.0, 300.0, 100.0]
+NEAR_A = [0.0, 0.0, 100.0, 40.0]  # IoU .4
+BARELY_A = [0.0, 0.0, 100.0, 9.0]  # IoU .09
+NOWHERE = [400.0, 400.0, 450.0, 450.0]
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        ((CAT, A), TRUE),
+        ((CAT, [0.0, 0.0, 100.0, 50.0]), TRUE),  # IoU .5
+        ((DOG, A), "class"),
+        ((CAT, NEAR_A), "localisation"),
+        ((CAT, [0.0, 0.0, 100.0, 10.0]), "localisation"),  # IoU .1
+        ((DOG, NEAR_A), "both"),
+        ((CAT, BARELY_A), "background"),
+        ((DOG, BARELY_A), "background"),
+        ((CAT, NOWHERE), "background"),
+    ],
+)
+def test_one_detection_beside_one_cat(found: tuple[int, list[float]], expected: str) -> None:
+    judged = judge(record((CAT, A)), rows((*found, 0.9)), DATASET)
+    assert judged.verdicts.tolist() == [expected]
+    assert judged.found.tolist() == [expected == TRUE]
+
+
+def test_the_better_of_two_on_one_object_finds_it_and_the_other_is_a_duplicate() -> None:
+    judged = judge(record((CAT, A)), rows((CAT, A, 0.9), (CAT, A, 0.8)), DATASET)
+    assert judged.verdicts.tolist() == [TRUE, "duplicate"]
+    assert judged.mistakes == 1
+
+
+def test_a_detection_takes_the_free_object_that_it_overlaps_most() -> None:
+    other = [0.0, 0.0, 100.0, 90.0]
+    judged = judge(record((CAT, A), (CAT, other)), rows((CAT, A, 0.9), (CAT, A, 0.8)), DATASET)
+    assert judged.verdicts.tolist() == [TRUE, TRUE]
+    assert judged.objects.tolist() == [0, 1]
+
+
+def test_localisation_is_told_before_class_and_both_is_what_is_left() -> None:
+    """A box .4 on its own cat and .9 on a dog is badly localised: it would be true with a better box."""
+    judged = judge(record((CAT, A), (DOG, [0.0, 0.0, 100.0, 42.0])), rows((CAT, NEAR_A, 0.9)), DATASET)
+    assert judged.verdicts.tolist() == ["localisation"]
+
+
+@pytest.mark.parametrize("mark", ["iscrowd", "difficult"])
+def test_what_stands_on_a_crowd_or_a_difficult_object_is_no_error_and_neither_is_to_be_found(mark: str) -> None:
+    judged = judge(record((CAT, A), **{mark: 1}), rows((CAT, A, 0.9), (DOG, A, 0.8)), DATASET)
+    assert judged.verdicts.tolist() == [IGNORED, "background"]
+    assert len(judged.truth) == 0
+    assert judge(record((CAT, A), iscrowd=1), rows((CAT, BARELY_A, 0.9)), DATASET).verdicts.tolist() == [IGNORED]
+
+
+def test_an_image_without_objects_or_detections() -> None:
+    assert judge(record(), rows((CAT, A, 0.9)), DATASET).verdicts.tolist() == ["background"]
+    assert judge(record((CAT, A)), [], DATASET).mistakes == 1
+    assert judge(record(), [], DATASET).mistakes == 0
+
+
+def test_mistakes_count_from_the_least_score_up() -> None:
+    judged = judge(record((CAT, A), (DOG, B)), rows((CAT, A, 0.4), (CAT, NOWHERE, 0.6)), DATASET, min_score=0.5)
+    assert judged.mistakes == 3  # one false, two not found
+
+
+# -- costs ------------------------------------------------------------------------------------------------------------
+
+
+def cost_of(objects: dict[str, Any], *found: tuple[int, list[float], float]) -> dict[str, float]:
+    all_costs = costs([judge(objects, rows(*found), DATASET)])
+    assert list(all_costs) == list(TYPES)
+    return {kind: cost for kind, cost in all_costs.items() if cost}
+
+
+def test_each_type_alone_costs_what_putting_it_right_gains() -> None:
+    cat = record((CAT, A))
+    assert cost_of(cat, (CAT, A, 0.9)) == {}
+    assert cost_of(cat, (DOG, A, 0.9)) == {"class": 100}
+    assert cost_of(cat, (CAT, NEAR_A, 0.9)) == {"localisation": 100}
+    assert cost_of(cat) == {"missed": 100}
+    # A false detection above the true one halves the precision at every recall.
+    assert cost_of(cat, (CAT, NOWHERE, 0.9), (CAT, A, 0.8)) == {"background": 50}
+    assert cost_of(cat, (CAT, A, 0.9), (CAT, A, 0.8), (CAT, NOWHERE, 0.1)) == {}  # below all true ones: free
+
+
+def test_a_duplicate_costs_where_an_object_is_found_after_it() -> None:
+    two = record((CAT, A), (CAT, B))
+    cost = cost_of(two, (CAT, A, 0.9), (CAT, A, 0.8), (CAT, B, 0.7))
+    # Precision 1 up to recall .5, then 2 / 3: 51 and 50 of the 101 points.
+    assert cost == {"duplicate": pytest.approx(100 * 50 / 101 / 3)}
+
+
+def test_both_costs_as_a_false_detection() -> None:
+    objects = record((DOG, B), (CAT, A))
+    cost = cost_of(objects, (DOG, NEAR_A, 0.9), (DOG, B, 0.8), (CAT, A, 0.7))
+    assert cost == {"both": pytest.approx(25)}  # the dog's AP rises from 50 to 100, the cat's is 100
+
+
+def test_an_object_is_put_right_once_by_its_best_error_and_is_then_not_missed() -> None:
+    cat = record((CAT, A))
+    # The localisation error is the better scored: it is the one that would find the cat; the other one goes.
+    assert cost_of(cat, (CAT, NEAR_A, 0.9), (DOG, A, 0.8)) == {"localisation": 100}
+    assert cost_of(cat, (CAT, NEAR_A, 0.8), (DOG, A, 0.9)) == {"class": 100}
+
+
+def test_an_error_on_an_object_that_is_found_goes() -> None:
+    cats = record((CAT, A), (CAT, B))
+    cost = cost_of(cats, (CAT, NEAR_A, 0.9), (CAT, NOWHERE, 0.85), (CAT, A, 0.8), (CAT, B, 0.7))
+    each = pytest.approx(100 * (2 / 3 - 2 / 4))  # either of the two false ones gone
+    assert cost == {"localisation": each, "background": each}
+
+
+def test_without_objects_nothing_costs() -> None:
+    assert costs([judge(record(), rows((CAT, A, 0.9)), DATASET)]) == {}
+
+
+@st.composite
+def images(draw: st.DrawFn) -> Judged:
+    corner = st.integers(0, 60)
+    side = st.integers(5, 60)
+    box = st.tuples(corner, corner, side, side).map(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]])
+    objects = draw(st.lists(st.tuples(st.integers(0, 1), box), max_size=5))
+    found = draw(st.lists(st.tuples(st.integers(0, 1), box, st.floats(0, 1)), max_size=8))
+    found.sort(key=lambda item: -item[2])
+    return judge(record(*objects), rows(*found), DATASET)
+
+
+@settings(max_examples=50)
+@given(st.lists(images(), min_size=1, max_size=4))
+def test_putting_errors_right_never_lowers_ap_and_never_gives_more_than_100(judged: list[Judged]) -> None:
+    for kind, cost in costs(judged).items():
+        assert -1e-9 <= cost <= 100, kind
+    for image in judged:
+        true = image.verdicts == TRUE
+        assert true.sum() == image.found.sum() == len(np.unique(image.objects[true]))
+
+
+@pytest.mark.data
+def test_errors_of_real_detections_are_those_of_tides_own_code(shared_data: Path) -> None:
+    """Counted by tidecv 1.0.1 on the same files: 83 class, 1 localisation, 1 duplicate; AP50 is pycocotools'."""
+    folder = shared_data / "evalref_coco_bbox"
+    annotations = folder / "instances_val2014_100.json"
+    content = coco_json.read(annotations)
+    categories = coco_data.categories_of(content)
+    index = {number: place for place, number in enumerate(categories.values())}
+    records = [
+        {
+            "image_id": image["id"],
+            "annotations": [
+                {**item, "category_id": index[item["category_id"]], "bbox": _edges(item["bbox"])}
+                for item in content["annotations"]
+                if item["image_id"] == image["id"]
+            ],
+        }
+        for image in content["images"]
+    ]
+    dataset = Dataset(
+        ("coco_2014_val",), "coco", tuple(categories), tuple(categories.values()), records, (annotations,)
+    )
+    found = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
+    per_image = saved_detections.by_image(found, dataset)
+    judged = [judge(one, own, dataset) for one, own in zip(records, per_image, strict=True)]
+    counts = Counter(verdict for image in judged for verdict in image.verdicts.tolist())
+    assert counts == {TRUE: 649, "class": 83, "localisation": 1, "duplicate": 1}
+    assert sum(costs(judged).values()) > 0
+
+
+def _edges(box: list[float]) -> list[float]:
+    x, y, width, height = box
+    return [x, y, x + width, y + height]
