@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import command
-from transfer import coco_eval, data_rules, voc_data, voc_eval, voc_results
+from transfer import coco_eval, coco_results, data_rules, voc_data, voc_eval, voc_results
 from transfer.data_rules import Findings
 
 EXAMPLES = """examples:
@@ -53,6 +53,10 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument(
         "--json", action="store_true", help="print one JSON object with unrounded numbers, nothing else"
     )
+    output.add_argument(
+        data_rules.FLAG, dest="data_rules", action="append", default=[], metavar="KIND=RULE",
+        help="what to do about a kind of fault in the data; may be repeated",
+    )  # fmt: skip
 
     coco = kinds.add_parser("coco", parents=[output], help="COCO results", epilog=EXAMPLES, formatter_class=layout)
     coco.add_argument("--annotations", type=Path, required=True, metavar="A.json", help="COCO annotation file")
@@ -66,18 +70,15 @@ def _parser() -> argparse.ArgumentParser:
     )
     voc.add_argument("--split", required=True, help="a list in ImageSets/Main, such as test")
     voc.add_argument("--results", type=Path, required=True, metavar="DIR", help="folder of <class>.txt")
-    voc.add_argument(
-        data_rules.FLAG, dest="data_rules", action="append", default=[], metavar="KIND=RULE",
-        help="what to do about a kind of fault in the data; may be repeated",
-    )  # fmt: skip
     voc.set_defaults(score=_score_voc, show=_show_voc)
     return parser
 
 
 def _score_coco(arguments: argparse.Namespace) -> dict[str, Any]:
-    rows = coco_eval.read_results(arguments.results)
-    scores = coco_eval.evaluate(arguments.annotations, rows, arguments.iou_type, str(arguments.results))
-    return {"iou_type": arguments.iou_type, **scores}
+    findings = Findings(data_rules.parse(arguments.data_rules))
+    rows = coco_results.read(arguments.results)
+    scores = coco_eval.evaluate(arguments.annotations, rows, arguments.iou_type, str(arguments.results), findings)
+    return {"iou_type": arguments.iou_type, **scores, "data_faults": findings.counts()}
 
 
 def _score_voc(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import command
-from transfer import engines, repeat, results, run
+from transfer import data_rules, engines, repeat, results, run
 from transfer.errors import TransferError
 
 EXAMPLES = """examples:
@@ -43,6 +43,13 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("--config-file", type=Path, required=True, help="a YAML file in Detectron2's vocabulary (configs/transfer/)")
     add("--dataset-root", type=Path, help=f"folder of the data: {ROOT_HELP}")
+    add(
+        data_rules.FLAG,
+        action="append",
+        default=[],
+        metavar="KIND=RULE",
+        help="what to do about a kind of fault in the data, such as zero_area=drop; tools/check_dataset.py lists them",
+    )
     add("--init", help="where the backbone starts: random, supervised, or a file of tools/convert.py")
     add("--supervised-weights", type=Path, help="with --init supervised: a torchvision ResNet file")
     add("--download", action="store_true", help="with --init supervised: download torchvision's weights")
@@ -71,6 +78,7 @@ def main() -> None:
         args.overrides,
         engine=args.engine,
         dataset_root=args.dataset_root,
+        data_rules=data_rules.parse(args.data_rule),
         init=args.init,
         supervised_weights=args.supervised_weights,
         download=args.download,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer import rle
+from transfer import coco_annotations, rle
 from transfer.boxes import is_empty
 from transfer.faults import refuse
 
@@ -105,7 +105,7 @@ def _object(annotation: Mapping[str, Any], index: Mapping[int, int]) -> dict[str
     if isinstance(mask, dict):
         made["segmentation"] = rle.compress(mask)
     elif mask:
-        polygons = [polygon for polygon in mask if len(polygon) % 2 == 0 and len(polygon) >= 6]
+        polygons = [polygon for polygon in mask if coco_annotations.is_polygon(polygon)]
         if not polygons:
             return None
         made["segmentation"] = polygons

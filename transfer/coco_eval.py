@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,21 +11,25 @@ import pycocotools.mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from transfer import coco_data, coco_json, rle
-from transfer.coco_json import are_numbers, is_id, is_number
+from transfer import coco_annotations, coco_data, coco_json, coco_results, rle
+from transfer.data_rules import Findings
 from transfer.errors import TransferError
 from transfer.faults import refuse
+from transfer.json_values import are_numbers, is_number
 
-IOU_TYPES = ("bbox", "segm", "keypoints")
+IOU_TYPES = tuple(coco_results.FIELD)
 # The standard names of COCOeval.stats, in its order.
 STATISTICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 KEYPOINT_STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
 _KEYPOINTS = coco_data.PERSON_KEYPOINTS  # pycocotools has the tolerances of these alone
-_FIELD = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
 
 def evaluate(
-    annotations: Path, rows: Sequence[Mapping[str, Any]], iou_type: str, source: str = "results"
+    annotations: Path,
+    rows: Sequence[Any],
+    iou_type: str,
+    source: str = "results",
+    findings: Findings | None = None,
 ) -> dict[str, Any]:
     """Score rows of a COCO results file against an annotation file.
 
@@ -39,19 +42,22 @@ def evaluate(
             further keys are ignored.
         iou_type: one of IOU_TYPES.
         source: what a message calls the rows, such as the path they come from.
+        findings: the rules for faults of both; what is found is added. None: the default rules.
 
     Returns:
         STATISTICS (KEYPOINT_STATISTICS) as unrounded fractions in [0, 1], and "per_class": {category name: AP}. NaN
         where the file has no ground truth to measure on, such as no small object (pycocotools prints -1 there).
 
     Raises:
-        TransferError: lists faults of the annotation file, or else all rows at fault.
+        TransferError: lists what the rules refuse of the annotation file, or else of the rows.
     """
     if iou_type not in IOU_TYPES:
         raise TransferError(f"IoU type {iou_type!r} is not one of {', '.join(IOU_TYPES)}")
-    content = coco_json.read(annotations)
+    findings = findings or Findings()
+    content = coco_json.read(annotations, findings)
     refuse([f"{annotations}: {fault}" for fault in _truth_faults(content, iou_type)])
-    refuse([f"{source}{fault}" for fault in row_faults(rows, content, iou_type)])
+    rows = coco_results.settled(rows, content, iou_type, source, findings)
+    findings.settle(source)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
         truth = ground_truth(content)
         run = COCOeval(truth, detection_rows(truth, rows, iou_type), iou_type)
@@ -69,56 +75,11 @@ def evaluate(
     }
 
 
-def check_truth(annotations: Path, iou_types: Sequence[str]) -> None:
+def check_truth(annotations: Path, iou_types: Sequence[str], findings: Findings | None = None) -> None:
     """Whether `evaluate` can score such on this annotation file; TransferError lists all faults."""
-    content = coco_json.read(annotations)
+    content = coco_json.read(annotations, findings)
     faults = [fault for iou_type in iou_types for fault in _truth_faults(content, iou_type)]
     refuse([f"{annotations}: {fault}" for fault in dict.fromkeys(faults)])
-
-
-def read_results(path: Path) -> list[Any]:
-    """The rows of a results file, not yet checked; TransferError if it is no JSON list."""
-    rows = coco_json.load_json(path)
-    if not isinstance(rows, list):
-        raise TransferError(f"{path}: a list of detections is expected, COCO's results format")
-    return rows
-
-
-def row_faults(rows: Sequence[Any], content: Mapping[str, Any], iou_type: str) -> list[str]:
-    """What is wrong with which rows ("[12]: no score"), for an annotation file that coco_json.read gave."""
-    sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
-    categories = {category["id"] for category in content["categories"]}
-    faults = []
-    for i, row in enumerate(rows):
-        if isinstance(row, Mapping):
-            faults += [f"[{i}]: {fault}" for fault in _row_faults(row, sizes, categories, iou_type)]
-        else:
-            faults.append(f"[{i}]: an object with image_id, category_id, score and {_FIELD[iou_type]} is expected")
-    return faults
-
-
-def _row_faults(
-    row: Mapping[str, Any], sizes: Mapping[int, tuple[int, int]], categories: set[int], iou_type: str
-) -> list[str]:
-    field = _FIELD[iou_type]
-    if missing := [key for key in ("image_id", "category_id", "score", field) if key not in row]:
-        return [f"no {', '.join(missing)}"]
-    faults = []
-    image_id, value = row["image_id"], row[field]
-    known = is_id(image_id) and image_id in sizes
-    if not known:
-        faults.append(f"image_id {reprlib.repr(image_id)} is not in the annotation file")
-    if not is_id(row["category_id"]) or row["category_id"] not in categories:
-        faults.append(f"category_id {reprlib.repr(row['category_id'])} is not in the annotation file")
-    if not is_number(row["score"]):
-        faults.append(f"score {reprlib.repr(row['score'])} is not a finite number")
-    if "bbox" in row and iou_type != "segm" and not _is_box(row["bbox"]):
-        faults.append(f"bbox {reprlib.repr(row['bbox'])} is not x, y, width, height in finite numbers, sides from 0 up")
-    if iou_type == "keypoints" and not are_numbers(value, 3 * _KEYPOINTS):
-        faults.append(f"keypoints are not {_KEYPOINTS} times x, y, score in finite numbers")
-    if iou_type == "segm" and known and (fault := rle.fault(value, *sizes[image_id])) is not None:
-        faults.append(fault)
-    return faults
 
 
 def _truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]:
@@ -131,17 +92,13 @@ def _truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]:
         mask = annotation.get("segmentation")
         polygons = iou_type == "segm" and not isinstance(mask, dict)
         # pycocotools takes 4 numbers for a box, and fails on fewer and on none.
-        if polygons and (not mask or any(len(polygon) < 6 or len(polygon) % 2 for polygon in mask)):
+        if polygons and (not mask or not all(map(coco_annotations.is_polygon, mask))):
             faults.append(f"{here}: segmentation is not a list of polygons of at least 3 points")
         if iou_type == "keypoints":
             count = annotation.get("num_keypoints")
             if not are_numbers(annotation.get("keypoints"), 3 * _KEYPOINTS) or type(count) is not int:
                 faults.append(f"{here}: no num_keypoints with {_KEYPOINTS} keypoints")
     return faults
-
-
-def _is_box(value: Any) -> bool:
-    return are_numbers(value, 4) and min(value[2:]) >= 0
 
 
 def ground_truth(content: Mapping[str, Any]) -> COCO:

@@ -9,7 +9,7 @@ from typing import Any
 from transfer import coco_annotations
 from transfer.data_rules import Findings
 from transfer.errors import TransferError
-from transfer.json_values import are_numbers, is_id, is_name, is_number  # noqa: F401
+from transfer.json_values import is_id, is_name
 
 _MAX_PIXELS = 2**31 - 1  # pycocotools counts pixels in 32 bits
 

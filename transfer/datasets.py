@@ -4,11 +4,12 @@ import difflib
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from transfer import coco_data, coco_json, voc_data
+from transfer.data_rules import Findings, Rules
 from transfer.errors import TransferError
 from transfer.faults import refuse
 from transfer.images import read_image
@@ -54,6 +55,8 @@ class Dataset:
             segmentation (COCO: polygons, or a compressed run-length mask), keypoints (COCO: x, y, visibility of each),
             difficult (VOC: 0 or 1)}].
         annotations: what the evaluator reads, one a name: a VocSplit, or the path of the COCO json.
+        rules: for faults of the annotations, by which the evaluator reads them too.
+        faults: "KIND=RULE" -> how many were settled so.
     """
 
     names: tuple[str, ...]
@@ -62,6 +65,8 @@ class Dataset:
     category_ids: tuple[int, ...]
     records: list[dict[str, Any]]
     annotations: tuple[VocSplit | Path, ...]
+    rules: Rules = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
 
     @property
     def has_keypoints(self) -> bool:
@@ -74,7 +79,9 @@ def known_names() -> tuple[str, ...]:
     return (*_VOC, *_COCO)
 
 
-def load(names: Sequence[str], root: Path | None, class_names: Sequence[str] | None = None) -> Dataset:
+def load(
+    names: Sequence[str], root: Path | None, class_names: Sequence[str] | None = None, rules: Rules | None = None
+) -> Dataset:
     """Read the data sets `names` and join them. Images are looked for, not opened.
 
     Args:
@@ -83,6 +90,7 @@ def load(names: Sequence[str], root: Path | None, class_names: Sequence[str] | N
             (or coco/ with them). None: $DETECTRON2_DATASETS, else ./datasets.
         class_names: the classes a model was trained on. None: taken from the data. VOC: the standard 20 where all
             names in the data belong to them, else the names found, sorted. COCO: the json's categories by id.
+        rules: for kinds of fault whose default is not wanted (transfer.data_rules).
 
     Raises:
         TransferError: lists what is missing or malformed (each with its path), or classes that training does not know.
@@ -97,25 +105,28 @@ def load(names: Sequence[str], root: Path | None, class_names: Sequence[str] | N
     folder = root or Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
     if not folder.is_dir():
         raise TransferError(f"{folder}: no such folder; --dataset-root (or $DETECTRON2_DATASETS) names the data sets'")
-    return (_load_voc if kinds == {"voc"} else _load_coco)(tuple(names), folder, class_names)
+    return (_load_voc if kinds == {"voc"} else _load_coco)(tuple(names), folder, class_names, rules or {})
 
 
-def _load_voc(names: tuple[str, ...], root: Path, class_names: Sequence[str] | None) -> Dataset:
+def _load_voc(names: tuple[str, ...], root: Path, class_names: Sequence[str] | None, rules: Rules) -> Dataset:
     splits = tuple(VocSplit(_voc_folder(root, _VOC[name][0]), _VOC[name][1]) for name in names)
-    images = [voc_data.read_split(split) for split in splits]
+    findings = Findings(rules)
+    images = [voc_data.read_split(split, findings, class_names) for split in splits]
     if class_names is None:
         class_names = voc_data.class_names_in([image for part in images for image in part])
         _tell_classes(names, class_names, voc_data.CLASS_NAMES)
     records: list[dict[str, Any]] = []
     for split, part in zip(splits, images, strict=True):
         records += voc_data.records(split, part, class_names)
-    return Dataset(names, "voc", tuple(class_names), tuple(range(len(class_names))), records, splits)
+    ids = tuple(range(len(class_names)))
+    return Dataset(names, "voc", tuple(class_names), ids, records, splits, rules, findings.counts())
 
 
-def _load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | None) -> Dataset:
+def _load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | None, rules: Rules) -> Dataset:
     base = _coco_folder(root)
     paths = tuple(base / "annotations" / _COCO[name][1] for name in names)
-    contents = [coco_json.read(path) for path in paths]
+    findings = Findings(rules)
+    contents = [coco_json.read(path, findings) for path in paths]
     if class_names is None:
         class_names = tuple(coco_data.categories_of(contents[0]))
         _tell_classes(names, class_names, coco_data.CLASS_NAMES)
@@ -127,7 +138,7 @@ def _load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | 
     for name, path, content, category_ids in zip(names, paths, contents, ids, strict=True):
         folder, with_keypoints = base / _COCO[name][0], name.startswith(_KEYPOINTS)
         records += coco_data.records(path, content, folder, category_ids, with_keypoints)
-    return Dataset(names, "coco", tuple(class_names), tuple(ids[0]), records, paths)
+    return Dataset(names, "coco", tuple(class_names), tuple(ids[0]), records, paths, rules, findings.counts())
 
 
 def _foreign(path: Path, content: dict[str, Any], class_names: Sequence[str]) -> list[str]:

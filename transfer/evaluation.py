@@ -13,6 +13,7 @@ from rich.progress import track
 
 from pretrain import checkpoint, distributed
 from transfer import coco_eval, voc_data, voc_eval, voc_results
+from transfer.data_rules import Findings
 from transfer.datasets import Dataset
 from transfer.detections import coco_rows
 from transfer.engines import Predict
@@ -76,7 +77,10 @@ class Scorer:
 
     def _score_coco(self, rows: list[dict[str, Any]]) -> Scores:
         (annotations,) = (part for part in self.dataset.annotations if isinstance(part, Path))
-        scores = {iou_type: coco_eval.evaluate(annotations, rows, iou_type) for iou_type in self.iou_types}
+        scores = {
+            iou_type: coco_eval.evaluate(annotations, rows, iou_type, findings=Findings(self.dataset.rules))
+            for iou_type in self.iou_types
+        }
         return Scores(
             metrics={iou_type: _points(score) for iou_type, score in scores.items()},
             per_class={iou_type: _points(score["per_class"]) for iou_type, score in scores.items()},
@@ -85,7 +89,7 @@ class Scorer:
     def _score_voc(self, rows: list[dict[str, Any]]) -> Scores:
         """VOC AP by the metric of the year (11-point for 2007, area from then on), and by both."""
         splits = [part for part in self.dataset.annotations if isinstance(part, voc_data.VocSplit)]
-        images = [image for split in splits for image in voc_data.read_split(split)]
+        images = [image for split in splits for image in voc_data.read_split(split, Findings(self.dataset.rules))]
         truth = {image.image_id: image.objects for image in images}
         names, ids = self.dataset.class_names, self.dataset.category_ids
         scores = voc_eval.evaluate(truth, voc_results.from_rows(rows, names, ids), names)
@@ -106,7 +110,8 @@ def _iou_types(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...
     if len(dataset.annotations) > 1:
         raise TransferError(f"DATASETS.TEST {', '.join(dataset.names)}: COCO AP is scored on one annotation file")
     iou_types = ("bbox", *(("segm",) if masks else ()), *(("keypoints",) if keypoints else ()))
-    coco_eval.check_truth(next(path for path in dataset.annotations if isinstance(path, Path)), iou_types)
+    (annotations,) = (part for part in dataset.annotations if isinstance(part, Path))
+    coco_eval.check_truth(annotations, iou_types, Findings(dataset.rules))
     return iou_types
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from pycocotools.cocoeval import COCOeval
 
-from transfer import coco_eval, coco_json, voc_data, voc_eval, voc_results
+from transfer import coco_json, coco_results, voc_data, voc_eval, voc_results
 from transfer.coco_eval import detection_rows, ground_truth
+from transfer.data_rules import Findings
 from transfer.datasets import Dataset
-from transfer.faults import refuse
 from transfer.voc_data import VocImage, VocSplit
 
 THRESHOLDS = voc_eval.THRESHOLDS  # T = 10 values of IoU, .5 to .95; COCO's are the same
@@ -56,8 +56,10 @@ def match(dataset: Dataset, rows: Sequence[Mapping[str, Any]], iou_type: str, so
 def _match_coco(
     dataset: Dataset, annotations: Path, rows: Sequence[Mapping[str, Any]], iou_type: str, source: str
 ) -> list[ClassMatches]:
-    content = coco_json.read(annotations)
-    refuse([f"{source}{fault}" for fault in coco_eval.row_faults(rows, content, iou_type)])
+    findings = Findings(dataset.rules)
+    content = coco_json.read(annotations, findings)
+    rows = coco_results.settled(rows, content, iou_type, source, findings)
+    findings.settle(source)
     with contextlib.redirect_stdout(io.StringIO()):
         truth = ground_truth(content)
         run = COCOeval(truth, detection_rows(truth, rows, iou_type), iou_type)
@@ -88,7 +90,7 @@ def _joined(parts: Sequence[dict[str, Any]], place: Mapping[int, int]) -> ClassM
 
 def _match_voc(dataset: Dataset, rows: Sequence[Mapping[str, Any]]) -> list[ClassMatches]:
     splits = [part for part in dataset.annotations if isinstance(part, VocSplit)]
-    images = [image for split in splits for image in voc_data.read_split(split)]
+    images = [image for split in splits for image in voc_data.read_split(split, Findings(dataset.rules))]
     detections = voc_results.from_rows(rows, dataset.class_names, dataset.category_ids)
     return [match_class(name, images, detections[name]) for name in dataset.class_names]
 

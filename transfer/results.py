@@ -33,7 +33,11 @@ class Engine:
 
 @dataclass(frozen=True)
 class Task:
-    """What was learned and tested. `config_sha256` is `config_hash` of the resolved configuration."""
+    """What was learned and tested. `config_sha256` is `config_hash` of the resolved configuration.
+
+    `data_rules` are those asked for (tools/finetune.py --data-rule); `data_faults` tells of the `train` and `test` data
+    how many faults were settled by which rule: {"train": {"zero_area=keep": 2}, "test": {}}.
+    """
 
     kind: Literal["voc", "coco"]
     train: tuple[str, ...]
@@ -43,6 +47,8 @@ class Task:
     class_names: tuple[str, ...]
     train_images: int
     test_images: int
+    data_rules: dict[str, str] = dataclasses.field(default_factory=dict)
+    data_faults: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ import torch
 from pretrain import distributed
 from transfer import datasets, engines, evaluation, provenance, results, scale, weights
 from transfer.classes import class_key, settle_classes
+from transfer.data_rules import Rules
 from transfer.datasets import Dataset
 from transfer.errors import TransferError
 from transfer.settle import settle_device, settle_seed
@@ -43,6 +44,7 @@ def plan(
     *,
     engine: str = "auto",
     dataset_root: Path | None = None,
+    data_rules: Rules | None = None,
     init: str | None = None,
     supervised_weights: Path | None = None,
     download: bool = False,
@@ -59,6 +61,7 @@ def plan(
         overrides: KEY VALUE pairs over the file, Detectron2's keys.
         engine: "auto", "detectron2" or "torchvision".
         dataset_root: folder of VOC2007/VOC2012 or of annotations/ train2017/ val2017/; None: DETECTRON2_DATASETS.
+        data_rules: for faults of the data, of the kinds whose default is not wanted (transfer.data_rules).
         init: where the backbone starts: "random", "supervised" or a file of tools/convert.py.
         supervised_weights: a torchvision ResNet file, for init "supervised"; download: fetch torchvision's own.
         seed: of initialisation, sampling and order; None: the config's SEED, or a fresh one that the result records.
@@ -84,8 +87,8 @@ def plan(
 
     known = weights.read_classes(start.path) if start.path else None
     names = known.names if known else None
-    train = None if eval_only else datasets.load(config.DATASETS.TRAIN, dataset_root, names)
-    test = datasets.load(config.DATASETS.TEST, dataset_root, train.class_names if train else names)
+    train = None if eval_only else datasets.load(config.DATASETS.TRAIN, dataset_root, names, data_rules)
+    test = datasets.load(config.DATASETS.TEST, dataset_root, train.class_names if train else names, data_rules)
     settle_classes(config, test.class_names, class_key(config) in overrides)
     _check_keypoints(config, [part for part in (train, test) if part is not None])
     config.MODEL.WEIGHTS = str(start.path or "")
@@ -138,6 +141,8 @@ def _result(run: Plan, config: Config, scorer: evaluation.Scorer, seconds: float
             class_names=run.test.class_names,
             train_images=len(run.train.records) if run.train else 0,
             test_images=len(run.test.records),
+            data_rules=dict(run.test.rules),
+            data_faults={"train": run.train.faults if run.train else {}, "test": run.test.faults},
         ),
         init=run.start.init,
         seed=config.SEED,

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from transfer import datasets
-from transfer.coco_json import are_numbers, is_id, is_number
 from transfer.datasets import Dataset
 from transfer.errors import TransferError
 from transfer.faults import refuse
+from transfer.json_values import are_numbers, is_id, is_number
 from transfer.results import Task
 
 FOLDER, ROWS, IMAGES = "inference", "coco_instances_results.json", "images.json"  # in a run's folder
@@ -29,7 +29,7 @@ def read_test_set(task: Task, run_folder: Path) -> Dataset:
     parents = Path(str(next(iter(paths.values())))).parents
     if len(parents) <= above:
         raise TransferError(f"{path}: {next(iter(paths.values()))!r} lies in no data set")
-    return datasets.load(task.test, parents[above], task.class_names)
+    return datasets.load(task.test, parents[above], task.class_names, task.data_rules)
 
 
 def read_rows(run_folder: Path, dataset: Dataset) -> list[dict[str, Any]]:

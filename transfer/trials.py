@@ -85,6 +85,7 @@ def experiment(result: Result) -> dict[str, object]:
         "training images": task.train_images,
         "test images": task.test_images,
         "classes": task.class_names,
+        "rules for faulty data": tuple(sorted(task.data_rules.items())),
         "trained here": not result.eval_only,
         "configuration": task.config_sha256,
     }

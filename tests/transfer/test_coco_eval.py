@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transfer import coco_eval, rle
+from transfer import coco_eval, coco_results, rle
 from transfer.errors import TransferError
 
 SQUARE = [[5, 5, 25, 5, 25, 25, 5, 25]]
@@ -49,7 +49,7 @@ def row(**changes: Any) -> dict[str, Any]:
 @pytest.mark.data
 def test_cocoapis_published_numbers(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shared_data / "evalref_coco_bbox"
-    rows = coco_eval.read_results(folder / "instances_val2014_fakebbox100_results.json")
+    rows = coco_results.read(folder / "instances_val2014_fakebbox100_results.json")
     scores = coco_eval.evaluate(folder / "instances_val2014_100.json", rows, "bbox")
     mine = [scores[name] for name in coco_eval.STATISTICS]
     assert mine == json.loads((folder / "expected_full_precision.json").read_text())["stats"]["cocoapi_bbox"]
@@ -174,7 +174,7 @@ def test_what_is_no_results_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "found.json"
     path.write_text(text)
     with pytest.raises(TransferError, match=r"found\.json"):
-        coco_eval.read_results(path)
+        coco_results.read(path)
 
 
 odd = st.one_of(

@@ -37,7 +37,7 @@ def test_classes_of_training_hold_for_the_test_set(tmp_path, caplog):
     dataset = datasets.load(["voc_2007_test"], tmp_path, ["tongs", "beaker"])
     assert dataset.class_names == ("tongs", "beaker")
     assert dataset.records[0]["annotations"][0]["category_id"] == 1
-    with pytest.raises(TransferError, match=r"a\.xml: class beaker is not one of: tongs"):
+    with pytest.raises(TransferError, match=r"a\.xml, object 1 \(line 1\): class beaker is not one of: tongs"):
         datasets.load(["voc_2007_test"], tmp_path, ["tongs"])
 
 
