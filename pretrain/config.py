@@ -87,7 +87,7 @@ class Model:
     bn_shuffle: bool = setting(True, "encode keys in another order across BN groups than queries")
     bn_groups: int = setting(1, "parts of a process's batch with BN statistics of their own", at_least=1)
     bn_sync_ranks: int = setting(1, "processes that share BN statistics (SyncBN): 1 none, 0 all", at_least=0)
-    channels_last: bool = setting(False, "lay images and weights out channels last")
+    channels_last: bool = setting(True, "lay images and weights out channels last: faster, other last bits")
 
     def __post_init__(self) -> None:
         faults = _range_faults("model", self)

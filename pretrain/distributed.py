@@ -237,17 +237,11 @@ def launch(function: Callable[..., T], processes: int, *args: Any, device: str =
         return function(*args)
     # The store lives here, on a port that the system picks: no other job can take it in between.
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
-    # One server imports torch once; fresh interpreters would do so all at the same time, process for process.
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["torchvision"])
     with tempfile.TemporaryDirectory() as folder:
         outcome = pathlib.Path(folder)
         try:
-            multiprocessing.start_processes(
-                _worker,
-                (processes, store.port, device, outcome, function, args),
-                nprocs=processes,
-                start_method="forkserver",
-            )
+            # Not by the forkserver: the one of pretrain/signals.py has the signals to stop blocked, for loader workers.
+            multiprocessing.spawn(_worker, (processes, store.port, device, outcome, function, args), nprocs=processes)
         except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as error:
             if (outcome / FAILURE).exists():
                 raise pickle.loads((outcome / FAILURE).read_bytes()) from error  # noqa: S301 (our own process wrote it)

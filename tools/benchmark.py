@@ -34,7 +34,7 @@ from turns import Tell
 EXAMPLES = """\
 examples:
   python tools/benchmark.py step --arch resnet18 resnet50 --size 64
-  python tools/benchmark.py step --precision bf16 --channels-last --json output/step_bf16.json
+  python tools/benchmark.py step --precision bf16 --json output/step_bf16.json
   python tools/benchmark.py step --arch resnet18 --size 64 --processes 2
   python tools/benchmark.py input --images IMAGES
   python tools/benchmark.py shuffle --worlds 2 4 8

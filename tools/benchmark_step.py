@@ -34,7 +34,7 @@ class Setup:
     queue: int = 65536  # K
     precision: str = "fp32"  # of ours and of the floor
     published_precision: str = "fp32"
-    channels_last: bool = False  # ours and the floor
+    channels_last: bool = True  # ours and the floor
     processes: int = 1
     threads: int = 0  # of each process; 0: its share of the cores
     device: str = "cpu"

@@ -34,7 +34,8 @@ class Cast(nn.Module):
 
 def resnet18(version: str, queue_size: int, **settings: Any) -> Any:
     torch.manual_seed(0)
-    settings = {"arch": "resnet18", "queue_size": queue_size, "bn_groups": GROUPS, **HEADS[version], **settings}
+    settings = {"channels_last": False, **HEADS[version], **settings}
+    settings |= {"arch": "resnet18", "queue_size": queue_size, "bn_groups": GROUPS}
     return train.build(config.Model(**settings), "cpu", 1, True).train()
 
 
