@@ -10,6 +10,7 @@ import itertools
 import json
 import multiprocessing
 import pickle
+import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing.process import BaseProcess
@@ -104,6 +105,8 @@ def _answer(store: dist.TCPStore, name: str, piece: int, leader: BaseProcess) ->
 
 def _lead(name: str, contender: Contender, rounds: int, port: int, processes: int, device: str) -> None:
     """The one process of a contender, or the one that starts them and has their failure."""
+    # The server that this process comes from may have signals blocked (pretrain/signals.py); then nobody could end it.
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
     store = _connect(port)
     try:
         distributed.launch(_serve, processes, name, contender, rounds, port, device=device)
