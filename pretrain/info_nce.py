@@ -11,10 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Negatives at a time. On a CPU their scores with some 32 queries (1 MB) stay in the caches; on a GPU a piece more
-# is a dozen kernels more.
-PIECE = {"cpu": 8192}
-WHOLE = 1 << 20
+PIECE = 8192  # negatives at a time on a CPU: their scores with some 32 queries (1 MB) stay in the caches
 
 
 def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -45,7 +42,8 @@ class _InfoNCE(torch.autograd.Function):
         # of exp2(score) x key.
         top, total, keys = near, torch.ones_like(near), positive.T  # (N,), (N,), (dim, N)
         nearest = torch.full_like(near, -torch.inf)  # the largest score of a negative
-        for piece in negatives.split(PIECE.get(query.device.type, WHOLE)):
+        # On a GPU all at once: a piece more is a dozen kernels more.
+        for piece in negatives.split(PIECE if query.device.type == "cpu" else len(negatives)):
             scores = piece @ bits  # (k, N)
             largest = scores.amax(0)
             nearest = torch.maximum(nearest, largest)

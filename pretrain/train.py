@@ -63,8 +63,7 @@ def run(
         device = distributed.select_device(settings.device)
         distributed.init(device)
         distributed.share_cores(device, settings.data.workers)
-        if device.type == "cpu":
-            memory.keep_freed_memory()
+        kept = device.type == "cpu" and memory.keep_freed_memory()
         plan = make_plan(settings, device, resume)
         if dry_run:
             if distributed.is_main():
@@ -74,7 +73,7 @@ def run(
             signals.shield_workers()
         torch.backends.cudnn.deterministic = settings.deterministic
         torch.backends.cudnn.benchmark = not settings.deterministic
-        environment = run_directory.describe_environment(device, settings.seed)
+        environment = {**run_directory.describe_environment(device, settings.seed), "freed_memory_kept": kept}
         yaml = config.to_yaml(settings)
         distributed.on_main(lambda: run_directory.write_start(plan.folder, yaml, command, environment))
         if resume:

@@ -96,7 +96,8 @@ def main() -> None:
         for one in runs:
             print(f"# {'goes on' if one.resume else 'runs'}: {one.config.OUTPUT_DIR}, seed {one.config.SEED}")
         return
-    repeat.execute(runs)
+    if runs:
+        run.execute(*runs)
     if command.is_main():
         output = Path(plan.config.OUTPUT_DIR)
         numbers = range(args.trials or 0)

@@ -2,6 +2,8 @@
 
 import io
 import random
+from collections.abc import Sequence
+from typing import Any
 
 from PIL import Image, ImageFilter
 from torch import Tensor
@@ -18,11 +20,15 @@ class GaussianBlur:
         self.smallest, self.largest = smallest, largest
 
     def __call__(self, image: Image.Image) -> Image.Image:
-        return image.filter(ImageFilter.GaussianBlur(random.uniform(self.smallest, self.largest)))
+        return image.filter(ImageFilter.GaussianBlur(self.draw()))
+
+    def draw(self) -> float:
+        """A deviation."""
+        return random.uniform(self.smallest, self.largest)
 
 
-def recipe(name: str, size: int) -> transforms.Compose:
-    """The published transform of one view, `v1` or `v2`: PIL image -> (3, size, size) float32, normalised."""
+def recipe(name: str, size: int, crop_scale: tuple[float, float] = (0.2, 1.0)) -> list[Any]:
+    """The published transforms of one view, `v1` or `v2`, one after the other: RGB PIL image -> size x size."""
     gray = transforms.RandomGrayscale(p=0.2)
     colours = {
         "v1": [gray, transforms.ColorJitter(0.4, 0.4, 0.4, 0.4)],
@@ -32,22 +38,16 @@ def recipe(name: str, size: int) -> transforms.Compose:
             transforms.RandomApply([GaussianBlur(0.1, 2.0)], p=0.5),
         ],
     }[name]
-    return transforms.Compose(
-        [
-            transforms.RandomResizedCrop(size, scale=(0.2, 1.0)),
-            *colours,
-            transforms.RandomHorizontalFlip(),
-            transforms.ToTensor(),
-            transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225]),
-        ]
-    )
+    return [transforms.RandomResizedCrop(size, scale=crop_scale), *colours, transforms.RandomHorizontalFlip()]
 
 
 class PublishedViews(Dataset[list[Tensor]]):
-    """Item i: query and key view of image i."""
+    """Item i: query and key view of image i, (3, size, size) float32 each, normalised."""
 
-    def __init__(self, images: ImageSet, view: transforms.Compose) -> None:
-        self.images, self.view = images, view
+    def __init__(self, images: ImageSet, recipe: Sequence[Any]) -> None:
+        self.images = images
+        normalize = transforms.Normalize(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
+        self.view = transforms.Compose([*recipe, transforms.ToTensor(), normalize])
 
     def __len__(self) -> int:
         return len(self.images)

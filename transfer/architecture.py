@@ -19,9 +19,7 @@ TENSORS = {18: 120, 34: 216, 50: 318, 101: 624, 152: 930}
 EXAMPLES = "resnet18, 34, 50, 101, 152, wide_resnet50_2, resnext50_32x4d, ..."
 
 _NAME = re.compile(r"resnet(?P<plain>\d+)|wide_resnet(?P<wide>\d+)_(?P<factor>\d+)|resnext(?P<next>\d+)_(\d+)x(\d+)d")
-_OWN = re.compile(
-    r"(conv1|bn1|layer[1-4])\."
-)  # what the backbone's names begin with; the rest of a network is no fault
+_OWN = re.compile(r"(conv1|bn1|layer[1-4])\.")  # a backbone's names; the rest of a network is no fault
 
 
 @dataclass(frozen=True)

@@ -125,16 +125,8 @@ def costs(images: Sequence[Judged]) -> dict[str, float]:
     return {name: detections.without(name).ap50(classes) - before for name in TYPES}
 
 
-@dataclass(frozen=True)
-class _Detections:
-    """All detections of a test set, (N,) each, and all objects, (G,) each. `objects` counts over all images."""
-
-    scores: np.ndarray
-    classes: np.ndarray
-    verdicts: np.ndarray
-    objects: np.ndarray
-    truth: np.ndarray
-    found: np.ndarray
+class _Detections(Judged):
+    """All detections and all objects of a test set. `objects` counts over all images."""
 
     @classmethod
     def of(cls, images: Sequence[Judged]) -> "_Detections":

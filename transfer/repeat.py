@@ -1,14 +1,12 @@
 """Trials: one run under several seeds, each in a folder of its own; a finished one is not run again."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from pretrain import distributed
 from transfer import results
 from transfer.errors import TransferError
 from transfer.faults import refuse
-from transfer.run import Plan, work
+from transfer.run import Plan
 
 
 def trial_folder(output: Path, number: int) -> Path:
@@ -27,22 +25,9 @@ def plans(base: Plan, count: int) -> list[Plan]:
     if count < 1:
         raise TransferError(f"--trials {count}: a number of trials from 1 up is expected")
     trials = [_trial(base, number) for number in range(count)]
-    finished = [trial for trial in trials if (_folder(trial) / results.FILE_NAME).exists()]
-    refuse([fault for trial in finished for fault in _differences(trial)])
-    return [trial for trial in trials if trial not in finished]
-
-
-def execute(trials: Sequence[Plan]) -> None:
-    """Run them one after the other, in the same processes: torchrun's can join each other only once."""
-    if trials:
-        first = trials[0]
-        distributed.launch(_run_all, first.processes, tuple(trials), device=first.config.MODEL.DEVICE)
-        distributed.shutdown()
-
-
-def _run_all(trials: Sequence[Plan]) -> None:
-    for trial in trials:
-        work(trial)
+    finished = [(_folder(trial) / results.FILE_NAME).exists() for trial in trials]
+    refuse([fault for trial, done in zip(trials, finished, strict=True) if done for fault in _differences(trial)])
+    return [trial for trial, done in zip(trials, finished, strict=True) if not done]
 
 
 def _folder(trial: Plan) -> Path:

@@ -98,15 +98,23 @@ def plan(
     return Plan(backend.NAME, config, config_file, train, test, start, processes, resume, tuple(command), scaled)
 
 
-def execute(run: Plan) -> Path:
-    """Train, unless there is nothing to train on, then evaluate. Returns the path of result.json."""
+def execute(run: Plan, *more: Plan) -> Path:
+    """Train, unless there is nothing to train on, then evaluate; then the same with `more` runs, on as many processes.
+
+    All in the same processes: torchrun's can join each other only once. Returns the path of the first result.json.
+    """
     # One process is a direct call; under torchrun or SLURM it joins the others that they started.
-    distributed.launch(work, run.processes, run, device=run.config.MODEL.DEVICE)
+    distributed.launch(_work_through, run.processes, (run, *more), device=run.config.MODEL.DEVICE)
     distributed.shutdown()
     return Path(run.config.OUTPUT_DIR) / results.FILE_NAME
 
 
-def work(run: Plan) -> None:
+def _work_through(runs: Sequence[Plan]) -> None:
+    for run in runs:
+        _work(run)
+
+
+def _work(run: Plan) -> None:
     """One rank's part of the run."""
     config, output = run.config.clone(), Path(run.config.OUTPUT_DIR)
     config.defrost()

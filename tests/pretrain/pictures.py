@@ -5,6 +5,16 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tests.conftest import SHARED_DATA
 
+# Of ../shared/data/bad_images: those that no reader can read.
+BROKEN = (
+    "decompression_bomb.gif",
+    "text_not_image.jpg",
+    "truncated_image.png",
+    "truncated_jpeg.jpg",
+    "zero_byte.jpg",
+    "zero_width.gif",
+)
+
 
 def noise(width: int = 180, height: int = 140, seed: int = 0) -> Image.Image:
     """Coarse noise in all colours."""

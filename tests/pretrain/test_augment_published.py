@@ -18,9 +18,9 @@ def test_for_the_same_draw_a_view_is_the_composed_transforms(name: str) -> None:
         for seed in seeds:
             image = images[seed % len(images)]
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(seed)
+                torchvision_recipe.seed(seed)
                 draw = torchvision_recipe.draw(composed, image)
-                torch.manual_seed(seed)
+                torchvision_recipe.seed(seed)
                 expected = composed(image)
             made = augment_published.view(image, draw, size)
             assert np.array_equal(made, expected.permute(1, 2, 0)), (seed, draw)

@@ -25,7 +25,7 @@ def ours(name: str, image: Image.Image) -> list[Draw]:
 def torchvisions(name: str, image: Image.Image) -> list[Draw]:
     composed = torchvision_recipe.compose(name)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(1)
+        torchvision_recipe.seed(1)
         return [torchvision_recipe.draw(composed, image) for _ in range(SAMPLES)]
 
 

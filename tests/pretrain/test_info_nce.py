@@ -38,7 +38,7 @@ def test_it_is_cross_entropy_of_the_positive_first(n: int, k: int, piece: int, t
     query, positive, negatives = unit(n, DIM, seed=seed), unit(n, DIM, seed=seed + 1), unit(k, DIM, seed=seed + 2)
     query.requires_grad_()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(module.PIECE, "cpu", piece)
+        patch.setattr(module, "PIECE", piece)
         loss, accuracy = info_nce(query, positive, negatives, temperature)
         (3 * loss).backward()
     expected, gradient, nearest = plain(query, positive, negatives, temperature)

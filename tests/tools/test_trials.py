@@ -77,7 +77,7 @@ def test_what_is_finished_is_kept_and_what_was_cut_goes_on(trained: Path, scenes
     kept = (tmp_path / "cut" / "trial_0" / "result.json").read_bytes()
     (trial,) = repeat.plans(plan(scenes, tmp_path / "cut"), 2)
     assert (trial.config.SEED, trial.resume, trial.config.OUTPUT_DIR) == (4, True, str(cut))
-    repeat.execute([trial])
+    run.execute(trial)
     assert equal(cut, trained / "trial_1")
     assert (tmp_path / "cut" / "trial_0" / "result.json").read_bytes() == kept
     assert repeat.plans(plan(scenes, tmp_path / "cut"), 2) == []
