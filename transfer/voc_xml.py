@@ -103,11 +103,12 @@ def _faults(
     if difficult not in ("", "0", "1"):
         faults.append(("flag", f"<difficult> is {reprlib.repr(difficult)}, 0 or 1 is expected"))
     sides = ", ".join(_text(element, f"bndbox/{side}")[:20] or "nothing" for side in _SIDES)
+    beyond = box is not None and size is not None and reaches_beyond(edges(box), *size)
     if box is None:
         faults.append(("box", f"<bndbox> {sides}: finite numbers xmin <= xmax and ymin <= ymax are expected"))
-    elif not has_area(box, size):
+    elif not has_area(box, size) or (beyond and size is not None and not has_area(_clipped(box, size), size)):
         faults.append(("zero_area", f"<bndbox> {sides} has no area inside the image{_sized(size)}"))
-    elif size is not None and reaches_beyond(edges(box), *size):
+    elif beyond:
         faults.append(("outside", f"<bndbox> {sides} reaches beyond the image{_sized(size)}"))
     return faults
 

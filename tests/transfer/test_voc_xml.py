@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.transfer.layouts import SIZE, make_voc, voc_object
@@ -76,6 +76,7 @@ sides = st.integers(-60, 100)
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.tuples(sides, sides, sides, sides))
+@example((40, 0, 41, 32))  # the last column, of which clipping would leave a line
 def test_what_clipping_leaves_has_no_fault_and_is_what_was_inside(
     tmp_path: Path, box: tuple[int, int, int, int]
 ) -> None:
@@ -90,9 +91,10 @@ def test_what_clipping_leaves_has_no_fault_and_is_what_was_inside(
             assert item.box == (max(xmin, 1), max(ymin, 1), min(xmax, 40), min(ymax, 30))
         else:
             assert item.box == box
-    assert len(image.objects) == (
-        box[0] < box[2] and box[1] < box[3] and not boxes.is_empty(voc_xml.edges(box), 30, 40)
-    )
+    expected = box[0] < box[2] and box[1] < box[3] and not boxes.is_empty(voc_xml.edges(box), 30, 40)
+    if expected and boxes.reaches_beyond(voc_xml.edges(box), 30, 40):  # then also what is left, in the file's numbers
+        expected = max(box[0], 1) < min(box[2], 40) and max(box[1], 1) < min(box[3], 30)
+    assert len(image.objects) == expected
 
 
 def test_without_a_size_in_the_xml_the_images_file_tells_what_lies_outside(tmp_path: Path) -> None:
