@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pretrain import checkpoint, config, distributed, plan, saver, signals, train
+from pretrain import checkpoint, config, distributed, memory, plan, saver, signals, train
 from pretrain.config import ConfigError
 from pretrain.errors import PretrainError
 from pretrain.step import TrainingStep
@@ -102,6 +102,7 @@ def test_a_run_leaves_what_it_was_and_what_it_did(finished: pathlib.Path, pictur
     environment = json.loads((finished / "env.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert (environment["seed"], environment["processes"]) == (0, 1)
+    assert environment["freed_memory_kept"] is memory.keep_freed_memory()  # as this C library can
     assert (finished / "last_checkpoint").read_text() == "checkpoint_0001.pth.tar"
     rows = metrics(finished)
     assert [(row["epoch"], row["step"]) for row in rows] == [(0, 1), (0, 2), (1, 3), (1, 4)]
