@@ -1,6 +1,7 @@
 """A run as a whole: its folder, its checkpoints, going on where it stopped, one process and two."""
 
 import dataclasses
+import functools
 import json
 import os
 import pathlib
@@ -211,6 +212,33 @@ def test_a_damaged_checkpoint_is_passed_over_by_name(
     train.run(settings(pictures, folder), resume=True)
     assert f"--resume passes over {LAST} is damaged" in (folder / "log.txt").read_text()
     assert_same_run(folder, finished)
+
+
+@pytest.mark.parametrize(
+    ("steps", "log_period", "checkpoint_steps"), [(2, 3, 0), (2, 2, 0), (2, 3, 2), (4, 10, 0)], ids=str
+)
+def test_a_step_found_not_finite_late_is_named_and_leaves_nothing(
+    steps: int,
+    log_period: int,
+    checkpoint_steps: int,
+    pictures: pathlib.Path,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As on a GPU: in the next step, or before a line of metrics, a checkpoint, the end of an epoch."""
+    folder = tmp_path / "run"
+    models = []
+    build = train.build
+    monkeypatch.setattr(train, "build", lambda *arguments: models.append(build(*arguments)) or models[-1])
+    monkeypatch.setattr(train, "TrainingStep", functools.partial(TrainingStep, delay=1))
+    before_step(monkeypatch, steps, lambda: models[0].encoder_q.fc[2].bias.data.fill_(torch.nan))
+    periods = f"log_period {log_period} checkpoint_steps {checkpoint_steps} optim.batch_size 2 model.bn_groups 1"
+    with pytest.raises(
+        PretrainError, match=rf"^step {steps} \(epoch 0\): the loss on rank 0 is nan. Nothing of it was"
+    ):
+        train.run(settings(pictures, folder, *periods.split()))  # 4 steps an epoch
+    assert not (folder / "metrics.json").exists()
+    assert not [*folder.glob("checkpoint_*")]
 
 
 def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:

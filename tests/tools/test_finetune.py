@@ -1,5 +1,6 @@
 """tools/finetune.py as a user runs it, on a tiny data set: what it leaves, what goes on, what is refused."""
 
+import functools
 import json
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import torch
 import yaml
 
 from tests.conftest import ROOT, Tool, refused
-from transfer import results, run
+from tests.transfer.pretrained import resnet
+from transfer import backbone_file, convert, results, run
+from transfer.engines.torchvision import build
 from transfer.errors import TransferError
 
 CONFIG = ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"
@@ -73,6 +76,21 @@ def plan(scenes: Path, *overrides: object, **options: object) -> run.Plan:
     """What the tool does with its command line, in this process."""
     words = [str(word) for word in overrides]
     return run.plan(CONFIG, words, engine="torchvision", dataset_root=scenes, **options)
+
+
+def test_a_detector_that_sees_another_thing_than_the_pretrained_network_is_refused(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no setting tells: here norms with another epsilon. The proof of the converter is repeated before a run."""
+    weights, backbone = tmp_path / "resnet18.pth", tmp_path / "backbone.pth"
+    torch.save(resnet(), weights)
+    backbone_file.write(convert.convert(weights, engine="torchvision"), backbone)
+    assert plan(scenes, "OUTPUT_DIR", tmp_path / "run", init=str(backbone)).start.backbone is not None
+    monkeypatch.setattr(build, "norm_factory", lambda _: functools.partial(torch.nn.BatchNorm2d, eps=1e-2))
+    with pytest.raises(
+        TransferError, match=r"backbone\.pth: the features of res2 in the backbone that the config build"
+    ):
+        plan(scenes, "OUTPUT_DIR", tmp_path / "run", init=str(backbone))
 
 
 def test_scoring_again_gives_the_same_numbers(trained: Path, scenes: Path, tmp_path: Path) -> None:

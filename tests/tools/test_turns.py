@@ -66,6 +66,18 @@ def test_the_failure_of_one_ends_all(name: str, said: str) -> None:
         take_turns(contenders("a", name, "b"), 2)
 
 
+def test_signals_that_the_server_of_processes_has_blocked_keep_nobody_alive(tmp_path: Path) -> None:
+    """It is the one of pretrain/signals.py, where a loader with workers was made before in the same process."""
+    script = tmp_path / "shielded.py"
+    script.write_text(
+        "from pretrain import signals\nfrom tests.tools.test_turns import contenders\nfrom turns import take_turns\n"
+        "if __name__ == '__main__':\n    signals.shield_workers()\n    take_turns(contenders('a', 'refuses'), 2)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
+    ended = subprocess.run([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, timeout=60)
+    assert b"PretrainError: no such thing" in ended.stderr
+
+
 def test_who_waits_ends_when_the_tool_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(
