@@ -128,6 +128,7 @@ class Monitor:
         row = {
             "epoch": epoch,
             "step": self.done,
+            "steps": self.steps,
             "loss": loss,
             "contrast_accuracy": accuracy,
             "lr": lr,
@@ -149,7 +150,7 @@ class Monitor:
         try:
             run_directory.append_metrics(self.folder, row)
             if self._board is not None:
-                for key in row.keys() - {"epoch", "step"}:
+                for key in row.keys() - {"epoch", "step", "steps"}:
                     if isinstance(row[key], int | float):
                         self._board.add_scalar(key, row[key], row["step"])
         except PretrainError as error:

@@ -60,8 +60,10 @@ class Plan:
         return "\n".join(lines)
 
 
-def make_plan(settings: Config, device: torch.device, resume: bool = False) -> Plan:
+def make_plan(settings: Config, device: torch.device, resume: bool | None = False) -> Plan:
     """Check the settings against the processes, the images and the output folder. Every rank must call it.
+
+    `resume` None: where the folder holds a checkpoint; where it holds a run without one, that run begins anew.
 
     Raises PretrainError for shares of the batch that do not come out even, for no images, for an output folder that
     holds a run (without `resume`), or no good checkpoint, or another run than this one (with it).
@@ -71,7 +73,10 @@ def make_plan(settings: Config, device: torch.device, resume: bool = False) -> P
     folder = pathlib.Path(settings.output_dir)
     start: dict[str, Any] | None = None
     skipped: list[str] = []
-    if resume:
+    begin_anew = resume is None and not distributed.on_main(lambda: saver.has_checkpoint(folder))
+    if begin_anew:
+        distributed.on_main(lambda: run_directory.refuse_file(folder))
+    elif resume is not False:
         path, skipped = distributed.on_main(lambda: saver.newest_good(folder))
         start = checkpoint.load(path)
     else:

@@ -7,17 +7,15 @@ import contextlib
 import importlib.metadata
 import json
 import logging
-import os
 import pathlib
 import platform
 import shlex
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from pretrain import checkpoint, distributed
+from pretrain import checkpoint, distributed, revision
 from pretrain.errors import PretrainError
 
 FILES = ("config.yaml", "command.txt", "env.json", "log.txt", "metrics.json", checkpoint.LAST)
@@ -27,8 +25,7 @@ PACKAGES = ("moco-transfer", "torch", "torchvision", "numpy", "pillow", "fvcore"
 
 def refuse_existing_run(folder: pathlib.Path) -> None:
     """Raise PretrainError where the folder already holds a run, or is a file."""
-    if folder.exists() and not folder.is_dir():
-        raise PretrainError(f"output_dir: {folder}: is not a folder")
+    refuse_file(folder)
     checkpoints = sorted(path.name for path in folder.glob("checkpoint_*.pth.tar"))
     held = checkpoints + [name for name in FILES if (folder / name).exists()]
     if held:
@@ -36,6 +33,12 @@ def refuse_existing_run(folder: pathlib.Path) -> None:
         raise PretrainError(
             f"output_dir: {folder}: already holds a run ({', '.join(held[:3])}); {way_out} or choose another"
         )
+
+
+def refuse_file(folder: pathlib.Path) -> None:
+    """Raise PretrainError where the folder is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise PretrainError(f"output_dir: {folder}: is not a folder")
 
 
 def write_start(folder: pathlib.Path, config_yaml: str, command: Sequence[str], environment: Mapping[str, Any]) -> None:
@@ -56,7 +59,7 @@ def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
     """What a later reader needs to know of the machine; none of its environment variables."""
     return {
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "git": _git_revision(),
+        "git": revision.revision(),
         "seed": seed,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
         "processes": distributed.world_size(),
@@ -122,18 +125,4 @@ def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _git_revision() -> str | None:
-    """The commit of this code, with `+` where files differ from it; None outside a git checkout."""
-    root = pathlib.Path(__file__).parents[1]
-
-    def git(*arguments: str) -> str:
-        done = subprocess.run(["git", "-C", os.fspath(root), *arguments], capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain", "--untracked-files=no") else "")
-    except (OSError, subprocess.CalledProcessError):
         return None

@@ -101,6 +101,11 @@ def write(path: pathlib.Path, content: Any, epoch: int, step: int, milestone: bo
     checkpoint.save_text(manifest_path(path), json.dumps(asdict(manifest), indent=2) + "\n")
 
 
+def has_checkpoint(folder: pathlib.Path) -> bool:
+    """Whether a run has finished saving here, be it damaged since."""
+    return bool(manifests(folder))
+
+
 def newest_good(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
     """The checkpoint with the most steps that is what its manifest says, and why each newer one was passed over.
 

@@ -18,6 +18,9 @@ EXIT_CODE = 75  # of a run that was asked to stop and has saved: sysexits.h's EX
 class StopRequest:
     """While the block runs, STOPPING signals are noted and do nothing else; SIGQUIT and SIGKILL end the process still.
 
+    A process may be started with them blocked (tools/launching/start.py does): what came before the block, while
+    nobody could note it, is noted at its beginning.
+
     Attributes:
         name: of the first signal that came, or None.
     """
@@ -25,13 +28,17 @@ class StopRequest:
     def __init__(self) -> None:
         self.name: str | None = None
         self._before: dict[int, Any] = {}
+        self._mask: set[int] = set()
 
     def __enter__(self) -> "StopRequest":
         if threading.current_thread() is threading.main_thread():  # Python lets no other thread set handlers
             self._before = {number: signal.signal(number, self._note) for number in STOPPING}
+            self._mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._before:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

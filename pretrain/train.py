@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 def run(
     settings: config.Config,
     command: Sequence[str] = (),
-    resume: bool = False,
+    resume: bool | None = False,
     dry_run: bool = False,
     profile: bool = False,
 ) -> bool:
@@ -52,7 +52,7 @@ def run(
 
     Args:
         command: what the user typed, for the run's folder.
-        resume: go on from the newest good checkpoint in `output_dir`.
+        resume: go on from the newest good checkpoint in `output_dir`; None: where there is one, else begin.
         dry_run: check everything, print the settings and what would run, write nothing.
         profile: leave a trace of a few steps in the run's folder (pretrain/tracing.py).
 
@@ -76,7 +76,7 @@ def run(
         environment = {**run_directory.describe_environment(device, settings.seed), "freed_memory_kept": kept}
         yaml = config.to_yaml(settings)
         distributed.on_main(lambda: run_directory.write_start(plan.folder, yaml, command, environment))
-        if resume:
+        if resume is not False:
             distributed.on_main(lambda: run_directory.cut_metrics(plan.folder, plan.first_step))
         logger = logging.getLogger("pretrain")
         with contextlib.ExitStack() as stack:

@@ -5,6 +5,7 @@ import sys
 
 import command
 from pretrain import config, distributed, signals, train
+from pretrain.errors import PretrainError
 
 EPILOG = f"""\
 examples:
@@ -14,7 +15,8 @@ examples:
       data.root IMAGES output_dir output/moco model.bn_groups 1
   python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --profile data.root IMAGES \
       output_dir output/profiled optim.epochs 1
-  (--resume added to the command that began a run goes on with it, from any step)
+  (--resume added to the command that began a run goes on with it, from any step; with --auto-resume the same command
+  begins a run and goes on with it, as a job that a cluster may start again needs it)
 
 exit codes:
   0   finished
@@ -33,16 +35,25 @@ def main() -> None:
     )
     parser.add_argument("--config-file", metavar="YAML", help="settings; see configs/pretrain/")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in output_dir")
+    parser.add_argument(
+        "--auto-resume", action="store_true", help="--resume where output_dir holds a checkpoint, else begin"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the settings and what would run, write nothing")
     parser.add_argument(
         "--profile", action="store_true", help="leave a trace of a few steps, for a browser, in output_dir"
     )
     parser.add_argument("settings", nargs="*", metavar="KEY VALUE", help="settings, over those of the file")
     arguments = parser.parse_intermixed_args()  # options may also follow the settings
+    if arguments.resume and arguments.auto_resume:
+        raise PretrainError("--resume and --auto-resume: give one of them")
     settings = config.load(arguments.config_file, arguments.settings)
     try:
         finished = train.run(
-            settings, ["python", *sys.argv], arguments.resume, dry_run=arguments.dry_run, profile=arguments.profile
+            settings,
+            ["python", *sys.argv],
+            None if arguments.auto_resume else arguments.resume,
+            dry_run=arguments.dry_run,
+            profile=arguments.profile,
         )
     finally:
         distributed.shutdown()

@@ -4,7 +4,6 @@ import json
 import os
 import platform
 import shlex
-import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib import metadata
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 
+from pretrain import revision
 from transfer import results
 
 _PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "fvcore", "numpy", "pillow")
@@ -27,7 +27,7 @@ def write(output: Path, config: Any, command: Sequence[str], init: results.Init)
         "versions": versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "git": git_revision(),
+        "git": revision.revision(),
         "seed": config.SEED,
         "init": asdict(init),
     }
@@ -43,22 +43,6 @@ def versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return found
-
-
-def git_revision() -> str | None:
-    """The revision of this checkout, with "+changes" where the tree differs from it; None outside a checkout."""
-    root = Path(__file__).resolve().parents[1]
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(root), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-    try:
-        if Path(git("rev-parse", "--show-toplevel")) != root:
-            return None
-        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
-    except (OSError, subprocess.SubprocessError):
-        return None
 
 
 def device(kind: str, processes: int, threads: int) -> results.Device:

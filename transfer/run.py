@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from pretrain import distributed
+from pretrain import distributed, revision
 from transfer import datasets, engines, evaluation, provenance, results, scale, weights
 from transfer.classes import class_key, settle_classes
 from transfer.data_rules import Rules
@@ -163,7 +163,7 @@ def _result(run: Plan, config: Config, scorer: evaluation.Scorer, seconds: float
         seconds={"train": seconds - scorer.seconds, "evaluate": scorer.seconds},
         command=run.command,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-        git=provenance.git_revision(),
+        git=revision.revision(),
         scaled=run.scaled,
     )
 

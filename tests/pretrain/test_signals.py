@@ -25,6 +25,17 @@ def test_a_signal_is_noted_and_its_handler_put_back(number: signal.Signals) -> N
     assert signal.getsignal(number) == before
 
 
+def test_what_came_while_signals_were_blocked_is_noted_and_the_mask_put_back() -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPPING)
+    try:
+        os.kill(os.getpid(), signal.SIGUSR2)
+        with signals.StopRequest() as stop:
+            assert stop.name == "SIGUSR2"
+        assert set(signals.STOPPING) <= set(blocked())
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def blocked() -> list[int]:
     return sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))
 

@@ -315,6 +315,35 @@ def test_an_output_folder_with_a_run_is_refused(
         train.run(settings(pictures, tmp_path / "file" / "below"))
 
 
+def test_one_command_begins_begins_anew_and_goes_on(
+    finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a cluster starts it again and again: killed before its first checkpoint, then after it, then left alone."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill() -> None:
+        raise Killed
+
+    folder = tmp_path / "run"
+    before_step(monkeypatch, 2, kill)
+    with pytest.raises(Killed):
+        train.run(settings(pictures, folder), resume=None)
+    monkeypatch.undo()
+    assert [row["step"] for row in metrics(folder)] == [1]
+    assert not saver.has_checkpoint(folder)
+    (folder / LAST).write_text("renamed, and killed before its manifest")
+    before_step(monkeypatch, 3, kill)
+    with pytest.raises(Killed):
+        train.run(settings(pictures, folder), resume=None)
+    monkeypatch.undo()
+    assert [manifest.step for manifest in saver.manifests(folder)] == [2]
+    train.run(settings(pictures, folder), resume=None)
+    assert "resumed at step 0 of epoch 1" in (folder / "log.txt").read_text()
+    assert_same_run(folder, finished)
+
+
 def test_nothing_to_resume_is_an_error(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
     with pytest.raises(PretrainError, match=f"{tmp_path}/none: nothing to resume"):
         train.run(settings(pictures, tmp_path / "none"), resume=True)
@@ -412,7 +441,7 @@ def test_tensorboard_has_the_numbers_of_metrics_json(finished: pathlib.Path) -> 
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator", reason="no tensorboard")
     board = events.EventAccumulator(str(finished)).Reload()
     rows = [json.loads(line) for line in (finished / "metrics.json").read_text().splitlines()]
-    assert set(board.Tags()["scalars"]) == set(rows[0]) - {"epoch", "step"}
+    assert set(board.Tags()["scalars"]) == set(rows[0]) - {"epoch", "step", "steps"}
     for key in ("loss", "feature_std", "queue_age"):
         assert [(event.step, event.value) for event in board.Scalars(key)] == [
             (row["step"], pytest.approx(row[key], rel=1e-6)) for row in rows
