@@ -1,201 +1,343 @@
-"""Start pretraining or fine-tuning on a SLURM cluster, or on this machine, through submitit: one task a process."""
+"""Run pretraining, fine-tuning, or all from images to the report, on a SLURM cluster or on this machine."""
 
 import argparse
-import os
+import dataclasses
+import json
 import shlex
 import shutil
-import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import submitit
-import submitit.helpers
 import torch
+from rich.console import Console
 
 import command
-import finetune
-from launch_resources import KINDS, NAMES, TEXTS, Resources, read
-from pretrain import config
-from transfer import engines
+from launching import advance, jobs, local, logs, pipeline, record, resources, slurm, stage, status
+from launching.pipeline import Pipeline
+from launching.stage import Stage
 from transfer.errors import TransferError
 
 EXAMPLES = """examples:
-  # what would run, and nothing else
-  python tools/launch.py pretrain --cluster slurm --resources configs/launch/gpu8.yaml --partition gpu --dry-run \\
+  # what would run, with the files for sbatch, and nothing else
+  python tools/launch.py pretrain --resources configs/launch/gpu8.yaml --partition gpu --dry-run \\
       --config-file configs/pretrain/moco_v2_r50_200ep.yaml data.root IMAGES output_dir output/moco
 
+  # five trials as a job array, two at a time
+  python tools/launch.py finetune --resources configs/launch/gpu8.yaml --trials 5 --parallel 2 \\
+      --config-file configs/transfer/voc_r50_c4_24k.yaml --dataset-root VOCdevkit --init moco.pth OUTPUT_DIR output/voc
+
+  # from images to the report; given again, it goes on with what is missing
+  python tools/launch.py pipeline configs/launch/pipeline_voc.yaml --partition gpu
+
+  # how far it is; a stage's output; stop all; go on with what failed
+  python tools/launch.py status output/study
+  python tools/launch.py logs output/study voc/moco/trial_0 --follow
+  python tools/launch.py cancel output/study
+  python tools/launch.py retry output/study
+
   # two processes on this machine, without a cluster
-  python tools/launch.py pretrain --cluster local --processes 2 \\
-      --config-file configs/pretrain/moco_v2_r18_cpu.yaml data.root IMAGES output_dir output/moco model.bn_groups 1
+  python tools/launch.py pretrain --cluster local --processes 2 --config-file configs/pretrain/demo.yaml \\
+      data.root IMAGES output_dir output/moco
 
-  # fine-tuning here and now, to look for a fault
-  python tools/launch.py finetune --cluster debug --config-file configs/transfer/voc_r18_fpn_cpu.yaml \\
-      --dataset-root VOCdevkit --init random OUTPUT_DIR output/voc_random
-
-All options but those above go to tools/train_moco.py or tools/finetune.py as they are.
+All options of pretrain and finetune but those of this tool go to tools/train_moco.py or tools/finetune.py.
 """
-
-TOOLS = {"pretrain": "train_moco.py", "finetune": "finetune.py"}
-CLUSTERS = ("slurm", "local", "debug")
-FOLDER = "launch"  # submitit's files and the logs, in the run's folder
-_LOCAL_MINUTES = 60 * 24 * 30  # submitit ends a local job after this; without a number, after two minutes
-_SIGNAL_SECONDS = 120  # SLURM's warning before the time limit
-
-
-@dataclass(frozen=True)
-class Job:
-    """A tool's command line. submitit calls it in every task: each becomes one rank of the run."""
-
-    command: tuple[str, ...]
-    tasks: int
-
-    def __call__(self) -> None:
-        environment = {**os.environ, **(_rank() if self.tasks > 1 else {})}
-        done = subprocess.run(self.command, env=environment, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{self.command[1]} ended with exit code {done.returncode}: its output says why")
-
-
-def _rank() -> dict[str, str]:
-    """torchrun's variables for this task. CUDA_VISIBLE_DEVICES stays as it is: the tools choose by local rank in it."""
-    there = submitit.helpers.TorchDistributedEnvironment()
-    local = submitit.JobEnvironment().cluster == "local"  # a machine need not be able to resolve its own name
-    return {
-        "MASTER_ADDR": "127.0.0.1" if local else there.master_addr,
-        "MASTER_PORT": str(there.master_port),
-        "RANK": str(there.rank),
-        "WORLD_SIZE": str(there.world_size),
-        "LOCAL_RANK": str(there.local_rank),
-        "LOCAL_WORLD_SIZE": str(there.local_world_size),
-    }
+_PAUSE = 1.0  # seconds between two looks at jobs that are waited for
+_LOOKS = 10  # pauses between two questions to SLURM, which others ask too
 
 
 def main() -> None:
-    arguments, rest = parse()
-    resources = read(arguments.resources, {name: getattr(arguments, name) for name in NAMES})
-    folder = (check_pretrain if arguments.stage == "pretrain" else check_finetune)(rest)
-    check_cluster(arguments.cluster, resources, folder, arguments.dry_run)
-    job = Job((sys.executable, str(Path(__file__).resolve().with_name(TOOLS[arguments.stage])), *rest), resources.tasks)
-    print(f"command     {shlex.join(job.command)}")
-    print(f"cluster     {arguments.cluster}: {resources.tasks} process(es), one task each")
-    for name, value in parameters(arguments.cluster, arguments.stage, resources).items():
-        print(f"            {name} {value}")
-    print(f"run folder  {folder}", flush=True)
-    if not arguments.dry_run:
-        submit(
-            job, arguments.cluster, parameters(arguments.cluster, arguments.stage, resources), folder, arguments.wait
-        )
+    parser = build_parser()
+    arguments, rest = parser.parse_known_args()
+    if rest and arguments.action not in ("pretrain", "finetune"):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.run(arguments, rest)
 
 
-def parse() -> tuple[argparse.Namespace, list[str]]:
-    """Our options, and the rest for the tool."""
+def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="launch.py {pretrain,finetune} --cluster {slurm,local,debug} [resources] OPTIONS OF THE TOOL",
-        allow_abbrev=False,  # what is not ours word for word belongs to the tool
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("stage", choices=TOOLS, help="tools/train_moco.py or tools/finetune.py")
-    parser.add_argument("--cluster", choices=CLUSTERS, required=True, help="local: processes here; debug: this process")
-    parser.add_argument("--dry-run", action="store_true", help="check everything, print the plan, start nothing")
-    parser.add_argument("--wait", action="store_true", help="return when the job has ended; exit code 1 if it failed")
-    parser.add_argument(
-        "--resources", type=Path, metavar="YAML", help="the options below from a file (configs/launch/)"
-    )
-    types = {"int": int, "float": float, "str": str}
-    for name in NAMES:
-        parser.add_argument(f"--{name}", type=types[KINDS[name]], metavar=KINDS[name].upper(), help=TEXTS[name])
-    return parser.parse_known_args()
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, run, text in (
+        ("pretrain", launch_pretraining, "tools/train_moco.py; the run is its output_dir"),
+        ("finetune", launch_fine_tuning, "tools/finetune.py; the run is its OUTPUT_DIR"),
+        ("pipeline", launch_pipeline, "all stages of a file, from images to the report"),
+    ):
+        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        action.set_defaults(run=run)
+        add_launch_options(action)
+        if name == "pipeline":
+            action.add_argument("file", type=Path, metavar="FILE.yaml", help="the stages (docs/cluster.md)")
+            action.add_argument("--output", type=Path, metavar="RUN", help="folder of the run, for the file's `output`")
+        else:
+            action.add_argument("--config-file", required=name == "finetune", metavar="YAML", help="of the tool")
+        if name == "finetune":
+            action.add_argument("--trials", type=int, metavar="N", help="N runs under seeds of their own, as an array")
+        if name != "pretrain":
+            action.add_argument("--parallel", type=int, metavar="N", help="trials of an array that run at a time")
+    for name, run, text in (
+        ("status", show_status, "a table: what runs, how far it is, what failed and why"),
+        ("logs", show_logs, "the output of a stage"),
+        ("cancel", cancel, "end all jobs of a run"),
+        ("retry", retry, "submit what failed or was cancelled, and what hangs on it"),
+    ):
+        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
+        action.set_defaults(run=run)
+        action.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
+        if name == "status":
+            action.add_argument("--json", action="store_true", help="as JSON, for programs")
+        if name == "logs":
+            action.add_argument("stage", metavar="STAGE", help="as `status` names it")
+            action.add_argument("--follow", action="store_true", help="go on until the stage has ended")
+            action.add_argument("--rank", type=int, default=0, metavar="N", help="of the process (default 0)")
+        if name == "retry":
+            action.add_argument("--wait", action="store_true", help=WAIT)
+    return parser
 
 
-def check_pretrain(rest: Sequence[str]) -> Path:
-    """Check the settings of a pretraining run; returns its folder."""
+WAIT = "return when all has ended; exit code 1 if something failed"
+
+
+def add_launch_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--cluster", choices=jobs.CLUSTERS, default="slurm", help="local: processes here; debug: one, in the foreground"
+    )
+    add("--dry-run", action="store_true", help="check everything, print what would run, submit nothing")
+    add("--wait", action="store_true", help=WAIT)
+    add("--resources", type=Path, metavar="YAML", help="the options below from a file (configs/launch/)")
+    for field in resources.FLAGS:
+        kind = field.metadata["kind"]
+        flag = f"--{field.name.replace('_', '-')}"
+        add(flag, dest=field.name, type=kind, metavar=kind.__name__.upper(), help=field.metadata["text"])
+
+
+def launch_pretraining(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="launch.py pretrain", allow_abbrev=False)
-    parser.add_argument("--config-file", metavar="YAML", required=True)
-    parser.add_argument("--resume", action="store_true")
     parser.add_argument("settings", nargs="*", metavar="KEY VALUE")
-    arguments = parser.parse_intermixed_args(rest)
-    return Path(config.load(arguments.config_file, arguments.settings).output_dir)
+    settings = parser.parse_intermixed_args(rest).settings  # of a job that goes on by itself there are no options
+    made = stage.pretraining("pretrain", arguments.config_file, settings, asked_for(arguments))
+    launch(Pipeline(Path(made.folder), (made,)), arguments)
 
 
-def check_finetune(rest: Sequence[str]) -> Path:
-    """Check the configuration of a fine-tuning run; returns its folder."""
-    arguments = finetune.parser().parse_intermixed_args(rest)
-    if arguments.num_gpus != 1:
-        raise TransferError(
-            f"--num-gpus {arguments.num_gpus}: here every process is a task; give --gpus or --processes"
-        )
-    return Path(engines.load(arguments.engine).load_config(arguments.config_file, arguments.overrides).OUTPUT_DIR)
+def launch_fine_tuning(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+    asked, file = asked_for(arguments), arguments.config_file
+    if arguments.trials is None:
+        made = [stage.fine_tuning("finetune", file, rest, asked)]
+        folder = Path(made[0].folder)
+    else:
+        at_least_one("--trials", arguments.trials)
+        more = {"array": "trials", "parallel": arguments.parallel}
+        made = [
+            stage.fine_tuning(f"trial_{number}", file, rest, asked, number, **more)
+            for number in range(arguments.trials)
+        ]
+        folder = Path(made[0].folder).parent
+    launch(Pipeline(folder, tuple(made)), arguments)
 
 
-def check_cluster(cluster: str, resources: Resources, folder: Path, dry_run: bool) -> None:
+def launch_pipeline(arguments: argparse.Namespace, _: Sequence[str]) -> None:
+    if arguments.resources:
+        raise TransferError("--resources: of a pipeline its file names them; flags such as --partition go over those")
+    read = pipeline.read(arguments.file, arguments.output, flags(arguments))
+    if arguments.parallel is not None:
+        stages = [dataclasses.replace(s, parallel=arguments.parallel) if s.array else s for s in read.stages]
+        read = Pipeline(read.output, tuple(stages))
+    launch(read, arguments)
+
+
+def asked_for(arguments: argparse.Namespace) -> resources.Resources:
+    """Of the file and the flags."""
+    layers = [(str(arguments.resources), resources.content(arguments.resources))] if arguments.resources else []
+    return resources.read(*layers, ("command line", flags(arguments)))
+
+
+def flags(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {field.name: getattr(arguments, field.name) for field in resources.FLAGS}
+
+
+def launch(run: Pipeline, arguments: argparse.Namespace) -> None:
+    """Check, print the plan, and submit it unless this is a dry run."""
+    if getattr(arguments, "parallel", None) is not None:
+        at_least_one("--parallel", arguments.parallel)
+    check_cluster(arguments.cluster, run, arguments.dry_run)
+    for group, lines, text in advance.preview(run.output, run.stages, arguments.cluster):
+        show_group(group, lines, arguments.cluster)
+        if arguments.dry_run and text:
+            print(text)
+    print(f"run folder  {run.output}", flush=True)
+    for notice in not_here(run.stages):
+        print(f"warning: {notice}", file=sys.stderr)
+    if arguments.dry_run:
+        return
+    with record.locked(run.output):
+        advance.begin(run.output, run.stages, arguments.cluster)
+    go_on(run.output, arguments.wait)
+
+
+def show_group(group: Sequence[Stage], lines: Sequence[str], cluster: str) -> None:
+    asked = group[0].resources
+    names = ", ".join(stage.name for stage in group)
+    limit = f", {group[0].parallel} at a time" if len(group) > 1 and group[0].parallel else ""
+    print(f"stage       {names}: {asked.nodes or 1} x {asked.tasks_per_node} process(es) on {cluster}{limit}")
+    if group[0].after:
+        print(f"  after     {', '.join(group[0].after)}")
+    for line in lines:
+        print(f"  $ {line}")
+
+
+def not_here(stages: Sequence[Stage]) -> list[str]:
+    """Inputs that this machine does not see. A node may."""
+    missing = {}
+    for made in stages:
+        for key, value in zip(made.arguments, made.arguments[1:], strict=False):
+            if key in ("data.root", "knn.root", "--dataset-root") and "://" not in value and not Path(value).exists():
+                missing[f"{key} {value}"] = f"{key} {value}: is not on this machine"
+    return list(missing.values())
+
+
+def check_cluster(cluster: str, run: Pipeline, dry_run: bool) -> None:
     """Refuse what this cluster cannot do.
 
     Raises:
         TransferError: every fault.
     """
     faults = []
-    if cluster != "slurm" and (resources.nodes or 1) > 1:
-        faults.append(f"--nodes {resources.nodes}: --cluster {cluster} has this machine alone")
-    if cluster == "debug" and resources.tasks > 1:
-        faults.append(f"{resources.tasks} processes: --cluster debug runs one, in this process; use --cluster local")
-    if cluster == "local" and (resources.gpus or 0) > torch.cuda.device_count():
-        faults.append(f"--gpus {resources.gpus}: this machine has {torch.cuda.device_count()}")
+    most = max((made.resources for made in run.stages), key=lambda asked: asked.tasks)
+    nodes = max(made.resources.nodes or 1 for made in run.stages)
+    gpus = max(made.resources.gpus or 0 for made in run.stages)
+    if cluster != "slurm" and nodes > 1:
+        faults.append(f"--nodes {nodes}: --cluster {cluster} has this machine alone")
+    if cluster == "debug" and most.tasks > 1:
+        faults.append(f"{most.tasks} processes: --cluster debug runs one, in the foreground; use --cluster local")
+    if cluster == "local" and gpus > torch.cuda.device_count():
+        faults.append(f"--gpus {gpus}: this machine has {torch.cuda.device_count()}")
+    folder = str(run.output.resolve())
     if cluster == "slurm":
         if not dry_run and not shutil.which("sbatch"):
             faults.append("--cluster slurm: there is no sbatch on this machine; use --cluster local or a login node")
-        if not str(folder.resolve()).isprintable() or "%" in str(folder.resolve()):
-            faults.append(f"{str(folder)!r}: SLURM takes no % and no line break in the folder of a run")
+        if not folder.isprintable() or "%" in folder:
+            faults.append(f"{folder!r}: SLURM takes no % and no line break in the folder of a run")
     if faults:
         raise TransferError("\n".join(faults))
 
 
-def parameters(cluster: str, stage: str, resources: Resources) -> dict[str, Any]:
-    """The same under submitit's names. What was not asked for is left to the cluster."""
-    asked = {
-        "name": f"moco-{stage}",
-        "nodes": resources.nodes or 1,
-        "tasks_per_node": resources.tasks_per_node,
-        "gpus_per_node": resources.gpus,
-    }
-    if cluster == "slurm":
-        asked |= {
-            "cpus_per_task": resources.cpus,
-            "mem_gb": resources.mem,
-            "timeout_min": resources.minutes,
-            "slurm_partition": resources.partition,
-            "slurm_account": resources.account,
-            "slurm_qos": resources.qos,
-            "slurm_constraint": resources.constraint,
-            "slurm_signal_delay_s": _SIGNAL_SECONDS,
-        }
-    else:
-        asked["timeout_min"] = _LOCAL_MINUTES
-    return {name: value for name, value in asked.items() if value is not None}
+def go_on(folder: Path, wait: bool) -> None:
+    """Submit what is neither finished nor on its way; wait for it if asked, and to start what must wait here."""
+    with record.locked(folder):
+        run = record.load(folder)
+        live = advance.live_states(run)
+        most = {name: len(entry.submissions) + (entry.job not in live) for name, entry in run.entries.items()}
+    looks = 0
+    while True:
+        with record.locked(folder):
+            found = advance.advance(folder, local_limit(run), most)
+        run = record.load(folder)
+        if looks == 0:
+            tell(found, run)
+        elif found.submitted:
+            print(f"submitted   {', '.join(found.submitted)}", flush=True)
+        looks += 1
+        unfinished = bool(found.submitted or found.live)
+        if not unfinished or not (wait or (run.cluster != "slurm" and found.waiting)):
+            break
+        time.sleep(_PAUSE * (_LOOKS if run.cluster == "slurm" else 1))
+    if wait or (run.cluster != "slurm" and not unfinished):
+        end(run)
 
 
-def submit(job: Job, cluster: str, asked: dict[str, Any], folder: Path, wait: bool) -> None:
-    """Submit, print the job's id and log, and with `wait` (debug always does) see it through."""
-    logs = folder / FOLDER
-    logs.mkdir(parents=True, exist_ok=True)
-    executor = submitit.AutoExecutor(folder=logs, cluster=cluster)
-    executor.update_parameters(**asked)
-    try:
-        with submitit.helpers.clean_env():  # a job started from within a job takes no rank from it
-            submitted = executor.submit(job)
-    except submitit.core.utils.FailedJobError as error:
-        raise TransferError(f"sbatch refused the job: {error}") from error
-    print(f"job id      {submitted.job_id}")
-    if cluster != "debug":
-        print(f"log         {submitted.paths.stdout}", flush=True)
-    if (wait or cluster == "debug") and submitted.exception() is not None:
-        where = "above" if cluster == "debug" else f"in {submitted.paths.stdout} and {submitted.paths.stderr}"
-        print(f"error: job {submitted.job_id} failed; its output stands {where}", file=sys.stderr)
+def local_limit(run: record.Record) -> int:
+    """How many stages may run at a time on this machine."""
+    return max((entry.stage.parallel or 1 for entry in run.entries.values()), default=1)
+
+
+def tell(found: advance.Advance, run: record.Record) -> None:
+    if found.finished:
+        print(f"finished    {', '.join(found.finished)}")
+    if found.live:
+        print(f"on its way  {', '.join(found.live)}")
+    for name in found.submitted:
+        entry = run.entries[name]
+        print(f"submitted   {name}: job {entry.job}")
+    if not found.submitted and not found.live:
+        print("nothing to submit" + ("" if found.waiting else ": all has finished"))
+    elif run.cluster != "debug":
+        print(f"see         python tools/launch.py status {shlex.quote(str(run.folder))}", flush=True)
+
+
+def end(run: record.Record) -> None:
+    """Print the table; exit code 1 where something has not finished."""
+    shown = status.rows(run)
+    Console().print(status.table(run, shown))
+    bad = [row for row in shown if row.state != status.FINISHED]
+    for row in bad:
+        print(f"error: {row.stage}: {row.state} {row.note}", file=sys.stderr)
+    if bad:
         sys.exit(1)
+
+
+def show_status(arguments: argparse.Namespace, _: Sequence[str]) -> None:
+    run = record.load(arguments.folder)
+    shown = status.rows(run)
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(row) for row in shown], indent=1))
+    else:
+        Console().print(status.table(run, shown))
+
+
+def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
+    run = record.load(arguments.folder)
+    entry = run.entries.get(arguments.stage)
+    if entry is None:
+        raise TransferError(f"{arguments.stage}: no such stage; there are {', '.join(run.entries)}")
+    if entry.job is None:
+        raise TransferError(f"{arguments.stage}: has not been submitted yet")
+    file = logs.path(run.logs(entry.stage), entry.job, arguments.rank)
+
+    def may_grow() -> bool:
+        return arguments.follow and entry.job in advance.live_states(run)
+
+    if not file.exists() and not may_grow():
+        raise TransferError(f"{file}: is not there: the job has not begun, or has no rank {arguments.rank}")
+    try:
+        logs.show(file, may_grow)
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
+    with record.locked(existing(arguments.folder)):
+        run = record.load(arguments.folder)
+        live = advance.live_states(run)
+        ended = {name: entry for name, entry in run.entries.items() if entry.job in live}
+        for entry in ended.values():
+            entry.cancelled = True
+        run.save()
+        if run.cluster == "slurm":
+            slurm.cancel(entry.job for entry in ended.values() if entry.job)
+        else:
+            local.cancel(advance.local_jobs(run))
+    for name, entry in ended.items():
+        print(f"cancelled   {name}: job {entry.job}")
+    if not ended:
+        print("nothing to cancel: no job of this run is on its way")
+
+
+def retry(arguments: argparse.Namespace, _: Sequence[str]) -> None:
+    go_on(existing(arguments.folder), arguments.wait)
+
+
+def existing(folder: Path) -> Path:
+    record.load(folder)  # or a message that there is no run; the lock would make the folder
+    return folder
+
+
+def at_least_one(flag: str, value: int) -> None:
+    if value < 1:
+        raise TransferError(f"{flag} {value}: a number from 1 up is expected")
 
 
 if __name__ == "__main__":

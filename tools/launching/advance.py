@@ -1,0 +1,187 @@
+"""Submits what is to be submitted of a run, once: what is neither finished nor on its way."""
+
+import shlex
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from launching import finished, jobs, local, record, slurm, snapshot
+from launching.record import Entry, Record, Submission
+from launching.stage import Stage
+from transfer.errors import TransferError
+
+
+@dataclass(frozen=True)
+class Advance:
+    """What was found and done: names of stages."""
+
+    finished: tuple[str, ...]
+    live: tuple[str, ...]  # were on their way
+    submitted: tuple[str, ...]
+    waiting: tuple[str, ...]  # for others; --cluster local and debug submit a stage when what it needs has finished
+
+
+def begin(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
+    """Enter the stages into the run's record, new or there before. The run's lock must be held.
+
+    Raises:
+        TransferError: the run is on another cluster, or a stage of it is on its way, or finished, with other settings.
+    """
+    here = str(Path.cwd())
+    try:
+        run = record.load(folder)
+    except TransferError:
+        if (folder / record.FOLDER / record.FILE).exists():
+            raise
+        run = Record(folder, cluster, here)
+    live = set(live_states(run))
+    faults = []
+    if run.cluster != cluster and live:
+        faults.append(f"--cluster {cluster}: jobs of this run are on --cluster {run.cluster}; cancel them first")
+    if run.cwd != here and run.entries:
+        faults.append(f"this run was begun in {run.cwd}, which its paths are relative to: give the command there")
+    for stage in stages:
+        entry = run.entries.get(stage.name)
+        other = entry and _difference(entry, stage, folder)
+        if other and entry and entry.job in live:
+            faults.append(f"{stage.name}: its job {entry.job} has {other}: cancel it first")
+        elif other and stage.kind != "pretrain" and Path(stage.result).exists():
+            faults.append(f"{stage.name}: has finished with {other}: name another output")
+    if faults:
+        raise TransferError("\n".join(faults))
+    run.cluster = cluster
+    for stage in stages:
+        run.entries.setdefault(stage.name, Entry(stage)).stage = stage
+    run.save()
+
+
+def advance(folder: Path, limit: int | None = None, most: Mapping[str, int] | None = None) -> Advance:
+    """Submit every stage of the record that is neither finished nor on its way. The run's lock must be held.
+
+    Args:
+        limit: of --cluster local: how many stages may be on their way; None: as many as there are.
+        most: stage -> number of jobs that it may have had; a stage that has had so many is left alone.
+
+    Raises:
+        TransferError: a result is there and is not the stage's; the cluster refuses a job.
+    """
+    run = record.load(folder)
+    jobs.adopt(run)
+    on_their_way = live_states(run)
+    live = {name for name, entry in run.entries.items() if entry.job in on_their_way}
+    stages = [entry.stage for entry in run.entries.values()]
+    done = _finished([stage for stage in stages if stage.name not in live])
+    todo = [stage for stage in stages if stage.name not in done | live]
+    if most is not None:
+        todo = [stage for stage in todo if len(run.entries[stage.name].submissions) < most[stage.name]]
+    if run.cluster != "slurm":
+        todo = [stage for stage in todo if set(stage.after) <= done][: None if limit is None else limit - len(live)]
+    submitted = _submit(run, todo) if todo else []
+    waiting = [stage.name for stage in stages if stage.name not in done | live | set(submitted)]
+    return Advance(tuple(sorted(done)), tuple(sorted(live)), tuple(submitted), tuple(waiting))
+
+
+def live_states(run: Record) -> dict[str, slurm.State]:
+    """The newest jobs that run or wait in the queue."""
+    return {job: state for job, state in known_states(run).items() if state.live}
+
+
+def known_states(run: Record) -> dict[str, slurm.State]:
+    """What the cluster says of the newest job of each stage, by job id."""
+    if run.cluster == "slurm":
+        return slurm.states(entry.job for entry in run.entries.values() if entry.job)
+    return local.states(local_jobs(run))
+
+
+def local_jobs(run: Record) -> list[tuple[str, Path]]:
+    """Ids of the newest jobs on this machine, with the folders that tell them from other processes."""
+    return [
+        (entry.job, run.logs(entry.stage).resolve())
+        for entry in run.entries.values()
+        if entry.job and entry.job.isdigit()
+    ]
+
+
+def _difference(entry: Entry, stage: Stage, folder: Path) -> str | None:
+    """What a stage's newest job has otherwise than `stage`: its words, or the content of its config."""
+    if not entry.submissions:
+        return None
+    if entry.stage.arguments != stage.arguments:
+        one, other = (" ".join(words) for words in (entry.stage.arguments, stage.arguments))
+        return f"other settings ({one} / now: {other})"
+    config = snapshot.config(Path(stage.config), folder / record.FOLDER / "configs") if stage.config else None
+    if (entry.submissions[-1].config or None) != (config and str(config.resolve())):
+        return f"another content of {stage.config}"
+    return None
+
+
+def _finished(stages: Sequence[Stage]) -> set[str]:
+    """Those with a good result whose needs have finished too. A bad result is an error."""
+    done: set[str] = set()
+    for stage in stages:
+        if set(stage.after) <= done and finished.verify(stage):
+            done.add(stage.name)
+    return done
+
+
+def _submit(run: Record, todo: Sequence[Stage]) -> list[str]:
+    code = snapshot.code(run.home / "code").resolve()
+    for group in _groups(todo, run.cluster):
+        words, configs = [], []
+        for stage in group:
+            config = snapshot.config(Path(stage.config), run.home / "configs").resolve() if stage.config else None
+            words.append(jobs.command(stage, code, config))
+            configs.append(str(config) if config else None)
+        token, now = f"moco-{uuid.uuid4().hex}", datetime.now(timezone.utc).isoformat(timespec="seconds")
+        for stage, config_copy in zip(group, configs, strict=True):
+            entry = run.entries[stage.name]
+            entry.cancelled = False
+            entry.submissions.append(Submission(token, None, now, str(code), config_copy))
+        run.save()
+        try:
+            ids = _hand_over(run, group, code, words, token)
+        except TransferError:  # anything else may have come after the job was taken: `adopt` finds it
+            for stage in group:
+                run.entries[stage.name].submissions.pop()
+            run.save()
+            raise
+        for stage, job in zip(group, ids, strict=True):
+            run.entries[stage.name].submissions[-1].job = job
+        run.save()
+    return [stage.name for stage in todo]
+
+
+def _hand_over(
+    run: Record, group: Sequence[Stage], code: Path, words: Sequence[tuple[str, ...]], token: str
+) -> list[str]:
+    if run.cluster == "slurm":
+        names = {name for stage in group for name in stage.after}
+        needs = [entry.job for name, entry in run.entries.items() if name in names and entry.job]
+        live = live_states(run)
+        return jobs.submit_slurm(group, run, code, words, [job for job in needs if job in live], token)
+    (stage,), (line,) = group, words
+    if run.cluster == "local":
+        return [jobs.submit_local(stage, run, code, line)]
+    jobs.run_here(stage, run, code, line)
+    return ["debug"]
+
+
+def _groups(stages: Iterable[Stage], cluster: str) -> list[list[Stage]]:
+    """Stages that are submitted together: on SLURM those of one array, which share resources and needs."""
+    groups: dict[str, list[Stage]] = {}
+    for stage in stages:
+        groups.setdefault((cluster == "slurm" and stage.array) or stage.name, []).append(stage)
+    return list(groups.values())
+
+
+def preview(folder: Path, stages: Sequence[Stage], cluster: str) -> Iterable[tuple[list[Stage], list[str], str | None]]:
+    """Of a dry run: each group of stages, the command lines, and the sbatch file. Writes nothing."""
+    run = Record(folder, cluster, str(Path.cwd()))
+    code = run.home.resolve() / "code" / "SNAPSHOT"
+    for group in _groups(stages, cluster):
+        needs = sorted({f"JOB_OF_{name}" for stage in group for name in stage.after})
+        text = jobs.sbatch_file(group, run, code, needs) if cluster == "slurm" else None
+        commands = [jobs.command(stage, code, Path(stage.config) if stage.config else None) for stage in group]
+        yield group, [shlex.join(words) for words in commands], text

@@ -1,0 +1,180 @@
+"""From stages to jobs of a cluster, through submitit."""
+
+import contextlib
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import submitit
+import submitit.helpers
+
+from launching import slurm
+from launching.record import Record
+from launching.stage import Stage
+from launching.task import Task
+from transfer.errors import TransferError
+
+CLUSTERS = ("slurm", "local", "debug")
+_LOCAL_MINUTES = 60 * 24 * 30  # submitit ends a local job after this; without a number, after two minutes
+_NEVER = 1_000_000  # submitit's count of time-outs, which ends a job after three: ours are as many as it takes
+# The batch shell must outlive a signal that reaches it, for srun ends with it.
+_SETUP = ("trap : TERM INT USR1 USR2",)
+
+
+def command(stage: Stage, code: Path, config: Path | None) -> tuple[str, ...]:
+    """The command line of a stage that runs the snapshot `code`, with the copy of its config."""
+    file = ("--config-file", str(config)) if config else ()
+    return (sys.executable, str(code / "tools" / stage.tool), *file, *stage.arguments)
+
+
+def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
+    """What submitit pickles."""
+    attempts = str(record.attempts(stage).resolve())
+    once = stage.kind == "convert"
+    return Task(words, record.cwd, str(stage.result), once, attempts, stage.resources.tasks)
+
+
+class _Sbatch(submitit.SlurmExecutor):
+    """submitit's executor; its file can be written where there is no SLURM."""
+
+    @classmethod
+    def affinity(cls) -> int:
+        return 2
+
+
+def slurm_parameters(stages: Sequence[Stage], needs: Sequence[str], token: str) -> dict[str, Any]:
+    """What sbatch is asked for, under submitit's names. What the user did not ask for is left to the cluster.
+
+    Args:
+        stages: one, or those of an array, which share their resources.
+        needs: ids of the jobs that must have ended well before.
+        token: for the job's comment.
+    """
+    stage, asked = stages[0], stages[0].resources
+    more = {"requeue": True, "kill-on-invalid-dep": "yes", **(asked.sbatch or {})}
+    cpus = [f"--cpus-per-task={asked.cpus}"] if asked.cpus else []  # since 22.05 srun no longer takes sbatch's
+    parameters = {
+        "job_name": f"moco-{(stage.array or stage.name).replace('/', '-')}",
+        "comment": token,
+        "nodes": asked.nodes or 1,
+        "ntasks_per_node": asked.tasks_per_node,
+        "gpus_per_node": asked.gpus or None,
+        "cpus_per_task": asked.cpus,
+        "mem": f"{round(asked.mem * 1024)}MB" if asked.mem else None,
+        "time": asked.minutes,
+        "partition": asked.partition,
+        "account": asked.account,
+        "qos": asked.qos,
+        "constraint": asked.constraint,
+        "signal_delay_s": asked.warning,
+        "setup": [*_SETUP, *(asked.setup or [])],
+        "stderr_to_stdout": True,
+        "dependency": "afterok:" + ":".join(needs) if needs else None,
+        "array_parallelism": stage.parallel or len(stages),
+        "srun_args": ["--kill-on-bad-exit=1", *cpus],  # a rank that fails would leave the others waiting for it
+        "additional_parameters": {name: value for name, value in more.items() if value is not False},
+    }
+    return {name: value for name, value in parameters.items() if value is not None}
+
+
+def sbatch_file(stages: Sequence[Stage], record: Record, code: Path, needs: Sequence[str]) -> str:
+    """What would be handed to sbatch."""
+    executor = _slurm_executor(stages, record, code, needs, token="(a token)")
+    if len(stages) > 1:
+        executor.parameters["map_count"] = len(stages)
+    return str(executor._make_submission_file_text(executor._submitit_command_str, "dry_run"))
+
+
+def submit_slurm(
+    stages: Sequence[Stage], record: Record, code: Path, words: Sequence[tuple[str, ...]], needs: Sequence[str],
+    token: str,
+) -> list[str]:  # fmt: skip
+    """Submit one stage, or several as an array; returns the id of each.
+
+    Raises:
+        TransferError: sbatch refused, with its reason.
+    """
+    executor = _slurm_executor(stages, record, code, needs, token)
+    return _submit(executor, [task(stage, record, line) for stage, line in zip(stages, words, strict=True)])
+
+
+def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...]) -> str:
+    """Start a stage on this machine, in processes that outlive this one; returns its id."""
+    executor = submitit.LocalExecutor(record.logs(stage).resolve(), python=_python(code))
+    executor.update_parameters(
+        tasks_per_node=stage.resources.tasks_per_node,
+        gpus_per_node=stage.resources.gpus or 0,
+        timeout_min=_LOCAL_MINUTES,
+        stderr_to_stdout=True,
+        setup=stage.resources.setup or [],
+    )
+    return _submit(executor, [task(stage, record, words)])[0]
+
+
+def run_here(stage: Stage, record: Record, code: Path, words: tuple[str, ...]) -> None:
+    """Run a stage in the foreground, to look for a fault. Its output goes to the terminal, what it says to the log."""
+    path = os.pathsep.join([str(code), str(code / "tools"), *filter(None, [os.environ.get("PYTHONPATH")])])
+    with submitit.helpers.environment_variables(PYTHONPATH=path):
+        job = submitit.DebugExecutor(record.logs(stage).resolve()).submit(task(stage, record, words))
+        with contextlib.suppress(SystemExit):  # the tool has said why
+            job.results()
+
+
+def _slurm_executor(
+    stages: Sequence[Stage], record: Record, code: Path, needs: Sequence[str], token: str
+) -> submitit.SlurmExecutor:
+    executor = _Sbatch(record.logs(stages[0]).resolve(), max_num_timeout=_NEVER, python=_python(code))
+    executor.update_parameters(**slurm_parameters(stages, needs, token))
+    return executor
+
+
+def _submit(executor: Any, tasks: Sequence[Task]) -> list[str]:
+    try:
+        with _outside_of_jobs():
+            if len(tasks) == 1:
+                return [executor.submit(tasks[0]).job_id]
+            with executor.batch():
+                submitted = [executor.submit(task) for task in tasks]
+            return [job.job_id for job in submitted]
+    except submitit.core.utils.FailedJobError as error:
+        raise TransferError(f"sbatch refused the job: {error}") from error
+
+
+@contextlib.contextmanager
+def _outside_of_jobs() -> Iterator[None]:
+    """Within a job: without what SLURM told it of itself, which the new one must not take over.
+
+    Elsewhere the user's SBATCH_* defaults count; submitit's clean_env drops them, and SLURM_CONF too.
+    """
+    if "SLURM_JOB_ID" not in os.environ:
+        yield
+        return
+    where = {name: os.environ[name] for name in ("SLURM_CONF",) if name in os.environ}
+    with submitit.helpers.clean_env(), submitit.helpers.environment_variables(**where):
+        yield
+
+
+def _python(code: Path) -> str:
+    """The start of a task's command line: signals blocked, modules from the snapshot."""
+    start = code / "tools" / "launching" / "start.py"
+    return shlex.join([sys.executable, "-I", "-S", str(start), str(code), sys.executable])
+
+
+def adopt(record: Record) -> None:
+    """Give jobs whose submitter died before it could note their ids those that the queue has; forget the others."""
+    lost = [s for entry in record.entries.values() for s in entry.submissions if s.job is None]
+    if not lost:
+        return
+    known = slurm.by_comment() if record.cluster == "slurm" else {}
+    taken: dict[str, int] = {}
+    for submission in lost:
+        ids = known.get(submission.token, [])
+        position = taken.setdefault(submission.token, 0)
+        if position < len(ids):
+            submission.job = ids[position]
+            taken[submission.token] += 1
+    for entry in record.entries.values():
+        entry.submissions = [submission for submission in entry.submissions if submission.job is not None]

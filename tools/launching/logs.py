@@ -1,0 +1,49 @@
+"""The output of a stage's jobs, as submitit has it written: one file a job and rank."""
+
+import re
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+_NOISE = re.compile(r"\s*$|srun: |slurmstepd: |submitit (ERROR|INFO|WARNING)|\s+(at|File) |Traceback ")
+_PAUSE = 0.5  # seconds between two looks at a file that grows
+_MESSAGE = 4  # lines that are shown of one
+_TAIL = 65536  # bytes of a file that the last line is looked for in
+
+
+def path(folder: Path, job: str, rank: int) -> Path:
+    """The file of one rank of a job in the folder of its stage's logs."""
+    return folder / f"{job}_{rank}_log.out"
+
+
+def last_line(folder: Path, job: str, rank: int) -> str:
+    """What a rank said last that was not said by SLURM or submitit; where there is one, an error's message."""
+    file = path(folder, job, rank)
+    if not file.exists():
+        return ""
+    with open(file, "rb") as content:
+        content.seek(max(0, file.stat().st_size - _TAIL))
+        lines = content.read().decode(errors="replace").splitlines()
+    told = [line.strip() for line in lines if not _NOISE.match(line)]
+    errors = [number for number, line in enumerate(told) if line.startswith("error: ")]
+    if errors:
+        return " ".join(told[errors[-1] :][:_MESSAGE])
+    return told[-1] if told else ""
+
+
+def show(file: Path, follow: Callable[[], bool]) -> None:
+    """Print a file, and what is added to it as long as `follow` says that more may come."""
+    while not file.exists():
+        if not follow():
+            return
+        time.sleep(_PAUSE)
+    with open(file, encoding="utf-8", errors="replace") as content:
+        more = True
+        while more:
+            more = follow()  # before the last look: what is written until then is still shown
+            for text in iter(lambda: content.read(1 << 16), ""):
+                sys.stdout.write(text)
+            sys.stdout.flush()
+            if more:
+                time.sleep(_PAUSE)

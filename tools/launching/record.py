@@ -1,0 +1,117 @@
+"""RUN/launch/record.json: the stages of a run and the jobs that were submitted for them, changed under a lock.
+
+Two people, or two shells, may give the same command at once: whoever comes second waits for the lock and then finds
+what the first has submitted. A job's token goes into its comment before it has an id, so that a job whose submitter
+died in between is found again.
+"""
+
+import contextlib
+import fcntl
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from launching.stage import Stage
+from pretrain import checkpoint
+from transfer.errors import TransferError
+
+FOLDER, FILE, VERSION = "launch", "record.json", 1
+
+
+@dataclass
+class Submission:
+    """A job that was handed to the cluster, or is about to be: then it has no id yet."""
+
+    token: str
+    job: str | None
+    time: str
+    code: str  # the snapshot that it runs
+    config: str | None  # the copy of its config
+
+
+@dataclass
+class Entry:
+    """A stage and its jobs, the newest last."""
+
+    stage: Stage
+    submissions: list[Submission] = field(default_factory=list)
+    cancelled: bool = False  # by the user, since the newest job
+
+    @property
+    def job(self) -> str | None:
+        """Id of the newest job."""
+        return self.submissions[-1].job if self.submissions else None
+
+
+@dataclass
+class Record:
+    """All that is known of a run's jobs."""
+
+    folder: Path  # the run's
+    cluster: str
+    cwd: str  # what relative paths in commands are relative to
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    @property
+    def home(self) -> Path:
+        return self.folder / FOLDER
+
+    def logs(self, stage: Stage) -> Path:
+        """Where submitit's files of a stage are; an array's stages share theirs."""
+        return self.home / "logs" / (stage.array or stage.name)
+
+    def attempts(self, stage: Stage) -> Path:
+        """The file that a stage's jobs tell their starts and ends in."""
+        return self.home / "attempts" / f"{stage.name}.jsonl"
+
+    def save(self) -> None:
+        content = {
+            "version": VERSION,
+            "cluster": self.cluster,
+            "cwd": self.cwd,
+            "stages": {
+                name: {
+                    "stage": entry.stage.to_json(),
+                    "submissions": [vars(submission) for submission in entry.submissions],
+                    "cancelled": entry.cancelled,
+                }
+                for name, entry in self.entries.items()
+            },
+        }
+        checkpoint.save_text(self.home / FILE, json.dumps(content, indent=1) + "\n")
+
+
+def load(folder: Path) -> Record:
+    """The record of a run.
+
+    Raises:
+        TransferError: there is none, or it is not ours.
+    """
+    path = folder / FOLDER / FILE
+    try:
+        content = json.loads(path.read_text())
+        if content["version"] != VERSION:
+            raise TransferError(f"{path}: version {content['version']}, this program reads version {VERSION}")
+        entries = {name: _entry(value) for name, value in content["stages"].items()}
+        return Record(folder, content["cluster"], content["cwd"], entries)
+    except FileNotFoundError:
+        raise TransferError(f"{folder}: no run of tools/launch.py: it has no {FOLDER}/{FILE}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise TransferError(f"{path}: not a record of tools/launch.py ({type(error).__name__}: {error})") from error
+
+
+def _entry(content: dict[str, Any]) -> Entry:
+    submissions = [Submission(**submission) for submission in content["submissions"]]
+    return Entry(Stage.from_json(content["stage"]), submissions, content["cancelled"])
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run's lock, across processes and, where the file system has POSIX locks, across machines."""
+    home = folder / FOLDER
+    home.mkdir(parents=True, exist_ok=True)
+    with open(home / "lock", "a") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,173 @@
+"""What a job asks of a cluster: nodes, GPUs, processes, memory, time; from a YAML file and from flags over it."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from transfer.errors import TransferError
+
+SIGNAL_DELAY = 120  # seconds of SLURM's warning before the time limit, or half of the limit where that is less
+_WORD = re.compile(r"[A-Za-z0-9_.,:=+&|*()\[\]/-]+")  # what SLURM's names and expressions are made of
+_TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>\d\d)(?::(?P<seconds>\d\d))?")
+_OPTION = re.compile(r"[a-z][a-z0-9-]*")
+# What launch.py says itself; the rest of sbatch's options are the user's.
+_OURS = (
+    *("array", "chdir", "comment", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output"),
+    *("requeue", "signal", "nodes", "ntasks", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "mem", "time"),
+    *("partition", "account", "qos", "constraint", "wrap", "export", "parsable", "test-only", "wait"),
+)
+
+
+def option(text: str, check: Callable[[Any], str | None], kind: type | None) -> Any:
+    """A field with the text of its flag, what is wrong with a value, and the flag's type (None: only in a file)."""
+    return dataclasses.field(default=None, metadata={"text": text, "check": check, "kind": kind})
+
+
+def _whole(least: int) -> Callable[[Any], str | None]:
+    def check(value: Any) -> str | None:
+        good = isinstance(value, int) and not isinstance(value, bool) and value >= least
+        return None if good else f"must be a whole number, {least} or more"
+
+    return check
+
+
+def _gigabytes(value: Any) -> str | None:
+    good = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e6
+    return None if good else "must be a number of GB above 0"
+
+
+def _time(value: Any) -> str | None:  # YAML reads 24:00 as a number in base 60
+    good = isinstance(value, str) and _TIME.fullmatch(value) is not None and _seconds(value) > 0
+    return None if good else "must be text such as '12:00' or '3-00:00' (in YAML with quotes)"
+
+
+def _word(value: Any) -> str | None:
+    good = isinstance(value, str) and _WORD.fullmatch(value) is not None
+    return None if good else "must be text of letters, digits and _.,:=+&|*()[]/-"
+
+
+def _sbatch(value: Any) -> str | None:
+    if not isinstance(value, Mapping):
+        return "must be a mapping, {option: value}"
+    faults = []
+    for name, given in value.items():
+        if not isinstance(name, str) or not _OPTION.fullmatch(name):
+            faults.append(f"{name!r} is no long option of sbatch, without its dashes")
+        elif name in _OURS:
+            faults.append(f"{name!r} is launch.py's own (resources: {', '.join(NAMES)})")
+        elif not isinstance(given, bool | int | float | str) or not str(given).isprintable():
+            faults.append(f"{name}: {given!r} is no number, no line of text and not true")
+    return "; ".join(faults) or None
+
+
+def _setup(value: Any) -> str | None:
+    good = isinstance(value, list) and all(isinstance(line, str) and line.isprintable() for line in value)
+    return None if good else "must be a list of shell lines, such as ['module load cuda']"
+
+
+@dataclass(frozen=True)
+class Resources:
+    """None: not asked for. Every process is one task, with a GPU of its own where there are any."""
+
+    nodes: int | None = option("machines (default 1)", _whole(1), int)
+    gpus: int | None = option("GPUs on each machine, one process each (default 0: CPU)", _whole(0), int)
+    processes: int | None = option("processes on each machine without GPUs (default 1)", _whole(1), int)
+    cpus: int | None = option("CPU cores of each process", _whole(1), int)
+    mem: float | None = option("memory of each machine in GB", _gigabytes, float)
+    time: str | None = option("time limit, [DAYS-]HOURS:MINUTES[:SECONDS] (SLURM; default 1-00:00)", _time, str)
+    partition: str | None = option("SLURM partition", _word, str)
+    account: str | None = option("SLURM account", _word, str)
+    qos: str | None = option("SLURM quality of service", _word, str)
+    constraint: str | None = option("SLURM node features, such as 'h100|a100'", _word, str)
+    signal_delay: int | None = option(
+        f"seconds from SLURM's warning to the time limit, to save in (default {SIGNAL_DELAY}, at most half the limit)",
+        _whole(1),
+        int,
+    )
+    sbatch: Mapping[str, Any] | None = option("more options of sbatch", _sbatch, None)
+    setup: Sequence[str] | None = option("shell lines that run before the job", _setup, None)
+
+    @property
+    def tasks_per_node(self) -> int:
+        return self.gpus or self.processes or 1
+
+    @property
+    def tasks(self) -> int:
+        return self.tasks_per_node * (self.nodes or 1)
+
+    @property
+    def minutes(self) -> int:
+        """The time limit, whole minutes, rounded up."""
+        return -(-_seconds(self.time or "1-00:00") // 60)
+
+    @property
+    def warning(self) -> int:
+        """Seconds from SLURM's signal to the time limit."""
+        return self.signal_delay or min(SIGNAL_DELAY, 60 * self.minutes // 2)
+
+
+FIELDS = dataclasses.fields(Resources)
+NAMES = tuple(field.name for field in FIELDS)
+FLAGS = tuple(field for field in FIELDS if field.metadata["kind"])
+
+
+def _seconds(time: str) -> int:
+    match = _TIME.fullmatch(time)
+    if match is None:
+        raise ValueError(f"time {time!r} was not checked")
+    days, hours, minutes, seconds = (int(match[name] or 0) for name in ("days", "hours", "minutes", "seconds"))
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def read(*layers: tuple[str, Mapping[Any, Any]]) -> Resources:
+    """The resources of several layers, later ones over earlier ones (None: not given).
+
+    Args:
+        layers: (origin, {name: value}): a file's name, "command line", ...
+
+    Raises:
+        TransferError: every unknown name and every wrong value, with its origin and the names there are.
+    """
+    faults: list[str] = []
+    values: dict[str, Any] = {}
+    for origin, given in layers:
+        for name, value in given.items():
+            if value is None:
+                continue
+            if name not in NAMES:
+                faults.append(f"{origin}: {name}: no such resource; there are {', '.join(NAMES)}")
+                continue
+            fault = FIELDS[NAMES.index(name)].metadata["check"](value)
+            if fault:
+                faults.append(f"{origin}: {name}: is {value!r}, {fault}")
+            values[name] = value
+    if not faults:
+        faults = _contradictions(Resources(**values))
+    if faults:
+        raise TransferError("resources:\n  " + "\n  ".join(faults))
+    return Resources(**values)
+
+
+def _contradictions(resources: Resources) -> list[str]:
+    faults = []
+    if resources.gpus and resources.processes:
+        faults.append("processes: with GPUs there is one process for each, leave it out")
+    if resources.warning >= 60 * resources.minutes:
+        faults.append(f"signal_delay: {resources.warning} s is not less than the time limit, {resources.minutes} min")
+    return faults
+
+
+def content(path: Path) -> dict[Any, Any]:
+    """What a YAML file of resources holds. Raises TransferError where it cannot be read."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise TransferError(f"{path}: resources cannot be read: {error}") from error
+    if not isinstance(found, dict):
+        raise TransferError(f"{path}: must hold NAME: VALUE lines; the names are {', '.join(NAMES)}")
+    return found

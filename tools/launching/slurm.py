@@ -1,0 +1,101 @@
+"""What SLURM says of jobs, and what it is told: squeue, sacct, scontrol, scancel. Nothing goes through a shell."""
+
+import subprocess
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from transfer.errors import TransferError
+
+LIVE = {
+    *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD"),
+    *("RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED"),
+}
+_PATIENCE = 60  # seconds that one command may take
+_TRIES, _PAUSE = 4, 5  # of a requeue; seconds
+
+
+@dataclass(frozen=True)
+class State:
+    """A job as SLURM tells of it: "RUNNING", why it waits, and when its time is over."""
+
+    name: str
+    reason: str = ""
+    limit: str = ""  # time left until the limit, [DAYS-]HOURS:MINUTES:SECONDS
+
+    @property
+    def live(self) -> bool:
+        """Whether it runs or will."""
+        return self.name in LIVE
+
+
+def states(jobs: Iterable[str]) -> dict[str, State]:
+    """The states of jobs, of array tasks "12_3" too, as far as SLURM still knows them."""
+    wanted = set(jobs)
+    if not wanted:
+        return {}
+    listed = ",".join(sorted({job.split("_")[0] for job in wanted}))
+    found = {}
+    accounts = _run("sacct", "-n", "-P", "-X", "-j", listed, "-o", "JobID,State")  # fails where there is no accounting
+    for line in accounts.stdout.splitlines():
+        job, _, state = line.partition("|")
+        found[job] = State(state.split()[0] if state else "UNKNOWN")  # "CANCELLED by 1000"
+    for line in _queue("-t", "all", "-j", listed, "-o", "%i|%T|%L|%r"):
+        job, state, limit, reason = line.split("|", 3)
+        found[job] = State(state, reason, limit)
+    return {job: state for job, state in found.items() if job in wanted}
+
+
+def by_comment() -> dict[str, list[str]]:
+    """Comment -> ids of the jobs in the queue that have it, an array's in order."""
+    found: dict[str, list[str]] = {}
+    for line in _queue("-t", "all", "-o", "%i|%k"):
+        job, _, comment = line.partition("|")
+        found.setdefault(comment, []).append(job)
+    return {comment: sorted(ids, key=lambda job: int(job.split("_")[-1])) for comment, ids in found.items()}
+
+
+def cancel(jobs: Iterable[str]) -> None:
+    """End jobs, or take them out of the queue."""
+    wanted = sorted(set(jobs))
+    if wanted:
+        _run("scancel", *wanted)
+
+
+def requeue(job: str) -> str | None:
+    """From within a running job: have it started once more. Returns why not, or None.
+
+    Not where it is being ended, by scancel, by its time limit or by an administrator's requeue: it would come back to
+    life, or wait twice.
+    """
+    fault = ""
+    for _ in range(_TRIES):  # the controller may be busy, or changing places
+        try:
+            state = _queue("-j", job, "-o", "%T")
+        except TransferError as error:
+            fault = str(error)
+        else:
+            if state != ["RUNNING"]:
+                return f"SLURM is ending the job ({', '.join(state) or 'not in the queue'})"
+            done = _run("scontrol", "requeue", job)
+            if done.returncode == 0:
+                return None
+            fault = done.stderr.strip() or f"scontrol ended with {done.returncode}"
+        time.sleep(_PAUSE)
+    return fault
+
+
+def _queue(*options: str) -> list[str]:
+    """squeue's lines; none for jobs that it has forgotten.
+
+    Raises:
+        TransferError: SLURM does not answer. A job must not be taken for gone because of that.
+    """
+    done = _run("squeue", "-h", "-r", *options)
+    if done.returncode and "Invalid job id" not in done.stderr:
+        raise TransferError(f"squeue: {done.stderr.strip() or done.returncode}: SLURM does not answer; try again")
+    return done.stdout.splitlines()
+
+
+def _run(*command: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)

@@ -1,0 +1,166 @@
+"""How far a run is: one row a stage, from what the cluster says, what its jobs told, and its metrics.json."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import yaml
+from rich.table import Table
+from rich.text import Text
+
+from launching import logs
+from launching.advance import known_states
+from launching.record import Entry, Record
+from launching.slurm import State
+from launching.stage import Stage
+
+WAITING, PENDING, RUNNING, FINISHED = "WAITING", "PENDING", "RUNNING", "FINISHED"
+FAILED, CANCELLED, BLOCKED = "FAILED", "CANCELLED", "BLOCKED"
+ENDED = {FINISHED, FAILED, CANCELLED, BLOCKED}
+_COLOURS = {RUNNING: "cyan", FINISHED: "green", FAILED: "red", BLOCKED: "yellow", CANCELLED: "yellow"}
+_WINDOW = 10  # rows of metrics.json that the speed is the mean of
+
+
+@dataclass(frozen=True)
+class Row:
+    """A stage as a person wants to see it."""
+
+    stage: str
+    job: str | None
+    state: str
+    attempt: int  # starts so far, of all its jobs
+    done: int | None  # steps of pretraining, iterations of fine-tuning
+    total: int | None
+    left_seconds: float | None
+    note: str
+
+
+def rows(run: Record) -> list[Row]:
+    """One for each stage of a run, in the order of the pipeline."""
+    known = known_states(run)
+    found: dict[str, Row] = {}
+    for name, entry in run.entries.items():
+        found[name] = _row(run, entry, known.get(entry.job or ""), found)
+    return list(found.values())
+
+
+def _row(run: Record, entry: Entry, state: State | None, before: dict[str, Row]) -> Row:
+    stage, told = entry.stage, list(_attempts(run.attempts(entry.stage)))
+    name, note = _state(run, entry, state, told, before)
+    done, total, left = _progress(stage) if told else (None, None, None)
+    starts = sum(line["event"] == "start" for line in told)
+    return Row(stage.name, entry.job, name, starts, done, total, left if name == RUNNING else None, note)
+
+
+def _state(
+    run: Record, entry: Entry, state: State | None, told: list[dict[str, Any]], before: dict[str, Row]
+) -> tuple[str, str]:
+    stage = entry.stage
+    ended = [line for line in told if line["job"] == entry.job and line["event"] == "end"]
+    needs = [before[name] for name in stage.after if before[name].state in (FAILED, CANCELLED, BLOCKED)]
+    if state and state.live:
+        return _live(state, ended, stage, before)
+    if ended and ended[-1]["outcome"] == "finished":
+        return FINISHED, ""
+    if Path(stage.result).exists() and not any(line["job"] == entry.job for line in told):
+        return FINISHED, "by an earlier job"
+    if needs and not any(line["job"] == entry.job for line in told):
+        return BLOCKED, "not run: " + ", ".join(f"{row.stage} {_WORDS[row.state]}" for row in needs)
+    if entry.cancelled or (state and state.name == "CANCELLED"):
+        return CANCELLED, "retry goes on" if told else ""
+    if entry.job is None:
+        return WAITING, "for " + ", ".join(n for n in stage.after if before[n].state != FINISHED) if stage.after else ""
+    return FAILED, _why(run, stage, entry, state, ended)
+
+
+_WORDS = {FAILED: "failed", CANCELLED: "was cancelled", BLOCKED: "was not run"}
+
+
+def _live(state: State, ended: list[dict[str, Any]], stage: Stage, before: dict[str, Row]) -> tuple[str, str]:
+    if state.name == "PENDING":
+        if state.reason == "Dependency":
+            unfinished = [name for name in stage.after if before[name].state != FINISHED]
+            return WAITING, "for " + _few(unfinished or list(stage.after))
+        stopped = f"stopped by {ended[-1]['signal'] or 'its tool'} and saved, goes on; " if ended else ""
+        return PENDING, f"{stopped}SLURM: {state.reason}"
+    limit = f"limit in {state.limit}" if state.limit and state.name == "RUNNING" else ""
+    return RUNNING, limit if state.name == "RUNNING" else f"SLURM: {state.name}"
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
+
+
+def _why(run: Record, stage: Stage, entry: Entry, state: State | None, ended: list[dict[str, Any]]) -> str:
+    """Why a stage failed: what the cluster says, and the last line of the log of the rank that failed first."""
+    job = entry.job or ""
+    failed = next((line for line in ended if line["outcome"] == "failed"), None)
+    last = logs.last_line(run.logs(stage), job, failed["rank"] if failed else 0)
+    told = [state.name] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []
+    told += [f"exit code {failed['code']}"] if failed else [] if told else ["ended without a word"]
+    return ", ".join(told) + (f": {last}" if last else "")
+
+
+def _attempts(path: Path) -> Iterator[dict[str, Any]]:
+    """What the jobs of a stage told, a line a start and an end; a line cut short by a kill is left out."""
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _progress(stage: Stage) -> tuple[int | None, int | None, float | None]:
+    """Steps done, steps in all, seconds left at the speed of the last rows of metrics.json."""
+    folder = Path(stage.folder)
+    try:
+        rows = [json.loads(line) for line in _tail(folder / "metrics.json")]
+        settings = yaml.safe_load((folder / "config.yaml").read_text())
+        if stage.kind == "pretrain":
+            return _pretraining_progress([row for row in rows if "images_per_second" in row], settings)
+        if stage.kind == "finetune":
+            return _fine_tuning_progress([row for row in rows if "time" in row], settings)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # not there yet, or half-written
+        pass
+    return None, None, None
+
+
+def _pretraining_progress(rows: list[dict[str, Any]], settings: Any) -> tuple[int | None, int | None, float | None]:
+    if not rows:
+        return None, None, None
+    done, total = rows[-1]["step"], rows[-1]["steps"]
+    speed = sum(row["images_per_second"] for row in rows) / len(rows)
+    return done, total, (total - done) * settings["optim"]["batch_size"] / speed if speed else None
+
+
+def _fine_tuning_progress(rows: list[dict[str, Any]], settings: Any) -> tuple[int | None, int | None, float | None]:
+    total = settings["SOLVER"]["MAX_ITER"]
+    if not rows:
+        return 0, total, None
+    done = rows[-1]["iteration"] + 1
+    return done, total, (total - done) * sum(row["time"] for row in rows) / len(rows)
+
+
+def _tail(path: Path) -> list[str]:
+    """The last whole lines of a file, which may be long."""
+    with open(path, "rb") as file:
+        file.seek(max(0, path.stat().st_size - 65536))
+        text = file.read().decode(errors="replace")
+    return [line for line in text.split("\n")[:-1] if line.startswith("{") and line.endswith("}")][-_WINDOW:]
+
+
+def table(run: Record, shown: list[Row]) -> Table:
+    """For a terminal."""
+    title = f"{run.folder} on {run.cluster}"
+    columns = ("stage", "job", "state", "attempt", "progress", "time left", "")
+    grid = Table(*columns, title=title, title_justify="left", box=None)
+    grid.columns[-1].overflow = "fold"
+    for row in shown:
+        progress = f"{row.done}/{row.total}" if row.done is not None else ""
+        left = "" if row.left_seconds is None else str(timedelta(seconds=round(row.left_seconds)))
+        state = Text(row.state, style=_COLOURS.get(row.state, ""))
+        grid.add_row(Text(row.stage), row.job or "", state, str(row.attempt or ""), progress, left, Text(row.note))
+    return grid

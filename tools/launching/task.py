@@ -1,0 +1,131 @@
+"""What submitit calls in every task of a job: the tool, with this task's rank; after a stop the job is requeued.
+
+submitit's pickle holds this configuration and no more. A run goes on from its own checkpoints: the tool is started by
+the same command each time. Our handler stands in place of submitit's, which acts at once and on rank 0 alone: here
+every rank passes the signal on to its tool, the ranks agree on a step to stop at, rank 0 saves, and when the tool has
+ended rank 0 requeues the job.
+"""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import submitit
+import submitit.helpers
+
+from launching import slurm
+from pretrain.signals import EXIT_CODE, STOPPING
+
+_AGAIN_HERE = 144  # what submitit's local executor takes for "start the tasks once more"
+_LAUNCHERS = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A tool's command line and where it belongs."""
+
+    command: tuple[str, ...]
+    cwd: str
+    result: str  # there once the tool has finished
+    once: bool  # the tool refuses to write it a second time
+    attempts: str  # file to tell starts and ends in
+    tasks: int
+
+    def __call__(self) -> None:
+        """Run the tool to its end. Returns where it has finished; else the process exits with a code that says so."""
+        environment = submitit.JobEnvironment()
+        main = environment.global_rank == 0
+        os.chdir(self.cwd)
+        if environment.cluster != "debug":  # of an attempt before: clients would take it for this one's
+            environment.paths.result_pickle.unlink(missing_ok=True)
+        if main:
+            self._tell({"event": "start", "job": environment.job_id, "host": socket.gethostname()})
+        if self.once and Path(self.result).exists():
+            code, stopped = 0, None
+        else:
+            code, stopped = self._run()
+        if code == 0 and not Path(self.result).exists():
+            code = 1
+            print(f"error: {self.command[1]} ended well, but {self.result} is not there", file=sys.stderr)
+        end = {"event": "end", "job": environment.job_id, "rank": environment.global_rank, "code": code}
+        if code == 0:
+            if main:
+                self._tell({**end, "outcome": "finished"})
+        elif stopped or code == EXIT_CODE:
+            if not main:
+                sys.exit(0)  # another code would end rank 0 before it has requeued the job
+            self._tell({**end, "outcome": "stopped", "signal": stopped})
+            self._again(environment, stopped)
+        else:
+            self._tell({**end, "outcome": "failed"})
+            sys.exit(code if code > 0 else 128 - code)
+
+    def _run(self) -> tuple[int, str | None]:
+        """The tool's exit code, and the first signal that came meanwhile."""
+        came: list[int] = []
+        # Started with the signals blocked, as this process is: the tool lets them in when it can note them.
+        process = subprocess.Popen(self.command, env={**os.environ, **(_rank() if self.tasks > 1 else {})})
+
+        def pass_on(number: int, _: FrameType | None) -> None:
+            came.append(number)
+            process.send_signal(number)
+
+        with _handled(pass_on):
+            code = process.wait()
+        return code, signal.Signals(came[0]).name if came else None
+
+    def _again(self, environment: Any, stopped: str | None) -> None:
+        """Have the job started once more, unless somebody is ending it. Does not return."""
+        if environment.cluster == "slurm":
+            fault = slurm.requeue(environment.job_id)
+            if fault:
+                print(f"error: saved, but not requeued: {fault}", file=sys.stderr)
+        elif environment.cluster == "local" and stopped != "SIGTERM":  # which is how a local job is cancelled
+            sys.exit(_AGAIN_HERE)
+        sys.exit(EXIT_CODE)
+
+    def _tell(self, line: dict[str, Any]) -> None:
+        path = Path(self.attempts)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        with open(path, "a") as file:
+            file.write(json.dumps({"time": now, **line}) + "\n")
+
+
+@contextlib.contextmanager
+def _handled(handler: Any) -> Iterator[None]:
+    """Let the signals in that start.py blocked, to `handler`."""
+    before = {number: signal.signal(number, handler) for number in STOPPING}
+    mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def _rank() -> dict[str, str]:
+    """torchrun's variables for this task. CUDA_VISIBLE_DEVICES stays as it is: the tools choose by local rank in it."""
+    for name in _LAUNCHERS:  # of the shell that submitted the job; the helper would take its port
+        os.environ.pop(name, None)
+    there = submitit.helpers.TorchDistributedEnvironment()
+    local = submitit.JobEnvironment().cluster == "local"  # a machine need not be able to resolve its own name
+    return {
+        "MASTER_ADDR": "127.0.0.1" if local else there.master_addr,
+        "MASTER_PORT": str(there.master_port),
+        "RANK": str(there.rank),
+        "WORLD_SIZE": str(there.world_size),
+        "LOCAL_RANK": str(there.local_rank),
+        "LOCAL_WORLD_SIZE": str(there.local_world_size),
+    }
