@@ -179,7 +179,27 @@ def data_parallel(module: nn.Module) -> nn.Module:
     # torch 2.15 renamed the argument and warns of the old name.
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     options: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
-    return DistributedDataParallel(module, **options)
+    wrapped = DistributedDataParallel(module, **options)
+    _settle_buckets(wrapped)
+    return wrapped
+
+
+def _settle_buckets(wrapped: DistributedDataParallel) -> None:
+    """Let DDP lay out the gradients for good, in an order that the parameters alone decide.
+
+    It does so after its first backward, in the order in which the gradients came; until then it takes another. Among
+    more than two ranks the order of an element's summands depends on its place in the layout. A resumed run, whose
+    first step has the first layout, would differ in the last bits from one that nothing happened to.
+    """
+    module = wrapped.module
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    module.forward = lambda: torch.stack([parameter.sum().double() for parameter in parameters]).sum()
+    try:
+        wrapped().backward()
+    finally:
+        del module.forward  # the class's own is there again
+    for parameter in parameters:
+        parameter.grad = None
 
 
 def agree(error: Exception | None, *flags: bool) -> list[bool]:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import os
 import shlex
 import shutil
 import sys
@@ -15,6 +16,7 @@ import torch
 from rich.console import Console
 
 import command
+import finetune
 from launching import advance, jobs, local, logs, pipeline, record, resources, slurm, stage, status
 from launching.pipeline import Pipeline
 from launching.stage import Stage
@@ -67,7 +69,7 @@ def build_parser() -> argparse.ArgumentParser:
         ("pipeline", launch_pipeline, "all stages of a file, from images to the report"),
     ):
         action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-        action.set_defaults(run=run)
+        action.set_defaults(run=run, parser=action)
         add_launch_options(action)
         if name == "pipeline":
             action.add_argument("file", type=Path, metavar="FILE.yaml", help="the stages (docs/cluster.md)")
@@ -116,16 +118,21 @@ def add_launch_options(parser: argparse.ArgumentParser) -> None:
 
 
 def launch_pretraining(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
-    parser = argparse.ArgumentParser(prog="launch.py pretrain", allow_abbrev=False)
-    parser.add_argument("settings", nargs="*", metavar="KEY VALUE")
-    settings = parser.parse_intermixed_args(rest).settings  # of a job that goes on by itself there are no options
+    tool = argparse.ArgumentParser(prog="tools/train_moco.py", usage="KEY VALUE ...", add_help=False)
+    tool.add_argument("settings", nargs="*", metavar="KEY VALUE")  # of a job that goes on by itself: no options
+    settings = words_of(tool, rest, arguments.parser).settings
     made = stage.pretraining("pretrain", arguments.config_file, settings, asked_for(arguments))
     launch(Pipeline(Path(made.folder), (made,)), arguments)
 
 
 def launch_fine_tuning(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
+    tool = finetune.parser()
+    tool.prog = "tools/finetune.py"
+    words_of(tool, ["--config-file", arguments.config_file, *rest], arguments.parser)
     asked, file = asked_for(arguments), arguments.config_file
     if arguments.trials is None:
+        if arguments.parallel is not None:
+            raise TransferError(f"--parallel {arguments.parallel}: of how many? It needs --trials")
         made = [stage.fine_tuning("finetune", file, rest, asked)]
         folder = Path(made[0].folder)
     else:
@@ -137,6 +144,15 @@ def launch_fine_tuning(arguments: argparse.Namespace, rest: Sequence[str]) -> No
         ]
         folder = Path(made[0].folder).parent
     launch(Pipeline(folder, tuple(made)), arguments)
+
+
+def words_of(tool: argparse.ArgumentParser, rest: Sequence[str], own: argparse.ArgumentParser) -> argparse.Namespace:
+    """What a tool makes of the words that are passed on to it; what neither it nor this one knows is refused."""
+    tool.allow_abbrev = False  # a misspelt option must not be taken for another one
+    found, unknown = tool.parse_known_intermixed_args(rest)
+    if unknown:
+        own.error(f"unrecognized arguments: {' '.join(unknown)}\npassed on to {tool.format_usage()}")
+    return found
 
 
 def launch_pipeline(arguments: argparse.Namespace, _: Sequence[str]) -> None:
@@ -280,7 +296,7 @@ def end(run: record.Record) -> None:
 
 
 def show_status(arguments: argparse.Namespace, _: Sequence[str]) -> None:
-    run = record.load(arguments.folder)
+    run = record.load(enter(arguments.folder))
     shown = status.rows(run)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(row) for row in shown], indent=1))
@@ -289,7 +305,7 @@ def show_status(arguments: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
-    run = record.load(arguments.folder)
+    run = record.load(enter(arguments.folder))
     entry = run.entries.get(arguments.stage)
     if entry is None:
         raise TransferError(f"{arguments.stage}: no such stage; there are {', '.join(run.entries)}")
@@ -309,8 +325,9 @@ def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
-    with record.locked(existing(arguments.folder)):
-        run = record.load(arguments.folder)
+    folder = enter(arguments.folder)
+    with record.locked(folder):
+        run = record.load(folder)
         live = advance.live_states(run)
         ended = {name: entry for name, entry in run.entries.items() if entry.job in live}
         for entry in ended.values():
@@ -327,11 +344,19 @@ def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def retry(arguments: argparse.Namespace, _: Sequence[str]) -> None:
-    go_on(existing(arguments.folder), arguments.wait)
+    go_on(enter(arguments.folder), arguments.wait)
 
 
-def existing(folder: Path) -> Path:
-    record.load(folder)  # or a message that there is no run; the lock would make the folder
+def enter(folder: Path) -> Path:
+    """Go to where a run was begun, for its paths are relative to that; returns its folder as it is named from there."""
+    begun = Path(record.load(folder).cwd)  # or a message that there is no run; the lock would make the folder
+    if begun == Path.cwd():
+        return folder
+    folder = folder.resolve()
+    try:
+        os.chdir(begun)
+    except OSError as error:
+        raise TransferError(f"{folder}: was begun in {begun}, to which its paths lead: {error.strerror}") from error
     return folder
 
 

@@ -71,6 +71,39 @@ def test_a_failure_of_one_rank_is_raised_as_itself() -> None:
         distributed.launch(fail_on_rank_one, 2)
 
 
+class LastIsFirst(torch.nn.Module):
+    """What it registers first it uses last, so gradients do not come in the order of registration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.first, self.second = (torch.nn.Linear(a, b) for a, b in ((500, 3), (7, 300), (300, 500)))
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.second(torch.tanh(self.first(batch)))))  # (N, 7) -> (N, 3)
+
+
+def steps_in_two_starts(stop: int) -> dict[str, torch.Tensor]:
+    """Four steps of SGD on each rank's own data, with another DDP around the same weights after `stop` of them."""
+    torch.manual_seed(0)
+    model = LastIsFirst()
+    data = torch.randn(4, 8, 7, generator=torch.Generator().manual_seed(distributed.rank()))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    parallel = distributed.data_parallel(model)
+    for step, batch in enumerate(data):
+        if step == stop:
+            parallel = distributed.data_parallel(model)
+        optimizer.zero_grad()
+        parallel(batch).pow(2).sum().backward()
+        optimizer.step()
+    return model.state_dict()
+
+
+def test_gradients_of_three_ranks_do_not_depend_on_when_the_run_was_started() -> None:
+    whole, parts = (distributed.launch(steps_in_two_starts, 3, stop) for stop in (0, 2))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, parts[name]), name
+
+
 def die() -> None:
     if distributed.rank() == 1:
         os._exit(7)

@@ -11,7 +11,7 @@ from typing import Any
 import submitit
 import submitit.helpers
 
-from launching import slurm
+from launching import local, slurm
 from launching.record import Record
 from launching.stage import Stage
 from launching.task import Task
@@ -111,7 +111,8 @@ def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...
         stderr_to_stdout=True,
         setup=stage.resources.setup or [],
     )
-    return _submit(executor, [task(stage, record, words)])[0]
+    with local.detached(record.logs(stage) / "controller.out"):
+        return _submit(executor, [task(stage, record, words)])[0]
 
 
 def run_here(stage: Stage, record: Record, code: Path, words: tuple[str, ...]) -> None:

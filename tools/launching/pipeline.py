@@ -60,7 +60,7 @@ def read(path: Path, output: Path | None, flags: Mapping[str, Any]) -> Pipeline:
     reader = _Reader(content, output, flags)
     stages = tuple(reader.stages())
     if reader.faults:
-        raise TransferError("\n  ".join([f"{path}:", *reader.faults]))
+        raise TransferError("\n  ".join([f"{path}:", *dict.fromkeys(reader.faults)]))
     return Pipeline(reader.output, stages)
 
 
@@ -69,7 +69,7 @@ class _Reader:
 
     def __init__(self, content: Any, output: Path | None, flags: Mapping[str, Any]) -> None:
         self.faults: list[str] = []
-        self.flags = flags
+        self.flags = self._checked(flags)
         self.content = self._mapping(content, "", KEYS[""])
         self.output = output or Path(self._value(self.content, "output", "output", str, "output"))
         if output is None and not self.content.get("output"):
@@ -95,18 +95,19 @@ class _Reader:
         settings = self._settings(section, "pretrain", "output_dir")
         file = self._value(section, "config", "pretrain.config", str, None)
         stage = self._built("pretrain", lambda: pretraining("pretrain", file, (*settings, "output_dir", folder), asked))
-        return [stage, self._convert(stage)] if stage else []
+        convert = self._convert(stage.result if stage else "")
+        return [stage, convert] if stage else []
 
-    def _convert(self, source: Stage) -> Stage:
+    def _convert(self, source: str) -> Stage:
         section = self._mapping(self.content.get("convert", {}), "convert", KEYS["convert"])
         encoder = self._value(section, "encoder", "convert.encoder", str, "query")
         if encoder not in ("query", "key"):
             self.faults.append(f"convert.encoder: is {encoder!r}, must be query or key")
         folder = self.output / "convert"
         result = str(folder / "backbone.pth")
-        words = (source.result, result, "--to", "detectron2", "--encoder", encoder)
+        words = (source, result, "--to", "detectron2", "--encoder", encoder)
         asked = _one_process(self._resources(section, "convert"))
-        return Stage("convert", "convert", "convert.py", None, words, str(folder), result, asked, (source.name,))
+        return Stage("convert", "convert", "convert.py", None, words, str(folder), result, asked, ("pretrain",))
 
     def _finetune(self, made: list[Stage]) -> Iterator[Stage]:
         if "finetune" not in self.content:
@@ -188,7 +189,7 @@ class _Reader:
         try:
             return build()
         except (PretrainError, TransferError) as error:
-            self.faults += [f"{where}: {line}" for line in str(error).splitlines()]
+            self.faults += _indented(where, error)
             return None
         except SystemExit:  # argparse has said why
             self.faults.append(f"{where}: its options are not those of the tool")
@@ -261,10 +262,21 @@ class _Reader:
         try:
             return resources.read(*layers, ("command line", self.flags))
         except TransferError as error:
-            fault = f"{where}: {error}"
-            if fault not in self.faults:
-                self.faults.append(fault)
+            self.faults += _indented(where, error)
             return Resources()
+
+    def _checked(self, flags: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Flags once, for all sections."""
+        try:
+            resources.read(("command line", flags))
+        except TransferError as error:
+            self.faults += str(error).splitlines()
+            return {}
+        return flags
+
+
+def _indented(where: str, error: Exception) -> list[str]:
+    return [f"{where}: {line.strip()}" for line in str(error).splitlines()]
 
 
 def _one_process(asked: Resources) -> Resources:

@@ -1,6 +1,5 @@
 """One job of a run: a tool's command line, what it needs, and what it leaves."""
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,8 +88,3 @@ def check_finetune(words: Sequence[str]) -> str:
     if faults:
         raise TransferError("\n".join(faults))
     return str(engines.load(arguments.engine).load_config(arguments.config_file, arguments.overrides).OUTPUT_DIR)
-
-
-def strict_parser(prog: str) -> argparse.ArgumentParser:
-    """For the words that are passed on to a tool: what it does not name itself is refused with the names there are."""
-    return argparse.ArgumentParser(prog=prog, allow_abbrev=False)

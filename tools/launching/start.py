@@ -13,6 +13,8 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 
 if __name__ == "__main__":
     signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    if "SUBMITIT_LOCAL_JOB_ID" in os.environ:
+        os.setsid()  # a terminal's Ctrl-C is for launch.py, not for the jobs that it has started
     code, *command = sys.argv[1:]
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([code, os.path.join(code, "tools"), *([before] if before else [])])

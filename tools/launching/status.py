@@ -1,6 +1,7 @@
 """How far a run is: one row a stage, from what the cluster says, what its jobs told, and its metrics.json."""
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -21,6 +22,7 @@ WAITING, PENDING, RUNNING, FINISHED = "WAITING", "PENDING", "RUNNING", "FINISHED
 FAILED, CANCELLED, BLOCKED = "FAILED", "CANCELLED", "BLOCKED"
 ENDED = {FINISHED, FAILED, CANCELLED, BLOCKED}
 _COLOURS = {RUNNING: "cyan", FINISHED: "green", FAILED: "red", BLOCKED: "yellow", CANCELLED: "yellow"}
+_SILENCE = 600  # seconds without a line of metrics.json after which a job is looked at twice
 _WINDOW = 10  # rows of metrics.json that the speed is the mean of
 
 
@@ -86,8 +88,20 @@ def _live(state: State, ended: list[dict[str, Any]], stage: Stage, before: dict[
             return WAITING, "for " + _few(unfinished or list(stage.after))
         stopped = f"stopped by {ended[-1]['signal'] or 'its tool'} and saved, goes on; " if ended else ""
         return PENDING, f"{stopped}SLURM: {state.reason}"
-    limit = f"limit in {state.limit}" if state.limit and state.name == "RUNNING" else ""
-    return RUNNING, limit if state.name == "RUNNING" else f"SLURM: {state.name}"
+    if state.name != "RUNNING":
+        return RUNNING, f"SLURM: {state.name}"
+    told = [f"limit in {state.limit}"] if state.limit else []
+    silent = _silence(stage)
+    told += [f"silent for {timedelta(seconds=round(silent))}: does it hang?"] if silent > _SILENCE else []
+    return RUNNING, "; ".join(told)
+
+
+def _silence(stage: Stage) -> float:
+    """Seconds since the last line of metrics.json, 0 where there is none yet."""
+    try:
+        return time.time() - (Path(stage.folder) / "metrics.json").stat().st_mtime
+    except OSError:
+        return 0
 
 
 def _few(names: list[str]) -> str:
