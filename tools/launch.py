@@ -151,7 +151,9 @@ def words_of(tool: argparse.ArgumentParser, rest: Sequence[str], own: argparse.A
     tool.allow_abbrev = False  # a misspelt option must not be taken for another one
     found, unknown = tool.parse_known_intermixed_args(rest)
     if unknown:
-        own.error(f"unrecognized arguments: {' '.join(unknown)}\npassed on to {tool.format_usage()}")
+        own.error(
+            f"unrecognized arguments: {' '.join(unknown)}\nwhat is passed on: {tool.format_usage().removeprefix('usage: ')}"
+        )
     return found
 
 
@@ -287,7 +289,7 @@ def tell(found: advance.Advance, run: record.Record) -> None:
 def end(run: record.Record) -> None:
     """Print the table; exit code 1 where something has not finished."""
     shown = status.rows(run)
-    Console().print(status.table(run, shown))
+    status.show(run, shown, Console())
     bad = [row for row in shown if row.state != status.FINISHED]
     for row in bad:
         print(f"error: {row.stage}: {row.state} {row.note}", file=sys.stderr)
@@ -301,7 +303,7 @@ def show_status(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     if arguments.json:
         print(json.dumps([dataclasses.asdict(row) for row in shown], indent=1))
     else:
-        Console().print(status.table(run, shown))
+        status.show(run, shown, Console())
 
 
 def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:

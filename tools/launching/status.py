@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -54,7 +55,11 @@ def _row(run: Record, entry: Entry, state: State | None, before: dict[str, Row])
     name, note = _state(run, entry, state, told, before)
     done, total, left = _progress(stage) if told else (None, None, None)
     starts = sum(line["event"] == "start" for line in told)
-    return Row(stage.name, entry.job, name, starts, done, total, left if name == RUNNING else None, note)
+    if name != RUNNING:
+        left = None
+    elif done is not None and done == total:
+        left, note = None, "evaluates" if stage.kind == "finetune" else note
+    return Row(stage.name, entry.job, name, starts, done, total, left, note)
 
 
 def _state(
@@ -166,15 +171,22 @@ def _tail(path: Path) -> list[str]:
     return [line for line in text.split("\n")[:-1] if line.startswith("{") and line.endswith("}")][-_WINDOW:]
 
 
-def table(run: Record, shown: list[Row]) -> Table:
-    """For a terminal."""
-    title = f"{run.folder} on {run.cluster}"
-    columns = ("stage", "job", "state", "attempt", "progress", "time left", "")
-    grid = Table(*columns, title=title, title_justify="left", box=None)
+def show(run: Record, shown: list[Row], console: Console) -> None:
+    """A table, and below it in full why what has ended badly has."""
+    console.print(Text(f"{run.folder} on {run.cluster}", style="bold"), soft_wrap=True)
+    grid = Table("stage", "job", "state", "attempt", "progress", "time left", "", box=None, padding=(0, 1, 0, 0))
+    for column in grid.columns[:-1]:
+        column.no_wrap = True
+        column.overflow = "ignore"  # a stage's name is needed whole, for `logs`
     grid.columns[-1].overflow = "fold"
+    bad = [row for row in shown if row.state in ENDED - {FINISHED}]
     for row in shown:
         progress = f"{row.done}/{row.total}" if row.done is not None else ""
         left = "" if row.left_seconds is None else str(timedelta(seconds=round(row.left_seconds)))
         state = Text(row.state, style=_COLOURS.get(row.state, ""))
-        grid.add_row(Text(row.stage), row.job or "", state, str(row.attempt or ""), progress, left, Text(row.note))
-    return grid
+        note = "" if row in bad else row.note
+        grid.add_row(Text(row.stage), row.job or "", state, str(row.attempt or ""), progress, left, Text(note))
+    console.print(grid)
+    for row in bad:
+        if row.note:
+            console.print(Text(f"{row.stage}: {row.note}", style=_COLOURS[row.state]), soft_wrap=True)
