@@ -10,6 +10,7 @@ import os
 import pathlib
 import pickle
 import re
+import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ import torch.multiprocessing as multiprocessing
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain import signals
 from pretrain.errors import PretrainError
 
 T = TypeVar("T")
@@ -27,6 +29,8 @@ T = TypeVar("T")
 TIMEOUT = datetime.timedelta(minutes=30)  # a rank that waits longer for the others gives up
 # torch 2.14 renamed it and warns of the old name.
 _gather_rows = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+POLL = 0.2  # seconds between two looks for a signal to pass on
+GRACE = 5  # seconds that launched processes, which note signals and go on, have to end when one has failed
 RESULT, FAILURE = "result", "failure"  # files through which a launched process answers
 
 
@@ -245,12 +249,21 @@ def on_main(function: Callable[[], T]) -> T:
     return result[0]
 
 
-def launch(function: Callable[..., T], processes: int, *args: Any, device: str = "cpu") -> T:
+def launch(
+    function: Callable[..., T],
+    processes: int,
+    *args: Any,
+    device: str = "cpu",
+    stop: signals.StopRequest | None = None,
+) -> T:
     """Call `function(*args)` in `processes` new processes of this machine that can talk to each other.
 
     Each has joined through `init` before the call. Returns what rank 0 returned; that, `function` and `args` must be
     picklable. The first failure ends the others and is raised here as itself, its own traceback as the cause.
     One process: a direct call, here.
+
+    stop: signals to stop that come here are passed on to the new processes, and wait there for a StopRequest of
+    `function`'s own; this process goes on until it has returned.
     """
     if processes == 1:
         init(select_device(device))
@@ -261,12 +274,27 @@ def launch(function: Callable[..., T], processes: int, *args: Any, device: str =
         outcome = pathlib.Path(folder)
         try:
             # Not by the forkserver: the one of pretrain/signals.py has the signals to stop blocked, for loader workers.
-            multiprocessing.spawn(_worker, (processes, store.port, device, outcome, function, args), nprocs=processes)
+            with signals.kept_from_children() if stop else contextlib.nullcontext():
+                context = multiprocessing.spawn(
+                    _worker, (processes, store.port, device, outcome, function, args), nprocs=processes, join=False
+                )
+            _wait(context, stop)
         except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as error:
             if (outcome / FAILURE).exists():
                 raise pickle.loads((outcome / FAILURE).read_bytes()) from error  # noqa: S301 (our own process wrote it)
             raise
         return pickle.loads((outcome / RESULT).read_bytes())  # noqa: S301
+
+
+def _wait(context: multiprocessing.ProcessContext, stop: signals.StopRequest | None) -> None:
+    """Until all have ended, or one has failed and the others are ended."""
+    passed_on = False
+    while not context.join(timeout=POLL if stop else None, grace_period=GRACE if stop else None):
+        if stop and stop.name and not passed_on:
+            passed_on = True
+            for process in context.processes:
+                if process.is_alive():
+                    os.kill(process.pid, signal.Signals[stop.name])
 
 
 def _worker(

@@ -104,7 +104,9 @@ def load(
         raise TransferError(f"{', '.join(names)}: VOC and COCO data do not join, their classes differ")
     folder = root or Path(os.environ.get("DETECTRON2_DATASETS", "datasets")).expanduser()
     if not folder.is_dir():
-        raise TransferError(f"{folder}: no such folder; --dataset-root (or $DETECTRON2_DATASETS) names the folder of the data sets")
+        raise TransferError(
+            f"{folder}: no such folder; --dataset-root (or $DETECTRON2_DATASETS) names the folder of the data sets"
+        )
     return (_load_voc if kinds == {"voc"} else _load_coco)(tuple(names), folder, class_names, rules or {})
 
 

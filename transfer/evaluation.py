@@ -12,12 +12,14 @@ from typing import Any
 from rich.progress import track
 
 from pretrain import checkpoint, distributed
+from pretrain.signals import StopRequest
 from transfer import coco_eval, voc_data, voc_eval, voc_results
 from transfer.data_rules import Findings
 from transfer.datasets import Dataset
 from transfer.detections import coco_rows
 from transfer.engines import Predict
 from transfer.errors import TransferError
+from transfer.stop import Stopped
 
 Points = dict[str, float | None]  # metric -> AP points in [0, 100]; None where it is undefined
 
@@ -38,13 +40,17 @@ class Scorer:
         dataset: what to score on.
         masks, keypoints: whether the detector makes them; they are scored on data in COCO layout.
         folder: where rank 0 writes coco_instances_results.json and images.json (image id -> file).
+        stop: looked at before each image.
 
     Raises:
+        Stopped: when called, on every rank: one of them was asked to stop before its images were through.
         TransferError: data that cannot be scored so, such as objects without a mask: before anything is run.
     """
 
-    def __init__(self, dataset: Dataset, masks: bool, folder: Path, keypoints: bool = False) -> None:
-        self.dataset = dataset
+    def __init__(
+        self, dataset: Dataset, masks: bool, folder: Path, keypoints: bool = False, stop: StopRequest | None = None
+    ) -> None:
+        self.dataset, self.stop = dataset, stop or StopRequest()
         self.iou_types = _iou_types(dataset, masks, keypoints)
         self.folder = folder
         self.last: Scores | None = None
@@ -53,18 +59,25 @@ class Scorer:
     def __call__(self, predict: Predict) -> dict[str, Points]:
         """AP points by what was scored, {"bbox": {"AP": 38.5, ...}, "segm": ...}: the same on every rank."""
         begun = time.monotonic()
-        parts = distributed.all_gather_object(list(self._own_rows(predict)))
+        share = list(enumerate(self.dataset.records))[distributed.rank() :: distributed.world_size()]
+        own = list(self._rows(predict, share))
+        parts = distributed.all_gather_object(own if len(own) == len(share) else None)
+        if None in parts:
+            raise Stopped("in an evaluation, of which nothing is saved")
         # In the order of the images, whoever ran them: VOC AP breaks tied scores by it.
-        numbered = sorted((pair for part in parts for pair in part), key=lambda pair: pair[0])
+        numbered = sorted((pair for part in parts for pair in part or ()), key=lambda pair: pair[0])
         rows = [row for _, of_image in numbered for row in of_image]
         self.last = distributed.on_main(lambda: self._score(rows))
         self.seconds += time.monotonic() - begun
         return self.last.metrics
 
-    def _own_rows(self, predict: Predict) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """(position, rows) of this rank's images, one image at a time as Detectron2 tests."""
-        share = list(enumerate(self.dataset.records))[distributed.rank() :: distributed.world_size()]
+    def _rows(
+        self, predict: Predict, share: list[tuple[int, dict[str, Any]]]
+    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """(position, rows) of this rank's images, one at a time as Detectron2 tests, until a request to stop."""
         for position, record in track(share, description="evaluate", disable=not distributed.is_main()):
+            if self.stop.name is not None:
+                return
             (found,) = predict([record])
             yield position, coco_rows(found, record["image_id"], self.dataset.category_ids)
 

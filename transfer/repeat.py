@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from transfer import results
+from transfer import going_on
 from transfer.errors import TransferError
 from transfer.faults import refuse
 from transfer.run import Plan
@@ -15,23 +15,24 @@ def trial_folder(output: Path, number: int) -> Path:
 
 
 def plans(base: Plan, count: int) -> list[Plan]:
-    """The runs of trials 0 to `count` - 1 that are not finished: seeds from `base`'s up, folders in its OUTPUT_DIR.
+    """The runs of trials 0 to `count` - 1: seeds from `base`'s up, folders in its OUTPUT_DIR.
 
-    A trial that was interrupted goes on from its last checkpoint.
+    One that is finished is marked so; one that was interrupted goes on from its last checkpoint.
 
     Raises:
-        TransferError: a finished trial is not one of these (another seed, start, engine or configuration).
+        TransferError: what is in a folder is not this trial (another seed, start, engine or configuration).
     """
     if count < 1:
         raise TransferError(f"--trials {count}: a number of trials from 1 up is expected")
-    trials = [_trial(base, number) for number in range(count)]
-    finished = [(_folder(trial) / results.FILE_NAME).exists() for trial in trials]
-    refuse([fault for trial, done in zip(trials, finished, strict=True) if done for fault in _differences(trial)])
-    return [trial for trial, done in zip(trials, finished, strict=True) if not done]
+    return _checked([_trial(base, number) for number in range(count)])
 
 
-def _folder(trial: Plan) -> Path:
-    return Path(trial.config.OUTPUT_DIR)
+def plan(base: Plan, number: int) -> Plan:
+    """The run of trial `number` alone, as among those of `plans`."""
+    if number < 0:
+        raise TransferError(f"--trial {number}: trials are counted from 0")
+    (trial,) = _checked([_trial(base, number)])
+    return trial
 
 
 def _trial(base: Plan, number: int) -> Plan:
@@ -41,25 +42,19 @@ def _trial(base: Plan, number: int) -> Plan:
     config.OUTPUT_DIR = str(folder)
     config.SEED = base.config.SEED + number
     config.freeze()
-    return replace(base, config=config, resume=(folder / "last_checkpoint").exists())
+    finished = going_on.is_finished(folder)
+    return replace(base, config=config, resume=not finished and going_on.has_checkpoint(folder), finished=finished)
 
 
-def _differences(trial: Plan) -> list[str]:
-    """What keeps the result in this trial's folder from being this trial's."""
-    path = _folder(trial) / results.FILE_NAME
-    found = results.read(path)
-    pairs = {
-        "seed": (found.seed, trial.config.SEED),
-        "start": (_start(found.init), _start(trial.start.init)),
-        "engine": (found.engine.name, trial.engine),
-        "configuration": (found.task.config_sha256[:8], results.config_hash(trial.config)[:8]),
-    }
-    return [
-        f"{path}: its {what} is {theirs}, this command's {ours}: name another OUTPUT_DIR"
-        for what, (theirs, ours) in pairs.items()
-        if theirs != ours
-    ]
-
-
-def _start(init: results.Init) -> str:
-    return f"{init.label} ({init.sha256[:8]})" if init.sha256 else init.label
+def _checked(trials: list[Plan]) -> list[Plan]:
+    going = [trial for trial in trials if trial.finished or trial.resume]
+    refuse(
+        [
+            fault
+            for trial in going
+            for fault in going_on.differences(
+                Path(trial.config.OUTPUT_DIR), trial.config, trial.engine, trial.start.init
+            )
+        ]
+    )
+    return trials

@@ -1,6 +1,7 @@
 """The top of the transfer stage: one fine-tuning or evaluation run, from a YAML file to result.json."""
 
 import datetime
+import logging
 import os
 import time
 from collections.abc import Sequence
@@ -11,13 +12,18 @@ from typing import Any
 import torch
 
 from pretrain import distributed, revision
-from transfer import datasets, engines, evaluation, provenance, results, scale, weights
+from pretrain.signals import StopRequest
+from transfer import datasets, engines, evaluation, going_on, provenance, results, scale, weights
 from transfer.classes import class_key, settle_classes
 from transfer.data_rules import Rules
 from transfer.datasets import Dataset
 from transfer.errors import TransferError
+from transfer.faults import refuse
 from transfer.settle import settle_device, settle_seed
 from transfer.start import Start, choose_start
+from transfer.stop import Stopped, asked, names
+
+log = logging.getLogger(__name__)
 
 Config = Any  # fvcore's CfgNode or Detectron2's: the same vocabulary
 
@@ -36,6 +42,7 @@ class Plan:
     resume: bool
     command: tuple[str, ...]
     scaled: results.Scaled | None = None
+    finished: bool = False  # before this command: nothing is left to do
 
 
 def plan(
@@ -53,6 +60,7 @@ def plan(
     scale_to: int | None = None,
     eval_only: bool = False,
     resume: bool = False,
+    auto_resume: bool = False,
     command: Sequence[str] = (),
 ) -> Plan:
     """Read and check everything a run needs. Writes nothing.
@@ -64,9 +72,13 @@ def plan(
         data_rules: for faults of the data, of the kinds whose default is not wanted (transfer.data_rules).
         init: where the backbone starts: "random", "supervised" or a file of tools/convert.py.
         supervised_weights: a torchvision ResNet file, for init "supervised"; download: fetch torchvision's own.
-        seed: of initialisation, sampling and order; None: the config's SEED, or a fresh one that the result records.
+        seed: of initialisation, sampling and order; None: that of the run that goes on, else the config's SEED, or a
+            fresh one that the result records.
         processes: data-parallel processes on this machine, one GPU each where the device is cuda.
         scale_to: GPUs to rescale the recipe to by the linear rule (transfer.scale).
+        resume: go on from OUTPUT_DIR's last checkpoint; with eval_only: score it.
+        auto_resume: the same where there is one, begin where there is none; a finished run is only checked. The seed
+            is then 0 where nothing gives one, so that the same command goes on.
         command: what the user typed, for the record.
 
     Raises:
@@ -79,10 +91,15 @@ def plan(
     scaled = scale.rescale(config, scale_to) if scale_to is not None else None
     if scaled is None and not eval_only:
         scale.check(config)
-    config.SEED = settle_seed(config.SEED if seed is None else seed)
     config.MODEL.DEVICE = settle_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides, processes)
     output = Path(config.OUTPUT_DIR)
-    _check_output(output, eval_only, resume)
+    finished = auto_resume and going_on.is_finished(output)
+    if auto_resume:
+        resume = finished or going_on.has_checkpoint(output)
+    else:
+        _check_output(output, eval_only, resume)
+    going = resume and not eval_only
+    config.SEED = settle_seed(_seed(config.SEED if seed is None else seed, output, going, auto_resume))
     start = choose_start(config, init, supervised_weights, download, eval_only, resume)
 
     known = weights.read_classes(start.path) if start.path else None
@@ -95,41 +112,71 @@ def plan(
     start.check(config, backend.model_state(config))
     start.prove(backend, config)
     config.freeze()
-    return Plan(backend.NAME, config, config_file, train, test, start, processes, resume, tuple(command), scaled)
+    if going:
+        refuse(going_on.differences(output, config, backend.NAME, start.init))
+    return Plan(
+        backend.NAME, config, config_file, train, test, start, processes, resume, tuple(command), scaled, finished
+    )
 
 
-def execute(run: Plan, *more: Plan) -> Path:
+def execute(run: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
     """Train, unless there is nothing to train on, then evaluate; then the same with `more` runs, on as many processes.
 
     All in the same processes: torchrun's can join each other only once. Returns the path of the first result.json.
+    Raises Stopped, in every process, where `stop` asked any of them to; what was done is saved.
     """
-    # One process is a direct call; under torchrun or SLURM it joins the others that they started.
-    distributed.launch(_work_through, run.processes, (run, *more), device=run.config.MODEL.DEVICE)
+    path, runs, stop = Path(run.config.OUTPUT_DIR) / results.FILE_NAME, (run, *more), stop or StopRequest()
+    if all(one.finished for one in runs) and not _launched():
+        return path
+    if run.processes == 1:  # a direct call; under torchrun or SLURM it joins the others that they started
+        done = distributed.launch(_work_through, 1, runs, stop, device=run.config.MODEL.DEVICE)
+    else:
+        done = distributed.launch(_work_as_child, run.processes, runs, device=run.config.MODEL.DEVICE, stop=stop)
     distributed.shutdown()
-    return Path(run.config.OUTPUT_DIR) / results.FILE_NAME
+    if not done:
+        raise Stopped("saved")
+    return path
 
 
-def _work_through(runs: Sequence[Plan]) -> None:
-    for run in runs:
-        _work(run)
+def _work_as_child(runs: Sequence[Plan]) -> bool:
+    with StopRequest() as stop:
+        return _work_through(runs, stop)
 
 
-def _work(run: Plan) -> None:
+def _work_through(runs: Sequence[Plan], stop: StopRequest) -> bool:
+    """One rank's part of the runs. False where a request to stop cut them short."""
+    try:
+        for run in runs:
+            if asked(stop):  # nobody has written anything yet that another's plan could have read
+                raise Stopped("before a run began, nothing to save")
+            _work(run, stop)
+    except Stopped as where:
+        signals = names(stop)
+        if distributed.is_main():
+            log.warning("stopped by %s %s; the same command with --auto-resume goes on", signals, where)
+        return False
+    return True
+
+
+def _work(run: Plan, stop: StopRequest) -> None:
     """One rank's part of the run."""
+    resume, finished = distributed.on_main(lambda: (run.resume, run.finished))  # a shared disk may lag behind
+    if finished:
+        return
     config, output = run.config.clone(), Path(run.config.OUTPUT_DIR)
     config.defrost()
     config.SEED = distributed.on_main(lambda: config.SEED)  # a fresh seed is drawn by every rank of torchrun
     config.freeze()
     distributed.on_main(lambda: provenance.write(output, config, run.command, run.start.init))
-    scorer = evaluation.Scorer(run.test, config.MODEL.MASK_ON, output / "inference", config.MODEL.KEYPOINT_ON)
+    scorer = evaluation.Scorer(run.test, config.MODEL.MASK_ON, output / "inference", config.MODEL.KEYPOINT_ON, stop)
     backend = engines.load(run.engine)
     begun = time.monotonic()
     if run.train is None:
         scorer(backend.load_predictor(config, run.start.path))
     else:
-        initial = {} if run.resume else run.start.tensors(backend.model_state(config))
+        initial = {} if resume else run.start.tensors(backend.model_state(config))
         extra = weights.extra(run.test.class_names, run.test.category_ids)
-        backend.train(config, run.train, initial, scorer, run.resume, extra)
+        backend.train(config, run.train, initial, scorer, resume, extra, stop)
     seconds = time.monotonic() - begun
     distributed.on_main(lambda: results.write(output / results.FILE_NAME, _result(run, config, scorer, seconds)))
 
@@ -168,10 +215,24 @@ def _result(run: Plan, config: Config, scorer: evaluation.Scorer, seconds: float
     )
 
 
+def _seed(asked_for: int, output: Path, going: bool, auto_resume: bool) -> int:
+    """The seed to settle: of a run that goes on its own. Negative: a fresh one."""
+    begun_with = going_on.seed_begun_with(output) if going else None
+    if begun_with is not None and asked_for < 0:
+        return begun_with
+    return max(0, asked_for) if auto_resume else asked_for
+
+
+def _launched() -> int:
+    """The processes of one run that a launcher (torchrun, srun) has started, where it is more than this one; else 0."""
+    started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+    return started if started > 1 else 0
+
+
 def _check_processes(processes: int) -> None:
     """Refuse to start processes in each of those that a launcher started: they would be so many runs, not one."""
-    started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
-    if started > 1 and processes != 1:
+    started = _launched()
+    if started and processes != 1:
         raise TransferError(
             f"--num-gpus {processes}: a launcher (torchrun, srun) has started {started} processes of one run already. "
             "Leave --num-gpus out, and give the launcher the number of processes on each machine"
@@ -188,7 +249,8 @@ def _check_keypoints(config: Config, data: Sequence[Dataset]) -> None:
 
 def _check_output(output: Path, eval_only: bool, resume: bool) -> None:
     """Refuse to write over an earlier run, and to resume what is not there."""
-    found = [name for name in (results.FILE_NAME, "model_final.pth", "last_checkpoint") if (output / name).exists()]
+    names = (results.FILE_NAME, "model_final.pth", "last_checkpoint", "metrics.json")
+    found = [name for name in names if (output / name).exists()]
     if resume and not eval_only:
         if results.FILE_NAME in found:
             raise TransferError(f"--resume: the run in {output} is finished (it has a {results.FILE_NAME})")
@@ -201,5 +263,6 @@ def _check_output(output: Path, eval_only: bool, resume: bool) -> None:
             )
     elif found:
         raise TransferError(
-            f"{output} holds an earlier run ({', '.join(found)}): continue it with --resume or give another OUTPUT_DIR"
+            f"{output} holds an earlier run ({', '.join(found)}): continue it with --auto-resume (or --resume), "
+            "or give another OUTPUT_DIR"
         )

@@ -2,6 +2,10 @@
 
 import functools
 import json
+import os
+import shutil
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -11,8 +15,12 @@ import pytest
 import torch
 import yaml
 
+import finetune
+from pretrain import signals
 from tests.conftest import ROOT, Tool, refused
+from tests.tools.in_process import refusal
 from tests.transfer.pretrained import resnet
+from tests.transfer.stopping import assert_equal
 from transfer import backbone_file, convert, results, run
 from transfer.engines.torchvision import build
 from transfer.errors import TransferError
@@ -45,6 +53,7 @@ def test_a_run_leaves_detectron2s_layout_and_its_result(trained: Path) -> None:
     assert {"last_checkpoint", "inference", "result.json"} <= left
     assert (trained / "last_checkpoint").read_text() == "model_final.pth"
     result = results.read(trained / "result.json")
+    assert yaml.safe_load((trained / "config.yaml").read_text())["SOLVER"]["MAX_ITER"] == 4  # of `launch.py status`
     assert (result.engine.name, result.init.kind, result.seed, result.iterations) == ("torchvision", "random", 3, 4)
     assert set(result.metrics) == {"bbox", "segm"}
     assert result.task.train_images == 6
@@ -53,7 +62,7 @@ def test_a_run_leaves_detectron2s_layout_and_its_result(trained: Path) -> None:
     scored = [line["iteration"] for line in lines if "bbox/AP" in line]
     assert len(scored) >= 2  # TEST.EVAL_PERIOD and the end
     losses = {"total_loss", "loss_cls", "loss_box_reg", "loss_rpn_cls", "loss_rpn_loc", "loss_mask"}
-    assert losses | {"lr"} <= {key for line in lines for key in line}
+    assert losses | {"lr", "time"} <= {key for line in lines for key in line}
 
 
 def test_classes_travel_with_the_model(trained: Path, scenes: Path, tool: Tool, tmp_path: Path) -> None:
@@ -121,6 +130,9 @@ def test_nothing_is_overwritten_and_nothing_resumed_from_nothing(trained: Path, 
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     with pytest.raises(TransferError, match=r"holds an earlier run .*--resume"):
         plan(scenes, "OUTPUT_DIR", trained, init="random")
+    (tmp_path / "metrics.json").write_text("of a run that was killed before its first checkpoint")
+    with pytest.raises(TransferError, match=r"holds an earlier run \(metrics.json\): .*--auto-resume"):
+        plan(scenes, "OUTPUT_DIR", tmp_path, init="random")
     with pytest.raises(TransferError, match="finished"):
         plan(scenes, "OUTPUT_DIR", trained, resume=True)
     with pytest.raises(TransferError, match="nothing to resume"):
@@ -158,13 +170,139 @@ def test_dry_run_checks_and_writes_nothing(scenes: Path, tool: Tool, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
-def test_two_processes_train_one_model(scenes: Path, tool: Tool, tmp_path: Path) -> None:
-    done = tool(
-        "finetune", *command(scenes), "--init", "random", "--seed", 0, "--num-gpus", 2, *TINY,
-        "OUTPUT_DIR", tmp_path / "two",
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def trained_by_two(tool: Tool, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run of two processes."""
+    output = tmp_path_factory.mktemp("two") / "run"
+    done = tool("finetune", *words_for(scenes, output, "--num-gpus", 2))
     assert done.returncode == 0, done.stderr
-    assert results.read(tmp_path / "two" / "result.json").device.processes == 2
+    return output
+
+
+def test_two_processes_train_one_model(trained_by_two: Path) -> None:
+    assert results.read(trained_by_two / "result.json").device.processes == 2
+
+
+def words_for(scenes: Path, output: Path, *options: object) -> list[object]:
+    """A command line that does what `trained` did, begun or not."""
+    begin = [*command(scenes), "--init", "random", "--seed", 3, "--auto-resume"]
+    return [*begin, *options, *TINY, "OUTPUT_DIR", output]
+
+
+def start(words: list[object], blocked: bool = False, **environment: str) -> "subprocess.Popen[str]":
+    def block() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPPING)
+
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    arguments = [sys.executable, "tools/finetune.py", *map(str, words)]
+    return subprocess.Popen(
+        arguments, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=block if blocked else None
+    )
+
+
+def wait_for(path: Path, *processes: "subprocess.Popen[str]") -> None:
+    """Until the file is there or one of the processes has ended."""
+    while not path.exists() and all(process.poll() is None for process in processes):
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_ends_a_run_in_order_and_the_same_command_goes_on(
+    number: signal.Signals, trained: Path, scenes: Path, tool: Tool, tmp_path: Path
+) -> None:
+    words = words_for(scenes, tmp_path / "run", "DATALOADER.NUM_WORKERS", 1)
+    process = start(words)
+    wait_for(tmp_path / "run" / "metrics.json", process)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == signals.EXIT_CODE, said
+    assert said.count(f"stopped by {number.name}") == 1
+    done = tool("finetune", *words)
+    assert done.returncode == 0, done.stderr
+    assert_equal(trained, tmp_path / "run")
+
+
+def test_a_signal_to_the_parent_of_two_processes_reaches_both(
+    trained_by_two: Path, scenes: Path, tool: Tool, tmp_path: Path
+) -> None:
+    words = words_for(scenes, tmp_path / "run", "--num-gpus", 2)
+    process = start(words)
+    wait_for(tmp_path / "run" / "metrics.json", process)
+    process.terminate()
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == signals.EXIT_CODE, said
+    assert "stopped by SIGTERM" in said
+    done = tool("finetune", *words)
+    assert done.returncode == 0, done.stderr
+    assert_equal(trained_by_two, tmp_path / "run")
+
+
+def test_a_signal_to_one_rank_stops_both(trained_by_two: Path, scenes: Path, tmp_path: Path) -> None:
+    """Started as torchrun and srun start them: each rank by itself. Rank 1 alone is asked, then both go on."""
+    words = words_for(scenes, tmp_path / "run")
+    for asked, code in ((True, signals.EXIT_CODE), (False, 0)):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        ranks = [start(words, RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank in (0, 1)]
+        if asked:
+            wait_for(tmp_path / "run" / "metrics.json", *ranks)
+            ranks[1].send_signal(signal.SIGUSR2)
+        said = [rank.communicate(timeout=120)[1] for rank in ranks]
+        assert [rank.returncode for rank in ranks] == [code, code], said
+    assert_equal(trained_by_two, tmp_path / "run")
+
+
+def test_a_signal_that_waited_for_the_start_ends_it_before_anything_is_done(scenes: Path, tmp_path: Path) -> None:
+    process = start(words_for(scenes, tmp_path / "run"), blocked=True)
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == signals.EXIT_CODE, said
+    assert not (tmp_path / "run" / "last_checkpoint").exists()
+
+
+def test_auto_resume_begins_goes_on_and_ends(
+    trained: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = plan(scenes, *TINY, "OUTPUT_DIR", tmp_path / "new", init="random", auto_resume=True)
+    assert (begun.resume, begun.finished, begun.config.SEED) == (False, False, 0)
+    (tmp_path / "new").mkdir()
+    for name in ("metrics.json", "env.json", "config.yaml"):  # killed before its first checkpoint
+        shutil.copy(trained / name, tmp_path / "new")
+    again = plan(scenes, *TINY, "OUTPUT_DIR", tmp_path / "new", init="random", auto_resume=True, seed=3)
+    assert (again.resume, again.finished) == (False, False)
+    run.execute(again)
+    assert_equal(trained, tmp_path / "new")
+    (tmp_path / "new" / "result.json").unlink()
+    on = plan(scenes, *TINY, "OUTPUT_DIR", tmp_path / "new", auto_resume=True)
+    assert (on.resume, on.finished, on.config.SEED, on.start.init.kind) == (True, False, 3, "random")
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tools/finetune.py", *map(str, words_for(scenes, trained))])
+        finetune.main()
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{trained / 'result.json'}: torchvision, random start")
+    assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+
+
+def test_auto_resume_refuses_another_run(trained: Path, scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=r"result.json: its seed is 3, this command's 4"):
+        plan(scenes, *TINY, "OUTPUT_DIR", trained, init="random", auto_resume=True, seed=4)
+    with pytest.raises(TransferError, match=r"result.json: its configuration is"):
+        plan(scenes, *TINY, "SOLVER.BASE_LR", 0.5, "OUTPUT_DIR", trained, init="random", auto_resume=True)
+    for name in ("env.json", "last_checkpoint"):
+        shutil.copy(trained / name, tmp_path)
+    for option in ("resume", "auto_resume"):
+        with pytest.raises(TransferError, match=r"env.json: its seed is 3, this command's 4"):
+            plan(scenes, *TINY, "OUTPUT_DIR", tmp_path, init="random", seed=4, **{option: True})
+    both = refusal(finetune.main, *command(scenes), "--init", "random", "--auto-resume", "--resume", "--eval-only")
+    assert "--auto-resume trains, and goes on by itself" in both
+
+
+def test_a_run_resumed_without_a_seed_keeps_its_own(trained: Path, scenes: Path, tmp_path: Path) -> None:
+    for name in ("env.json", "last_checkpoint"):
+        shutil.copy(trained / name, tmp_path)
+    assert plan(scenes, *TINY, "OUTPUT_DIR", tmp_path, resume=True).config.SEED == 3
 
 
 def test_scaled_recipes_say_so_in_their_config_and_their_result(scenes: Path, tool: Tool, tmp_path: Path) -> None:

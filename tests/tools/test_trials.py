@@ -1,6 +1,7 @@
 """tools/finetune.py --trials: each is what a run alone is, and the same command goes on where it stopped."""
 
 import dataclasses
+import json
 import os
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import torch
 import finetune
 from tests.conftest import ROOT
 from tests.tools.in_process import refusal
+from tests.transfer.stopping import assert_equal
 from transfer import repeat, results, run
 from transfer.errors import TransferError
 
@@ -75,13 +77,46 @@ def test_what_is_finished_is_kept_and_what_was_cut_goes_on(trained: Path, scenes
         (cut / name).unlink()
     (cut / "last_checkpoint").write_text("model_0000000.pth")
     kept = (tmp_path / "cut" / "trial_0" / "result.json").read_bytes()
-    (trial,) = repeat.plans(plan(scenes, tmp_path / "cut"), 2)
+    done, trial = repeat.plans(plan(scenes, tmp_path / "cut"), 2)
+    assert done.finished
     assert (trial.config.SEED, trial.resume, trial.config.OUTPUT_DIR) == (4, True, str(cut))
-    run.execute(trial)
+    run.execute(done, trial)
     assert equal(cut, trained / "trial_1")
     assert (tmp_path / "cut" / "trial_0" / "result.json").read_bytes() == kept
-    assert repeat.plans(plan(scenes, tmp_path / "cut"), 2) == []
-    assert [more.config.SEED for more in repeat.plans(plan(scenes, tmp_path / "cut"), 4)] == [5, 6]
+    assert all(trial.finished for trial in repeat.plans(plan(scenes, tmp_path / "cut"), 2))
+    four = repeat.plans(plan(scenes, tmp_path / "cut"), 4)
+    assert [(trial.config.SEED, trial.finished) for trial in four] == [(3, True), (4, True), (5, False), (6, False)]
+
+
+def test_a_trial_killed_before_its_first_checkpoint_begins_anew(trained: Path, scenes: Path, tmp_path: Path) -> None:
+    """As a task of a job array runs it: one trial alone."""
+    cut = tmp_path / "trial_1"
+    cut.mkdir()
+    for name in ("metrics.json", "config.yaml", "env.json"):
+        shutil.copy(trained / "trial_1" / name, cut)
+    call(*command(scenes, tmp_path, "--trial", 1, "--seed", 3))
+    assert_equal(trained / "trial_1", cut)
+    assert [path.name for path in tmp_path.iterdir()] == ["trial_1"]
+
+
+def test_a_trial_alone_is_told_when_it_was_finished_before(
+    trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(*command(scenes, trained, "--trial", 1, "--seed", 3))
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{trained / 'trial_1' / 'result.json'}: ")
+    assert "its seed is 4, this command's 1" in refusal(finetune.main, *command(scenes, trained, "--trial", 1))
+
+
+def test_a_trial_of_another_start_does_not_go_on(trained: Path, scenes: Path, tmp_path: Path) -> None:
+    cut = tmp_path / "trial_0"
+    cut.mkdir()
+    for name in ("env.json", "last_checkpoint"):
+        shutil.copy(trained / "trial_0" / name, cut)
+    record = json.loads((cut / "env.json").read_text())
+    record["init"] = dataclasses.asdict(results.Init("file", "MoCo", "x.pth", "ab" * 32))
+    (cut / "env.json").write_text(json.dumps(record))
+    with pytest.raises(TransferError, match=r"env.json: its start is MoCo \(abababab\), this command's random"):
+        repeat.plan(plan(scenes, tmp_path), 0)
 
 
 def test_trials_of_something_else_in_the_folder_are_all_named(trained: Path, scenes: Path, tmp_path: Path) -> None:
@@ -104,7 +139,8 @@ def test_a_dry_run_tells_what_is_left_and_writes_nothing(
     before = sorted(trained.rglob("*"))
     call(*command(scenes, trained, "--trials", 3, "--seed", 3, "--dry-run"))
     lines = [line for line in capsys.readouterr().out.splitlines() if "trial_" in line]
-    assert lines == [f"# runs: {trained / 'trial_2'}, seed 5"]
+    states = [("finished", 0), ("finished", 1), ("runs", 2)]
+    assert lines == [f"# {state}: {trained / f'trial_{number}'}, seed {3 + number}" for state, number in states]
     assert sorted(trained.rglob("*")) == before
 
 
@@ -132,6 +168,9 @@ def test_what_does_not_go_with_trials_is_refused(scenes: Path, tmp_path: Path) -
     assert "--resume" in said
     assert "--eval-only" in said
     assert "--trials 0" in refusal(finetune.main, *command(scenes, tmp_path, "--trials", 0))
+    assert "--trial -1" in refusal(finetune.main, *command(scenes, tmp_path, "--trial", -1))
+    assert "one of the two" in refusal(finetune.main, *command(scenes, tmp_path, "--trial", 1, "--trials", 2))
+    assert "--trial trains" in refusal(finetune.main, *command(scenes, tmp_path, "--trial", 1, "--resume"))
 
 
 def test_a_whole_run_in_the_folder_of_trials_is_refused(trained: Path, scenes: Path) -> None:

@@ -1,6 +1,7 @@
 """The real Detectron2 behind the engine's calls: recorded outputs, tensors by name, training, resume, two processes."""
 
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
@@ -8,17 +9,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
 from torch import Tensor
 
-from pretrain import distributed
-from transfer.datasets import Dataset, VocSplit
+from pretrain.errors import PretrainError
+from pretrain.signals import StopRequest
+from tests.transfer import detectron2_tiny, small_models
+from tests.transfer.detectron2_tiny import squares, tiny_config
+from tests.transfer.small_models import FPN, MASKS, RETINANET
+from tests.transfer.stopping import LOOKS, TESTED, StopAt, assert_equal, rows, stands
 from transfer.engines import Predict
 from transfer.errors import TransferError
 from transfer.initialise import place
+from transfer.stop import Stopped
 
 engine = pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
 pytestmark = pytest.mark.detectron2
@@ -26,19 +31,6 @@ pytestmark = pytest.mark.detectron2
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "detectron2"
 RECIPES = ROOT / "configs" / "transfer"
-TINY = {  # a ResNet-18 FPN that trains in a second
-    "INPUT.MIN_SIZE_TRAIN": [64],
-    "INPUT.MIN_SIZE_TEST": 64,
-    "MODEL.FPN.OUT_CHANNELS": 16,
-    "MODEL.ROI_BOX_HEAD.FC_DIM": 16,
-    "MODEL.ROI_HEADS.NUM_CLASSES": 2,
-    "SEED": 3,
-    "SOLVER.IMS_PER_BATCH": 2,
-    "SOLVER.STEPS": [],
-    "SOLVER.WARMUP_ITERS": 0,
-    "TEST.PRECISE_BN.NUM_ITER": 1,
-}
-SIDE = 64  # pixels of a training image
 
 
 def reference() -> ModuleType:
@@ -50,38 +42,8 @@ def reference() -> ModuleType:
     return module
 
 
-def squares(folder: Path, count: int = 4) -> Dataset:
-    """Images with one bright square each."""
-    folder.mkdir(parents=True, exist_ok=True)
-    records = []
-    for index in range(count):
-        path = folder / f"{index}.png"
-        if not path.exists():
-            pixels = np.random.RandomState(index).randint(0, 80, (SIDE, SIDE, 3)).astype("uint8")
-            pixels[8:40, 16:48] = 200
-            Image.fromarray(pixels).save(path)
-        found = {"bbox": [16.0, 8.0, 48.0, 40.0], "bbox_mode": 0, "category_id": index % 2, "difficult": 0}
-        records.append(
-            {"file_name": str(path), "image_id": str(index), "height": SIDE, "width": SIDE, "annotations": [found]}
-        )
-    split = VocSplit(folder, "trainval")
-    return Dataset(("voc_2007_trainval",), "voc", ("dark", "light"), (0, 1), records, (split,))
-
-
-def tiny_config(output: Path, **overrides: object) -> Any:
-    """The small recipe with TINY and `overrides`, whose keys have a double underscore for each dot."""
-    output.mkdir(parents=True, exist_ok=True)
-    settings = TINY | {"OUTPUT_DIR": output} | {key.replace("__", "."): value for key, value in overrides.items()}
-    pairs = [str(word) for pair in settings.items() for word in pair]
-    return engine.load_config(RECIPES / "voc_r18_fpn_cpu.yaml", pairs)
-
-
 def no_scores(predict: Predict) -> dict[str, dict[str, float | None]]:
     return {"bbox": {"AP": 12.5, "APs": None}}
-
-
-def rows(output: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (output / "metrics.json").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +148,8 @@ def test_training_writes_detectron2s_layout(tmp_path: Path) -> None:
     assert names - events == {"metrics.json", "model_0000001.pth", "model_final.pth", "last_checkpoint"}
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"
     final = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)
-    assert final.keys() == {"model", "optimizer", "scheduler", "iteration", "class_names", "category_ids"}
+    ours = {"pending", "generators", "loss_normalizers", "history", "class_names", "category_ids"}
+    assert final.keys() == {"model", "optimizer", "scheduler", "iteration"} | ours
     assert final["iteration"] == 2
     assert {name: value.shape for name, value in final["model"].items()} == {
         name: value.shape for name, value in engine.model_state(cfg).items()
@@ -247,9 +210,86 @@ def test_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert len(calls) == 2  # at iteration 3 and at the end
 
 
+def small_run(folder: Path, *settings: dict[str, Any], workers: int = 0, **options: Any) -> Path:
+    """Four iterations on images of both shapes, saved after three."""
+    folder.mkdir(exist_ok=True)
+    few = {"SOLVER.MAX_ITER": 4, "SOLVER.CHECKPOINT_PERIOD": 3, "SOLVER.STEPS": (2,), "DATALOADER.NUM_WORKERS": workers}
+    cfg = engine.load_config(None, small_models.overrides(FPN, TESTED, few, *settings, {"OUTPUT_DIR": folder}))
+    arguments = {"initial": {}, "evaluate": no_scores, "resume": False, "checkpoint_extra": {}, **options}
+    engine.train(cfg, small_models.dataset(folder.parent / "images"), **arguments)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run(tmp_path_factory.mktemp("undisturbed") / "run", MASKS)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_run_stops_before_any_batch_and_goes_on_exactly(look: int, undisturbed: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        small_run(tmp_path / "run", MASKS, stop=StopAt(look), workers=look % 2)
+    assert stands(tmp_path / "run") == LOOKS[look]
+    small_run(tmp_path / "run", MASKS, resume=LOOKS[look][0] is not None, workers=2 * (look % 2))
+    assert_equal(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.parametrize("test", [1, 2])
+def test_a_test_cut_short_is_done_again_and_nothing_else_is(test: int, undisturbed: Path, tmp_path: Path) -> None:
+    calls: list[int] = []
+
+    def evaluate(predict: Predict) -> dict[str, dict[str, float | None]]:
+        calls.append(1)
+        torch.rand(1)  # what a test draws, the rest of the training does not notice
+        if len(calls) == test:
+            raise Stopped("in a test")
+        return no_scores(predict)
+
+    with pytest.raises(Stopped, match="saved"):
+        small_run(tmp_path / "run", MASKS, evaluate=evaluate)
+    assert stands(tmp_path / "run") == [("model_stopped.pth", 1, ["test"]), ("model_final.pth", 3, ["test"])][test - 1]
+    small_run(tmp_path / "run", MASKS, evaluate=evaluate, resume=True)
+    assert len(calls) == 3
+    assert_equal(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [RETINANET, {"DATALOADER.SAMPLER_TRAIN": "RepeatFactorTrainingSampler", "DATALOADER.REPEAT_THRESHOLD": 2.0}],
+    ids=["retinanet", "repeat factors"],
+)
+def test_a_run_killed_after_a_checkpoint_goes_on_exactly(kind: dict[str, Any], tmp_path: Path) -> None:
+    """RetinaNet's running normaliser of the loss is no tensor of the model, and yet part of the run."""
+    kind = {**kind, **TESTED}
+    whole, killed = small_run(tmp_path / "whole", kind), small_run(tmp_path / "killed", kind)
+    (killed / "last_checkpoint").write_text("model_0000002.pth")
+    (killed / "model_final.pth").unlink()
+    with (killed / "metrics.json").open("a") as file:
+        file.write('{"iteration": 3, "to')
+    small_run(killed, kind, resume=True)
+    assert_equal(whole, killed)
+
+
+@pytest.mark.parametrize("sampler", ["TrainingSampler", "RepeatFactorTrainingSampler"])
+def test_images_come_in_detectron2s_order(sampler: str, tmp_path: Path) -> None:
+    from detectron2.data import DatasetMapper, build_detection_train_loader
+
+    settings = {"DATALOADER.SAMPLER_TRAIN": sampler, "DATALOADER.REPEAT_THRESHOLD": 2.0, "INPUT.MIN_SIZE_TRAIN": (64,)}
+    cfg = engine.load_config(None, small_models.overrides(FPN, settings))
+    data = small_models.dataset(tmp_path, count=7)
+    theirs = build_detection_train_loader(cfg, dataset=data.records, mapper=DatasetMapper(cfg))
+    ours = engine.TrainingData(cfg, data, StopRequest()).batches(0, workers=0)
+    names = [
+        [[image["file_name"] for image in batch] for batch in itertools.islice(loader, 12)] for loader in (theirs, ours)
+    ]
+    assert names[0] == names[1]
+    later = engine.TrainingData(cfg, data, StopRequest()).batches(5, workers=0)
+    assert [[image["file_name"] for image in batch] for batch in itertools.islice(later, 7)] == names[0][5:]
+
+
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
     cfg = tiny_config(tmp_path / "run")
-    with pytest.raises(TransferError, match="nothing to resume"):
+    with pytest.raises(PretrainError, match="nothing to resume"):
         engine.train(cfg, squares(tmp_path), {}, no_scores, True, {})
 
 
@@ -289,31 +329,18 @@ def test_batch_that_cannot_be_shared_and_amp_on_a_cpu_are_refused(tmp_path: Path
 
 def test_two_processes_on_a_cpu_train_one_model(tmp_path: Path) -> None:
     squares(tmp_path)  # here, not in two processes at once
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", __file__]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        detectron2_tiny.__file__,
+    ]
     result = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     ranks = [json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in (0, 1)]
     assert ranks[0] == ranks[1]  # one model: the same detections on the same image
     assert len(ranks[0]) > 0
     assert torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)["iteration"] == 1
-
-
-def one_of_two_ranks(folder: Path) -> None:
-    """Train with the other rank and write what the final model finds in the first image."""
-    torch.set_num_threads(1)
-    distributed.init("cpu")
-    scores: list[float] = []
-
-    def score(predict: Predict) -> dict[str, dict[str, float | None]]:
-        (found,) = predict([{"file_name": str(folder / "0.png")}])
-        scores.extend(found.scores.tolist())
-        return {"bbox": {"AP": 1.0}}
-
-    cfg = tiny_config(folder / "run", SOLVER__MAX_ITER=2, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)
-    engine.train(cfg, squares(folder), {}, score, False, {})
-    (folder / f"rank{distributed.rank()}.json").write_text(json.dumps(scores))
-    distributed.shutdown()
-
-
-if __name__ == "__main__":
-    one_of_two_ranks(Path(sys.argv[1]))

@@ -1,5 +1,6 @@
 """The scorer around an engine's predictor: exact detections score 100, in one process and in two."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,10 @@ import pytest
 import torch
 
 from pretrain import distributed
+from pretrain.signals import StopRequest
 from transfer import datasets, evaluation
 from transfer.detections import Detections
+from transfer.stop import Stopped
 
 
 class Oracle:
@@ -84,6 +87,51 @@ def test_two_processes_score_as_one(scenes: Path, tmp_path: Path) -> None:
     alone = _score(scenes, tmp_path / "one")
     assert 0 < alone["bbox"]["AP"] < 100
     assert distributed.launch(_score, 2, scenes, tmp_path / "two") == alone
+
+
+class Interrupted(Oracle):
+    """A signal comes while the second image is looked at."""
+
+    def __init__(self, stop: StopRequest) -> None:
+        super().__init__()
+        self.stop, self.seen = stop, 0
+
+    def _see(self, record: dict[str, Any]) -> Detections:
+        self.seen += 1
+        if self.seen == 2:
+            self.stop.name = "SIGTERM"
+        return super()._see(record)
+
+
+def test_a_signal_is_obeyed_before_the_next_image(scenes: Path, tmp_path: Path) -> None:
+    stop = StopRequest()
+    scorer = evaluation.Scorer(datasets.load(["coco_2017_train"], scenes), False, tmp_path / "out", stop=stop)
+    oracle = Interrupted(stop)
+    with pytest.raises(Stopped):
+        scorer(oracle)
+    assert oracle.seen == 2
+    assert not (tmp_path / "out").exists()
+
+
+def _stopped_on_rank_one(root: Path, folder: Path) -> list[bool]:
+    stop = StopRequest()
+    scorer = evaluation.Scorer(datasets.load(["coco_2017_train"], root), False, folder, stop=stop)
+    try:
+        scorer(Interrupted(stop) if distributed.rank() == 1 else Oracle())
+        stopped = False
+    except Stopped:
+        stopped = True
+    return distributed.all_gather_object(stopped)
+
+
+def test_all_ranks_stop_where_one_is_asked(scenes: Path, tmp_path: Path) -> None:
+    assert distributed.launch(_stopped_on_rank_one, 2, scenes, tmp_path / "out") == [True, True]
+
+
+def test_a_signal_after_the_last_image_loses_no_score(scenes: Path, tmp_path: Path) -> None:
+    stop, data = StopRequest(), datasets.load(["coco_2017_train"], scenes)
+    data = dataclasses.replace(data, records=data.records[:2])
+    assert "bbox" in evaluation.Scorer(data, False, tmp_path, stop=stop)(Interrupted(stop))
 
 
 def test_coco_is_scored_on_one_file(scenes: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Runs of the torchvision engine: what they learn, write, resume, refuse, and that processes work as one."""
 
-import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,16 +13,17 @@ from pretrain import distributed
 from pretrain.errors import PretrainError
 from tests.transfer import small_models
 from tests.transfer.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
-from transfer.engines import Predict
+from tests.transfer.stopping import LOOKS, TESTED, StopAt, assert_equal, rows, same, saved, stands
+from transfer.engines import Predict, precise_bn
 from transfer.engines import torchvision as engine
-from transfer.engines.torchvision import precise_bn, solver
+from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_training_input
 from transfer.engines.torchvision.loader import TrainingBatches
 from transfer.engines.torchvision.trainer import Trainer, images_per_rank
 from transfer.errors import TransferError
+from transfer.stop import Stopped
 
 EXTRA = {"class_names": ["bright", "dark", "red"], "category_ids": [1, 2, 3]}
-TIMES = ("time", "data_time")
 NO_MASKS = {"MODEL.MASK_ON": False}
 
 
@@ -38,24 +39,6 @@ def run(folder: Path, iterations: int, *more: Mapping[str, Any], images: int = 6
     arguments = {"initial": {}, "evaluate": no_test, "checkpoint_extra": EXTRA, "resume": False, **options}
     engine.train(cfg, small_models.dataset(folder.parent / "images", count=images), **arguments)
     return folder
-
-
-def rows(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
-
-
-def saved(folder: Path, name: str = "model_final.pth") -> dict[str, Any]:
-    return torch.load(folder / name, weights_only=True)
-
-
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, (list, tuple)):
-        return len(one) == len(other) and all(map(same, one, other))
-    return one == other
 
 
 def test_a_run_leaves_detectron2s_files(tmp_path: Path) -> None:
@@ -94,10 +77,51 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(tmp_path: Path) -> Non
     with (broken / "metrics.json").open("a") as file:
         file.write('{"iteration": 5, "to')
     run(broken, 7, settings, resume=True)
-    assert same(saved(whole), saved(broken))
-    kept = [[{k: v for k, v in row.items() if k not in TIMES} for row in rows(f)] for f in (whole, broken)]
-    evaluations = [[row for row in part if "bbox/AP" in row] for part in kept]
-    assert evaluations[0] == evaluations[1]
+    assert_equal(whole, broken)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run(tmp_path_factory.mktemp("undisturbed") / "run", 4, TESTED)
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_a_run_stops_before_any_batch_and_goes_on_exactly(look: int, undisturbed: Path, tmp_path: Path) -> None:
+    with pytest.raises(Stopped):
+        run(tmp_path / "run", 4, TESTED, stop=StopAt(look))
+    assert stands(tmp_path / "run") == LOOKS[look]
+    run(tmp_path / "run", 4, TESTED, resume=LOOKS[look][0] is not None)
+    assert_equal(undisturbed, tmp_path / "run")
+
+
+@pytest.mark.parametrize("test", [1, 2])
+def test_a_test_cut_short_is_done_again_and_nothing_else_is(test: int, undisturbed: Path, tmp_path: Path) -> None:
+    """After the last iteration the final model is there already, and only its test is left."""
+    calls: list[int] = []
+
+    def evaluate(predict: Predict) -> dict[str, dict[str, float | None]]:
+        calls.append(1)
+        torch.rand(1)  # what a test draws, the rest of the training does not notice
+        if len(calls) == test:
+            raise Stopped("in a test")
+        return no_test(predict)
+
+    with pytest.raises(Stopped, match="saved"):
+        run(tmp_path / "run", 4, TESTED, evaluate=evaluate)
+    final, newest = tmp_path / "run" / "model_final.pth", (tmp_path / "run" / "last_checkpoint").read_text()
+    assert newest == ("model_stopped.pth", "model_final.pth")[test - 1]
+    before = final.read_bytes() if final.exists() else None
+    run(tmp_path / "run", 4, TESTED, evaluate=evaluate, resume=True)
+    assert len(calls) == 3
+    assert before is None or final.read_bytes() == before
+    assert_equal(undisturbed, tmp_path / "run")
+
+
+def test_a_test_after_the_last_checkpoint_is_not_lost_when_a_run_is_killed(undisturbed: Path, tmp_path: Path) -> None:
+    """Killed in the last test, or after it: it is done again, and stands in metrics.json once."""
+    shutil.copytree(undisturbed, tmp_path / "run")
+    run(tmp_path / "run", 4, TESTED, resume=True)
+    assert_equal(undisturbed, tmp_path / "run")
 
 
 @pytest.mark.parametrize("kind", [(), (RETINANET, NO_MASKS)], ids=["mask", "retinanet"])
@@ -116,7 +140,7 @@ def test_every_kind_of_detector_resumes_exactly(kind: tuple[Any, ...], tmp_path:
     whole, broken = run(tmp_path / "whole", 4, *kind), run(tmp_path / "broken", 4, *kind)
     (broken / "last_checkpoint").write_text("model_0000002.pth")
     run(broken, 4, *kind, resume=True)
-    assert same(saved(whole), saved(broken))
+    assert_equal(whole, broken)
 
 
 def test_tensorboard_shows_what_metrics_json_has(tmp_path: Path) -> None:
@@ -134,13 +158,13 @@ def test_tensorboard_shows_what_metrics_json_has(tmp_path: Path) -> None:
     assert shown == pytest.approx(written)
 
 
-def test_nothing_is_overwritten_and_nothing_resumed_from_nothing(tmp_path: Path) -> None:
+def test_nothing_is_resumed_from_nothing_or_from_another_engines_file(tmp_path: Path) -> None:
     with pytest.raises(PretrainError, match="nothing to resume"):
         run(tmp_path / "run", 1, resume=True)
-    (tmp_path / "run" / "metrics.json").write_text("earlier")
-    with pytest.raises(TransferError, match=r"metrics.json: exists"):
-        run(tmp_path / "run", 1)
-    assert (tmp_path / "run" / "metrics.json").read_text() == "earlier"
+    torch.save({"model": {}, "optimizer": {}, "iteration": 0}, tmp_path / "run" / "model_0000000.pth")
+    (tmp_path / "run" / "last_checkpoint").write_text("model_0000000.pth")
+    with pytest.raises(TransferError, match=r"model_0000000.pth: not saved by this engine \(it lacks .*window"):
+        run(tmp_path / "run", 1, resume=True)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:

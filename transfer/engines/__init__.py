@@ -7,7 +7,7 @@ An engine is a module with
     load_config(config_file, overrides) -> CfgNode    Detectron2's vocabulary, whole and checked
     build_model(cfg) -> Module                        the detector, on cfg's device, with random weights
     model_state(cfg) -> {name: tensor}                names and shapes of the model, as Detectron2 names them
-    train(cfg, dataset, initial, evaluate, resume, checkpoint_extra)
+    train(cfg, dataset, initial, evaluate, resume, checkpoint_extra, stop)
     load_predictor(cfg, weights) -> Predict
 
 Detectron2 is the engine of record; torchvision is the one that can be installed anywhere.

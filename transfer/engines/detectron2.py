@@ -7,24 +7,32 @@ models, and build_resnet_dilated_c5_backbone.
 import contextlib
 import importlib.metadata
 import importlib.util
+import itertools
 import json
 import logging
 import subprocess
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pretrain import checkpoint, distributed
+from pretrain import distributed, signals
+from pretrain.signals import StopRequest
 from transfer import config as vocabulary
 from transfer import weights as weight_files
 from transfer.datasets import Dataset, read_image
 from transfer.detections import Detections
-from transfer.engines import Predict
+from transfer.engines import Predict, generators, precise_bn
+from transfer.engines.batches import Batches
+from transfer.engines.checkpoints import Checkpoints, Part, share_statistics
+from transfer.engines.course import Course, is_due
+from transfer.engines.metric_rows import PERIOD, MetricRows, flatten
 from transfer.errors import TransferError
+from transfer.stop import Stopped, asked
 
 
 @contextlib.contextmanager
@@ -44,7 +52,11 @@ with _quiet():
     from detectron2.data import DatasetMapper, build_detection_train_loader
     from detectron2.data import transforms as T
     from detectron2.data.build import filter_images_with_few_keypoints, filter_images_with_only_crowd_annotations
-    from detectron2.data.samplers import TrainingSampler
+    from detectron2.data.samplers import (
+        RandomSubsetTrainingSampler,
+        RepeatFactorTrainingSampler,
+        TrainingSampler,
+    )
     from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, hooks
     from detectron2.layers import Conv2d, ShapeSpec, get_norm
     from detectron2.modeling import BACKBONE_REGISTRY, ROI_HEADS_REGISTRY, Backbone, build_model, build_resnet_backbone
@@ -52,11 +64,12 @@ with _quiet():
     from detectron2.solver import build_lr_scheduler, build_optimizer
     from detectron2.structures import Instances
     from detectron2.utils.env import seed_all_rng
-    from detectron2.utils.events import CommonMetricPrinter, EventWriter, JSONWriter, TensorboardXWriter
+    from detectron2.utils.events import CommonMetricPrinter, EventStorage, TensorboardXWriter
     from fvcore.nn.precise_bn import get_bn_modules
 
 NAME = "detectron2"
-WRITE_PERIOD = 20  # iterations between two rows of metrics.json, as Detectron2's own scripts have it
+
+log = logging.getLogger(__name__)
 
 Evaluate = Callable[[Predict], Mapping[str, Mapping[str, float | None]]]
 
@@ -147,6 +160,7 @@ def train(
     evaluate: Evaluate,
     resume: bool,
     checkpoint_extra: dict[str, Any],
+    stop: StopRequest | None = None,
 ) -> None:
     """Fine-tune on `dataset` as Detectron2's DefaultTrainer does; called in every rank.
 
@@ -156,8 +170,12 @@ def train(
         evaluate: scores a detector; called in every rank each TEST.EVAL_PERIOD iterations and at the end.
         resume: go on from the checkpoint that OUTPUT_DIR/last_checkpoint names.
         checkpoint_extra: kept in every checkpoint.
+        stop: looked at between two batches; `evaluate` may obey it, too.
 
-    Raises TransferError for an unreadable image, a batch that the ranks cannot share, and a loss that is not finite.
+    Raises:
+        TransferError: an unreadable image, a batch that the ranks cannot share, a loss that is not finite.
+        PretrainError: there is nothing to resume.
+        Stopped: by `stop`; the run is saved.
     """
     _join_local_processes()
     _check(cfg)
@@ -168,65 +186,191 @@ def train(
     _load_over(model, initial)
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
-    parts = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
-    saver = Saver(Path(cfg.OUTPUT_DIR), cfg.SOLVER.CHECKPOINT_PERIOD, parts, checkpoint_extra)
-    start = saver.load() if resume else 0
-    seed_all_rng(cfg.SEED + start + comm.get_rank())  # a resumed run must not draw the first iterations' images again
-    trainer_type = AMPTrainer if cfg.SOLVER.AMP.ENABLED else SimpleTrainer
-    trainer = trainer_type(distributed.data_parallel(model), _train_loader(cfg, dataset, cfg.SEED + start), optimizer)
-    trainer.register_hooks(  # in DefaultTrainer's order
-        [
-            hooks.IterationTimer(),
-            hooks.LRScheduler(optimizer, scheduler),
-            _precise_bn(cfg, model, dataset),
-            saver,
-            hooks.EvalHook(cfg.TEST.EVAL_PERIOD, lambda: _score(cfg, model, evaluate)),
-            _writer(cfg),
-        ]
-    )
+    scaler = {"grad_scaler": torch.amp.GradScaler("cuda")} if cfg.SOLVER.AMP.ENABLED else {}
+    data = TrainingData(cfg, dataset, stop or StopRequest())
+    seed_all_rng(cfg.SEED + comm.get_rank())
+    parts = {"optimizer": optimizer, "scheduler": scheduler, **scaler}
+    after = AfterStep(cfg, model, parts, data, evaluate, checkpoint_extra, resume)
+    start, parallel = after.course.done, distributed.data_parallel(model)
     try:
-        with _quiet():
+        with (
+            _quiet(),
+            _same_from_the_first_step(),
+            contextlib.closing(data.batches(start, cfg.DATALOADER.NUM_WORKERS)) as batches,
+        ):
+            trainer = (AMPTrainer if scaler else SimpleTrainer)(parallel, batches, optimizer, **scaler)
+            trainer.register_hooks(  # in DefaultTrainer's order
+                [
+                    hooks.IterationTimer(warmup_iter=0),
+                    hooks.LRScheduler(optimizer, scheduler),
+                    _printer(cfg),
+                    after,
+                    _tensorboard(cfg, start),
+                ]
+            )
             trainer.train(start, cfg.SOLVER.MAX_ITER)
     except FloatingPointError as error:
         raise TransferError(f"training diverged: {error} A lower SOLVER.BASE_LR may help") from error
+    except Stopped:
+        raise after.course.stopped() from None
 
 
-class Saver(HookBase):
-    """Writes model_0000999.pth every `period` iterations and model_final.pth; last_checkpoint names the newest.
+class AfterStep(HookBase):
+    """What follows each iteration: a row of metrics.json, and what the course of the run says is due.
 
-    After the hooks that change the model (PreciseBN), before evaluation: if that fails, the weights are there.
+    Its state is the storage's history, so that medians of a resumed run are over the same iterations.
     """
 
-    def __init__(self, folder: Path, period: int, parts: Mapping[str, Any], extra: Mapping[str, Any]) -> None:
-        self.folder, self.period, self.parts, self.extra = folder, period, parts, extra
+    def __init__(
+        self,
+        cfg: CfgNode,
+        model: nn.Module,
+        parts: Mapping[str, Part],
+        data: "TrainingData",
+        evaluate: Evaluate,
+        extra: Mapping[str, Any],
+        resume: bool,
+    ) -> None:
+        self.cfg, self.model, self.data, self.evaluate = cfg, model, data, evaluate
+        self.history: dict[str, Any] = {}  # to go on with
+        output = Path(cfg.OUTPUT_DIR)
+        precise = cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)
+        checkpoints = Checkpoints(output, model, {**parts, "history": self}, extra)
+        self.course = Course(cfg, checkpoints, self._update_statistics if precise else None, self._test)
+        if resume:
+            self.course.resume()
+            data.warn_if_others_come()
+        self.rows = distributed.on_main(
+            lambda: MetricRows(output / "metrics.json", self.course.done, bool(self.course.pending))
+        )
+
+    def before_train(self) -> None:
+        for name, (smooth, values) in self.history.items():
+            for value, iteration in values:
+                self.trainer.storage.put_scalar(name, value, smoothing_hint=smooth, cur_iter=iteration)
+        self.course.settle()
 
     def after_step(self) -> None:
-        done = self.trainer.iter + 1
-        if done == self.trainer.max_iter:
-            self._save("model_final.pth")
-        elif self.period > 0 and done % self.period == 0:
-            self._save(f"model_{self.trainer.iter:07d}.pth")
+        iteration = self.trainer.iter
+        if is_due(iteration + 1, PERIOD, self.cfg.SOLVER.MAX_ITER):
+            newest = self.trainer.storage.latest_with_smoothing_hint(PERIOD)  # medians, as in Detectron2's own writer
+            self._write(iteration, {name: value for name, (value, when) in newest.items() if when == iteration})
+        self.course.advance()
 
-    def _save(self, name: str) -> None:
+    def state_dict(self) -> dict[str, Any]:
+        storage = self.trainer.storage
+        return {
+            name: (smooth, [pair for pair in storage.history(name).values() if pair[1] >= self.course.done - PERIOD])
+            for name, smooth in storage.smoothing_hints().items()
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict
+
+    def _update_statistics(self, done: int) -> None:
+        period, iterations = self.cfg.TEST.EVAL_PERIOD, self.cfg.TEST.PRECISE_BN.NUM_ITER
+        earlier = (done - 1) // period if period > 0 else 0  # each goes on with the images, as Detectron2's hook does
+        with EventStorage():  # what the model tells of these images goes nowhere
+            precise_bn.update(self.model, self.data.batches(earlier * iterations, workers=0), iterations)
+
+    def _test(self, done: int) -> None:
+        share_statistics(self.model)
+        with generators.kept():
+            scores = flatten(_score(self.cfg, self.model, self.evaluate))
+        self._write(done - 1, scores)
+        self.trainer.storage.put_scalars(cur_iter=done - 1, smoothing_hint=False, **scores)
+
+    def _write(self, iteration: int, values: Mapping[str, float | None]) -> None:
         if comm.is_main_process():
-            state = {part: thing.state_dict() for part, thing in self.parts.items()}
-            checkpoint.save(self.folder / name, {**state, "iteration": self.trainer.iter, **self.extra})
-            with checkpoint.whole_file(self.folder / "last_checkpoint") as file:
-                file.write(name.encode())
+            self.rows.write({"iteration": iteration, **values})
 
-    def load(self) -> int:
-        """Load the newest checkpoint; returns the iteration to go on with."""
-        name = self.folder / "last_checkpoint"
-        if not name.is_file():
-            raise TransferError(f"--resume: nothing to resume in {self.folder}: it holds no last_checkpoint")
-        content = checkpoint.load(self.folder / name.read_text().strip())
-        for part, thing in self.parts.items():
-            thing.load_state_dict(content[part])
-        return int(content["iteration"]) + 1
+
+class TrainingData:
+    """The images to train on, as batches from any iteration on.
+
+    Their order is that of Detectron2's sampler and of its grouping by shape, with any number of workers as Detectron2
+    has it with one. What is random in an image comes of the seed and of its position in the order.
+    """
+
+    def __init__(self, cfg: CfgNode, dataset: Dataset, stop: StopRequest) -> None:
+        self.cfg, self.stop, self.mapper = cfg, stop, Mapper(cfg)
+        records = dataset.records
+        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+            records = filter_images_with_only_crowd_annotations(records)
+        if cfg.MODEL.KEYPOINT_ON:
+            records = filter_images_with_few_keypoints(records, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
+        if not records:
+            raise TransferError(f"DATASETS.TRAIN {', '.join(dataset.names)}: no image has an object to learn from")
+        self.records = records
+
+    def batches(self, skip: int, workers: int) -> Generator[list[dict[str, Any]], None, None]:
+        """This rank's batches after the first `skip`, without end."""
+        sampler = _sampler(self.cfg, self.records)
+        if sampler is None:
+            return self._detectron2s(workers)
+        ranks = comm.get_world_size()
+        batches = Batches(
+            self.records,
+            self.mapper.at,
+            zip(itertools.count(comm.get_rank(), ranks), sampler),
+            batch_size=self.cfg.SOLVER.IMS_PER_BATCH // ranks,
+            group=self.cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            skip=skip,
+            workers=workers,
+            stop=self.stop,
+        )
+        return iter(batches)
+
+    def warn_if_others_come(self) -> None:
+        """Say so where a resumed run does not go on with the images that it would have seen."""
+        if self.cfg.DATALOADER.SAMPLER_TRAIN not in SAMPLERS and comm.is_main_process():
+            log.warning(
+                "DATALOADER.SAMPLER_TRAIN %s: the rest of the run sees other images than it would have seen",
+                self.cfg.DATALOADER.SAMPLER_TRAIN,
+            )
+
+    def _detectron2s(self, workers: int) -> Generator[list[dict[str, Any]], None, None]:
+        """From Detectron2's own loader, which begins anew each time."""
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = workers
+        loader = build_detection_train_loader(cfg, dataset=self.records, mapper=self.mapper)
+        with signals.kept_from_children() if workers else contextlib.nullcontext():
+            loaded = iter(loader)
+            first = next(loaded)  # by now its workers are there
+        for batch in itertools.chain([first], loaded):
+            if asked(self.stop):
+                raise Stopped("between two batches")
+            yield batch
+
+
+# Of those that a configuration can name, the ones that draw from a seed alone; Detectron2 makes the others.
+SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
+
+
+def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int] | None:
+    """The sampler of DATALOADER.SAMPLER_TRAIN, as Detectron2 sets it up; None: not one of SAMPLERS."""
+    settings = cfg.DATALOADER
+    if settings.SAMPLER_TRAIN == "TrainingSampler":
+        return TrainingSampler(len(records), seed=cfg.SEED)
+    if settings.SAMPLER_TRAIN == "RepeatFactorTrainingSampler":
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            records, settings.REPEAT_THRESHOLD, sqrt=settings.REPEAT_SQRT
+        )
+        return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
+    if settings.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
+        return RandomSubsetTrainingSampler(
+            len(records), settings.RANDOM_SUBSET_RATIO, seed_shuffle=cfg.SEED, seed_subset=cfg.SEED
+        )
+    return None
 
 
 class Mapper(DatasetMapper):
     """Detectron2's mapping of a record to a training example; a record it cannot map is the user's to repair."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__(cfg)
+        self.seed = cfg.SEED
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -234,6 +378,23 @@ class Mapper(DatasetMapper):
         except Exception as error:  # Pillow's decoders alone raise many kinds
             reason = f"{type(error).__name__}: {error}".strip()
             raise TransferError(f"{record['file_name']}: cannot be trained on ({reason})") from error
+
+    def at(self, record: dict[str, Any], position: int) -> dict[str, Any]:
+        """The example of a record at a position of the stream, which decides its augmentations with the seed."""
+        before = np.random.get_state()
+        np.random.seed([self.seed, position])  # the generator that Detectron2's augmentations draw from
+        try:
+            return self(record)
+        finally:
+            np.random.set_state(before)
+
+
+@contextlib.contextmanager
+def _same_from_the_first_step() -> Iterator[None]:
+    """TorchScript (RetinaNet's focal loss) fuses from its third call on and then rounds otherwise: a run that goes on
+    in another process would not go on exactly."""
+    with torch.jit.optimized_execution(False):
+        yield
 
 
 def _build(cfg: CfgNode) -> nn.Module:
@@ -266,40 +427,17 @@ def _join_local_processes() -> None:
         comm.create_local_process_group(distributed.local_world_size())
 
 
-def _train_loader(cfg: CfgNode, dataset: Dataset, seed: int) -> Any:
-    records = dataset.records
-    if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
-        records = filter_images_with_only_crowd_annotations(records)
-    if cfg.MODEL.KEYPOINT_ON:
-        records = filter_images_with_few_keypoints(records, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
-    if not records:
-        raise TransferError(f"DATASETS.TRAIN {', '.join(dataset.names)}: no image has an object to learn from")
-    sampler = None
-    if cfg.DATALOADER.SAMPLER_TRAIN == "TrainingSampler":
-        sampler = TrainingSampler(len(records), seed=seed)
-    return build_detection_train_loader(cfg, dataset=records, mapper=Mapper(cfg), sampler=sampler)
-
-
-def _precise_bn(cfg: CfgNode, model: nn.Module, dataset: Dataset) -> HookBase | None:
-    """The hook that gives the norms the statistics of the final weights, before each test."""
-    if not (cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)):
-        return None
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.DATALOADER.NUM_WORKERS = 0  # a loader of its own, so that training's order does not change, but a light one
-    return hooks.PreciseBN(
-        cfg.TEST.EVAL_PERIOD, model, _train_loader(cfg, dataset, cfg.SEED), cfg.TEST.PRECISE_BN.NUM_ITER
-    )
-
-
-def _writer(cfg: CfgNode) -> HookBase | None:
+def _printer(cfg: CfgNode) -> HookBase | None:
     if not comm.is_main_process():
         return None
-    metrics = JSONWriter(str(Path(cfg.OUTPUT_DIR) / "metrics.json"))
-    writers: list[EventWriter] = [CommonMetricPrinter(cfg.SOLVER.MAX_ITER), metrics]
-    if importlib.util.find_spec("tensorboard"):
-        writers.append(TensorboardXWriter(cfg.OUTPUT_DIR))
-    return hooks.PeriodicWriter(writers, period=WRITE_PERIOD)
+    return hooks.PeriodicWriter([CommonMetricPrinter(cfg.SOLVER.MAX_ITER)], period=PERIOD)
+
+
+def _tensorboard(cfg: CfgNode, start: int) -> HookBase | None:
+    """After AfterStep, so that its scores are shown at once. Of an interrupted run, what comes again is hidden."""
+    if not (comm.is_main_process() and importlib.util.find_spec("tensorboard")):
+        return None
+    return hooks.PeriodicWriter([TensorboardXWriter(cfg.OUTPUT_DIR, purge_step=start)], period=PERIOD)
 
 
 def _score(cfg: CfgNode, model: nn.Module, evaluate: Evaluate) -> dict[str, dict[str, float]]:

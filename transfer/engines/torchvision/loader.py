@@ -1,19 +1,20 @@
 """The endless stream of training batches: which image comes when depends on the seed and the position alone."""
 
+import functools
 import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
-from pretrain import distributed
+from pretrain.signals import StopRequest
+from transfer.engines.batches import Batches, Draw, batches
 from transfer.engines.torchvision.detector import Sample
 from transfer.engines.torchvision.input import TrainingInput, load_sample
 from transfer.errors import TransferError
 
-Draw = tuple[int, int]  # position in the stream, index of the record
+__all__ = ["TrainingBatches", "batches", "stream", "usable"]
 
 
 def usable(records: Sequence[dict[str, Any]], filter_empty: bool, min_keypoints: int = 0) -> list[dict[str, Any]]:
@@ -39,31 +40,12 @@ def stream(size: int, seed: int) -> Iterator[Draw]:
             yield next(position), index
 
 
-def batches(draws: Iterator[Draw], wide: Sequence[bool] | None, batch_size: int) -> Iterator[list[Draw]]:
-    """Gather draws into batches.
-
-    Args:
-        wide: whether each record's image is wider than high; a batch then holds one kind only, so that there is little
-            padding. None: any kind.
-    """
-    waiting: dict[bool, list[Draw]] = {False: [], True: []}
-    for draw in draws:
-        group = waiting[wide[draw[1]] if wide is not None else False]
-        group.append(draw)
-        if len(group) == batch_size:
-            yield group[:]
-            group.clear()
-
-
-class TrainingBatches:
-    """This rank's batches, endlessly: the stream's draws `rank`, `rank + world_size`, ... Ranks iterate in step.
+class TrainingBatches(Batches[Sample]):
+    """This rank's batches, endlessly: the stream's draws `rank`, `rank + world_size`, ...
 
     Args:
         records: Detectron2's standard dicts.
-        batch_size: images a batch of this rank.
-        group: put wide and high images into batches of their own.
-        skip: batches that a resumed run has seen already.
-        workers: processes that load images; 0: load in this one.
+        group, batch_size, skip, workers, stop: as of Batches.
     """
 
     def __init__(
@@ -78,33 +60,19 @@ class TrainingBatches:
         world_size: int = 1,
         skip: int = 0,
         workers: int = 0,
+        stop: StopRequest | None = None,
     ) -> None:
-        wide = [r["width"] > r["height"] for r in records] if group else None
-        draws = itertools.islice(stream(len(records), seed), rank, None, world_size)
-        self.loader = DataLoader(
-            _Images(records, settings, seed),
-            batch_sampler=itertools.islice(batches(draws, wide, batch_size), skip, None),
-            num_workers=workers,
-            collate_fn=list,
-            generator=torch.Generator(),  # not the global one: its state must not depend on the number of workers
+        super().__init__(
+            records,
+            functools.partial(_load, settings, seed),
+            itertools.islice(stream(len(records), seed), rank, None, world_size),
+            batch_size=batch_size,
+            group=group,
+            skip=skip,
+            workers=workers,
+            stop=stop or StopRequest(),
         )
 
-    def __iter__(self) -> Iterator[list[Sample]]:
-        for batch in self.loader:
-            # A rank that stops alone would leave the others waiting for it.
-            distributed.agree(next((sample for sample in batch if isinstance(sample, TransferError)), None))
-            yield batch
 
-
-class _Images(Dataset[Sample | TransferError]):
-    """Records as samples. A fault is returned, not raised: raised in a worker it would arrive as another text."""
-
-    def __init__(self, records: Sequence[dict[str, Any]], settings: TrainingInput, seed: int) -> None:
-        self.records, self.settings, self.seed = records, settings, seed
-
-    def __getitem__(self, draw: Draw) -> Sample | TransferError:
-        position, index = draw
-        try:
-            return load_sample(self.records[index], self.settings, np.random.default_rng((self.seed, position)))
-        except TransferError as error:
-            return error
+def _load(settings: TrainingInput, seed: int, record: dict[str, Any], position: int) -> Sample:
+    return load_sample(record, settings, np.random.default_rng((seed, position)))

@@ -1,20 +1,16 @@
 """What a run tells while it trains, with Detectron2's names: metrics.json, one JSON object a line, and TensorBoard."""
 
-import json
 import warnings
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pretrain import checkpoint
-from transfer.errors import TransferError
-
-PERIOD = 20  # iterations a row
+from transfer.engines.metric_rows import MetricRows
 
 
 class Window:
-    """Means of what happened since the last row."""
+    """Means of what happened since the last row; its state goes into checkpoints, so that a resumed row is whole."""
 
     def __init__(self) -> None:
         self.sums: dict[str, float] = {}
@@ -32,23 +28,25 @@ class Window:
         self.sums, self.count = {}, 0
         return means
 
+    def state_dict(self) -> dict[str, Any]:
+        """The row so far."""
+        return {"sums": self.sums, "count": self.count}
 
-class MetricsFile:
-    """Appends rows to metrics.json, and to TensorBoard's events where that is installed.
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Go on with the row of a `state_dict`."""
+        self.sums, self.count = dict(state_dict["sums"]), state_dict["count"]
 
-    Args:
-        path: of the file; it may exist only when a run is resumed.
-        first: iteration at which the run (re)starts; later rows of an interrupted run are dropped.
-    """
 
-    def __init__(self, path: Path, first: int = 0) -> None:
-        self.path, self.first = path, first
-        self._begin(path, first)
+class MetricsFile(MetricRows):
+    """metrics.json, and TensorBoard's events where that is installed. Arguments as of MetricRows."""
+
+    def __init__(self, path: Path, first: int = 0, test_due: bool = False) -> None:
+        super().__init__(path, first, test_due)
+        self.first = first
 
     def write(self, row: Mapping[str, float | None]) -> None:
-        """Append one row; it is on the disk when this returns."""
-        with open(self.path, "a") as file:
-            file.write(json.dumps(row, sort_keys=True) + "\n")
+        """Append one row; it is in the file when this returns."""
+        super().write(row)
         if self._board is not None:
             for name, value in row.items():
                 if name != "iteration" and value is not None:
@@ -65,29 +63,3 @@ class MetricsFile:
         except ImportError:
             return None
         return SummaryWriter(self.path.parent, purge_step=self.first)
-
-    @staticmethod
-    def _begin(path: Path, first: int) -> None:
-        if first:
-            rows = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-            with checkpoint.whole_file(path) as file:
-                file.writelines(row for row in rows if _iteration(row) < first)
-        else:
-            try:
-                path.touch(exist_ok=False)
-            except FileExistsError:
-                raise TransferError(
-                    f"{path}: exists, of an earlier run. Resume that or give another OUTPUT_DIR"
-                ) from None
-
-
-def flatten(results: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:
-    """{"bbox": {"AP": 1.0}} -> {"bbox/AP": 1.0}."""
-    return {f"{task}/{name}": value for task, scores in results.items() for name, value in scores.items()}
-
-
-def _iteration(row: bytes) -> float:
-    try:
-        return json.loads(row)["iteration"]
-    except ValueError:  # the last line of a killed run may be cut short
-        return float("inf")

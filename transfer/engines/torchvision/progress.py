@@ -47,7 +47,8 @@ class TrainingProgress:
         """Make room for another progress bar."""
         self.bar.stop()
         yield
-        self.bar.start()
+        if not self.bar.finished:
+            self.bar.start()
 
     def __enter__(self) -> "TrainingProgress":
         self.bar.start()

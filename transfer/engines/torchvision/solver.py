@@ -3,6 +3,7 @@
 import math
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -53,6 +54,26 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> float:
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * factor
     return max(optimizer.param_groups, key=lambda group: len(group["params"]))["lr"]
+
+
+class Scheduler:
+    """Sets the learning rate, which the iteration alone decides. Its state is there to be read, as Detectron2's."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, schedule: Multiplier) -> None:
+        self.optimizer, self.schedule, self.next = optimizer, schedule, 0
+
+    def set_lr(self, iteration: int) -> float:
+        """Set the learning rate of `iteration`; returns it."""
+        self.next = iteration + 1
+        return set_lr(self.optimizer, self.schedule(iteration))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The base learning rate of each group, and the iteration to come."""
+        return {"base_lrs": [group["initial_lr"] for group in self.optimizer.param_groups], "last_epoch": self.next}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where `state_dict` was taken."""
+        self.next = state_dict["last_epoch"]
 
 
 def multi_step(steps: Sequence[int], gamma: float) -> Multiplier:

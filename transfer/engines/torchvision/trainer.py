@@ -12,16 +12,22 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from pretrain import distributed
+from pretrain.signals import StopRequest
 from transfer.datasets import Dataset
-from transfer.engines import Predict
-from transfer.engines.torchvision import checkpoints, precise_bn, solver
+from transfer.engines import Predict, generators, precise_bn
+from transfer.engines.checkpoints import Checkpoints, Part, share_statistics
+from transfer.engines.course import Course, is_due
+from transfer.engines.metric_rows import PERIOD, flatten
+from transfer.engines.torchvision import initial as initial_weights
+from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_optimizer, build_schedule, build_training_input
 from transfer.engines.torchvision.detector import Sample
 from transfer.engines.torchvision.loader import TrainingBatches, usable
-from transfer.engines.torchvision.metrics import PERIOD, MetricsFile, Window, flatten
+from transfer.engines.torchvision.metrics import MetricsFile, Window
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.engines.torchvision.progress import TrainingProgress
 from transfer.errors import TransferError
+from transfer.stop import Stopped
 
 Evaluate = Callable[[Predict], dict[str, dict[str, float | None]]]
 
@@ -33,6 +39,7 @@ def train(
     evaluate: Evaluate,
     resume: bool,
     checkpoint_extra: Mapping[str, Any],
+    stop: StopRequest | None = None,
 ) -> None:
     """Train a detector and leave it, its checkpoints and metrics.json in cfg.OUTPUT_DIR. Called by every rank.
 
@@ -43,11 +50,13 @@ def train(
         evaluate: scores a detector, called by every rank each TEST.EVAL_PERIOD iterations and at the end.
         resume: go on from the folder's last checkpoint.
         checkpoint_extra: kept in every checkpoint beside the tensors.
+        stop: looked at between two batches; `evaluate` may obey it, too.
 
     Raises:
         TransferError: bad data, nothing to resume, or a loss that is not finite.
+        Stopped: by `stop`; the run is saved.
     """
-    Trainer(cfg, dataset, initial, evaluate, checkpoint_extra, resume).run()
+    Trainer(cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop).run()
 
 
 class Trainer:
@@ -61,52 +70,66 @@ class Trainer:
         evaluate: Evaluate,
         checkpoint_extra: Mapping[str, Any],
         resume: bool,
+        stop: StopRequest | None = None,
     ) -> None:
-        self.cfg, self.evaluate, self.extra, self.output = cfg, evaluate, checkpoint_extra, Path(cfg.OUTPUT_DIR)
+        self.cfg, self.evaluate, self.stop = cfg, evaluate, stop or StopRequest()
         self.device = prepare_device(cfg)
         torch.manual_seed(cfg.SEED + distributed.rank())
         self.model = build_model(cfg)
-        checkpoints.load_initial(self.model, initial)
+        initial_weights.load_initial(self.model, initial)
         self.model.to(self.device)
         self.optimizer = build_optimizer(cfg, self.model)
-        self.schedule = build_schedule(cfg)
+        self.scheduler = solver.Scheduler(self.optimizer, build_schedule(cfg))
         self.scaler = torch.amp.GradScaler(enabled=cfg.SOLVER.AMP.ENABLED and self.device.type == "cuda")
         min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
         self.records = usable(dataset.records, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, min_keypoints)
-        self.first = 0
+        self.window = Window()
+        output = Path(cfg.OUTPUT_DIR)
+        parts: dict[str, Part] = {
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "scaler": self.scaler,
+            "window": self.window,
+        }
+        checkpoints = Checkpoints(output, self.model, parts, checkpoint_extra)
+        precise = cfg.TEST.PRECISE_BN.ENABLED
+        self.course = Course(cfg, checkpoints, self._update_statistics if precise else None, self._test)
         if resume:
-            self.first = checkpoints.resume(self.output, self.model, self.optimizer, self.scaler)
+            self.course.resume()
         self.parallel = distributed.data_parallel(self.model)
-        self.metrics = distributed.on_main(lambda: MetricsFile(self.output / "metrics.json", self.first))
+        self.metrics = distributed.on_main(
+            lambda: MetricsFile(output / "metrics.json", self.course.done, bool(self.course.pending))
+        )
+        self.progress = TrainingProgress(self.course.done, cfg.SOLVER.MAX_ITER, shown=distributed.is_main())
 
     def run(self) -> None:
         """Iterate to SOLVER.MAX_ITER; test and save when it is time."""
-        last, window = self.cfg.SOLVER.MAX_ITER, Window()
         self.model.train()
-        with TrainingProgress(self.first, last, shown=distributed.is_main()) as progress:
-            samples = (
-                iter(self._batches(self.first, self.cfg.DATALOADER.NUM_WORKERS)) if self.first < last else iter(())
-            )
-            for iteration in range(self.first, last):
+        try:
+            with self.progress:
+                self.course.settle()
+                self._iterate(range(self.course.done, self.cfg.SOLVER.MAX_ITER))
+        except Stopped:
+            raise self.course.stopped() from None
+
+    def _iterate(self, iterations: range) -> None:
+        if not iterations:
+            return
+        batches = self._batches(iterations.start, self.cfg.DATALOADER.NUM_WORKERS)
+        with contextlib.closing(iter(batches)) as samples:
+            for iteration in iterations:
                 values = self._step(iteration, samples)
-                window.add(values)
-                progress.advance(iteration, values)
-                if _is_due(iteration, PERIOD, last):
-                    self._write({"iteration": iteration, **window.take()})
-                if _is_due(iteration, self.cfg.TEST.EVAL_PERIOD, last) and self.cfg.TEST.PRECISE_BN.ENABLED:
-                    precise_bn.update(self.model, self._batches(0, workers=0), self.cfg.TEST.PRECISE_BN.NUM_ITER)
-                if _is_due(iteration, self.cfg.SOLVER.CHECKPOINT_PERIOD, last):
-                    self._save(iteration)
-                if _is_due(iteration, self.cfg.TEST.EVAL_PERIOD, last) and iteration + 1 < last:
-                    with progress.paused():
-                        self._test(iteration)
-        self._test(last - 1)
+                self.window.add(values)
+                self.progress.advance(iteration, values)
+                if is_due(iteration + 1, PERIOD, iterations.stop):
+                    self._write({"iteration": iteration, **self.window.take()})
+                self.course.advance()
 
     def _step(self, iteration: int, samples: Iterator[list[Sample]]) -> dict[str, float]:
         """One iteration. Returns its losses (means over the ranks), learning rate and times in seconds."""
         begun = time.perf_counter()
-        lr = solver.set_lr(self.optimizer, self.schedule(iteration))
         batch = next(samples)
+        lr = self.scheduler.set_lr(iteration)
         loaded = time.perf_counter()
         with self._precision():
             losses = self.parallel(batch)
@@ -121,28 +144,20 @@ class Trainer:
         self.scaler.update()
         return {**values, "lr": lr, "data_time": loaded - begun, "time": time.perf_counter() - begun}
 
-    def _save(self, iteration: int) -> None:
-        self._agree_on_statistics()
-        args = (iteration, self.model, self.optimizer, self.scaler, self.extra)
-        if (iteration + 1) % self.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-            checkpoints.save(self.output, checkpoints.file_name(iteration), *args)
-        if iteration + 1 == self.cfg.SOLVER.MAX_ITER:
-            checkpoints.save(self.output, checkpoints.FINAL, *args)
+    def _update_statistics(self, _: int) -> None:
+        precise_bn.update(self.model, self._batches(0, workers=0), self.cfg.TEST.PRECISE_BN.NUM_ITER)
 
-    def _test(self, iteration: int) -> None:
-        self._agree_on_statistics()
+    def _test(self, done: int) -> None:
+        share_statistics(self.model)
         self.model.eval()
-        results = self.evaluate(make_predictor(self.model, self.cfg))
+        with generators.kept(), self.progress.paused():
+            results = self.evaluate(make_predictor(self.model, self.cfg))
         self.model.train()
-        self._write({"iteration": iteration, **flatten(results)})
+        self._write({"iteration": done - 1, **flatten(results)})
 
     def _write(self, row: Mapping[str, float | None]) -> None:
         if distributed.is_main():
             self.metrics.write(row)
-
-    def _agree_on_statistics(self) -> None:
-        """Test and save one model: BN that is not synchronised runs apart on the ranks, and rank 0's is kept."""
-        distributed.broadcast(list(self.model.buffers()))
 
     def _batches(self, skip: int, workers: int) -> TrainingBatches:
         return TrainingBatches(
@@ -155,6 +170,7 @@ class Trainer:
             world_size=distributed.world_size(),
             skip=skip,
             workers=workers,
+            stop=self.stop,
         )
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
@@ -177,11 +193,6 @@ def images_per_rank(images: int, processes: int) -> int:
     if images % processes:
         raise TransferError(f"SOLVER.IMS_PER_BATCH: {images} images cannot be shared by {processes} processes")
     return images // processes
-
-
-def _is_due(iteration: int, period: int, last: int) -> bool:
-    """Whether what happens each `period` iterations (0: never) and at the end happens after this one."""
-    return iteration + 1 == last or (period > 0 and (iteration + 1) % period == 0)
 
 
 def _checked(losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
