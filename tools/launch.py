@@ -151,9 +151,8 @@ def words_of(tool: argparse.ArgumentParser, rest: Sequence[str], own: argparse.A
     tool.allow_abbrev = False  # a misspelt option must not be taken for another one
     found, unknown = tool.parse_known_intermixed_args(rest)
     if unknown:
-        own.error(
-            f"unrecognized arguments: {' '.join(unknown)}\nwhat is passed on: {tool.format_usage().removeprefix('usage: ')}"
-        )
+        passed_on = tool.format_usage().removeprefix("usage: ")
+        own.error(f"unrecognized arguments: {' '.join(unknown)}\nwhat is passed on: {passed_on}")
     return found
 
 
@@ -249,6 +248,7 @@ def go_on(folder: Path, wait: bool) -> None:
         run = record.load(folder)
         live = advance.live_states(run)
         most = {name: len(entry.submissions) + (entry.job not in live) for name, entry in run.entries.items()}
+    wait = wait or run.cluster == "debug"  # there a job has ended when it has been submitted
     looks = 0
     while True:
         with record.locked(folder):

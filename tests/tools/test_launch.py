@@ -1,160 +1,179 @@
-"""tools/launch.py: real jobs on this machine, nothing on a dry run, every fault before anything is submitted."""
+"""tools/launch.py's command line: wrong options before anything is submitted, and runs that are not there."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import command
-import launch
-import launch_resources
-from tests.conftest import Tool, refused
-from transfer.errors import TransferError
+from launching import record
+from launching.record import Entry, Record, Submission
+from launching.resources import Resources
+from launching.stage import Stage
+from tests.conftest import ROOT, refused
+from tests.tools.launched import Plan, call
 
-TINY = ("optim.epochs", 1, "optim.batch_size", 4, "data.image_size", 32, "model.queue_size", 8, "data.workers", 0)
-PRETRAIN = ("pretrain", "--config-file", "configs/pretrain/moco_v2_r18_cpu.yaml", "model.bn_groups", 1, *TINY)
-
-
-Plan = Callable[..., "subprocess.CompletedProcess[str]"]
+PRETRAIN = ("pretrain", "--config-file", ROOT / "configs/pretrain/moco_v2_r18_cpu.yaml", "data.root", "X")
+FINETUNE = ("finetune", "--config-file", ROOT / "configs/transfer/voc_r18_fpn_cpu.yaml", "--engine", "torchvision")
 
 
 @pytest.fixture
-def plan(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Plan:
-    """Runs the tool in this process, which is quicker than a new one; for what must not start a job."""
-
-    def run(*arguments: object) -> "subprocess.CompletedProcess[str]":
-        line = ["tools/launch.py", *map(str, arguments)]
-        monkeypatch.setattr(sys, "argv", line)
-        monkeypatch.setattr(launch, "submit", lambda *_: pytest.fail("a job was about to be submitted"))
-        try:
-            command.run(launch.main)
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        output = capsys.readouterr()
-        return subprocess.CompletedProcess(line, code, output.out, output.err)
-
-    return run
-
-
-def test_two_tasks_on_this_machine_are_one_run_and_no_text_reaches_a_shell(
-    tool: Tool, scenes: Path, tmp_path: Path
-) -> None:
-    folder = tmp_path / "a run; $(touch shell) 'of' ours"
-    settings = ("data.root", scenes / "unlabelled", "output_dir", folder)
-    done = tool("launch", *PRETRAIN, *settings, "--cluster", "local", "--processes", 2, "--wait", TOKEN="s3cret-t0ken")
-    assert done.returncode == 0, done.stderr
-    assert f"run folder  {folder}" in done.stdout
-    assert "job id" in done.stdout
-    assert json.loads((folder / "env.json").read_text())["processes"] == 2
-    assert (folder / "checkpoint_0000.pth.tar").is_file()
-    assert [path.name for path in tmp_path.iterdir()] == [folder.name]
-    written = [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
-    assert not any(b"s3cret-t0ken" in content for content in written)  # no dump of the environment
-
-
-def test_debug_runs_here_and_a_failed_job_is_a_failed_command(tool: Tool, tmp_path: Path) -> None:
-    done = tool(
-        "launch", *PRETRAIN, "data.root", tmp_path / "nowhere", "output_dir", tmp_path / "x", "--cluster", "debug"
-    )
-    assert done.returncode == 1
-    assert str(tmp_path / "nowhere") in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize("cluster", ["slurm", "local", "debug"])
-def test_a_dry_run_prints_the_plan_and_starts_nothing(plan: Plan, tmp_path: Path, cluster: str) -> None:
-    options = ("--cluster", cluster, "--dry-run", "data.root", "IMAGES", "output_dir", tmp_path / "x")
-    done = plan(*PRETRAIN, *options)
-    assert done.returncode == 0, done.stderr
-    assert f"run folder  {tmp_path / 'x'}" in done.stdout
-    assert "tools/train_moco.py --config-file" in done.stdout
-    assert "job id" not in done.stdout
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_resources_of_a_file_and_of_flags_reach_the_plan(plan: Plan, tmp_path: Path) -> None:
-    options = ("--resources", "configs/launch/gpu8.yaml", "--nodes", 4, "--partition", "a100", "--time", "30")
-    wrong = plan(*PRETRAIN, "--cluster", "slurm", "--dry-run", *options, "data.root", "X")
-    refused(wrong, "time", "30", "3-00:00")
-    options = (*options[:-1], "0:30")
-    done = plan(*PRETRAIN, "--cluster", "slurm", "--dry-run", *options, "data.root", "X")
-    assert done.returncode == 0, done.stderr
-    for text in ("32 process(es)", "nodes 4", "gpus_per_node 8", "timeout_min 30", "slurm_partition a100"):
-        assert text in done.stdout
+def plan(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """The tool in this process and in an empty folder, where there is no SLURM: nothing can be submitted to one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+    return lambda *arguments: call(capsys, *arguments)
 
 
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--cluster", "local", "--nodes", 2), ("--nodes 2", "local")),
-        (("--cluster", "debug", "--processes", 2), ("debug", "2 processes")),
-        (("--cluster", "local", "--partiton", "x"), ("--partiton",)),
-        (("--cluster", "slurm", "--account", "a\nrm -rf x", "--dry-run"), ("account",)),
-        (("--cluster", "local", "optim.leraning_rate", 1), ("optim.leraning_rate",)),
+        (("--partiton", "x"), ("unrecognized arguments: --partiton", "--partition", "--signal-delay", "KEY VALUE")),
+        (("--resume",), ("unrecognized arguments: --resume",)),
+        (("--auto-resume",), ("unrecognized arguments: --auto-resume",)),
+        (("--partit", "x"), ("unrecognized arguments: --partit",)),
+        (("--trials", 2), ("unrecognized arguments: --trials",)),
         (("--cluster", "moon"), ("moon", "slurm", "local", "debug")),
-        (("--cluster", "local", "--resources", "nowhere.yaml"), ("nowhere.yaml",)),
+        (("--cluster", "local", "--nodes", 2), ("--nodes 2", "local")),
+        (("--cluster", "debug", "--processes", 2), ("2 processes", "debug", "--cluster local")),
+        (("--cluster", "local", "--gpus", 99), ("--gpus 99: this machine has",)),
+        (("--nodes", 0, "--account", "a\nb", "--time", "90"), ("nodes: is 0", r"'a\nb'", "time: is '90'")),
+        (("--nodes", "two"), ("--nodes", "'two'")),
+        (("--resources", "nowhere.yaml"), ("nowhere.yaml",)),
+        (("optim.leraning_rate", 1), ("optim.leraning_rate",)),
+        (("optim.epochs",), ("optim.epochs",)),
+        (("--config-file", "nowhere.yaml"), ("nowhere.yaml",)),
+        (("--cluster", "slurm"), ("no sbatch on this machine", "--cluster local")),
+        (("--dry-run", "output_dir", "a\nb"), (r"a\nb", "no line break")),
+        (("--dry-run", "output_dir", "a%jb"), ("a%jb", "no %")),
     ],
 )
-def test_a_wrong_option_is_refused_before_anything_starts(
+def test_what_pretraining_cannot_do_is_refused_before_anything_is_written(
     plan: Plan, tmp_path: Path, options: tuple[Any, ...], named: tuple[str, ...]
 ) -> None:
-    done = plan(*PRETRAIN, "data.root", "X", "output_dir", tmp_path / "x", *options)
-    refused(done, *named)
+    refused(plan(*PRETRAIN, *options), *named)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fine_tuning_is_checked_by_its_own_options(plan: Plan, tmp_path: Path) -> None:
-    common = ("finetune", "--cluster", "local", "--config-file", "configs/transfer/voc_r18_fpn_cpu.yaml")
-    folder = ("OUTPUT_DIR", tmp_path / "x")
-    refused(plan(*common, "--num-gpus", 2, "--init", "random", *folder), "--num-gpus 2", "--processes")
-    refused(plan(*common, "--init", "random", "SOLVER.BASE_RL", 1, *folder), "SOLVER.BASE_RL")
-    done = plan(*common, "--init", "random", "--engine", "torchvision", *folder, "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert f"run folder  {tmp_path / 'x'}" in done.stdout
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--partiton", "x"), ("unrecognized arguments: --partiton", "--partition", "--scale-to", "tools/finetune.py")),
+        (("--tri", 2), ("unrecognized arguments: --tri", "--trials N")),
+        (("--num-gpus", 2), ("--num-gpus 2", "--processes")),
+        (("--resume", "--eval-only"), ("--resume: a job goes on by itself", "--eval-only")),
+        (("--auto-resume", "--trial", 1), ("--auto-resume", "--trial")),
+        (("--trials", 0), ("--trials 0",)),
+        (("--trials", 2, "--parallel", 0), ("--parallel 0",)),
+        (("--parallel", 2), ("--parallel 2", "--trials")),
+        (("SOLVER.BASE_RL", 1), ("SOLVER.BASE_RL",)),
+        (("--engine", "caffe"), ("caffe", "torchvision")),
+    ],
+)
+def test_what_fine_tuning_cannot_do_is_refused_before_anything_is_written(
+    plan: Plan, tmp_path: Path, options: tuple[Any, ...], named: tuple[str, ...]
+) -> None:
+    refused(plan(*FINETUNE, "--init", "random", *options), *named)
+    assert list(tmp_path.iterdir()) == []
 
 
-# -- resources --------------------------------------------------------------------------------------------------------
-
-
-def test_every_fault_of_a_resources_file_is_named_with_the_valid_names(tmp_path: Path) -> None:
-    path = tmp_path / "resources.yaml"
-    path.write_text("gpu: 8\nnodes: 0\nmem: much\ntime: 24:00\nqos: 'a b'\n")
-    with pytest.raises(TransferError) as caught:
-        launch_resources.read(path, {"cpus": 0})
-    for text in (
-        str(path),
-        "gpu: no such",
-        "gpus",
-        "nodes: is 0",
-        "mem: is 'much'",
-        "time: is 1440",
-        "qos",
-        "cpus: is 0",
-    ):
-        assert text in str(caught.value)
-
-
-def test_flags_stand_over_the_file(tmp_path: Path) -> None:
-    path = tmp_path / "resources.yaml"
-    path.write_text("nodes: 2\ngpus: 8\nmem: 64\n")
-    resources = launch_resources.read(path, {"nodes": 4, "mem": None})
-    assert (resources.nodes, resources.gpus, resources.mem, resources.tasks) == (4, 8, 64, 32)
+def test_fine_tuning_needs_a_start(plan: Plan) -> None:
+    refused(plan(*FINETUNE), "--init", "random")
 
 
 @pytest.mark.parametrize(
-    ("text", "minutes"), [("0:30", 30), ("12:00", 720), ("3-00:00", 4320), ("1:00:01", 61), ("2-01:30:00", 2970)]
+    ("options", "named"),
+    [
+        (("--config-file", "x"), ("unrecognized arguments: --config-file",)),
+        (("data.root", "x"), ("unrecognized arguments: data.root x",)),
+        (("--resources", "x.yaml"), ("--resources", "flags")),
+        ((), ("study.yaml",)),
+    ],
 )
-def test_a_time_limit_is_read_as_slurm_reads_it(text: str, minutes: int) -> None:
-    assert launch_resources.read(None, {"time": text}).minutes == minutes
+def test_a_wrong_pipeline_command_is_refused(plan: Plan, options: tuple[Any, ...], named: tuple[str, ...]) -> None:
+    refused(plan("pipeline", "study.yaml", *options), *named)
 
 
-def test_every_file_of_resources_can_be_read() -> None:
-    files = sorted((Path(__file__).parents[2] / "configs" / "launch").glob("*.yaml"))
-    assert files
-    for path in files:
-        assert launch_resources.read(path, {}).tasks >= 1
+@pytest.mark.parametrize("words", [("status", "x"), ("logs", "x", "pretrain"), ("cancel", "x"), ("retry", "x")])
+def test_a_folder_that_holds_no_run_is_named_and_stays_as_it_is(
+    plan: Plan, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "x").mkdir()
+    refused(plan(*words), "x: no run of tools/launch.py")
+    assert list((tmp_path / "x").iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"version": 1}', '{"version": 2, "stages": {}}'])
+def test_a_record_that_is_none_is_refused_by_its_path(plan: Plan, tmp_path: Path, text: str) -> None:
+    (tmp_path / "x/launch").mkdir(parents=True)
+    (tmp_path / "x/launch/record.json").write_text(text)
+    refused(plan("status", "x"), "x/launch/record.json")
+
+
+def test_an_error_of_the_command_line_is_no_traceback_of_a_real_process(tmp_path: Path) -> None:
+    line = [sys.executable, str(ROOT / "tools/launch.py"), *map(str, PRETRAIN), "--partiton", "x"]
+    refused(subprocess.run(line, cwd=tmp_path, capture_output=True, text=True), "--partiton", "--partition")
+
+
+# -- a run that was begun elsewhere, with jobs of other days ----------------------------------------------------------
+
+
+def begun(folder: Path, cwd: Path, job: str | None = "4194999") -> Record:
+    """A run of one stage whose job is gone."""
+    made = Stage("pretrain", "pretrain", "train_moco.py", None, ("--auto-resume",), "out/run", "out/run/x", Resources())
+    jobs = [Submission("moco-a", job, "2026-01-01T00:00:00+00:00", "/code", None)] if job else []
+    run = Record(folder, "local", str(cwd), {"pretrain": Entry(made, jobs)})
+    run.home.mkdir(parents=True)
+    run.save()
+    return run
+
+
+def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
+    run = begun(tmp_path, tmp_path)
+    run.entries["pretrain"].stage = Stage(
+        *("a/b", "finetune", "finetune.py", "c.yaml", ("x y", "\n"), "f", "r"),
+        *(Resources(nodes=2, mem=1.5, sbatch={"exclusive": True}, setup=["x"]), ("pretrain",), "a", 3),
+    )
+    run.save()
+    assert record.load(tmp_path) == run
+
+
+def test_what_a_run_tells_does_not_hang_on_where_one_stands(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(tmp_path / "out/run", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "out/run/x").write_text("a result, of an earlier job")
+    for cwd, name in ((tmp_path, "out/run"), (tmp_path / "out", "run"), (Path("/"), tmp_path / "out/run")):
+        monkeypatch.chdir(cwd)
+        (row,) = json.loads(plan("status", name, "--json").stdout)
+        assert row["state"] == "FINISHED"
+
+
+def test_a_run_whose_folder_of_beginning_is_gone_says_so(plan: Plan, tmp_path: Path) -> None:
+    begun(tmp_path / "run", tmp_path / "gone")
+    refused(plan("retry", "run"), tmp_path / "gone", "was begun in")
+
+
+def test_a_stage_without_output_or_of_another_name(plan: Plan, tmp_path: Path) -> None:
+    run = begun(tmp_path / "run", tmp_path)
+    refused(plan("logs", "run", "report"), "report: no such stage; there are pretrain")
+    refused(plan("logs", "run", "pretrain", "--rank", 3), "4194999_3_log.out", "no rank 3")
+    folder = run.logs(run.entries["pretrain"].stage)
+    folder.mkdir(parents=True)
+    (folder / "4194999_3_log.out").write_bytes(b"half a line \xff")
+    for follow in ((), ("--follow",)):  # the job has ended: there is nothing to wait for
+        done = plan("logs", "run", "pretrain", "--rank", 3, *follow)
+        assert (done.returncode, done.stdout) == (0, "half a line \ufffd")
+    begun(tmp_path / "other", tmp_path, job=None)
+    refused(plan("logs", "other", "pretrain"), "has not been submitted yet")
+
+
+def test_there_is_nothing_to_cancel_where_no_job_is_left(plan: Plan, tmp_path: Path) -> None:
+    begun(tmp_path / "run", tmp_path)
+    before = (tmp_path / "run/launch/record.json").read_bytes()
+    done = plan("cancel", "run")
+    assert (done.returncode, done.stdout) == (0, "nothing to cancel: no job of this run is on its way\n")
+    assert (tmp_path / "run/launch/record.json").read_bytes() == before

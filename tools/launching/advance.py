@@ -47,8 +47,8 @@ def begin(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
         other = entry and _difference(entry, stage, folder)
         if other and entry and entry.job in live:
             faults.append(f"{stage.name}: its job {entry.job} has {other}: cancel it first")
-        elif other and stage.kind != "pretrain" and Path(stage.result).exists():
-            faults.append(f"{stage.name}: has finished with {other}: name another output")
+        elif other and Path(stage.result).exists():
+            faults += _contradiction(stage, other)
     if faults:
         raise TransferError("\n".join(faults))
     run.cluster = cluster
@@ -117,6 +117,17 @@ def _difference(entry: Entry, stage: Stage, folder: Path) -> str | None:
     return None
 
 
+def _contradiction(stage: Stage, other: str) -> list[str]:
+    """What keeps a stage that has finished from being given otherwise; pretraining allows some changes."""
+    if stage.kind != "pretrain":
+        return [f"{stage.name}: has finished with {other}: name another output"]
+    try:
+        finished.verify(stage)
+    except TransferError as error:
+        return [str(error)]
+    return []
+
+
 def _finished(stages: Sequence[Stage]) -> set[str]:
     """Those with a good result whose needs have finished too. A bad result is an error."""
     done: set[str] = set()
@@ -164,8 +175,7 @@ def _hand_over(
     (stage,), (line,) = group, words
     if run.cluster == "local":
         return [jobs.submit_local(stage, run, code, line)]
-    jobs.run_here(stage, run, code, line)
-    return ["debug"]
+    return [jobs.run_here(stage, run, code, line)]
 
 
 def _groups(stages: Iterable[Stage], cluster: str) -> list[list[Stage]]:

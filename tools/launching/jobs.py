@@ -115,13 +115,14 @@ def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...
         return _submit(executor, [task(stage, record, words)])[0]
 
 
-def run_here(stage: Stage, record: Record, code: Path, words: tuple[str, ...]) -> None:
-    """Run a stage in the foreground, to look for a fault. Its output goes to the terminal, what it says to the log."""
+def run_here(stage: Stage, record: Record, code: Path, words: tuple[str, ...]) -> str:
+    """Run a stage in the foreground, to look for a fault, its output to the terminal; returns its id."""
     path = os.pathsep.join([str(code), str(code / "tools"), *filter(None, [os.environ.get("PYTHONPATH")])])
     with submitit.helpers.environment_variables(PYTHONPATH=path):
         job = submitit.DebugExecutor(record.logs(stage).resolve()).submit(task(stage, record, words))
         with contextlib.suppress(SystemExit):  # the tool has said why
             job.results()
+    return str(job.job_id)
 
 
 def _slurm_executor(

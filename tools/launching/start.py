@@ -16,6 +16,7 @@ if __name__ == "__main__":
     if "SUBMITIT_LOCAL_JOB_ID" in os.environ:
         os.setsid()  # a terminal's Ctrl-C is for launch.py, not for the jobs that it has started
     code, *command = sys.argv[1:]
+    os.chdir(code)  # `python -m` looks in its folder first, and that would be the checkout; the task goes back
     before = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([code, os.path.join(code, "tools"), *([before] if before else [])])
     os.execv(command[0], command)

@@ -66,21 +66,22 @@ def _state(
     run: Record, entry: Entry, state: State | None, told: list[dict[str, Any]], before: dict[str, Row]
 ) -> tuple[str, str]:
     stage = entry.stage
-    ended = [line for line in told if line["job"] == entry.job and line["event"] == "end"]
+    lines = [line for line in told if line["job"] == entry.job]
+    ended = [line for line in lines if line["event"] == "end"]
     needs = [before[name] for name in stage.after if before[name].state in (FAILED, CANCELLED, BLOCKED)]
     if state and state.live:
         return _live(state, ended, stage, before)
     if ended and ended[-1]["outcome"] == "finished":
         return FINISHED, ""
-    if Path(stage.result).exists() and not any(line["job"] == entry.job for line in told):
+    if Path(stage.result).exists() and not lines:
         return FINISHED, "by an earlier job"
-    if needs and not any(line["job"] == entry.job for line in told):
+    if needs and not lines:
         return BLOCKED, "not run: " + ", ".join(f"{row.stage} {_WORDS[row.state]}" for row in needs)
     if entry.cancelled or (state and state.name == "CANCELLED"):
         return CANCELLED, "retry goes on" if told else ""
     if entry.job is None:
         return WAITING, "for " + ", ".join(n for n in stage.after if before[n].state != FINISHED) if stage.after else ""
-    return FAILED, _why(run, stage, entry, state, ended)
+    return FAILED, _why(run, stage, entry, state, lines)
 
 
 _WORDS = {FAILED: "failed", CANCELLED: "was cancelled", BLOCKED: "was not run"}
@@ -113,9 +114,16 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
-def _why(run: Record, stage: Stage, entry: Entry, state: State | None, ended: list[dict[str, Any]]) -> str:
-    """Why a stage failed: what the cluster says, and the last line of the log of the rank that failed first."""
+def _why(run: Record, stage: Stage, entry: Entry, state: State | None, lines: list[dict[str, Any]]) -> str:
+    """Why a stage failed: what the cluster says, and the last line of the log of the rank that failed first.
+
+    Args:
+        lines: what its newest job told.
+    """
     job = entry.job or ""
+    if lines and lines[-1]["event"] == "not requeued":
+        return f"saved, but not requeued ({lines[-1]['reason']}); retry goes on"
+    ended = [line for line in lines if line["event"] == "end"]
     failed = next((line for line in ended if line["outcome"] == "failed"), None)
     last = logs.last_line(run.logs(stage), job, failed["rank"] if failed else 0)
     told = [state.name] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []

@@ -89,7 +89,8 @@ class Task:
         if environment.cluster == "slurm":
             fault = slurm.requeue(environment.job_id)
             if fault:
-                print(f"error: saved, but not requeued: {fault}", file=sys.stderr)
+                self._tell({"event": "not requeued", "job": environment.job_id, "reason": fault})
+                print(f"saved, but not requeued: {fault}", file=sys.stderr)
         elif environment.cluster == "local" and stopped != "SIGTERM":  # which is how a local job is cancelled
             sys.exit(_AGAIN_HERE)
         sys.exit(EXIT_CODE)

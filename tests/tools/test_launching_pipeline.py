@@ -1,0 +1,248 @@
+"""tools/launching/pipeline.py: a file as stages; every fault of it in one message that says where."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from launching import pipeline
+from launching.resources import Resources
+from launching.stage import Stage
+from tests.conftest import ROOT
+from transfer.errors import TransferError
+
+CONFIG = str(ROOT / "configs/transfer/voc_r18_fpn_cpu.yaml")
+GOOD: dict[str, Any] = {
+    "output": "out",
+    "title": "A title",
+    "resources": {"cpus": 2, "time": "0:10"},
+    "pretrain": {
+        "config": str(ROOT / "configs/pretrain/demo.yaml"),
+        "settings": {"data.root": "some images", "optim.epochs": 2},
+        "resources": {"nodes": 2, "processes": 3},
+    },
+    "convert": {"encoder": "key"},
+    "finetune": {
+        "trials": 2,
+        "seed": 5,
+        "parallel": 1,
+        "starts": {"random": "random", "moco": "pretrained"},
+        "dataset_root": "scenes",
+        "engine": "torchvision",
+        "tasks": {
+            "voc": {"config": CONFIG, "settings": {"SOLVER.MAX_ITER": 20, "SOLVER.STEPS": [15]}},
+            "coco": {
+                "config": str(ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"),
+                **{"trials": 1, "dataset_root": "elsewhere", "data_rules": {"zero_area": "drop"}, "scale_to": 2},
+                "resources": {"cpus": 3},
+            },
+        },
+    },
+    "report": {"images": 3, "resources": {"mem": 9}},
+}
+SMALL = copy.deepcopy(GOOD)  # one fine-tuning run, whose check takes most of the time
+SMALL["finetune"] |= {"trials": 1, "starts": {"moco": "pretrained"}}
+del SMALL["finetune"]["tasks"]["coco"]
+
+
+def read(tmp_path: Path, content: Any, output: Path | None = None, **flags: Any) -> pipeline.Pipeline:
+    path = tmp_path / "study.yaml"
+    path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
+    return pipeline.read(path, output, flags)
+
+
+def stages(tmp_path: Path, content: Any, **flags: Any) -> dict[str, Stage]:
+    return {stage.name: stage for stage in read(tmp_path, content, **flags).stages}
+
+
+def faults(tmp_path: Path, content: Any, **flags: Any) -> str:
+    with pytest.raises(TransferError) as caught:
+        read(tmp_path, content, **flags)
+    return str(caught.value)
+
+
+def changed(place: str, value: Any) -> dict[str, Any]:
+    """SMALL with another value, or without it (None), at a place such as `finetune/tasks/voc`."""
+    content = copy.deepcopy(SMALL)
+    *outer, last = place.split("/")
+    section = content
+    for name in outer:
+        section = section[name]
+    section[last] = value
+    if value is None:
+        del section[last]
+    return content
+
+
+def test_a_file_gives_stages_that_each_come_after_what_they_need(tmp_path: Path) -> None:
+    found = stages(tmp_path, GOOD)
+    tuned = [f"voc/{start}/trial_{trial}" for start in GOOD["finetune"]["starts"] for trial in (0, 1)]
+    tuned += [f"coco/{start}/trial_0" for start in GOOD["finetune"]["starts"]]
+    assert list(found) == ["pretrain", "convert", *tuned, "report"]
+    assert found["pretrain"].after == ()
+    assert found["convert"].after == ("pretrain",)
+    for name in tuned:
+        assert found[name].after == (("convert",) if "/moco/" in name else ())
+    assert found["report"].after == tuple(tuned)
+    assert {found[name].array for name in tuned} == {name.rsplit("/", 1)[0] for name in tuned}
+    assert {found[name].parallel for name in tuned} == {1}
+    assert (found["convert"].array, found["report"].parallel) == (None, None)
+
+
+def test_the_words_of_each_stage(tmp_path: Path) -> None:
+    found = stages(tmp_path, GOOD)
+    pretrain, convert, report = found["pretrain"], found["convert"], found["report"]
+    assert pretrain.arguments == (
+        *("data.root", "some images", "optim.epochs", "2", "output_dir", "out/pretrain", "--auto-resume"),
+    )
+    assert (pretrain.folder, pretrain.result) == ("out/pretrain", "out/pretrain/checkpoint_0001.pth.tar")
+    assert convert.arguments == (
+        *(pretrain.result, "out/convert/backbone.pth", "--to", "detectron2", "--encoder", "key"),
+    )
+    moco = found["voc/moco/trial_1"]
+    assert moco.arguments == (
+        *("--init", convert.result, "--seed", "5", "--dataset-root", "scenes", "--engine", "torchvision"),
+        *("SOLVER.MAX_ITER", "20", "SOLVER.STEPS", "[15]", "OUTPUT_DIR", "out/voc/moco", "--trial", "1"),
+    )
+    assert (moco.config, moco.folder) == (CONFIG, "out/voc/moco/trial_1")
+    assert moco.result == "out/voc/moco/trial_1/result.json"
+    coco = " ".join(found["coco/random/trial_0"].arguments)
+    assert "--dataset-root elsewhere" in coco
+    assert "--data-rule zero_area=drop" in coco
+    assert "--scale-to 2" in coco
+    assert report.arguments == (
+        *("out/voc", "out/coco", "--output", "out/report", "--overwrite", "--images", "3", "--title", "A title"),
+    )
+
+
+def test_other_starts(tmp_path: Path) -> None:
+    content = changed("finetune/starts", {"imagenet": "supervised", "other": "a file.pth"})
+    found = stages(tmp_path, content)
+    assert found["voc/imagenet/trial_0"].arguments[:2] == ("--init", "supervised")
+    assert "--download" in found["voc/imagenet/trial_0"].arguments
+    assert found["voc/other/trial_0"].arguments[:2] == ("--init", "a file.pth")
+    content["finetune"]["supervised_weights"] = "r50.pth"
+    words = stages(tmp_path, content)["voc/imagenet/trial_0"].arguments
+    assert words[words.index("--supervised-weights") + 1] == "r50.pth"
+    assert "--download" not in words
+
+
+def test_the_folder_of_the_command_line_stands_over_that_of_the_file(tmp_path: Path) -> None:
+    found = read(tmp_path, SMALL, Path("mine"))
+    assert found.output == Path("mine")
+    assert {stage.folder.split("/")[0] for stage in found.stages} == {"mine"}
+    assert read(tmp_path, changed("output", None), Path("mine")).output == Path("mine")
+
+
+def test_resources_are_those_of_the_innermost_section_under_the_flags(tmp_path: Path) -> None:
+    found = stages(tmp_path, GOOD, partition="gpu", time="0:20")
+    assert found["pretrain"].resources == Resources(nodes=2, processes=3, time="0:20", partition="gpu")
+    assert found["convert"].resources == Resources(cpus=2, time="0:20", partition="gpu")
+    assert found["voc/moco/trial_0"].resources.cpus == 2
+    assert found["coco/moco/trial_0"].resources == Resources(cpus=3, time="0:20", partition="gpu")
+    assert found["report"].resources == Resources(mem=9, time="0:20", partition="gpu")
+
+
+def test_a_tool_of_one_process_never_gets_gpus(tmp_path: Path) -> None:
+    found = stages(tmp_path, changed("resources", {"nodes": 4, "gpus": 8}))
+    assert found["voc/moco/trial_0"].resources.tasks == 32
+    assert (found["convert"].resources.tasks, found["convert"].resources.gpus) == (1, None)
+    assert found["report"].resources.tasks == 1
+
+
+def test_resources_may_be_the_path_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("gpus: 4\n")
+    assert stages(tmp_path, changed("resources", str(path)))["voc/moco/trial_0"].resources.gpus == 4
+    path.write_text("gpus: 4\nmany: 1\n")
+    told = faults(tmp_path, changed("resources", str(path)))
+    assert f"{path}: many: no such resource" in told
+    assert "nowhere.yaml" in faults(tmp_path, changed("resources", "nowhere.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        ("outptu", "x", "outptu: no such key; there are output, title"),
+        ("pretrain/folder", "x", "pretrain.folder: no such key; there are config, settings, resources"),
+        ("finetune/trails", 2, "finetune.trails: no such key; there are trials, seed"),
+        ("finetune/tasks/voc/conf", 2, "finetune.tasks.voc.conf: no such key; there are config"),
+        ("report/title", 2, "report.title: no such key; there are images"),
+        ("output", None, "output: no folder is named"),
+        ("output", 5, "output: is 5, must be text"),
+        ("pretrain", None, "finetune.starts: pretrained needs a section pretrain"),
+        ("pretrain", [1], "pretrain: must be a mapping"),
+        ("pretrain/settings/optim.leraning_rate", 1, "pretrain: optim.leraning_rate"),
+        ("pretrain/settings/optim", {"lr": 1}, "pretrain.settings.optim: give the full name, such as optim.lr"),
+        ("pretrain/settings/output_dir", "x", "pretrain.settings.output_dir: the pipeline chooses it"),
+        ("pretrain/config", "nowhere.yaml", "pretrain: "),
+        ("convert/encoder", "both", "convert.encoder: is 'both', must be query or key"),
+        ("finetune/trials", 0, "finetune.tasks.voc.trials: is 0, must be a whole number, 1 or more"),
+        ("finetune/trials", "2", "trials: is '2'"),
+        ("finetune/seed", -1, "finetune.seed: is -1"),
+        ("finetune/engine", "caffe", "engine: is 'caffe', must be one of auto, detectron2, torchvision"),
+        ("finetune/starts", None, "finetune.starts: none is there"),
+        ("finetune/tasks", {}, "finetune.tasks: none is there"),
+        ("finetune/starts", ["random"], "finetune.starts: must be a mapping"),
+        ("finetune/starts/a b", "random", "finetune.starts.a b: a name is made of"),
+        ("finetune/starts/..", "random", "finetune.starts...: a name is made of"),
+        ("finetune/tasks/report", {"config": CONFIG}, "finetune.tasks.report: a name is made of"),
+        ("finetune/tasks/a;b", {"config": CONFIG}, "finetune.tasks.a;b: a name"),
+        ("finetune/tasks/voc/config", None, "finetune.tasks.voc.config: no YAML of configs/transfer/ is named"),
+        ("finetune/tasks/voc/settings/OUTPUT_DIR", "x", "finetune.tasks.voc.settings.OUTPUT_DIR: the pipeline"),
+        ("finetune/tasks/voc/settings/SOLVER.BASE_RL", 1, "SOLVER.BASE_RL"),
+        ("finetune/tasks/voc/settings/SOLVER", {"BASE_LR": 1}, "settings.SOLVER: give the full name"),
+        ("finetune/tasks/voc/data_rules", "drop", "finetune.tasks.voc.data_rules: must be a mapping"),
+        ("resources/gpu", 2, "gpu: no such resource; there are nodes, gpus"),
+        ("report/images", -1, "report.images: is -1"),
+        ("report/resources", [2], "report.resources: must be a mapping"),
+        ("finetune/resources", {"time": 90}, "time: is 90"),
+    ],
+)
+def test_a_fault_is_named_with_where_it_stands(tmp_path: Path, place: str, value: Any, named: str) -> None:
+    told = faults(tmp_path, changed(place, value))
+    assert str(tmp_path / "study.yaml") in told
+    assert named in told
+
+
+def test_every_fault_is_in_one_message_and_once(tmp_path: Path) -> None:
+    content = changed("finetune/trails", 2)
+    content["pretrain"]["settings"] |= {"optim.epochs": "many", "nonsense": 1}
+    content["convert"]["encoder"] = "both"
+    content["finetune"]["tasks"]["voc"]["settings"]["SOLVER.BASE_RL"] = 1
+    content["finetune"]["tasks"]["coco"] = {"config": CONFIG, "engine": "caffe"}
+    content["report"]["images"] = "all"
+    content["finetune"] |= {"trials": "two", "starts": {"moco": "pretrained", "random": "random"}}  # met twice
+    told = faults(tmp_path, content, nodes=0)
+    for text in ("trails", "epochs", "nonsense", "encoder", "BASE_RL", "caffe", "'all'", "'two'", "nodes: is 0"):
+        assert text in told
+    lines = told.splitlines()
+    assert len(lines) == len(set(lines))
+
+
+@pytest.mark.parametrize("text", ["", "- 1", "just text", "a: [", "finetune: {tasks: 5, starts: 1}\noutput: x"])
+def test_what_is_no_pipeline_is_one_message(tmp_path: Path, text: str) -> None:
+    assert "study.yaml" in faults(tmp_path, text)
+
+
+def test_a_file_without_stages_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    assert "nothing to do" in faults(tmp_path, {"output": "x"})
+    with pytest.raises(TransferError, match=r"nowhere\.yaml: cannot be read"):
+        pipeline.read(tmp_path / "nowhere.yaml", None, {})
+
+
+def test_pretraining_alone_and_fine_tuning_alone_are_pipelines(tmp_path: Path) -> None:
+    assert list(stages(tmp_path, changed("finetune", None))) == ["pretrain", "convert"]
+    content = changed("finetune/starts", {"random": "random"})
+    del content["pretrain"]
+    assert list(stages(tmp_path, content)) == ["voc/random/trial_0", "report"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs/launch").glob("pipeline*.yaml")), ids=lambda path: path.name)
+def test_every_file_of_ours_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = pipeline.read(path, None, {}).stages
+    assert found[0].name == "pretrain"
+    assert found[-1].name == "report"
