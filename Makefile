@@ -8,7 +8,7 @@ TORTURE ?= --kills 100 --signals 40 --bit-flips 20 --full-disks 10
 TEST_PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install test lint format demo torture clean
+.PHONY: help install test test-slurm lint format demo torture clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +28,10 @@ test: $(READY)  ## lint, types, tests; what is skipped is counted with its reaso
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+test-slurm: $(READY)  ## tests on a real SLURM of two nodes here (root; installs Debian's packages, some 10 minutes)
+	$(BIN)/python -m tests.slurm.packages
+	MOCO_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm
 
 lint: $(READY)  ## ruff and mypy alone
 	$(BIN)/ruff check .

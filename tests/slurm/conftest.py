@@ -1,0 +1,49 @@
+"""A SLURM of two nodes for the tests here, which `make test-slurm` runs; elsewhere each is skipped and counted."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.slurm import packages
+from tests.slurm.cluster import Cluster
+
+SWITCH = "MOCO_SLURM"
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this folder; skip them where nobody asked for a SLURM."""
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.slurm)
+            if os.environ.get(SWITCH) != "1":
+                item.add_marker(pytest.mark.skip(reason=f"run by make test-slurm ({SWITCH}=1)"))
+
+
+@pytest.fixture(scope="session")
+def whole_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Started once, stopped at the end; see `cluster`."""
+    if reason := packages.obstacle():
+        pytest.skip(reason)
+    with Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(whole_cluster: Cluster) -> Iterator[Cluster]:
+    """A SLURM with two nodes and no job. What a test leaves, jobs or a dead node, is gone before the next."""
+    yield whole_cluster
+    whole_cluster.clear()
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 120 small images of noise."""
+    folder, noise = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
+    for number in range(120):
+        Image.fromarray(noise.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder

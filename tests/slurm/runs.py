@@ -1,0 +1,175 @@
+"""Small runs of tools/launch.py on the SLURM of the tests: started, watched, disturbed, compared."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.conftest import ROOT
+from tests.slurm.cluster import Cluster
+from torture_job import rows
+
+PATIENCE = 150  # seconds that a run may take to start, or to end after it was disturbed
+STEPS, SAVE_EVERY = 30, 6  # of a pretraining run
+ITERATIONS, SAVE_EVERY_ITERATION, ROW_EVERY = 45, 15, 20  # of a fine-tuning run
+
+
+def launch(
+    cluster: Cluster, *words: object, code: Path = ROOT, **environment: str
+) -> "subprocess.CompletedProcess[str]":
+    """`python tools/launch.py WORDS`, as a user of this cluster types it in the folder of the code."""
+    command = [sys.executable, "tools/launch.py", *map(str, words)]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **cluster.environment, **environment}
+    return subprocess.run(command, cwd=code, env=env, capture_output=True, text=True, timeout=240)
+
+
+def submit(cluster: Cluster, *words: object, code: Path = ROOT, **environment: str) -> dict[str, str]:
+    """Launch; returns the id of the job of each stage that was submitted."""
+    done = launch(cluster, *words, code=code, **environment)
+    if done.returncode:
+        raise RuntimeError(f"launch.py ends with {done.returncode}: {done.stdout}{done.stderr}")
+    return dict(re.findall(r"^submitted +(\S+): job (\S+)$", done.stdout, re.MULTILINE))
+
+
+def status(cluster: Cluster, run: Path) -> dict[str, dict[str, Any]]:
+    """`launch.py status RUN --json`, by stage."""
+    done = launch(cluster, "status", run, "--json")
+    if done.returncode:
+        raise RuntimeError(f"launch.py status ends with {done.returncode}: {done.stdout}{done.stderr}")
+    return {row["stage"]: row for row in json.loads(done.stdout)}
+
+
+def attempts(run: Path, stage: str) -> list[dict[str, Any]]:
+    """What the jobs of a stage told of their starts and ends, so far."""
+    path = run / "launch" / "attempts" / f"{stage}.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def outcomes(run: Path, stage: str) -> list[str]:
+    """The attempts of a stage: "start", then how it ended where it could say so, and so on."""
+    told = attempts(run, stage)
+    return [line.get("outcome", "start") for line in told if line["event"] in ("start", "end")]
+
+
+def pretraining(images: Path, output: Path, epochs: int = 2) -> list[object]:
+    """Settings of a run of 15 steps an epoch with 120 images, a row of metrics.json a step."""
+    settings = {
+        **{"data.root": images, "output_dir": output, "data.image_size": 32, "data.workers": 0},
+        **{"model.arch": "resnet18", "model.dim": 16, "model.queue_size": 48, "model.bn_groups": 1},
+        **{"optim.epochs": epochs, "optim.batch_size": 8, "checkpoint_steps": SAVE_EVERY, "log_period": 1},
+        "device": "cpu",  # the GPUs are made up
+    }
+    return [word for setting in settings.items() for word in setting]
+
+
+def fine_tuning(output: Path) -> list[object]:
+    """Overrides of a run of 45 iterations on small images."""
+    settings = {
+        **{"SOLVER.MAX_ITER": ITERATIONS, "SOLVER.STEPS": "[40]", "SOLVER.IMS_PER_BATCH": 2},
+        **{"SOLVER.WARMUP_ITERS": 5, "SOLVER.CHECKPOINT_PERIOD": SAVE_EVERY_ITERATION, "INPUT.MIN_SIZE_TRAIN": "[64]"},
+        **{"INPUT.MIN_SIZE_TEST": 64, "MODEL.RPN.POST_NMS_TOPK_TEST": 20, "TEST.PRECISE_BN.NUM_ITER": 2},
+        **{"TEST.EVAL_PERIOD": 0, "OUTPUT_DIR": output},
+    }
+    return [word for setting in settings.items() for word in setting]
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of metrics.json that are whole."""
+    path = folder / "metrics.json"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines if line.endswith("}")]
+
+
+def await_row(folder: Path, key: str, least: int) -> None:
+    """Until a row of metrics.json has a `key` of that much."""
+    wait_until(lambda: any(row.get(key, -1) >= least for row in metrics(folder)), f"{key} {least} in {folder}")
+
+
+def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    """Look again and again. RuntimeError where it is not so after that many seconds."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"not so after {seconds} s: {what}")
+        time.sleep(0.05)
+
+
+def steps_run(folder: Path) -> list[int]:
+    """The steps of a pretraining run in the order in which its log tells of them: those done twice are in it twice."""
+    return [int(step) for step in re.findall(r" step (\d+)/\d+ ", (folder / "log.txt").read_text())]
+
+
+def pretraining_differs(one: Path, other: Path) -> list[str]:
+    """What is not the same, bit by bit, in two finished pretraining runs: weights, queue, optimiser, metrics."""
+    contents = [torch.load(run / "checkpoint_0001.pth.tar", weights_only=True) for run in (one, other)]
+    found = [
+        place for key in ("state_dict", "optimizer") for place in _different(key, contents[0][key], contents[1][key])
+    ]
+    return found + (["metrics.json"] if rows(one) != rows(other) else [])
+
+
+def fine_tuning_differs(one: Path, other: Path) -> list[str]:
+    """The same of two fine-tuning runs: weights, metrics but for times, scores."""
+    models = [torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (one, other)]
+    scores = [json.loads((run / "result.json").read_text())["metrics"] for run in (one, other)]
+    found = list(_different("model", *models)) + (["result.json"] if scores[0] != scores[1] else [])
+    return found + (["metrics.json"] if _without_times(one) != _without_times(other) else [])
+
+
+def _without_times(folder: Path) -> list[dict[str, Any]]:
+    clock = ("time", "data_time", "eta_seconds", "rank_data_time")
+    return [{key: value for key, value in row.items() if key not in clock} for row in metrics(folder)]
+
+
+def _different(place: str, one: Any, other: Any) -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
+        for key in one:
+            yield from _different(f"{place}.{key}", one[key], other[key])
+    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, pair in enumerate(zip(one, other, strict=True)):
+            yield from _different(f"{place}.{index}", *pair)
+    elif isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        if one.dtype != other.dtype or not torch.equal(one, other):
+            yield place
+    elif one != other:
+        yield place
+
+
+def processes(run: Path, tool: str) -> list[Path]:
+    """The folders in /proc of the processes of a tool that work for a run, on all nodes."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        words = _read(entry / "cmdline")
+        if any(word.endswith(f"/{tool}") for word in words) and str(run) in words:
+            found.append(entry)
+    return found
+
+
+def environments(run: Path, tool: str) -> dict[str, dict[str, str]]:
+    """The environments of these processes, by rank."""
+    found = [
+        dict(line.split("=", 1) for line in _read(entry / "environ") if "=" in line) for entry in processes(run, tool)
+    ]
+    return {environment["SLURM_PROCID"]: environment for environment in found if "SLURM_PROCID" in environment}
+
+
+def kill(run: Path, tool: str) -> None:
+    """SIGKILL to all of them."""
+    for entry in processes(run, tool):
+        os.kill(int(entry.name), signal.SIGKILL)
+
+
+def _read(file: Path) -> list[str]:
+    """The words of a file of /proc; none of a process that has ended."""
+    try:
+        return file.read_bytes().decode(errors="replace").rstrip("\0").split("\0")
+    except OSError:
+        return []
