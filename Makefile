@@ -29,7 +29,7 @@ test: $(READY)  ## lint, types, tests; what is skipped is counted with its reaso
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
-test-slurm: $(READY)  ## tests on a real SLURM of two nodes here (root; installs Debian's packages, some 10 minutes)
+test-slurm: $(READY)  ## tests on a real SLURM of two nodes here (root; installs Debian's packages, long)
 	$(BIN)/python -m tests.slurm.packages
 	MOCO_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm
 

@@ -211,7 +211,8 @@ class Trainer:
             found = self.plan.validation.evaluate(self.model.encoder_q, self.plan.device)
             self.monitor.write({"epoch": epoch, "step": self.monitor.done, **found})
             log.info("epoch %d  kNN top-1 %.2f%%  (%s)", epoch, 100 * found["knn_top1"], found["knn_protocol"])
-        if number % settings.checkpoint_period == 0 or last:
+        period = settings.checkpoint_steps
+        if number % settings.checkpoint_period == 0 or last or (period and self.monitor.done % period == 0):
             self._save(epoch)
 
     def _stop(self, epoch: int) -> None:

@@ -246,6 +246,7 @@ def go_on(folder: Path, wait: bool) -> None:
     """Submit what is neither finished nor on its way; wait for it if asked, and to start what must wait here."""
     with record.locked(folder):
         run = record.load(folder)
+        jobs.adopt(run)
         live = advance.live_states(run)
         most = {name: len(entry.submissions) + (entry.job not in live) for name, entry in run.entries.items()}
     wait = wait or run.cluster == "debug"  # there a job has ended when it has been submitted
@@ -330,6 +331,7 @@ def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     folder = enter(arguments.folder)
     with record.locked(folder):
         run = record.load(folder)
+        jobs.adopt(run)
         live = advance.live_states(run)
         ended = {name: entry for name, entry in run.entries.items() if entry.job in live}
         for entry in ended.values():

@@ -344,6 +344,14 @@ def test_one_command_begins_begins_anew_and_goes_on(
     assert_same_run(folder, finished)
 
 
+def test_steps_between_checkpoints_are_counted_across_the_ends_of_epochs(
+    pictures: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "run"
+    train.run(settings(pictures, folder, "checkpoint_steps", "2", "checkpoint_period", "9", "optim.epochs", "3"))
+    assert [manifest.step for manifest in saver.manifests(folder)] == [2, 4, 6]  # an epoch has two steps
+
+
 def test_nothing_to_resume_is_an_error(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
     with pytest.raises(PretrainError, match=f"{tmp_path}/none: nothing to resume"):
         train.run(settings(pictures, tmp_path / "none"), resume=True)

@@ -68,7 +68,6 @@ def advance(folder: Path, limit: int | None = None, most: Mapping[str, int] | No
         TransferError: a result is there and is not the stage's; the cluster refuses a job.
     """
     run = record.load(folder)
-    jobs.adopt(run)
     on_their_way = live_states(run)
     live = {name for name, entry in run.entries.items() if entry.job in on_their_way}
     stages = [entry.stage for entry in run.entries.values()]

@@ -166,17 +166,24 @@ def _python(code: Path) -> str:
 
 
 def adopt(record: Record) -> None:
-    """Give jobs whose submitter died before it could note their ids those that the queue has; forget the others."""
-    lost = [s for entry in record.entries.values() for s in entry.submissions if s.job is None]
+    """Give jobs whose submitter died before it could note their ids those that the queue has; forget the others.
+
+    The run's lock must be held.
+    """
+    lost = [(entry, s) for entry in record.entries.values() for s in entry.submissions if s.job is None]
     if not lost:
         return
     known = slurm.by_comment() if record.cluster == "slurm" else {}
-    taken: dict[str, int] = {}
-    for submission in lost:
-        ids = known.get(submission.token, [])
-        position = taken.setdefault(submission.token, 0)
-        if position < len(ids):
-            submission.job = ids[position]
-            taken[submission.token] += 1
+    positions: dict[str, int] = {}  # of the next stage of an array
+    for entry, submission in lost:
+        position = positions.setdefault(submission.token, 0)
+        positions[submission.token] += 1
+        if record.cluster == "local":
+            submission.job = local.find(record.logs(entry.stage).resolve())
+            continue
+        for job in known.get(submission.token, ()):
+            if job.partition("_")[2] in ("", str(position)):
+                submission.job = job
     for entry in record.entries.values():
         entry.submissions = [submission for submission in entry.submissions if submission.job is not None]
+    record.save()

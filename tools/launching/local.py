@@ -40,6 +40,12 @@ def states(jobs: Iterable[tuple[str, Path]]) -> dict[str, State]:
     return {job: State("RUNNING") for job, folder in jobs if _is_job(job, folder)}
 
 
+def find(folder: Path) -> str | None:
+    """The job whose logs are in a folder, if it runs."""
+    found = [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_job(entry.name, folder)]
+    return str(min(found)) if found else None  # with `setup` there are two, and the shell came first
+
+
 def cancel(jobs: Iterable[tuple[str, Path]]) -> None:
     """Ask jobs to stop; their tools save first."""
     for job, folder in jobs:

@@ -1,5 +1,6 @@
 """One job of a run: a tool's command line, what it needs, and what it leaves."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -63,7 +64,7 @@ def fine_tuning(
     Raises:
         TransferError: every fault of the command line and of the configuration.
     """
-    output = Path(check_finetune(["--config-file", config_file, *arguments]))
+    output = Path(check_finetune(("--config-file", config_file, *arguments)))
     going_on = ("--auto-resume",) if trial is None else ("--trial", str(trial))
     folder = output if trial is None else repeat.trial_folder(output, trial)
     result = folder / results.FILE_NAME
@@ -73,7 +74,8 @@ def fine_tuning(
     )  # fmt: skip
 
 
-def check_finetune(words: Sequence[str]) -> str:
+@functools.cache  # the trials of an array have the same words
+def check_finetune(words: tuple[str, ...]) -> str:
     """The OUTPUT_DIR of a command line of tools/finetune.py, which is read and whose configuration is built."""
     arguments = finetune.parser().parse_intermixed_args(words)
     faults = [

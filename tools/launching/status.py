@@ -123,9 +123,13 @@ def _why(run: Record, stage: Stage, entry: Entry, state: State | None, lines: li
     job = entry.job or ""
     if lines and lines[-1]["event"] == "not requeued":
         return f"saved, but not requeued ({lines[-1]['reason']}); retry goes on"
+    if lines and lines[-1].get("outcome") == "stopped":
+        return f"stopped by {lines[-1]['signal'] or 'its tool'} and saved; retry goes on"
     ended = [line for line in lines if line["event"] == "end"]
     failed = next((line for line in ended if line["outcome"] == "failed"), None)
-    last = logs.last_line(run.logs(stage), job, failed["rank"] if failed else 0)
+    ranks = [failed["rank"], 0] if failed else [0]  # a mistake that all ranks meet is told by rank 0 alone
+    lines_of = [logs.last_line(run.logs(stage), job, rank) for rank in ranks]
+    last = next((line for line in lines_of if line.startswith("error: ")), lines_of[0])
     told = [state.name] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []
     told += [f"exit code {failed['code']}"] if failed else [] if told else ["ended without a word"]
     return ", ".join(told) + (f": {last}" if last else "")

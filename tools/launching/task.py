@@ -124,9 +124,17 @@ def _rank() -> dict[str, str]:
     local = submitit.JobEnvironment().cluster == "local"  # a machine need not be able to resolve its own name
     return {
         "MASTER_ADDR": "127.0.0.1" if local else there.master_addr,
-        "MASTER_PORT": str(there.master_port),
+        "MASTER_PORT": str(_below_ephemeral(there.master_port)),
         "RANK": str(there.rank),
         "WORLD_SIZE": str(there.world_size),
         "LOCAL_RANK": str(there.local_rank),
         "LOCAL_WORLD_SIZE": str(there.local_world_size),
     }
+
+
+def _below_ephemeral(port: int) -> int:
+    """The helper's port, from the job's id between 20000 and 60000, as one that no outgoing connection can have.
+
+    Linux takes 32768 and up for those, and one that has the port would keep the job from starting.
+    """
+    return 20000 + (port - 20000) * 12767 // 40000
