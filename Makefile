@@ -31,7 +31,7 @@ test: $(READY)  ## lint, types, tests; what is skipped is counted with its reaso
 
 test-slurm: $(READY)  ## tests on a real SLURM of two nodes here (root; installs Debian's packages, long)
 	$(BIN)/python -m tests.slurm.packages
-	MOCO_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm
+	MOCO_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm --timeout 900
 
 lint: $(READY)  ## ruff and mypy alone
 	$(BIN)/ruff check .
