@@ -328,7 +328,7 @@ def test_following_shows_all_until_the_job_has_ended(run: Record, live: str, tmp
     with open(path, "a") as file:
         file.write("two")
     wait_until(lambda: "two" in shown.read_text() or follower.poll() is not None, "it shows more")
-    assert follower.poll() is None
+    assert follower.poll() is None, follower.communicate()[1]
     with open(path, "a") as file:
         file.write(", the end\n")
     os.kill(int(live), 9)
