@@ -12,7 +12,7 @@ from pretrain import distributed
 N, SIDE, DIM = 8, 64, 128
 SETUP = benchmark_shuffle.Setup(size=SIDE, batch=N, dim=DIM, steps=1, repeats=2)
 IMAGES = N * 3 * SIDE * SIDE  # bytes as uint8
-SPOKEN = 1000  # bytes of gloo's own words in an exchange, at most, for each process of the world
+SPOKEN = 1500  # bytes of gloo's own words in an exchange, at most, for each process of the world
 
 
 def on_ranks() -> dict[str, Any]:
