@@ -123,7 +123,7 @@ def test_an_error_of_the_command_line_is_no_traceback_of_a_real_process(tmp_path
 def begun(folder: Path, cwd: Path, job: str | None = "4194999") -> Record:
     """A run of one stage whose job is gone."""
     made = Stage("pretrain", "pretrain", "train_moco.py", None, ("--auto-resume",), "out/run", "out/run/x", Resources())
-    jobs = [Submission("moco-a", job, "2026-01-01T00:00:00+00:00", "/code", None)] if job else []
+    jobs = [Submission("moco-a", job, "2026-01-01T00:00:00+00:00", "/code", None, ())] if job else []
     run = Record(folder, "local", str(cwd), {"pretrain": Entry(made, jobs)})
     run.home.mkdir(parents=True)
     run.save()

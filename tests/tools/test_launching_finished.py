@@ -117,7 +117,9 @@ def begun(folder: Path, stage: Stage, job: str, config: str | None = None) -> Re
     run.home.mkdir(parents=True, exist_ok=True)
     advance.begin(folder, [stage], "local")
     run = record.load(folder)
-    run.entries[stage.name].submissions.append(Submission("moco-a", job, "2026-01-01T00:00:00+00:00", "/code", config))
+    run.entries[stage.name].submissions.append(
+        Submission("moco-a", job, "2026-01-01T00:00:00+00:00", "/code", config, stage.arguments)
+    )
     run.save()
     return run
 
@@ -173,6 +175,8 @@ def test_a_job_whose_submitter_died_before_it_knew_the_id_is_forgotten_here(tmp_
     """On this machine nothing else knows of it; a SLURM's queue does (tests/slurm)."""
     run = begun(tmp_path, conversion(tmp_path), "4194999")
     entry = run.entries["convert"]
-    entry.submissions.append(Submission("moco-b", None, "2026-01-01T00:00:00+00:00", "/code", None))
+    entry.submissions.append(
+        Submission("moco-b", None, "2026-01-01T00:00:00+00:00", "/code", None, entry.stage.arguments)
+    )
     jobs.adopt(run)
     assert [submission.token for submission in entry.submissions] == ["moco-a"]

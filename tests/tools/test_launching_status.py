@@ -43,7 +43,7 @@ def run(tmp_path: Path) -> Record:
 
 def submit(run: Record, name: str, job: str = GONE) -> Entry:
     entry = run.entries[name]
-    entry.submissions.append(Submission("moco-x", job, "2026-01-01T00:00:00+00:00", "/code", None))
+    entry.submissions.append(Submission("moco-x", job, "2026-01-01T00:00:00+00:00", "/code", None, ()))
     return entry
 
 

@@ -52,8 +52,13 @@ def begin(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
     if faults:
         raise TransferError("\n".join(faults))
     run.cluster = cluster
+    before = run.entries
+    # In the order of the stages, each after those that it needs. What is no longer among them is let go of, once it
+    # is not on its way.
+    run.entries = {stage.name: before.get(stage.name) or Entry(stage) for stage in stages}
     for stage in stages:
-        run.entries.setdefault(stage.name, Entry(stage)).stage = stage
+        run.entries[stage.name].stage = stage
+    run.entries |= {name: entry for name, entry in before.items() if entry.job in live and name not in run.entries}
     run.save()
 
 
@@ -71,13 +76,13 @@ def advance(folder: Path, limit: int | None = None, most: Mapping[str, int] | No
     on_their_way = live_states(run)
     live = {name for name, entry in run.entries.items() if entry.job in on_their_way}
     stages = [entry.stage for entry in run.entries.values()]
-    done = _finished([stage for stage in stages if stage.name not in live])
+    done = _finished([entry for name, entry in run.entries.items() if name not in live])
     todo = [stage for stage in stages if stage.name not in done | live]
     if most is not None:
         todo = [stage for stage in todo if len(run.entries[stage.name].submissions) < most[stage.name]]
     if run.cluster != "slurm":
         todo = [stage for stage in todo if set(stage.after) <= done][: None if limit is None else limit - len(live)]
-    submitted = _submit(run, todo) if todo else []
+    submitted = _submit(run, todo, done) if todo else []
     waiting = [stage.name for stage in stages if stage.name not in done | live | set(submitted)]
     return Advance(tuple(sorted(done)), tuple(sorted(live)), tuple(submitted), tuple(waiting))
 
@@ -107,8 +112,9 @@ def _difference(entry: Entry, stage: Stage, folder: Path) -> str | None:
     """What a stage's newest job has otherwise than `stage`: its words, or the content of its config."""
     if not entry.submissions:
         return None
-    if entry.stage.arguments != stage.arguments:
-        one, other = (" ".join(words) for words in (entry.stage.arguments, stage.arguments))
+    given = entry.submissions[-1].arguments
+    if given != stage.arguments:
+        one, other = (" ".join(words) for words in (given, stage.arguments))
         return f"other settings ({one} / now: {other})"
     config = snapshot.config(Path(stage.config), folder / record.FOLDER / "configs") if stage.config else None
     if (entry.submissions[-1].config or None) != (config and str(config.resolve())):
@@ -117,7 +123,12 @@ def _difference(entry: Entry, stage: Stage, folder: Path) -> str | None:
 
 
 def _contradiction(stage: Stage, other: str) -> list[str]:
-    """What keeps a stage that has finished from being given otherwise; pretraining allows some changes."""
+    """What keeps a stage that has finished from being given otherwise; pretraining allows some changes.
+
+    A report of other runs is simply made anew.
+    """
+    if stage.kind == "report":
+        return []
     if stage.kind != "pretrain":
         return [f"{stage.name}: has finished with {other}: name another output"]
     try:
@@ -127,16 +138,18 @@ def _contradiction(stage: Stage, other: str) -> list[str]:
     return []
 
 
-def _finished(stages: Sequence[Stage]) -> set[str]:
-    """Those with a good result whose needs have finished too. A bad result is an error."""
+def _finished(entries: Iterable[Entry]) -> set[str]:
+    """Names of the stages with a good result whose needs have finished too. A bad result is an error."""
     done: set[str] = set()
-    for stage in stages:
-        if set(stage.after) <= done and finished.verify(stage):
+    for entry in entries:
+        stage = entry.stage
+        of_others = stage.kind == "report" and entry.submissions and entry.submissions[-1].arguments != stage.arguments
+        if set(stage.after) <= done and not of_others and finished.verify(stage):
             done.add(stage.name)
     return done
 
 
-def _submit(run: Record, todo: Sequence[Stage]) -> list[str]:
+def _submit(run: Record, todo: Sequence[Stage], done: set[str]) -> list[str]:
     code = snapshot.code(run.home / "code").resolve()
     for group in _groups(todo, run.cluster):
         words, configs = [], []
@@ -148,10 +161,10 @@ def _submit(run: Record, todo: Sequence[Stage]) -> list[str]:
         for stage, config_copy in zip(group, configs, strict=True):
             entry = run.entries[stage.name]
             entry.cancelled = False
-            entry.submissions.append(Submission(token, None, now, str(code), config_copy))
+            entry.submissions.append(Submission(token, None, now, str(code), config_copy, stage.arguments))
         run.save()
         try:
-            ids = _hand_over(run, group, code, words, token)
+            ids = _hand_over(run, group, code, words, token, done)
         except TransferError:  # anything else may have come after the job was taken: `adopt` finds it
             for stage in group:
                 run.entries[stage.name].submissions.pop()
@@ -164,13 +177,12 @@ def _submit(run: Record, todo: Sequence[Stage]) -> list[str]:
 
 
 def _hand_over(
-    run: Record, group: Sequence[Stage], code: Path, words: Sequence[tuple[str, ...]], token: str
+    run: Record, group: Sequence[Stage], code: Path, words: Sequence[tuple[str, ...]], token: str, done: set[str]
 ) -> list[str]:
     if run.cluster == "slurm":
-        names = {name for stage in group for name in stage.after}
+        names = {name for stage in group for name in stage.after} - done  # on their way, or just submitted
         needs = [entry.job for name, entry in run.entries.items() if name in names and entry.job]
-        live = live_states(run)
-        return jobs.submit_slurm(group, run, code, words, [job for job in needs if job in live], token)
+        return jobs.submit_slurm(group, run, code, words, needs, token)
     (stage,), (line,) = group, words
     if run.cluster == "local":
         return [jobs.submit_local(stage, run, code, line)]

@@ -41,7 +41,7 @@ def _pretraining(stage: Stage) -> list[str]:
         return [f"{stage.result} is damaged (the newest that is good: {newest.name})"]
     asked = config.flat(config.load(stage.config, _settings(stage)))
     was = config.flat(config.load(Path(stage.folder) / "config.yaml"))
-    other = [key for key, value in asked.items() if key not in plan.FREE and value != was[key]]
+    other = [key for key, value in asked.items() if key not in plan.FREE and value != was.get(key)]
     return [f"{stage.folder} holds a run with another {', '.join(other)}"] if other else []
 
 

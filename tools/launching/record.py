@@ -29,6 +29,7 @@ class Submission:
     time: str
     code: str  # the snapshot that it runs
     config: str | None  # the copy of its config
+    arguments: tuple[str, ...]  # the words that it was given
 
 
 @dataclass
@@ -104,6 +105,8 @@ def load(folder: Path) -> Record:
 
 def _entry(content: dict[str, Any]) -> Entry:
     submissions = [Submission(**submission) for submission in content["submissions"]]
+    for submission in submissions:
+        submission.arguments = tuple(submission.arguments)  # JSON has lists
     return Entry(Stage.from_json(content["stage"]), submissions, content["cancelled"])
 
 

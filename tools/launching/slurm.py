@@ -98,4 +98,7 @@ def _queue(*options: str) -> list[str]:
 
 
 def _run(*command: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+    except (OSError, subprocess.TimeoutExpired) as error:  # a job must not die of a controller that is slow to answer
+        return subprocess.CompletedProcess(command, 1, "", str(error))
