@@ -9,7 +9,7 @@ import pytest
 
 import convert
 from launching import advance, finished, jobs, record, snapshot
-from launching.record import Record, Submission
+from launching.record import Entry, Record, Submission
 from launching.resources import Resources
 from launching.stage import Stage
 from tests.conftest import ROOT
@@ -171,8 +171,48 @@ def test_a_run_is_gone_on_with_where_it_was_begun(tmp_path: Path, monkeypatch: p
         advance.begin(tmp_path, [conversion(tmp_path)], "local")
 
 
-def test_a_job_whose_submitter_died_before_it_knew_the_id_is_forgotten_here(tmp_path: Path) -> None:
-    """On this machine nothing else knows of it; a SLURM's queue does (tests/slurm)."""
+def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_anew(tmp_path: Path) -> None:
+    page = tmp_path / "report" / "index.html"
+
+    def report(*tasks: str) -> Stage:
+        words = (*tasks, "--output", str(page.parent))
+        needs = tuple(f"{task}/trial_0" for task in tasks)
+        return Stage("report", "report", "report.py", None, words, str(page.parent), str(page), Resources(), needs)
+
+    def trial(task: str) -> Stage:
+        folder = str(tmp_path / task)
+        return Stage(f"{task}/trial_0", "finetune", "finetune.py", None, (), folder, folder + "/result", Resources())
+
+    (tmp_path / "launch").mkdir()
+    advance.begin(tmp_path, [trial("old"), trial("voc"), report("old", "voc")], "local")
+    run = record.load(tmp_path)
+    submitted = Submission(
+        "moco-a", "4194999", "2026-01-01T00:00:00+00:00", "/code", None, report("old", "voc").arguments
+    )
+    run.entries["report"].submissions.append(submitted)
+    run.save()
+    page.parent.mkdir()
+    page.touch()
+    stages = [trial("voc"), trial("coco"), report("voc", "coco")]
+    advance.begin(tmp_path, stages, "local")
+    run = record.load(tmp_path)
+    assert [entry.stage for entry in run.entries.values()] == stages  # "old" is let go of
+    report_alone = dataclasses.replace(report("voc", "coco"), after=())
+    assert advance._finished([Entry(report_alone, run.entries["report"].submissions)]) == set()
+    same = dataclasses.replace(report("old", "voc"), after=())
+    assert advance._finished([Entry(same, run.entries["report"].submissions)]) == {"report"}
+
+
+def test_a_job_whose_submitter_died_before_it_knew_the_id_is_found_while_it_runs(tmp_path: Path) -> None:
+    run = begun(tmp_path, conversion(tmp_path), "4194999")
+    entry = run.entries["convert"]
+    entry.submissions[-1].job = None
+    with controller((tmp_path / "launch/logs/convert").resolve()) as job:
+        jobs.adopt(run)
+        assert record.load(tmp_path).entries["convert"].job == job
+
+
+def test_a_job_whose_submitter_died_and_that_has_ended_is_forgotten(tmp_path: Path) -> None:
     run = begun(tmp_path, conversion(tmp_path), "4194999")
     entry = run.entries["convert"]
     entry.submissions.append(
