@@ -121,20 +121,21 @@ def rows(folder: pathlib.Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in json.loads(line).items() if key not in CLOCK} for line in lines]
 
 
-def differences(one: pathlib.Path, other: pathlib.Path) -> list[str]:
+def differences(one: pathlib.Path, other: pathlib.Path, epochs: int = EPOCHS) -> list[str]:
     """What differs, bit by bit, between the last checkpoints and the metrics of two runs that have ended."""
-    name = checkpoint.file_name(EPOCHS - 1)
-    found = list(_different("", checkpoint.load(one / name), checkpoint.load(other / name)))
+    name = checkpoint.file_name(epochs - 1)
+    found = list(different("", checkpoint.load(one / name), checkpoint.load(other / name)))
     return found + (["metrics.json"] if rows(one) != rows(other) else [])
 
 
-def _different(place: str, one: Any, other: Any) -> Iterable[str]:
+def different(place: str, one: Any, other: Any) -> Iterable[str]:
+    """The places below `place` where two contents of checkpoints are not the same bytes; folders may differ."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         for key in one.keys() - {"output_dir"}:
-            yield from _different(f"{place}.{key}", one[key], other[key])
+            yield from different(f"{place}.{key}", one[key], other[key])
     elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
         for index, pair in enumerate(zip(one, other, strict=True)):
-            yield from _different(f"{place}.{index}", *pair)
+            yield from different(f"{place}.{index}", *pair)
     elif isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
         if one.dtype != other.dtype or one.shape != other.shape or one.numpy().tobytes() != other.numpy().tobytes():
             yield place

@@ -1,5 +1,7 @@
 """Pictures that tests of views and of decoding share: made up, and real ones where they are."""
 
+from pathlib import Path
+
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -20,6 +22,14 @@ def noise(width: int = 180, height: int = 140, seed: int = 0) -> Image.Image:
     """Coarse noise in all colours."""
     pixels = np.random.default_rng(seed).integers(0, 256, (-(-height // 2), -(-width // 2), 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((width, height))
+
+
+def fine_noise(folder: Path, count: int) -> Path:
+    """Fill a folder with small images of noise, 48 x 48."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(folder / f"{number}.png")
+    return folder
 
 
 def scene(width: int = 500, height: int = 375, seed: int = 0) -> Image.Image:

@@ -4,10 +4,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
+from tests.pretrain.pictures import fine_noise
 from tests.slurm import packages
 from tests.slurm.cluster import Cluster
 
@@ -43,7 +42,4 @@ def cluster(whole_cluster: Cluster) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 120 small images of noise."""
-    folder, noise = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for number in range(120):
-        Image.fromarray(noise.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(folder / f"{number}.png")
-    return folder
+    return fine_noise(tmp_path_factory.mktemp("images"), 120)

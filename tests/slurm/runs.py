@@ -6,8 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,10 @@ import torch
 
 from tests.conftest import ROOT
 from tests.slurm.cluster import Cluster
-from torture_job import rows
+from tests.waiting import wait_until
+from torture_job import differences, different
 
-PATIENCE = 150  # seconds that a run may take to start, or to end after it was disturbed
-STEPS, SAVE_EVERY = 30, 6  # of a pretraining run
+EPOCHS, STEPS, SAVE_EVERY = 2, 30, 6  # of a pretraining run
 ITERATIONS, SAVE_EVERY_ITERATION, ROW_EVERY = 45, 15, 20  # of a fine-tuning run
 
 
@@ -47,19 +45,7 @@ def status(cluster: Cluster, run: Path) -> dict[str, dict[str, Any]]:
     return {row["stage"]: row for row in json.loads(done.stdout)}
 
 
-def attempts(run: Path, stage: str) -> list[dict[str, Any]]:
-    """What the jobs of a stage told of their starts and ends, so far."""
-    path = run / "launch" / "attempts" / f"{stage}.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def outcomes(run: Path, stage: str) -> list[str]:
-    """The attempts of a stage: "start", then how it ended where it could say so, and so on."""
-    told = attempts(run, stage)
-    return [line.get("outcome", "start") for line in told if line["event"] in ("start", "end")]
-
-
-def pretraining(images: Path, output: Path, epochs: int = 2) -> list[object]:
+def pretraining(images: Path, output: Path, epochs: int = EPOCHS) -> list[object]:
     """Settings of a run of 15 steps an epoch with 120 images, a row of metrics.json a step."""
     settings = {
         **{"data.root": images, "output_dir": output, "data.image_size": 32, "data.workers": 0},
@@ -93,54 +79,27 @@ def await_row(folder: Path, key: str, least: int) -> None:
     wait_until(lambda: any(row.get(key, -1) >= least for row in metrics(folder)), f"{key} {least} in {folder}")
 
 
-def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Look again and again. RuntimeError where it is not so after that many seconds."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not so after {seconds} s: {what}")
-        time.sleep(0.05)
-
-
 def steps_run(folder: Path) -> list[int]:
     """The steps of a pretraining run in the order in which its log tells of them: those done twice are in it twice."""
     return [int(step) for step in re.findall(r" step (\d+)/\d+ ", (folder / "log.txt").read_text())]
 
 
 def pretraining_differs(one: Path, other: Path) -> list[str]:
-    """What is not the same, bit by bit, in two finished pretraining runs: weights, queue, optimiser, metrics."""
-    contents = [torch.load(run / "checkpoint_0001.pth.tar", weights_only=True) for run in (one, other)]
-    found = [
-        place for key in ("state_dict", "optimizer") for place in _different(key, contents[0][key], contents[1][key])
-    ]
-    return found + (["metrics.json"] if rows(one) != rows(other) else [])
+    """What is not the same, bit by bit, in two finished pretraining runs: all of the checkpoint, metrics."""
+    return differences(one, other, EPOCHS)
 
 
 def fine_tuning_differs(one: Path, other: Path) -> list[str]:
     """The same of two fine-tuning runs: weights, metrics but for times, scores."""
     models = [torch.load(run / "model_final.pth", weights_only=True)["model"] for run in (one, other)]
     scores = [json.loads((run / "result.json").read_text())["metrics"] for run in (one, other)]
-    found = list(_different("model", *models)) + (["result.json"] if scores[0] != scores[1] else [])
+    found = list(different("model", *models)) + (["result.json"] if scores[0] != scores[1] else [])
     return found + (["metrics.json"] if _without_times(one) != _without_times(other) else [])
 
 
 def _without_times(folder: Path) -> list[dict[str, Any]]:
     clock = ("time", "data_time", "eta_seconds", "rank_data_time")
     return [{key: value for key, value in row.items() if key not in clock} for row in metrics(folder)]
-
-
-def _different(place: str, one: Any, other: Any) -> Iterator[str]:
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        for key in one:
-            yield from _different(f"{place}.{key}", one[key], other[key])
-    elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-        for index, pair in enumerate(zip(one, other, strict=True)):
-            yield from _different(f"{place}.{index}", *pair)
-    elif isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        if one.dtype != other.dtype or not torch.equal(one, other):
-            yield place
-    elif one != other:
-        yield place
 
 
 def processes(run: Path, tool: str) -> list[Path]:

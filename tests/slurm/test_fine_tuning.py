@@ -11,6 +11,7 @@ from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import preempted, requeued, warned
 from tests.slurm.runs import ROW_EVERY, SAVE_EVERY_ITERATION, fine_tuning, submit
+from tests.waiting import PATIENCE, outcomes, wait_until
 
 RESOURCES = ("--gpus", 2, "--cpus", 1, "--time", "0:10")
 
@@ -26,7 +27,7 @@ def undisturbed(whole_cluster: Cluster, scenes: Path, tmp_path_factory: pytest.T
     """A run of two processes."""
     run = tmp_path_factory.mktemp("undisturbed") / "run"
     job = submit(whole_cluster, *words(scenes), *fine_tuning(run))["finetune"]
-    whole_cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+    whole_cluster.wait(job, ["COMPLETED"], PATIENCE)
     return run
 
 
@@ -37,15 +38,15 @@ def test_a_warned_run_goes_on_at_the_iteration_that_it_stopped_at(
     job = submit(cluster, *words(scenes), *fine_tuning(run))["finetune"]
     runs.await_row(run, "iteration", ROW_EVERY - 1)
     warned(cluster, job)
-    runs.wait_until(lambda: "stopped" in runs.outcomes(run, "finetune"), "the first attempt stops")
+    wait_until(lambda: "stopped" in outcomes(run, "finetune"), "the first attempt stops")
     (log,) = (run / "launch" / "logs" / "finetune").glob("*_0_log.out")
     told = re.search(r"after iteration (\d+) of \d+, saved", log.read_text())
     assert told is not None, log.read_text()
     saved = torch.load(run / (run / "last_checkpoint").read_text(), weights_only=True)
     assert saved["iteration"] + 1 == int(told[1]) >= ROW_EVERY  # the next attempt begins there: nothing is lost
-    cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+    cluster.wait(job, ["COMPLETED"], PATIENCE)
     assert runs.fine_tuning_differs(run, undisturbed) == []
-    assert runs.outcomes(run, "finetune") == ["start", "stopped", "start", "finished"]
+    assert outcomes(run, "finetune") == ["start", "stopped", "start", "finished"]
     assert not (run / "model_stopped.pth").exists()
 
 
@@ -59,9 +60,9 @@ def test_a_requeued_run_goes_on_from_its_last_checkpoint(
     cluster.wait(job, ["PENDING"])
     begins_at = torch.load(run / (run / "last_checkpoint").read_text(), weights_only=True)["iteration"] + 1
     assert begins_at >= SAVE_EVERY_ITERATION
-    cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+    cluster.wait(job, ["COMPLETED"], PATIENCE)
     assert runs.fine_tuning_differs(run, undisturbed) == []
-    assert runs.outcomes(run, "finetune").count("start") == 2
+    assert outcomes(run, "finetune").count("start") == 2
 
 
 def test_trials_are_an_array_of_which_so_many_run_at_a_time_and_a_preempted_one_goes_on(
@@ -75,8 +76,8 @@ def test_trials_are_an_array_of_which_so_many_run_at_a_time_and_a_preempted_one_
     runs.await_row(folder / "trial_0", "iteration", ROW_EVERY - 1)
     assert cluster.states(array) == {f"{array}_0": "RUNNING", f"{array}_1": "PENDING"}
     preempted(cluster, array)
-    cluster.wait(array, ["COMPLETED"], 2 * runs.PATIENCE)
+    cluster.wait(array, ["COMPLETED"], 2 * PATIENCE)
     assert runs.fine_tuning_differs(folder / "trial_0", undisturbed) == []
     assert runs.fine_tuning_differs(folder / "trial_1", undisturbed) != []  # a seed of its own
-    told = [runs.outcomes(folder, f"trial_{number}") for number in range(2)]
+    told = [outcomes(folder, f"trial_{number}") for number in range(2)]
     assert sorted(told, key=len) == [["start", "finished"], ["start", "stopped", "start", "finished"]]

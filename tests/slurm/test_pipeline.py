@@ -15,6 +15,7 @@ from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import requeued
 from tests.slurm.runs import launch, status, submit
+from tests.waiting import PATIENCE, outcomes
 
 STAGES = ("pretrain", "convert", "voc/random/trial_0", "voc/moco/trial_0", "report")
 TUNED = STAGES[2:4]
@@ -39,7 +40,7 @@ def undisturbed(
     assert [shell.returncode for shell in shells] == [0, 0], told
     jobs = known(whole_cluster) - before
     for job in jobs:
-        whole_cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+        whole_cluster.wait(job, ["COMPLETED"], PATIENCE)
     return file, folder / "study", jobs
 
 
@@ -88,7 +89,7 @@ def test_a_pipeline_submitted_twice_at_once_runs_once(
     file, run, jobs = undisturbed
     assert len(jobs) == len(STAGES)
     for stage in STAGES:
-        assert runs.outcomes(run, stage) == ["start", "finished"]
+        assert outcomes(run, stage) == ["start", "finished"]
     found = status(cluster, run)
     assert {stage: found[stage]["state"] for stage in found} == dict.fromkeys(STAGES, "FINISHED")
     assert (found["pretrain"]["done"], found["voc/moco/trial_0"]["done"]) == (runs.STEPS, ITERATIONS)
@@ -117,10 +118,10 @@ def test_a_pipeline_whose_first_stage_is_requeued(
     assert "pretrain" in found["convert"]["note"]
     cluster.run("scontrol", "release", jobs["pretrain"])
     for job in jobs.values():
-        cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+        cluster.wait(job, ["COMPLETED"], PATIENCE)
     assert differs(run, undisturbed[1]) == []
-    assert runs.outcomes(run, "pretrain").count("start") == 2
-    assert [runs.outcomes(run, stage).count("start") for stage in STAGES[1:]] == [1, 1, 1, 1]
+    assert outcomes(run, "pretrain").count("start") == 2
+    assert [outcomes(run, stage).count("start") for stage in STAGES[1:]] == [1, 1, 1, 1]
 
 
 def test_a_pipeline_whose_first_stage_fails_tells_why_and_retry_runs_what_is_missing(
@@ -128,8 +129,8 @@ def test_a_pipeline_whose_first_stage_fails_tells_why_and_retry_runs_what_is_mis
 ) -> None:
     run, mine = tmp_path / "study", tmp_path / "images"
     jobs = submit(cluster, "pipeline", write(tmp_path, mine, scenes))  # where no images are
-    cluster.wait(jobs["pretrain"], ["FAILED"], runs.PATIENCE)
-    cluster.wait(jobs["voc/random/trial_0"], ["COMPLETED"], runs.PATIENCE)  # the other branch goes on
+    cluster.wait(jobs["pretrain"], ["FAILED"], PATIENCE)
+    cluster.wait(jobs["voc/random/trial_0"], ["COMPLETED"], PATIENCE)  # the other branch goes on
     cluster.wait(jobs["report"], ["CANCELLED"])
     found = status(cluster, run)
     assert {stage: found[stage]["state"] for stage in found} == {
@@ -145,6 +146,6 @@ def test_a_pipeline_whose_first_stage_fails_tells_why_and_retry_runs_what_is_mis
     jobs = submit(cluster, "retry", run)
     assert set(jobs) == set(STAGES) - {"voc/random/trial_0"}
     for job in jobs.values():
-        cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+        cluster.wait(job, ["COMPLETED"], PATIENCE)
     assert differs(run, undisturbed[1]) == []
-    assert runs.outcomes(run, "voc/random/trial_0") == ["start", "finished"]
+    assert outcomes(run, "voc/random/trial_0") == ["start", "finished"]

@@ -9,6 +9,7 @@ from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import Disturbance, node_killed, preempted, requeued, warned
 from tests.slurm.runs import SAVE_EVERY, STEPS, launch, pretraining, status, submit
+from tests.waiting import PATIENCE, outcomes, wait_until
 
 TWO = ("--gpus", 2, "--cpus", 1, "--time", "0:10")
 FOUR_ON_ONE = ("--processes", 4, "--cpus", 1, "--time", "0:10")
@@ -19,18 +20,18 @@ DISTURBED_AT = 9  # a step between two checkpoints
 @pytest.fixture(scope="module")
 def two_ranks(whole_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of two processes."""
-    run = tmp_path_factory.mktemp("two") / "run"
-    job = submit(whole_cluster, "pretrain", *TWO, *pretraining(images, run))["pretrain"]
-    whole_cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
-    return run
+    return left_alone(whole_cluster, images, tmp_path_factory.mktemp("two") / "run", TWO)
 
 
 @pytest.fixture(scope="module")
 def four_ranks(whole_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An undisturbed run of four processes, on one node."""
-    run = tmp_path_factory.mktemp("four") / "run"
-    job = submit(whole_cluster, "pretrain", *FOUR_ON_ONE, *pretraining(images, run))["pretrain"]
-    whole_cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+    return left_alone(whole_cluster, images, tmp_path_factory.mktemp("four") / "run", FOUR_ON_ONE)
+
+
+def left_alone(cluster: Cluster, images: Path, run: Path, resources: tuple[object, ...]) -> Path:
+    job = submit(cluster, "pretrain", *resources, *pretraining(images, run))["pretrain"]
+    cluster.wait(job, ["COMPLETED"], PATIENCE)
     return run
 
 
@@ -51,7 +52,7 @@ def test_four_ranks_on_two_nodes_see_the_gpus_that_slurm_gives_them_and_compute_
     seen = runs.environments(run, "train_moco.py")
     assert {rank: seen[rank]["CUDA_VISIBLE_DEVICES"] for rank in seen} == dict.fromkeys("0123", "0,1")
     assert {rank: seen[rank]["LOCAL_RANK"] for rank in seen} == {"0": "0", "1": "1", "2": "0", "3": "1"}
-    cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+    cluster.wait(job, ["COMPLETED"], PATIENCE)
     finished_alike(run, four_ranks, 0)
 
 
@@ -62,9 +63,9 @@ def test_a_run_goes_on_after_a_node_was_killed(
     job = submit(cluster, "pretrain", *FOUR_ON_TWO, *pretraining(images, run))["pretrain"]
     runs.await_row(run, "step", DISTURBED_AT)
     node_killed(cluster, job)
-    cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+    cluster.wait(job, ["COMPLETED"], PATIENCE)
     finished_alike(run, four_ranks, SAVE_EVERY)
-    assert runs.outcomes(run, "pretrain").count("start") == 2
+    assert outcomes(run, "pretrain").count("start") == 2
     assert status(cluster, run)["pretrain"]["attempt"] == 2
 
 
@@ -86,11 +87,11 @@ def test_a_disturbed_run_goes_on_by_itself_and_ends_as_an_undisturbed_one(
     job = submit(cluster, "pretrain", *TWO, *where, *pretraining(images, run))["pretrain"]
     runs.await_row(run, "step", DISTURBED_AT)
     disturbance.do(cluster, job)
-    cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+    cluster.wait(job, ["COMPLETED"], PATIENCE)
     finished_alike(run, two_ranks, disturbance.lost)
     assert len(runs.steps_run(run)) < 2 * STEPS - DISTURBED_AT  # it did go on
     ended = ["start", "finished"] if disturbance.lost else ["start", "stopped", "start", "finished"]
-    assert runs.outcomes(run, "pretrain")[-len(ended) :] == ended
+    assert outcomes(run, "pretrain")[-len(ended) :] == ended
     assert status(cluster, run)["pretrain"] | {"note": ""} == {
         **{"stage": "pretrain", "job": job, "state": "FINISHED", "attempt": 2, "done": STEPS, "total": STEPS},
         **{"left_seconds": None, "note": ""},
@@ -105,12 +106,12 @@ def test_a_run_is_warned_of_its_time_limit_and_goes_on(
     limit = ("--processes", 4, "--cpus", 1, "--time", "0:01", "--signal-delay", 25)
     settings = [*pretraining(images, run), "checkpoint_steps", 1]
     job = submit(cluster, "pretrain", *limit, *settings)["pretrain"]
-    runs.wait_until(lambda: "stopped" in runs.outcomes(run, "pretrain"), "the warning stops the first attempt")
+    wait_until(lambda: "stopped" in outcomes(run, "pretrain"), "the warning stops the first attempt")
     cluster.wait(job, ["PENDING"])
     cluster.run("scontrol", "update", f"jobid={job}", "timelimit=10")  # a slow machine would need many attempts
-    cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+    cluster.wait(job, ["COMPLETED"], PATIENCE)
     finished_alike(run, four_ranks, 0)
-    assert runs.outcomes(run, "pretrain") == ["start", "stopped", "start", "finished"]
+    assert outcomes(run, "pretrain") == ["start", "stopped", "start", "finished"]
 
 
 def test_a_cancelled_run_is_gone_on_with_by_retry(

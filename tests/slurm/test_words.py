@@ -9,6 +9,7 @@ from tests.conftest import ROOT
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.runs import launch, pretraining, submit
+from tests.waiting import PATIENCE, wait_until
 
 SHORT = ("--time", "0:05", "--cpus", 1)
 TOKEN = "s3cret-t0ken-of-the-user"
@@ -34,11 +35,11 @@ def test_no_shell_sees_names_no_file_the_environment_and_the_gpu_is_the_one_that
     run = tmp_path / "a run; $(touch x) 'of' \"ours\" `touch y` & $HOME"
     words = ("pretrain", "--resources", there, "--gpus", 1, *SHORT, *pretraining(few_images, run, epochs=20))
     job = submit(cluster, *words, API_TOKEN=TOKEN)["pretrain"]
-    runs.wait_until(lambda: runs.environments(run, "train_moco.py"), "the task runs")
+    wait_until(lambda: runs.environments(run, "train_moco.py"), "the task runs")
     (seen,) = runs.environments(run, "train_moco.py").values()
     assert seen["CUDA_VISIBLE_DEVICES"] == "1"  # the other one is taken
     assert seen["API_TOKEN"] == TOKEN  # it would be found, were it written down
-    cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+    cluster.wait(job, ["COMPLETED"], PATIENCE)
     assert runs.steps_run(run) == list(range(1, 41))
     written = [path for path in run.rglob("*") if path.is_file()]
     assert any(path.parent.name == "pretrain" for path in written)  # submitit's files and the logs
@@ -62,5 +63,5 @@ def test_edits_of_the_checkout_change_no_job_that_waits(cluster: Cluster, few_im
     for path in checkout.rglob("*.yaml"):
         path.write_text("edited: true\n")
     cluster.run("scontrol", "release", job)
-    cluster.wait(job, ["COMPLETED"], runs.PATIENCE)
+    cluster.wait(job, ["COMPLETED"], PATIENCE)
     assert runs.steps_run(run) == [1, 2]

@@ -4,7 +4,6 @@ import contextlib
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,7 @@ import pytest
 import command
 import launch
 from launching import local
-
-PATIENCE = 150  # seconds that a run may take to start, or to end
+from tests.waiting import wait_until
 
 Plan = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -35,15 +33,6 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> "subprocess.
     return subprocess.CompletedProcess(line, code, told.out, told.err)
 
 
-def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Look again and again. RuntimeError where it is not so after that many seconds."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"not so after {seconds} s: {what}")
-        time.sleep(0.02)
-
-
 def record(run: Path) -> dict[str, Any]:
     """record.json, by stage."""
     stages: dict[str, Any] = json.loads((run / "launch" / "record.json").read_text())["stages"]
@@ -53,13 +42,6 @@ def record(run: Path) -> dict[str, Any]:
 def jobs(run: Path) -> dict[str, list[str]]:
     """The ids of the jobs that each stage ever had."""
     return {name: [job["job"] for job in stage["submissions"]] for name, stage in record(run).items()}
-
-
-def outcomes(run: Path, stage: str) -> list[str]:
-    """How often a stage began, and how those attempts ended."""
-    path = run / "launch" / "attempts" / f"{stage}.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [json.loads(line).get("outcome", "start") for line in lines]
 
 
 def last_step(folder: Path) -> int:

@@ -12,7 +12,8 @@ import yaml
 
 from launching import record
 from tests.conftest import ROOT, Tool
-from tests.tools.launched import call, jobs, outcomes, wait_until
+from tests.tools.launched import call, jobs
+from tests.waiting import outcomes, wait_until
 from transfer import results
 
 TUNING = {

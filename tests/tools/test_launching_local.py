@@ -7,14 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from launching import finished, local, record
 from pretrain import checkpoint, revision, saver
 from tests.conftest import ROOT, Tool, refused
-from tests.tools.launched import call, jobs, last_step, outcomes, tasks, wait_until
+from tests.pretrain.pictures import fine_noise
+from tests.tools.launched import call, jobs, last_step, tasks
+from tests.waiting import outcomes, wait_until
 from torture_job import EPOCHS, differences
 
 STEPS = 3 * EPOCHS
@@ -24,10 +24,7 @@ TOKEN = "s3cret-t0ken-of-the-user"
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three batches of noise."""
-    folder, noise = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    for number in range(24):
-        Image.fromarray(noise.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(folder / f"{number}.png")
-    return folder
+    return fine_noise(tmp_path_factory.mktemp("images"), 24)
 
 
 def pretraining(images: Path, output: Path) -> list[str]:

@@ -14,7 +14,7 @@ from PIL import Image
 from launching import snapshot
 from pretrain import revision
 from tests.conftest import ROOT
-from tests.tools.launched import outcomes, wait_until
+from tests.waiting import outcomes, wait_until
 
 GIT = ("git", "-c", "user.name=A", "-c", "user.email=a@b")
 

@@ -18,7 +18,8 @@ from launching.record import Entry, Record, Submission
 from launching.resources import Resources
 from launching.slurm import State
 from launching.stage import Stage
-from tests.tools.launched import call, controller, wait_until
+from tests.tools.launched import call, controller
+from tests.waiting import wait_until
 
 GONE = "4194999"  # no process has this id
 

@@ -1,12 +1,17 @@
 """Runs that are stopped and go on: where to stop them, and whether they end as one that was left alone."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pretrain.signals import StopRequest
+from transfer.engines import Predict
+from transfer.stop import Stopped
+
+Evaluate = Callable[[Predict], dict[str, dict[str, float | None]]]
 
 TIMES = ("time", "data_time", "rank_data_time", "eta_seconds")
 # Where a run of four iterations stands when it is stopped before its n-th look at a batch, as (file, iteration, still
@@ -38,6 +43,20 @@ class StopAt(StopRequest):
 
     @name.setter
     def name(self, _: None) -> None: ...
+
+
+class CutShort:
+    """Scores with `scores`, but its call number `at`, from 1, is cut short by a signal; counts its calls."""
+
+    def __init__(self, at: int, scores: Evaluate) -> None:
+        self.at, self.scores, self.calls = at, scores, 0
+
+    def __call__(self, predict: Predict) -> dict[str, dict[str, float | None]]:
+        self.calls += 1
+        torch.rand(1)  # what a test draws, the rest of the training does not notice
+        if self.calls == self.at:
+            raise Stopped("in a test")
+        return self.scores(predict)
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:

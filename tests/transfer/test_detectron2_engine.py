@@ -19,7 +19,7 @@ from pretrain.signals import StopRequest
 from tests.transfer import detectron2_tiny, small_models
 from tests.transfer.detectron2_tiny import squares, tiny_config
 from tests.transfer.small_models import FPN, MASKS, RETINANET
-from tests.transfer.stopping import LOOKS, TESTED, StopAt, assert_equal, rows, stands
+from tests.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, stands
 from transfer.engines import Predict
 from transfer.errors import TransferError
 from transfer.initialise import place
@@ -236,20 +236,12 @@ def test_a_run_stops_before_any_batch_and_goes_on_exactly(look: int, undisturbed
 
 @pytest.mark.parametrize("test", [1, 2])
 def test_a_test_cut_short_is_done_again_and_nothing_else_is(test: int, undisturbed: Path, tmp_path: Path) -> None:
-    calls: list[int] = []
-
-    def evaluate(predict: Predict) -> dict[str, dict[str, float | None]]:
-        calls.append(1)
-        torch.rand(1)  # what a test draws, the rest of the training does not notice
-        if len(calls) == test:
-            raise Stopped("in a test")
-        return no_scores(predict)
-
+    evaluate = CutShort(test, no_scores)
     with pytest.raises(Stopped, match="saved"):
         small_run(tmp_path / "run", MASKS, evaluate=evaluate)
     assert stands(tmp_path / "run") == [("model_stopped.pth", 1, ["test"]), ("model_final.pth", 3, ["test"])][test - 1]
     small_run(tmp_path / "run", MASKS, evaluate=evaluate, resume=True)
-    assert len(calls) == 3
+    assert evaluate.calls == 3
     assert_equal(undisturbed, tmp_path / "run")
 
 

@@ -13,7 +13,7 @@ from pretrain import distributed
 from pretrain.errors import PretrainError
 from tests.transfer import small_models
 from tests.transfer.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
-from tests.transfer.stopping import LOOKS, TESTED, StopAt, assert_equal, rows, same, saved, stands
+from tests.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands
 from transfer.engines import Predict, precise_bn
 from transfer.engines import torchvision as engine
 from transfer.engines.torchvision import solver
@@ -97,22 +97,14 @@ def test_a_run_stops_before_any_batch_and_goes_on_exactly(look: int, undisturbed
 @pytest.mark.parametrize("test", [1, 2])
 def test_a_test_cut_short_is_done_again_and_nothing_else_is(test: int, undisturbed: Path, tmp_path: Path) -> None:
     """After the last iteration the final model is there already, and only its test is left."""
-    calls: list[int] = []
-
-    def evaluate(predict: Predict) -> dict[str, dict[str, float | None]]:
-        calls.append(1)
-        torch.rand(1)  # what a test draws, the rest of the training does not notice
-        if len(calls) == test:
-            raise Stopped("in a test")
-        return no_test(predict)
-
+    evaluate = CutShort(test, no_test)
     with pytest.raises(Stopped, match="saved"):
         run(tmp_path / "run", 4, TESTED, evaluate=evaluate)
     final, newest = tmp_path / "run" / "model_final.pth", (tmp_path / "run" / "last_checkpoint").read_text()
     assert newest == ("model_stopped.pth", "model_final.pth")[test - 1]
     before = final.read_bytes() if final.exists() else None
     run(tmp_path / "run", 4, TESTED, evaluate=evaluate, resume=True)
-    assert len(calls) == 3
+    assert evaluate.calls == 3
     assert before is None or final.read_bytes() == before
     assert_equal(undisturbed, tmp_path / "run")
 
