@@ -59,7 +59,7 @@ def test_nothing_imports_tools(path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "home"),
-    [("detectron2", "transfer/engines/detectron2.py"), ("submitit", "tools/launching/")],
+    [("detectron2", "transfer/engines/detectron2/"), ("submitit", "tools/launching/")],
 )
 def test_one_place_alone_imports(library: str, home: str) -> None:
     users = {

@@ -266,16 +266,18 @@ def test_a_run_killed_after_a_checkpoint_goes_on_exactly(kind: dict[str, Any], t
 def test_images_come_in_detectron2s_order(sampler: str, tmp_path: Path) -> None:
     from detectron2.data import DatasetMapper, build_detection_train_loader
 
+    from transfer.engines.detectron2.data import TrainingData
+
     settings = {"DATALOADER.SAMPLER_TRAIN": sampler, "DATALOADER.REPEAT_THRESHOLD": 2.0, "INPUT.MIN_SIZE_TRAIN": (64,)}
     cfg = engine.load_config(None, small_models.overrides(FPN, settings))
     data = small_models.dataset(tmp_path, count=7)
     theirs = build_detection_train_loader(cfg, dataset=data.records, mapper=DatasetMapper(cfg))
-    ours = engine.TrainingData(cfg, data, StopRequest()).batches(0, workers=0)
+    ours = TrainingData(cfg, data, StopRequest()).batches(0, workers=0)
     names = [
         [[image["file_name"] for image in batch] for batch in itertools.islice(loader, 12)] for loader in (theirs, ours)
     ]
     assert names[0] == names[1]
-    later = engine.TrainingData(cfg, data, StopRequest()).batches(5, workers=0)
+    later = TrainingData(cfg, data, StopRequest()).batches(5, workers=0)
     assert [[image["file_name"] for image in batch] for batch in itertools.islice(later, 7)] == names[0][5:]
 
 

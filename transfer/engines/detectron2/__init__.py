@@ -1,0 +1,74 @@
+"""The engine of record: the real Detectron2, built or as an unbuilt checkout. The one package that imports it.
+
+Importing it registers what MoCo's recipes need beyond Detectron2's own parts: Res5ROIHeadsExtraNorm, the head of C4
+models, and build_resnet_dilated_c5_backbone.
+"""
+
+import importlib.metadata
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from transfer import config as vocabulary
+from transfer import weights as weight_files
+from transfer.engines import Predict
+from transfer.engines.detectron2.models import build_model, model_state
+from transfer.engines.detectron2.predictor import predict
+from transfer.engines.detectron2.quiet import quiet
+from transfer.engines.detectron2.training import train
+from transfer.errors import TransferError
+
+with quiet():
+    import detectron2
+    from detectron2.config import CfgNode, get_cfg
+
+__all__ = ["NAME", "build_model", "load_config", "load_predictor", "model_state", "train", "versions"]
+NAME = "detectron2"
+
+
+def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
+    """Detectron2's configuration with a YAML file and KEY VALUE pairs over its defaults.
+
+    Raises TransferError naming every unknown key and wrong type, and for a C4 model on basic blocks.
+    """
+    cfg = get_cfg()
+    vocabulary.merge(cfg, config_file, overrides)
+    resnet, heads = cfg.MODEL.RESNETS, cfg.MODEL.ROI_HEADS.NAME
+    if resnet.DEPTH in (18, 34) and heads.startswith("Res5ROIHeads"):
+        raise TransferError(
+            f"MODEL.RESNETS.DEPTH {resnet.DEPTH} with MODEL.ROI_HEADS.NAME {heads}: a C4 head is built of bottleneck "
+            "blocks, which this ResNet has not. Use an FPN config, or depth 50, 101 or 152"
+        )
+    return cfg
+
+
+def versions() -> dict[str, str]:
+    """Detectron2's version, with its commit where it is known, and torch's."""
+    commit = _commit()
+    version = str(detectron2.__version__) + (f" ({commit[:12]})" if commit else "")
+    return {"detectron2": version, "torch": torch.__version__, "torchvision": importlib.metadata.version("torchvision")}
+
+
+def load_predictor(cfg: CfgNode, weights: Path) -> Predict:
+    """A detector from the file `weights`, ready to be called. TransferError listing every tensor that does not fit."""
+    model = build_model(cfg)
+    model.load_state_dict(weight_files.read_detector(weights, model.state_dict()))
+    model.eval()
+    return lambda records: predict(cfg, model, records)
+
+
+def _commit() -> str | None:
+    """Detectron2's git commit: of the checkout it runs from, or as pip recorded it."""
+    root = Path(detectron2.__file__).resolve().parents[1]
+    if (root / ".git").exists():
+        command = ["git", "-C", str(root), "rev-parse", "HEAD"]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        return result.stdout.strip() or None
+    try:
+        record = importlib.metadata.distribution("detectron2").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    return json.loads(record).get("vcs_info", {}).get("commit_id") if record else None

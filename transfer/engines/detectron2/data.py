@@ -1,0 +1,134 @@
+"""The images to train on, as batches from any iteration on."""
+
+import contextlib
+import itertools
+import logging
+from collections.abc import Generator, Iterable
+from typing import Any
+
+import numpy as np
+
+from pretrain import signals
+from pretrain.signals import StopRequest
+from transfer.datasets import Dataset
+from transfer.engines.batches import Batches
+from transfer.engines.detectron2.quiet import quiet
+from transfer.errors import TransferError
+from transfer.stop import Stopped, asked
+
+with quiet():
+    import detectron2.utils.comm as comm
+    from detectron2.config import CfgNode
+    from detectron2.data import DatasetMapper, build_detection_train_loader
+    from detectron2.data.build import filter_images_with_few_keypoints, filter_images_with_only_crowd_annotations
+    from detectron2.data.samplers import (
+        RandomSubsetTrainingSampler,
+        RepeatFactorTrainingSampler,
+        TrainingSampler,
+    )
+
+log = logging.getLogger(__name__)
+
+
+class TrainingData:
+    """The images to train on, as batches from any iteration on.
+
+    Their order is that of Detectron2's sampler and of its grouping by shape, with any number of workers as Detectron2
+    has it with one. What is random in an image comes of the seed and of its position in the order.
+    """
+
+    def __init__(self, cfg: CfgNode, dataset: Dataset, stop: StopRequest) -> None:
+        self.cfg, self.stop, self.mapper = cfg, stop, Mapper(cfg)
+        records = dataset.records
+        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+            records = filter_images_with_only_crowd_annotations(records)
+        if cfg.MODEL.KEYPOINT_ON:
+            records = filter_images_with_few_keypoints(records, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
+        if not records:
+            raise TransferError(f"DATASETS.TRAIN {', '.join(dataset.names)}: no image has an object to learn from")
+        self.records = records
+
+    def batches(self, skip: int, workers: int) -> Generator[list[dict[str, Any]], None, None]:
+        """This rank's batches after the first `skip`, without end."""
+        sampler = _sampler(self.cfg, self.records)
+        if sampler is None:
+            return self._detectron2s(workers)
+        ranks = comm.get_world_size()
+        batches = Batches(
+            self.records,
+            self.mapper.at,
+            zip(itertools.count(comm.get_rank(), ranks), sampler),
+            batch_size=self.cfg.SOLVER.IMS_PER_BATCH // ranks,
+            group=self.cfg.DATALOADER.ASPECT_RATIO_GROUPING,
+            skip=skip,
+            workers=workers,
+            stop=self.stop,
+        )
+        return iter(batches)
+
+    def warn_if_others_come(self) -> None:
+        """Say so where a resumed run does not go on with the images that it would have seen."""
+        if self.cfg.DATALOADER.SAMPLER_TRAIN not in SAMPLERS and comm.is_main_process():
+            log.warning(
+                "DATALOADER.SAMPLER_TRAIN %s: the rest of the run sees other images than it would have seen",
+                self.cfg.DATALOADER.SAMPLER_TRAIN,
+            )
+
+    def _detectron2s(self, workers: int) -> Generator[list[dict[str, Any]], None, None]:
+        """From Detectron2's own loader, which begins anew each time."""
+        cfg = self.cfg.clone()
+        cfg.defrost()
+        cfg.DATALOADER.NUM_WORKERS = workers
+        loader = build_detection_train_loader(cfg, dataset=self.records, mapper=self.mapper)
+        with signals.kept_from_children() if workers else contextlib.nullcontext():
+            loaded = iter(loader)
+            first = next(loaded)  # by now its workers are there
+        for batch in itertools.chain([first], loaded):
+            if asked(self.stop):
+                raise Stopped("between two batches")
+            yield batch
+
+
+# Of those that a configuration can name, the ones that draw from a seed alone; Detectron2 makes the others.
+SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
+
+
+def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int] | None:
+    """The sampler of DATALOADER.SAMPLER_TRAIN, as Detectron2 sets it up; None: not one of SAMPLERS."""
+    settings = cfg.DATALOADER
+    if settings.SAMPLER_TRAIN == "TrainingSampler":
+        return TrainingSampler(len(records), seed=cfg.SEED)
+    if settings.SAMPLER_TRAIN == "RepeatFactorTrainingSampler":
+        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+            records, settings.REPEAT_THRESHOLD, sqrt=settings.REPEAT_SQRT
+        )
+        return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
+    if settings.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
+        return RandomSubsetTrainingSampler(
+            len(records), settings.RANDOM_SUBSET_RATIO, seed_shuffle=cfg.SEED, seed_subset=cfg.SEED
+        )
+    return None
+
+
+class Mapper(DatasetMapper):
+    """Detectron2's mapping of a record to a training example; a record it cannot map is the user's to repair."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        super().__init__(cfg)
+        self.seed = cfg.SEED
+
+    def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return super().__call__(record)
+        except Exception as error:  # Pillow's decoders alone raise many kinds
+            reason = f"{type(error).__name__}: {error}".strip()
+            raise TransferError(f"{record['file_name']}: cannot be trained on ({reason})") from error
+
+    def at(self, record: dict[str, Any], position: int) -> dict[str, Any]:
+        """The example of a record at a position of the stream, which decides its augmentations with the seed."""
+        before = np.random.get_state()
+        np.random.seed([self.seed, position])  # the generator that Detectron2's augmentations draw from
+        try:
+            return self(record)
+        finally:
+            np.random.set_state(before)

@@ -1,0 +1,69 @@
+"""The models of MoCo's recipes: Detectron2's, and what it lacks of them, which importing this registers."""
+
+import fvcore.nn.weight_init as weight_init
+import torch
+from torch import Tensor, nn
+
+from transfer.engines.detectron2.quiet import quiet
+from transfer.errors import TransferError
+
+with quiet():
+    from detectron2 import modeling
+    from detectron2.config import CfgNode
+    from detectron2.layers import Conv2d, ShapeSpec, get_norm
+    from detectron2.modeling import BACKBONE_REGISTRY, ROI_HEADS_REGISTRY, Backbone, build_resnet_backbone
+    from detectron2.modeling.roi_heads import Res5ROIHeads
+
+
+@ROI_HEADS_REGISTRY.register()
+class Res5ROIHeadsExtraNorm(Res5ROIHeads):
+    """The C4 head of the MoCo paper (arXiv 1911.05722): one more norm after res5, named roi_heads.res5.norm.*."""
+
+    @classmethod
+    def _build_res5_block(cls, cfg: CfgNode) -> tuple[nn.Sequential, int]:
+        stage, channels = super()._build_res5_block(cfg)
+        stage.add_module("norm", get_norm(cfg.MODEL.RESNETS.NORM, channels))
+        return stage, channels
+
+
+class DilatedC5(Backbone):
+    """The dilated-C5 backbone of the MoCo paper (appendix A.1): res5, then a 3x3 convolution with a norm to 512."""
+
+    def __init__(self, bottom_up: Backbone, norm: str) -> None:
+        super().__init__()
+        self.bottom_up = bottom_up
+        channels, self._stride = bottom_up.output_shape()["res5"].channels, bottom_up.output_shape()["res5"].stride
+        self.reduce = Conv2d(
+            channels, 512, 3, padding=1, bias=False, norm=get_norm(norm, 512), activation=torch.nn.functional.relu
+        )
+        weight_init.c2_msra_fill(self.reduce)
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        return {"res5": self.reduce(self.bottom_up(images)["res5"])}
+
+    def output_shape(self) -> dict[str, ShapeSpec]:
+        return {"res5": ShapeSpec(channels=512, stride=self._stride)}
+
+
+@BACKBONE_REGISTRY.register()
+def build_resnet_dilated_c5_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DilatedC5:
+    """MoCo's dilated C5 on MODEL.RESNETS, whose RES5_DILATION is 2."""
+    return DilatedC5(build_resnet_backbone(cfg, input_shape), cfg.MODEL.RESNETS.NORM)
+
+
+def build_model(cfg: CfgNode) -> nn.Module:
+    """The detector that a configuration describes, with random weights. TransferError where Detectron2 cannot."""
+    try:
+        return modeling.build_model(cfg)
+    except (AssertionError, AttributeError, KeyError, ValueError) as error:
+        reason = str(error).strip("'\"") or type(error).__name__
+        raise TransferError(f"Detectron2 cannot build the model that the config describes: {reason}") from error
+
+
+def model_state(cfg: CfgNode) -> dict[str, Tensor]:
+    """Names and shapes of the model's tensors, on the meta device: nothing is computed."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.DEVICE = "meta"
+    with torch.device("meta"):
+        return dict(build_model(cfg).state_dict())

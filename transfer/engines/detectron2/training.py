@@ -1,0 +1,217 @@
+"""Training as Detectron2's DefaultTrainer does it, that can be stopped and gone on with."""
+
+import contextlib
+import importlib.util
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pretrain import distributed
+from pretrain.signals import StopRequest
+from transfer.datasets import Dataset
+from transfer.engines import Predict, generators, precise_bn
+from transfer.engines.checkpoints import Checkpoints, Part, share_statistics
+from transfer.engines.course import Course, is_due
+from transfer.engines.detectron2.data import TrainingData
+from transfer.engines.detectron2.models import build_model
+from transfer.engines.detectron2.predictor import predict
+from transfer.engines.detectron2.quiet import quiet
+from transfer.engines.metric_rows import PERIOD, MetricRows, flatten
+from transfer.errors import TransferError
+from transfer.stop import Stopped
+
+with quiet():
+    import detectron2.utils.comm as comm
+    from detectron2.config import CfgNode
+    from detectron2.engine import AMPTrainer, HookBase, SimpleTrainer, hooks
+    from detectron2.solver import build_lr_scheduler, build_optimizer
+    from detectron2.utils.env import seed_all_rng
+    from detectron2.utils.events import CommonMetricPrinter, EventStorage, TensorboardXWriter
+    from fvcore.nn.precise_bn import get_bn_modules
+
+Evaluate = Callable[[Predict], Mapping[str, Mapping[str, float | None]]]
+
+
+def train(
+    cfg: CfgNode,
+    dataset: Dataset,
+    initial: Mapping[str, Tensor],
+    evaluate: Evaluate,
+    resume: bool,
+    checkpoint_extra: dict[str, Any],
+    stop: StopRequest | None = None,
+) -> None:
+    """Fine-tune on `dataset` as Detectron2's DefaultTrainer does; called in every rank.
+
+    Args:
+        cfg: whole and settled: number of classes, seed, device, OUTPUT_DIR.
+        initial: full names -> tensors to load over the random start, each of which the model must have.
+        evaluate: scores a detector; called in every rank each TEST.EVAL_PERIOD iterations and at the end.
+        resume: go on from the checkpoint that OUTPUT_DIR/last_checkpoint names.
+        checkpoint_extra: kept in every checkpoint.
+        stop: looked at between two batches; `evaluate` may obey it, too.
+
+    Raises:
+        TransferError: an unreadable image, a batch that the ranks cannot share, a loss that is not finite.
+        PretrainError: there is nothing to resume.
+        Stopped: by `stop`; the run is saved.
+    """
+    _join_local_processes()
+    _check(cfg)
+    seed_all_rng(cfg.SEED + comm.get_rank())
+    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+
+    model = build_model(cfg)
+    _load_over(model, initial)
+    optimizer = build_optimizer(cfg, model)
+    scheduler = build_lr_scheduler(cfg, optimizer)
+    scaler = {"grad_scaler": torch.amp.GradScaler("cuda")} if cfg.SOLVER.AMP.ENABLED else {}
+    data = TrainingData(cfg, dataset, stop or StopRequest())
+    seed_all_rng(cfg.SEED + comm.get_rank())
+    parts = {"optimizer": optimizer, "scheduler": scheduler, **scaler}
+    after = AfterStep(cfg, model, parts, data, evaluate, checkpoint_extra, resume)
+    start, parallel = after.course.done, distributed.data_parallel(model)
+    try:
+        with (
+            quiet(),
+            _same_from_the_first_step(),
+            contextlib.closing(data.batches(start, cfg.DATALOADER.NUM_WORKERS)) as batches,
+        ):
+            trainer = (AMPTrainer if scaler else SimpleTrainer)(parallel, batches, optimizer, **scaler)
+            trainer.register_hooks(  # in DefaultTrainer's order
+                [
+                    hooks.IterationTimer(warmup_iter=0),
+                    hooks.LRScheduler(optimizer, scheduler),
+                    _printer(cfg),
+                    after,
+                    _tensorboard(cfg, start),
+                ]
+            )
+            trainer.train(start, cfg.SOLVER.MAX_ITER)
+    except FloatingPointError as error:
+        raise TransferError(f"training diverged: {error} A lower SOLVER.BASE_LR may help") from error
+    except Stopped:
+        raise after.course.stopped() from None
+
+
+class AfterStep(HookBase):
+    """What follows each iteration: a row of metrics.json, and what the course of the run says is due.
+
+    Its state is the storage's history, so that medians of a resumed run are over the same iterations.
+    """
+
+    def __init__(
+        self,
+        cfg: CfgNode,
+        model: nn.Module,
+        parts: Mapping[str, Part],
+        data: TrainingData,
+        evaluate: Evaluate,
+        extra: Mapping[str, Any],
+        resume: bool,
+    ) -> None:
+        self.cfg, self.model, self.data, self.evaluate = cfg, model, data, evaluate
+        self.history: dict[str, Any] = {}  # to go on with
+        output = Path(cfg.OUTPUT_DIR)
+        precise = cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)
+        checkpoints = Checkpoints(output, model, {**parts, "history": self}, extra)
+        self.course = Course(cfg, checkpoints, self._update_statistics if precise else None, self._test)
+        if resume:
+            self.course.resume()
+            data.warn_if_others_come()
+        self.rows = distributed.on_main(
+            lambda: MetricRows(output / "metrics.json", self.course.done, bool(self.course.pending))
+        )
+
+    def before_train(self) -> None:
+        for name, (smooth, values) in self.history.items():
+            for value, iteration in values:
+                self.trainer.storage.put_scalar(name, value, smoothing_hint=smooth, cur_iter=iteration)
+        self.course.settle()
+
+    def after_step(self) -> None:
+        iteration = self.trainer.iter
+        if is_due(iteration + 1, PERIOD, self.cfg.SOLVER.MAX_ITER):
+            newest = self.trainer.storage.latest_with_smoothing_hint(PERIOD)  # medians, as in Detectron2's own writer
+            self._write(iteration, {name: value for name, (value, when) in newest.items() if when == iteration})
+        self.course.advance()
+
+    def state_dict(self) -> dict[str, Any]:
+        storage = self.trainer.storage
+        return {
+            name: (smooth, [pair for pair in storage.history(name).values() if pair[1] >= self.course.done - PERIOD])
+            for name, smooth in storage.smoothing_hints().items()
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.history = state_dict
+
+    def _update_statistics(self, done: int) -> None:
+        period, iterations = self.cfg.TEST.EVAL_PERIOD, self.cfg.TEST.PRECISE_BN.NUM_ITER
+        earlier = (done - 1) // period if period > 0 else 0  # each goes on with the images, as Detectron2's hook does
+        with EventStorage():  # what the model tells of these images goes nowhere
+            precise_bn.update(self.model, self.data.batches(earlier * iterations, workers=0), iterations)
+
+    def _test(self, done: int) -> None:
+        share_statistics(self.model)
+        with generators.kept():
+            scores = flatten(_score(self.cfg, self.model, self.evaluate))
+        self._write(done - 1, scores)
+        self.trainer.storage.put_scalars(cur_iter=done - 1, smoothing_hint=False, **scores)
+
+    def _write(self, iteration: int, values: Mapping[str, float | None]) -> None:
+        if comm.is_main_process():
+            self.rows.write({"iteration": iteration, **values})
+
+
+@contextlib.contextmanager
+def _same_from_the_first_step() -> Iterator[None]:
+    """TorchScript (RetinaNet's focal loss) fuses from its third call on and then rounds otherwise: a run that goes on
+    in another process would not go on exactly."""
+    with torch.jit.optimized_execution(False):
+        yield
+
+
+def _load_over(model: nn.Module, initial: Mapping[str, Tensor]) -> None:
+    result = model.load_state_dict(dict(initial), strict=False)
+    if result.unexpected_keys:
+        raise TransferError(f"the model has no {', '.join(result.unexpected_keys)}")
+
+
+def _check(cfg: CfgNode) -> None:
+    ranks = comm.get_world_size()
+    if cfg.SOLVER.IMS_PER_BATCH == 0 or cfg.SOLVER.IMS_PER_BATCH % ranks:
+        raise TransferError(
+            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be shared evenly by {ranks} processes"
+        )
+    if cfg.SOLVER.AMP.ENABLED and not str(cfg.MODEL.DEVICE).startswith("cuda"):
+        raise TransferError(f"SOLVER.AMP.ENABLED True needs a GPU, MODEL.DEVICE is {cfg.MODEL.DEVICE}")
+
+
+def _join_local_processes() -> None:
+    """Make Detectron2's group of the ranks of this machine, as its own launch() would."""
+    if comm.get_world_size() > 1:
+        comm.create_local_process_group(distributed.local_world_size())
+
+
+def _printer(cfg: CfgNode) -> HookBase | None:
+    if not comm.is_main_process():
+        return None
+    return hooks.PeriodicWriter([CommonMetricPrinter(cfg.SOLVER.MAX_ITER)], period=PERIOD)
+
+
+def _tensorboard(cfg: CfgNode, start: int) -> HookBase | None:
+    """After AfterStep, so that its scores are shown at once. Of an interrupted run, what comes again is hidden."""
+    if not (comm.is_main_process() and importlib.util.find_spec("tensorboard")):
+        return None
+    return hooks.PeriodicWriter([TensorboardXWriter(cfg.OUTPUT_DIR, purge_step=start)], period=PERIOD)
+
+
+def _score(cfg: CfgNode, model: nn.Module, evaluate: Evaluate) -> dict[str, dict[str, float]]:
+    model.eval()
+    scores = evaluate(lambda records: predict(cfg, model, records))
+    model.train()
+    return {task: {key: x for key, x in points.items() if x is not None} for task, points in scores.items()}
