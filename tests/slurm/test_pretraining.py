@@ -98,6 +98,18 @@ def test_a_disturbed_run_goes_on_by_itself_and_ends_as_an_undisturbed_one(
     }
 
 
+def test_a_warning_while_the_tool_still_starts_is_obeyed_and_loses_nothing(
+    cluster: Cluster, images: Path, tmp_path: Path, two_ranks: Path
+) -> None:
+    run = tmp_path / "run"
+    job = submit(cluster, "pretrain", *TWO, *pretraining(images, run))["pretrain"]
+    wait_until(lambda: outcomes(run, "pretrain"), "the task begins")  # the tool has been started just now
+    warned(cluster, job)
+    cluster.wait(job, ["COMPLETED"], PATIENCE)
+    finished_alike(run, two_ranks, 0)
+    assert outcomes(run, "pretrain") == ["start", "stopped", "start", "finished"]
+
+
 def test_a_run_is_warned_of_its_time_limit_and_goes_on(
     cluster: Cluster, images: Path, tmp_path: Path, four_ranks: Path
 ) -> None:
