@@ -17,110 +17,27 @@ from rich.console import Console
 
 import command
 import finetune
-from launching import advance, jobs, local, logs, pipeline, record, resources, slurm, stage, status
+from launching import advance, command_line, jobs, local, logs, pipeline, record, resources, slurm, stage, status
 from launching.pipeline import Pipeline
 from launching.stage import Stage
 from transfer.errors import TransferError
 
-EXAMPLES = """examples:
-  # what would run, with the files for sbatch, and nothing else
-  python tools/launch.py pretrain --resources configs/launch/gpu8.yaml --partition gpu --dry-run \\
-      --config-file configs/pretrain/moco_v2_r50_200ep.yaml data.root IMAGES output_dir output/moco
-
-  # five trials as a job array, two at a time
-  python tools/launch.py finetune --resources configs/launch/gpu8.yaml --trials 5 --parallel 2 \\
-      --config-file configs/transfer/voc_r50_c4_24k.yaml --dataset-root VOCdevkit --init moco.pth OUTPUT_DIR output/voc
-
-  # from images to the report; given again, it goes on with what is missing
-  python tools/launch.py pipeline configs/launch/pipeline_voc.yaml --partition gpu
-
-  # how far it is; a stage's output; stop all; go on with what failed
-  python tools/launch.py status output/study
-  python tools/launch.py logs output/study voc/moco/trial_0 --follow
-  python tools/launch.py cancel output/study
-  python tools/launch.py retry output/study
-
-  # two processes on this machine, without a cluster
-  python tools/launch.py pretrain --cluster local --processes 2 --config-file configs/pretrain/demo.yaml \\
-      data.root IMAGES output_dir output/moco
-
-All options of pretrain and finetune but those of this tool go to tools/train_moco.py or tools/finetune.py.
-"""
 _PAUSE = 1.0  # seconds between two looks at jobs that are waited for
 _LOOKS = 10  # pauses between two questions to SLURM, which others ask too
 
 
 def main() -> None:
-    parser = build_parser()
+    parser = command_line.parser(__doc__ or "", ACTIONS)
     arguments, rest = parser.parse_known_args()
     if rest and arguments.action not in ("pretrain", "finetune"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.run(arguments, rest)
 
 
-def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    for name, run, text in (
-        ("pretrain", launch_pretraining, "tools/train_moco.py; the run is its output_dir"),
-        ("finetune", launch_fine_tuning, "tools/finetune.py; the run is its OUTPUT_DIR"),
-        ("pipeline", launch_pipeline, "all stages of a file, from images to the report"),
-    ):
-        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-        action.set_defaults(run=run, parser=action)
-        add_launch_options(action)
-        if name == "pipeline":
-            action.add_argument("file", type=Path, metavar="FILE.yaml", help="the stages (docs/cluster.md)")
-            action.add_argument("--output", type=Path, metavar="RUN", help="folder of the run, for the file's `output`")
-        else:
-            action.add_argument("--config-file", required=name == "finetune", metavar="YAML", help="of the tool")
-        if name == "finetune":
-            action.add_argument("--trials", type=int, metavar="N", help="N runs under seeds of their own, as an array")
-        if name != "pretrain":
-            action.add_argument("--parallel", type=int, metavar="N", help="trials of an array that run at a time")
-    for name, run, text in (
-        ("status", show_status, "a table: what runs, how far it is, what failed and why"),
-        ("logs", show_logs, "the output of a stage"),
-        ("cancel", cancel, "end all jobs of a run"),
-        ("retry", retry, "submit what failed or was cancelled, and what hangs on it"),
-    ):
-        action = actions.add_parser(name, help=text, description=text, allow_abbrev=False)
-        action.set_defaults(run=run)
-        action.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
-        if name == "status":
-            action.add_argument("--json", action="store_true", help="as JSON, for programs")
-        if name == "logs":
-            action.add_argument("stage", metavar="STAGE", help="as `status` names it")
-            action.add_argument("--follow", action="store_true", help="go on until the stage has ended")
-            action.add_argument("--rank", type=int, default=0, metavar="N", help="of the process (default 0)")
-        if name == "retry":
-            action.add_argument("--wait", action="store_true", help=WAIT)
-    return parser
-
-
-WAIT = "return when all has ended; exit code 1 if something failed"
-
-
-def add_launch_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--cluster", choices=jobs.CLUSTERS, default="slurm", help="local: processes here; debug: one, in the foreground"
-    )
-    add("--dry-run", action="store_true", help="check everything, print what would run, submit nothing")
-    add("--wait", action="store_true", help=WAIT)
-    add("--resources", type=Path, metavar="YAML", help="the options below from a file (configs/launch/)")
-    for field in resources.FLAGS:
-        kind = field.metadata["kind"]
-        flag = f"--{field.name.replace('_', '-')}"
-        add(flag, dest=field.name, type=kind, metavar=kind.__name__.upper(), help=field.metadata["text"])
-
-
 def launch_pretraining(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     tool = argparse.ArgumentParser(prog="tools/train_moco.py", usage="KEY VALUE ...", add_help=False)
     tool.add_argument("settings", nargs="*", metavar="KEY VALUE")  # of a job that goes on by itself: no options
-    settings = words_of(tool, rest, arguments.parser).settings
+    settings = command_line.words_of(tool, rest, arguments.parser).settings
     made = stage.pretraining("pretrain", arguments.config_file, settings, asked_for(arguments))
     launch(Pipeline(Path(made.folder), (made,)), arguments)
 
@@ -128,7 +45,7 @@ def launch_pretraining(arguments: argparse.Namespace, rest: Sequence[str]) -> No
 def launch_fine_tuning(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
     tool = finetune.parser()
     tool.prog = "tools/finetune.py"
-    words_of(tool, ["--config-file", arguments.config_file, *rest], arguments.parser)
+    command_line.words_of(tool, ["--config-file", arguments.config_file, *rest], arguments.parser)
     asked, file = asked_for(arguments), arguments.config_file
     if arguments.trials is None:
         if arguments.parallel is not None:
@@ -144,16 +61,6 @@ def launch_fine_tuning(arguments: argparse.Namespace, rest: Sequence[str]) -> No
         ]
         folder = Path(made[0].folder).parent
     launch(Pipeline(folder, tuple(made)), arguments)
-
-
-def words_of(tool: argparse.ArgumentParser, rest: Sequence[str], own: argparse.ArgumentParser) -> argparse.Namespace:
-    """What a tool makes of the words that are passed on to it; what neither it nor this one knows is refused."""
-    tool.allow_abbrev = False  # a misspelt option must not be taken for another one
-    found, unknown = tool.parse_known_intermixed_args(rest)
-    if unknown:
-        passed_on = tool.format_usage().removeprefix("usage: ")
-        own.error(f"unrecognized arguments: {' '.join(unknown)}\nwhat is passed on: {passed_on}")
-    return found
 
 
 def launch_pipeline(arguments: argparse.Namespace, _: Sequence[str]) -> None:
@@ -368,6 +275,16 @@ def at_least_one(flag: str, value: int) -> None:
     if value < 1:
         raise TransferError(f"{flag} {value}: a number from 1 up is expected")
 
+
+ACTIONS: dict[str, command_line.Action] = {
+    "pretrain": launch_pretraining,
+    "finetune": launch_fine_tuning,
+    "pipeline": launch_pipeline,
+    "status": show_status,
+    "logs": show_logs,
+    "cancel": cancel,
+    "retry": retry,
+}
 
 if __name__ == "__main__":
     command.run(main)

@@ -1,5 +1,6 @@
 """What tools/launch.py is made of: stages of a run, what was submitted of them, how far they are.
 
+command_line.py  what can be typed
 resources.py   what a job asks of a cluster
 stage.py       one job of a run, and the checks of its command line
 pipeline.py    a YAML file as stages that need each other

@@ -1,0 +1,108 @@
+"""What can be typed after `tools/launch.py`."""
+
+import argparse
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from launching import jobs, resources
+
+Action = Callable[[argparse.Namespace, Sequence[str]], None]
+WAIT = "return when all has ended; exit code 1 if something failed"
+EXAMPLES = """examples:
+  # what would run, with the files for sbatch, and nothing else
+  python tools/launch.py pretrain --resources configs/launch/gpu8.yaml --partition gpu --dry-run \\
+      --config-file configs/pretrain/moco_v2_r50_200ep.yaml data.root IMAGES output_dir output/moco
+
+  # five trials as a job array, two at a time
+  python tools/launch.py finetune --resources configs/launch/gpu8.yaml --trials 5 --parallel 2 \\
+      --config-file configs/transfer/voc_r50_c4_24k.yaml --dataset-root VOCdevkit --init moco.pth OUTPUT_DIR output/voc
+
+  # from images to the report; given again, it goes on with what is missing
+  python tools/launch.py pipeline configs/launch/pipeline_voc.yaml --partition gpu
+
+  # how far it is; a stage's output; stop all; go on with what failed
+  python tools/launch.py status output/study
+  python tools/launch.py logs output/study voc/moco/trial_0 --follow
+  python tools/launch.py cancel output/study
+  python tools/launch.py retry output/study
+
+  # two processes on this machine, without a cluster
+  python tools/launch.py pretrain --cluster local --processes 2 --config-file configs/pretrain/demo.yaml \\
+      data.root IMAGES output_dir output/moco
+
+All options of pretrain and finetune but those of this tool go to tools/train_moco.py or tools/finetune.py.
+"""
+
+
+def parser(description: str, actions: Mapping[str, Action]) -> argparse.ArgumentParser:
+    """Of tools/launch.py. What it reads has `run`, the action's function.
+
+    Args:
+        actions: by name: what is called with the arguments, and with the words that are passed on to another tool.
+    """
+    top = argparse.ArgumentParser(
+        description=description,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    names = top.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for name, text in (
+        ("pretrain", "tools/train_moco.py; the run is its output_dir"),
+        ("finetune", "tools/finetune.py; the run is its OUTPUT_DIR"),
+        ("pipeline", "all stages of a file, from images to the report"),
+    ):
+        action = names.add_parser(name, help=text, description=text, allow_abbrev=False)
+        action.set_defaults(run=actions[name], parser=action)
+        _add_launch_options(action)
+        if name == "pipeline":
+            action.add_argument("file", type=Path, metavar="FILE.yaml", help="the stages (docs/cluster.md)")
+            action.add_argument("--output", type=Path, metavar="RUN", help="folder of the run, for the file's `output`")
+        else:
+            action.add_argument("--config-file", required=name == "finetune", metavar="YAML", help="of the tool")
+        if name == "finetune":
+            action.add_argument("--trials", type=int, metavar="N", help="N runs under seeds of their own, as an array")
+        if name != "pretrain":
+            action.add_argument("--parallel", type=int, metavar="N", help="trials of an array that run at a time")
+    for name, text in (
+        ("status", "a table: what runs, how far it is, what failed and why"),
+        ("logs", "the output of a stage"),
+        ("cancel", "end all jobs of a run"),
+        ("retry", "submit what failed or was cancelled, and what hangs on it"),
+    ):
+        action = names.add_parser(name, help=text, description=text, allow_abbrev=False)
+        action.set_defaults(run=actions[name])
+        action.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
+        if name == "status":
+            action.add_argument("--json", action="store_true", help="as JSON, for programs")
+        if name == "logs":
+            action.add_argument("stage", metavar="STAGE", help="as `status` names it")
+            action.add_argument("--follow", action="store_true", help="go on until the stage has ended")
+            action.add_argument("--rank", type=int, default=0, metavar="N", help="of the process (default 0)")
+        if name == "retry":
+            action.add_argument("--wait", action="store_true", help=WAIT)
+    return top
+
+
+def _add_launch_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--cluster", choices=jobs.CLUSTERS, default="slurm", help="local: processes here; debug: one, in the foreground"
+    )
+    add("--dry-run", action="store_true", help="check everything, print what would run, submit nothing")
+    add("--wait", action="store_true", help=WAIT)
+    add("--resources", type=Path, metavar="YAML", help="the options below from a file (configs/launch/)")
+    for field in resources.FLAGS:
+        kind = field.metadata["kind"]
+        flag = f"--{field.name.replace('_', '-')}"
+        add(flag, dest=field.name, type=kind, metavar=kind.__name__.upper(), help=field.metadata["text"])
+
+
+def words_of(tool: argparse.ArgumentParser, rest: Sequence[str], own: argparse.ArgumentParser) -> argparse.Namespace:
+    """What a tool makes of the words that are passed on to it; what neither it nor this one knows is refused."""
+    tool.allow_abbrev = False  # a misspelt option must not be taken for another one
+    found, unknown = tool.parse_known_intermixed_args(rest)
+    if unknown:
+        passed_on = tool.format_usage().removeprefix("usage: ")
+        own.error(f"unrecognized arguments: {' '.join(unknown)}\nwhat is passed on: {passed_on}")
+    return found
