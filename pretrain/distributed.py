@@ -5,6 +5,8 @@ Knows no config and no model. Collectives on CPU tensors go through gloo, on CUD
 
 import contextlib
 import datetime
+import gc
+import importlib
 import inspect
 import os
 import pathlib
@@ -72,6 +74,7 @@ def init(device: torch.device | str) -> None:
 
 
 def _join(device: torch.device, **where: Any) -> None:
+    importlib.import_module("torch._dynamo")  # which DDP would import later, and which keeps a group that is there then
     if device.type == "cuda":
         torch.cuda.set_device(device)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, **where)
@@ -106,9 +109,14 @@ def share_cores(device: torch.device, workers: int) -> None:
 
 
 def shutdown() -> None:
-    """Leave the other processes; nothing where there are none."""
+    """Leave the other processes, and end the threads that talked to them; nothing where there are none.
+
+    A model in a reference cycle would hold the group, and gloo's threads with it. One that frees a tensor while the
+    interpreter ends aborts the process, whose work was done (pytorch/pytorch#179291).
+    """
     if dist.is_initialized():
         dist.destroy_process_group()
+        gc.collect()
 
 
 def rank() -> int:

@@ -104,6 +104,27 @@ def test_gradients_of_three_ranks_do_not_depend_on_when_the_run_was_started() ->
         assert torch.equal(tensor, parts[name]), name
 
 
+def talking_threads() -> list[str]:
+    names = [file.read_text().strip() for file in pathlib.Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+def leave_a_model_behind() -> tuple[list[str], list[str]]:
+    cycle: list[Any] = [distributed.data_parallel(torch.nn.Linear(3, 2))]
+    cycle.append(cycle)
+    del cycle
+    before = talking_threads()
+    distributed.shutdown()
+    return before, talking_threads()
+
+
+def test_no_thread_talks_after_the_shutdown() -> None:
+    """One that still frees a tensor while the interpreter ends aborts the process."""
+    before, after = distributed.launch(leave_a_model_behind, 2)
+    assert before
+    assert after == []
+
+
 def die() -> None:
     if distributed.rank() == 1:
         os._exit(7)

@@ -5,12 +5,13 @@ Needs root and the packages of packages.py.
 """
 
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -75,13 +76,14 @@ class Cluster:
         """Until the job, or every task of an array, is in one of the states. Returns these.
 
         Raises:
-            RuntimeError: it is not after so many seconds, or never will be; with what SLURM says of the job.
+            RuntimeError: it is not after so many seconds, or never will be; with what SLURM and the job itself say.
         """
         wanted, deadline = set(states), time.monotonic() + seconds
         while not (now := self.states(job)) or not set(now.values()) <= wanted:
             if time.monotonic() > deadline or (now and set(now.values()) <= _FINAL):
                 shown = self.run("scontrol", "show", "job", job)
-                raise RuntimeError(f"job {job} is {now}, waited for {sorted(wanted)} up to {seconds} s\n{shown}")
+                asked = f"job {job} is {now}, waited for {sorted(wanted)} up to {seconds} s"
+                raise RuntimeError("\n".join([asked, shown, *_last_words(shown)]))
             time.sleep(0.1)
         return now
 
@@ -207,6 +209,13 @@ class Cluster:
             if time.monotonic() > deadline:
                 raise RuntimeError(f"SLURM is not ready after {START_SECONDS} s\n{refusal}{blamed.log()}")
             time.sleep(0.05)
+
+
+def _last_words(shown: str) -> Iterator[str]:
+    """The ends of the logs of all tasks of the jobs that `scontrol show job` has shown."""
+    for first in dict.fromkeys(re.findall(r"StdOut=(\S+)_0_log\.out", shown)):
+        for log in sorted(Path(first).parent.glob(f"{Path(first).name}_*_log.out")):
+            yield f"{log.name}: {log.read_text(errors='replace')[-3000:]}"
 
 
 def _stop_in_order(number: int, frame: object) -> None:
