@@ -1,5 +1,7 @@
 """What a cluster does to a job that runs."""
 
+import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +24,14 @@ class Disturbance:
 def warned(cluster: Cluster, job: str) -> None:
     """The signal that SLURM sends before a time limit."""
     cluster.run("scancel", "--signal=USR2", job)
+
+
+def limited(cluster: Cluster, job: str, signal_delay: int) -> None:
+    """Its time limit becomes the least of which SLURM, which looks every 30 s, will warn it so many seconds before."""
+    (elapsed,) = re.findall(r"RunTime=(\d+):(\d+):(\d+)", cluster.run("scontrol", "show", "job", job))
+    hours, minutes, seconds = map(int, elapsed)
+    least = 3600 * hours + 60 * minutes + seconds + 5 + 30 + signal_delay
+    cluster.run("scontrol", "update", f"jobid={job}", f"timelimit={math.ceil(least / 60)}")
 
 
 def requeued(cluster: Cluster, job: str) -> None:

@@ -121,10 +121,10 @@ def environments(run: Path, tool: str) -> dict[str, dict[str, str]]:
     return {environment["SLURM_PROCID"]: environment for environment in found if "SLURM_PROCID" in environment}
 
 
-def kill(run: Path, tool: str) -> None:
-    """SIGKILL to all of them."""
+def kill(run: Path, tool: str, number: int = signal.SIGKILL) -> None:
+    """The signal to all of them."""
     for entry in processes(run, tool):
-        os.kill(int(entry.name), signal.SIGKILL)
+        os.kill(int(entry.name), number)
 
 
 def _read(file: Path) -> list[str]:

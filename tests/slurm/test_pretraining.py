@@ -1,13 +1,14 @@
 """Pretraining on a real SLURM: however it is disturbed, it ends as if nothing had happened."""
 
 import re
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
-from tests.slurm.disturbances import Disturbance, node_killed, preempted, requeued, warned
+from tests.slurm.disturbances import Disturbance, limited, node_killed, preempted, requeued, warned
 from tests.slurm.runs import SAVE_EVERY, STEPS, launch, pretraining, status, submit
 from tests.waiting import PATIENCE, outcomes, wait_until
 
@@ -111,18 +112,19 @@ def test_a_warning_while_the_tool_still_starts_is_obeyed_and_loses_nothing(
 
 
 def test_a_run_is_warned_of_its_time_limit_and_goes_on(
-    cluster: Cluster, images: Path, tmp_path: Path, four_ranks: Path
+    cluster: Cluster, images: Path, tmp_path: Path, two_ranks: Path
 ) -> None:
-    """SLURM's shortest limit is a minute, and its warning comes up to 30 s early. A checkpoint a step fills that."""
+    """Limits are whole minutes, and the warning comes up to 30 s early: a fast machine would have ended the run."""
     run = tmp_path / "run"
-    limit = ("--processes", 4, "--cpus", 1, "--time", "0:01", "--signal-delay", 25)
-    settings = [*pretraining(images, run), "checkpoint_steps", 1]
-    job = submit(cluster, "pretrain", *limit, *settings)["pretrain"]
+    job = submit(cluster, "pretrain", *TWO, "--signal-delay", 25, *pretraining(images, run))["pretrain"]
+    runs.await_row(run, "step", 1)
+    runs.kill(run, "train_moco.py", signal.SIGSTOP)
+    limited(cluster, job, 25)  # the warning comes with a SIGCONT
     wait_until(lambda: "stopped" in outcomes(run, "pretrain"), "the warning stops the first attempt")
     cluster.wait(job, ["PENDING"])
-    cluster.run("scontrol", "update", f"jobid={job}", "timelimit=10")  # a slow machine would need many attempts
+    cluster.run("scontrol", "update", f"jobid={job}", "timelimit=10")
     cluster.wait(job, ["COMPLETED"], PATIENCE)
-    finished_alike(run, four_ranks, 0)
+    finished_alike(run, two_ranks, 0)
     assert outcomes(run, "pretrain") == ["start", "stopped", "start", "finished"]
 
 
