@@ -17,6 +17,7 @@ from torchvision.transforms import functional
 from pretrain import augment, distributed
 from pretrain.errors import PretrainError, from_worker
 from pretrain.images import ImageSet
+from pretrain.signals import Stopped, StopRequest
 
 
 class CentreCrops(Dataset[Tensor]):
@@ -68,6 +69,7 @@ def extract_share(
     batch_size: int = 128,
     workers: int = 0,
     on_batch: Callable[[int], None] | None = None,
+    stop: StopRequest | None = None,
 ) -> Tensor:
     """Features of this rank's share of the images, (n, C) float32 on the CPU. All ranks must call it.
 
@@ -77,11 +79,13 @@ def extract_share(
         batch_size: images of one forward pass; changes no feature but by float rounding.
         workers: processes that read images (0: this one).
         on_batch: called with the number of images of each batch that is done.
+        stop: looked at after each batch.
 
-    Raises PretrainError on all ranks, naming the image, where one cannot be read, and where a feature is not finite.
+    Raises PretrainError on all ranks, naming the image, where one cannot be read, and where a feature is not finite;
+    signals.Stopped on all ranks where one of them was asked to stop.
     """
     body = headless(encoder)
-    fault = None
+    fault: PretrainError | Stopped | None = None
     with evaluating(encoder):
         parts = [body(torch.zeros(1, 3, 32, 32, device=device))[:0].float().cpu()]  # of a share without images: (0, C)
         try:
@@ -97,7 +101,9 @@ def extract_share(
                 parts.append(body(augment.normalize(crops.to(device, non_blocking=True))).float().cpu())
                 if on_batch:
                     on_batch(len(crops))
-        except PretrainError as error:
+                if stop and stop.name:
+                    raise Stopped("in a validation, of which nothing is saved")
+        except (PretrainError, Stopped) as error:
             fault = error
     features = torch.cat(parts)
     if fault is None and not features.isfinite().all():

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pretrain import distributed, features
 from pretrain.labelled import Labelled, is_split, open_split, open_tree
+from pretrain.signals import StopRequest
 
 QUERIES, BANK = 1024, 16384  # similarities that stand in memory at once: QUERIES x BANK
 
@@ -55,14 +56,15 @@ class KnnMonitor:
     def protocol(self) -> str:
         return "leave-one-out" if self.queries is None else "train/val"
 
-    def evaluate(self, encoder: nn.Module, device: torch.device) -> dict[str, Any]:
+    def evaluate(self, encoder: nn.Module, device: torch.device, stop: StopRequest | None = None) -> dict[str, Any]:
         """Share of the images whose class is the first (knn_top1), or among the first five (knn_top5), in [0, 1].
 
-        `encoder` is a torchvision ResNet with any head, the same on every rank; it is left as it was.
+        `encoder` is a torchvision ResNet with any head, the same on every rank; it is left as it was. Raises
+        signals.Stopped on all ranks where `stop` asked one of them to while they read images.
         """
 
         def share_of(images: features.ImageSet) -> Tensor:
-            return features.extract_share(encoder, images, device, self.size, self.batch_size, self.workers)
+            return features.extract_share(encoder, images, device, self.size, self.batch_size, self.workers, stop=stop)
 
         bank = share_of(self.bank.images)
         judged = self.queries or self.bank

@@ -43,6 +43,11 @@ class Plan:
         """Steps of the run done before this start."""
         return self.start["moco_transfer"]["step"] if self.start else 0
 
+    @property
+    def first_epoch(self) -> int:
+        """Epochs that were finished before this start; of the next one all steps may be done, but not its end."""
+        return self.start["epoch"] if self.start else 0
+
     def describe(self) -> str:
         """A few lines for a person."""
         optim, world, steps = self.config.optim, distributed.world_size(), len(self.sampler)

@@ -107,8 +107,10 @@ def tensorboard(folder: pathlib.Path, done: int) -> Any:
     return SummaryWriter(folder, purge_step=done + 1)
 
 
-def cut_metrics(folder: pathlib.Path, step: int) -> None:
-    """Drop the lines after `step`, which a resumed run will write again, and what a kill left half-written.
+def cut_metrics(folder: pathlib.Path, step: int, epoch: int) -> None:
+    """Drop the lines that a resumed run will write again, and what a kill left half-written.
+
+    Kept are those up to `step`, of validations those of the first `epoch` epochs.
 
     Raises PretrainError where the disk does not take the rest.
     """
@@ -116,7 +118,8 @@ def cut_metrics(folder: pathlib.Path, step: int) -> None:
     kept = []
     for line in path.read_text().splitlines() if path.exists() else ():
         with contextlib.suppress(json.JSONDecodeError):
-            if json.loads(line)["step"] <= step:
+            row = json.loads(line)
+            if row["step"] <= step and (row["epoch"] < epoch or "loss" in row):
                 kept.append(line + "\n")
     checkpoint.save_text(path, "".join(kept))
 

@@ -15,6 +15,10 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 EXIT_CODE = 75  # of a run that was asked to stop and has saved: sysexits.h's EX_TEMPFAIL, "try again later"
 
 
+class Stopped(Exception):  # noqa: N818 (it is no error)
+    """Raised on every rank, at the same point. The message says where the run stands and what is saved of it."""
+
+
 class StopRequest:
     """While the block runs, STOPPING signals are noted and do nothing else; SIGQUIT and SIGKILL end the process still.
 

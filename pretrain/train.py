@@ -77,7 +77,7 @@ def run(
         yaml = config.to_yaml(settings)
         distributed.on_main(lambda: run_directory.write_start(plan.folder, yaml, command, environment))
         if resume is not False:
-            distributed.on_main(lambda: run_directory.cut_metrics(plan.folder, plan.first_step))
+            distributed.on_main(lambda: run_directory.cut_metrics(plan.folder, plan.first_step, plan.first_epoch))
         logger = logging.getLogger("pretrain")
         with contextlib.ExitStack() as stack:
             if distributed.is_main():
@@ -129,11 +129,10 @@ class Trainer:
         """To the last epoch (True), or to the first step boundary after a signal to stop (False)."""
         try:
             with self.monitor, self.tracer or contextlib.nullcontext():
-                for epoch in range(self.monitor.done // self.steps, self.settings.optim.epochs):
-                    if not self._train_epoch(epoch):
+                for epoch in range(self.plan.first_epoch, self.settings.optim.epochs):
+                    if not (self._train_epoch(epoch) and self._end_epoch(epoch)):
                         self._stop(epoch)
                         return False
-                    self._end_epoch(epoch)
         finally:
             data.close(self.loader)
             if self.saver:
@@ -203,17 +202,22 @@ class Trainer:
             "checkpoint stands; a lower optim.lr may help"
         )
 
-    def _end_epoch(self, epoch: int) -> None:
+    def _end_epoch(self, epoch: int) -> bool:
+        """Validate and save where that is due. False where a signal cut it short; a resumed run does it then."""
         settings, number = self.settings, epoch + 1
         last = number == settings.optim.epochs
         if self.plan.validation and (number % settings.knn.period == 0 or last):
             self._share_statistics()
-            found = self.plan.validation.evaluate(self.model.encoder_q, self.plan.device)
+            try:
+                found = self.plan.validation.evaluate(self.model.encoder_q, self.plan.device, self.stop)
+            except signals.Stopped:
+                return False
             self.monitor.write({"epoch": epoch, "step": self.monitor.done, **found})
             log.info("epoch %d  kNN top-1 %.2f%%  (%s)", epoch, 100 * found["knn_top1"], found["knn_protocol"])
         period = settings.checkpoint_steps
         if number % settings.checkpoint_period == 0 or last or (period and self.monitor.done % period == 0):
             self._save(epoch)
+        return True
 
     def _stop(self, epoch: int) -> None:
         """Save, unless that is done, and leave."""

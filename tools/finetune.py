@@ -6,9 +6,9 @@ from pathlib import Path
 
 import command
 from pretrain import signals
+from pretrain.signals import Stopped
 from transfer import data_rules, engines, repeat, results, run
 from transfer.errors import TransferError
-from transfer.stop import Stopped
 
 EPILOG = f"""examples:
   # a converted MoCo backbone on PASCAL VOC 07+12, with Detectron2 where it is installed

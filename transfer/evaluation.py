@@ -12,14 +12,13 @@ from typing import Any
 from rich.progress import track
 
 from pretrain import checkpoint, distributed
-from pretrain.signals import StopRequest
+from pretrain.signals import Stopped, StopRequest
 from transfer import coco_eval, voc_data, voc_eval, voc_results
 from transfer.data_rules import Findings
 from transfer.datasets import Dataset
 from transfer.detections import coco_rows
 from transfer.engines import Predict
 from transfer.errors import TransferError
-from transfer.stop import Stopped
 
 Points = dict[str, float | None]  # metric -> AP points in [0, 100]; None where it is undefined
 

@@ -4,10 +4,6 @@ from pretrain import distributed
 from pretrain.signals import StopRequest
 
 
-class Stopped(Exception):  # noqa: N818 (it is no error)
-    """Raised on every rank, at the same point. The message says where the run stands and what is saved of it."""
-
-
 def asked(stop: StopRequest) -> bool:
     """Whether any rank has been asked to stop; every rank calls it and gets the same answer."""
     (answer,) = distributed.agree(None, stop.name is not None)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import json
 import os
 import pathlib
@@ -17,6 +18,7 @@ from PIL import Image
 from pretrain import checkpoint, config, distributed, memory, plan, saver, signals, train
 from pretrain.config import ConfigError
 from pretrain.errors import PretrainError
+from pretrain.knn import KnnMonitor
 from pretrain.step import TrainingStep
 
 STEPS = 2  # an epoch: 9 images in batches of 4, the tail dropped
@@ -456,20 +458,49 @@ def test_tensorboard_has_the_numbers_of_metrics_json(finished: pathlib.Path) -> 
         ]
 
 
-def test_knn_is_measured_and_changes_nothing(
-    finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+@pytest.fixture(scope="module")
+def validated(pictures: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    """A finished run in `run`, validated on `classes` after each epoch."""
+    folder = tmp_path_factory.mktemp("validated")
     for number, path in enumerate(sorted(pictures.iterdir())):
-        (tmp_path / "classes" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
-        Image.open(path).save(tmp_path / "classes" / "ab"[number % 2] / path.name)
-    train.run(settings(pictures, tmp_path / "run", "knn.root", str(tmp_path / "classes"), "knn.k", "3"))
-    measured = [row for row in metrics(tmp_path / "run") if "knn_top1" in row]
+        (folder / "classes" / "ab"[number % 2]).mkdir(parents=True, exist_ok=True)
+        Image.open(path).save(folder / "classes" / "ab"[number % 2] / path.name)
+    train.run(settings(pictures, folder / "run", "knn.root", str(folder / "classes"), "knn.k", "3"))
+    return folder
+
+
+def test_knn_is_measured_and_changes_nothing(finished: pathlib.Path, validated: pathlib.Path) -> None:
+    measured = [row for row in metrics(validated / "run") if "knn_top1" in row]
     assert [row["step"] for row in measured] == [2, 4]
     assert all(0 <= row["knn_top1"] <= row["knn_top5"] <= 1 for row in measured)
-    assert [row for row in metrics(tmp_path / "run") if "loss" in row] == metrics(finished)
+    assert [row for row in metrics(validated / "run") if "loss" in row] == metrics(finished)
     assert_equal_content(
-        checkpoint.load(tmp_path / "run" / LAST)["state_dict"], checkpoint.load(finished / LAST)["state_dict"]
+        checkpoint.load(validated / "run" / LAST)["state_dict"], checkpoint.load(finished / LAST)["state_dict"]
     )
+
+
+@pytest.mark.parametrize("epoch", [0, 1])
+def test_a_signal_in_a_validation_is_obeyed_and_nothing_is_lost(
+    epoch: int, validated: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The validation is done when the run goes on, and written down once."""
+    folder, done = tmp_path / "run", STEPS * (epoch + 1)
+    words = settings(pictures, folder, "knn.root", str(validated / "classes"), "knn.k", "3")
+    evaluate, calls = KnnMonitor.evaluate, itertools.count()
+
+    def signalled(*arguments: Any) -> dict[str, Any]:
+        if next(calls) == epoch:
+            os.kill(os.getpid(), signal.SIGUSR2)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(KnnMonitor, "evaluate", signalled)
+    assert train.run(words) is False
+    monkeypatch.undo()
+    assert f"stopped by SIGUSR2 after step {done} of 4, saved" in (folder / "log.txt").read_text()
+    with open(folder / "metrics.json", "a") as file:  # of a second attempt, killed between validation and checkpoint
+        file.write(f'{{"epoch": {epoch}, "step": {done}, "knn_top1": 0.5}}\n')
+    assert train.run(words, resume=True) is True
+    assert_same_run(folder, validated / "run")
 
 
 def test_a_missing_folder_of_validation_is_told_before_anything_is_written(

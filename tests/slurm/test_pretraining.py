@@ -134,6 +134,7 @@ def test_a_cancelled_run_is_gone_on_with_by_retry(
     run = tmp_path / "run"
     job = submit(cluster, "pretrain", *TWO, *pretraining(images, run))["pretrain"]
     runs.await_row(run, "step", 1)
+    runs.kill(run, "train_moco.py", signal.SIGSTOP)  # a fast machine would have ended the run; SLURM sends SIGCONT
     assert launch(cluster, "cancel", run).returncode == 0
     cluster.wait(job, ["CANCELLED"])
     assert status(cluster, run)["pretrain"]["state"] == "CANCELLED"

@@ -7,9 +7,8 @@ from typing import Any
 
 import torch
 
-from pretrain.signals import StopRequest
+from pretrain.signals import Stopped, StopRequest
 from transfer.engines import Predict
-from transfer.stop import Stopped
 
 Evaluate = Callable[[Predict], dict[str, dict[str, float | None]]]
 

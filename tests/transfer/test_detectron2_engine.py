@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from pretrain.errors import PretrainError
-from pretrain.signals import StopRequest
+from pretrain.signals import Stopped, StopRequest
 from tests.transfer import detectron2_tiny, small_models
 from tests.transfer.detectron2_tiny import squares, tiny_config
 from tests.transfer.small_models import FPN, MASKS, RETINANET
@@ -23,7 +23,6 @@ from tests.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equa
 from transfer.engines import Predict
 from transfer.errors import TransferError
 from transfer.initialise import place
-from transfer.stop import Stopped
 
 engine = pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
 pytestmark = pytest.mark.detectron2

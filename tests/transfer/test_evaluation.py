@@ -10,10 +10,9 @@ import pytest
 import torch
 
 from pretrain import distributed
-from pretrain.signals import StopRequest
+from pretrain.signals import Stopped, StopRequest
 from transfer import datasets, evaluation
 from transfer.detections import Detections
-from transfer.stop import Stopped
 
 
 class Oracle:

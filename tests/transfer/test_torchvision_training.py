@@ -11,6 +11,7 @@ from torch import nn
 
 from pretrain import distributed
 from pretrain.errors import PretrainError
+from pretrain.signals import Stopped
 from tests.transfer import small_models
 from tests.transfer.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
 from tests.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands
@@ -21,7 +22,6 @@ from transfer.engines.torchvision.build import build_model, build_training_input
 from transfer.engines.torchvision.loader import TrainingBatches
 from transfer.engines.torchvision.trainer import Trainer, images_per_rank
 from transfer.errors import TransferError
-from transfer.stop import Stopped
 
 EXTRA = {"class_names": ["bright", "dark", "red"], "category_ids": [1, 2, 3]}
 NO_MASKS = {"MODEL.MASK_ON": False}

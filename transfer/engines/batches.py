@@ -9,8 +9,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pretrain import distributed, signals
+from pretrain.signals import Stopped
 from transfer.errors import TransferError
-from transfer.stop import Stopped
 
 T = TypeVar("T")
 Draw = tuple[int, int]  # position in the stream, index of the record

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+from pretrain.signals import Stopped
 from transfer.engines.checkpoints import FINAL, STOPPED, Checkpoints, file_name
-from transfer.stop import Stopped
 
 STATISTICS, CHECKPOINT, TEST = "statistics", "checkpoint", "test"  # in this order: what is tested was saved before
 

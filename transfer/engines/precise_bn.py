@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import nn
 
+from pretrain.signals import Stopped
 from transfer.engines import generators
-from transfer.stop import Stopped
 
 
 def update(model: nn.Module, batches: Iterable[Any], iterations: int) -> None:

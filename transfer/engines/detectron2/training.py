@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pretrain import distributed
-from pretrain.signals import StopRequest
+from pretrain.signals import Stopped, StopRequest
 from transfer.datasets import Dataset
 from transfer.engines import Predict, generators, precise_bn
 from transfer.engines.checkpoints import Checkpoints, Part, share_statistics
@@ -21,7 +21,6 @@ from transfer.engines.detectron2.predictor import predict
 from transfer.engines.detectron2.quiet import quiet
 from transfer.engines.metric_rows import PERIOD, MetricRows, flatten
 from transfer.errors import TransferError
-from transfer.stop import Stopped
 
 with quiet():
     import detectron2.utils.comm as comm

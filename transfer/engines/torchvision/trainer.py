@@ -12,7 +12,7 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from pretrain import distributed
-from pretrain.signals import StopRequest
+from pretrain.signals import Stopped, StopRequest
 from transfer.datasets import Dataset
 from transfer.engines import Predict, generators, precise_bn
 from transfer.engines.checkpoints import Checkpoints, Part, share_statistics
@@ -27,7 +27,6 @@ from transfer.engines.torchvision.metrics import MetricsFile, Window
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.engines.torchvision.progress import TrainingProgress
 from transfer.errors import TransferError
-from transfer.stop import Stopped
 
 Evaluate = Callable[[Predict], dict[str, dict[str, float | None]]]
 
