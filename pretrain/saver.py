@@ -123,16 +123,16 @@ def newest_good(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
 
 
 def manifests(folder: pathlib.Path) -> list[Manifest]:
-    """Of all checkpoints in the folder, by their steps; one that cannot be read is left out."""
+    """Of all checkpoints in the folder, by their steps, those of an epoch's end last; unreadable ones are left out."""
     found = []
     for path in folder.glob(f"checkpoint_*{MANIFEST}"):
         try:
             manifest = Manifest(**json.loads(path.read_bytes()))
         except (OSError, ValueError, TypeError):  # damaged; its checkpoint then counts as one without
             continue
-        if f"{manifest.file}{MANIFEST}" == path.name and type(manifest.step) is int:
+        if f"{manifest.file}{MANIFEST}" == path.name and type(manifest.step) is type(manifest.epoch) is int:
             found.append(manifest)
-    return sorted(found, key=lambda manifest: manifest.step)
+    return sorted(found, key=lambda manifest: (manifest.step, manifest.epoch))
 
 
 def manifest_path(path: pathlib.Path) -> pathlib.Path:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import math
 import os
 import shlex
 import shutil
@@ -152,16 +153,15 @@ def check_cluster(cluster: str, run: Pipeline, dry_run: bool) -> None:
 def go_on(folder: Path, wait: bool) -> None:
     """Submit what is neither finished nor on its way; wait for it if asked, and to start what must wait here."""
     with record.locked(folder):
+        most = advance.begin_again(folder)
         run = record.load(folder)
-        jobs.adopt(run)
-        live = advance.live_states(run)
-        most = {name: len(entry.submissions) + (entry.job not in live) for name, entry in run.entries.items()}
     wait = wait or run.cluster == "debug"  # there a job has ended when it has been submitted
     looks = 0
+    good: tuple[str, ...] = ()
     while True:
         with record.locked(folder):
-            found = advance.advance(folder, local_limit(run), most)
-        run = record.load(folder)
+            found = advance.advance(folder, local_limit(run), most, good)
+        run, good = record.load(folder), found.finished
         if looks == 0:
             tell(found, run)
         elif found.submitted:
@@ -223,8 +223,17 @@ def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
         raise TransferError(f"{arguments.stage}: has not been submitted yet")
     file = logs.path(run.logs(entry.stage), entry.job, arguments.rank)
 
+    asked = [-math.inf]
+
     def may_grow() -> bool:
-        return arguments.follow and entry.job in advance.live_states(run)
+        """Asks SLURM every so often; one that does not answer has not ended the job."""
+        if arguments.follow and time.monotonic() - asked[0] < _PAUSE * _LOOKS:
+            return True
+        asked[0] = time.monotonic()
+        try:
+            return arguments.follow and entry.job in advance.live_states(run)
+        except TransferError:
+            return True
 
     if not file.exists() and not may_grow():
         raise TransferError(f"{file}: is not there: the job has not begun, or has no rank {arguments.rank}")
@@ -241,13 +250,13 @@ def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
         jobs.adopt(run)
         live = advance.live_states(run)
         ended = {name: entry for name, entry in run.entries.items() if entry.job in live}
-        for entry in ended.values():
-            entry.cancelled = True
-        run.save()
         if run.cluster == "slurm":
             slurm.cancel(entry.job for entry in ended.values() if entry.job)
         else:
             local.cancel(advance.local_jobs(run))
+        for entry in run.entries.values():  # what waits for its turn here, too: its shell submits it no more
+            entry.cancelled = entry.cancelled or entry.job is None or entry.job in live
+        run.save()
     for name, entry in ended.items():
         print(f"cancelled   {name}: job {entry.job}")
     if not ended:

@@ -21,6 +21,7 @@ from transfer.trials import tables
 PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
 _FOLDERS = (PICTURES, FIGURES, CSV)
 _OWN = (*_FOLDERS, PAGE, MARKDOWN, NUMBERS)  # all that a report writes, and all that overwriting one may replace
+_UNFINISHED = ".unfinished."  # begins the name of the folder that a report is made in
 _TEMPLATES = Path(__file__).parent
 _MARKUP = re.compile(r"[\\`*\[\]<>|#&!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")  # an underscore within a word is plain
 
@@ -39,7 +40,9 @@ def write(folders: Sequence[Path], output: Path, options: Options, *, overwrite:
     _check_output(output, overwrite)
     runs = read_runs(folders)
     output.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".unfinished.", dir=output) as name:
+    for left in output.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=output) as name:
         unfinished = Path(name)
         for folder in _FOLDERS:
             (unfinished / folder).mkdir()
@@ -73,8 +76,9 @@ def _check_options(options: Options) -> None:
 def _check_output(output: Path, overwrite: bool) -> None:
     if output.exists() and not output.is_dir():
         raise TransferError(f"{output}: is a file, --output names a folder")
-    present = [path.name for path in output.iterdir()] if output.exists() else []
-    if present and PAGE not in present:
+    names = [path.name for path in output.iterdir()] if output.exists() else []
+    present = [name for name in names if not name.startswith(_UNFINISHED)]  # what a killed report left is no obstacle
+    if present and PAGE not in present and not (overwrite and set(present) <= set(_OWN)):
         raise TransferError(f"{output}: is not empty and holds no report; name a folder of the report's own")
     if present and not overwrite:
         raise TransferError(f"{output}: holds a report already; name another --output, or replace it with --overwrite")

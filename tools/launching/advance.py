@@ -1,8 +1,9 @@
 """Submits what is to be submitted of a run, once: what is neither finished nor on its way."""
 
+import contextlib
 import shlex
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -62,12 +63,42 @@ def begin(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
     run.save()
 
 
-def advance(folder: Path, limit: int | None = None, most: Mapping[str, int] | None = None) -> Advance:
-    """Submit every stage of the record that is neither finished nor on its way. The run's lock must be held.
+def begin_again(folder: Path) -> dict[str, int]:
+    """Before a round of `advance`: find lost jobs, forget what was cancelled, cancel what can never start.
+
+    A job whose need has failed waits until SLURM, which takes its time, finds that out; it would not be submitted anew
+    with it. The run's lock must be held. Returns how many jobs each stage may have had when the round is over.
+    """
+    run = record.load(folder)
+    jobs.adopt(run)
+    for entry in run.entries.values():
+        entry.cancelled = False
+    run.save()
+    known = known_states(run)
+    lost: dict[str, Entry] = {}
+    for name, entry in run.entries.items():  # each after those that it needs
+        state = known.get(entry.job or "")
+        waits = state and state.name == "PENDING" and state.reason.startswith("Dependency")
+        ended_badly = state and not state.live and state.name != "COMPLETED"
+        if ended_badly or (waits and set(entry.stage.after) & set(lost)):
+            lost[name] = entry
+    live = {name for name, entry in run.entries.items() if entry.job in known and known[entry.job].live}
+    if run.cluster == "slurm":
+        slurm.cancel(entry.job for name, entry in lost.items() if name in live and entry.job)
+    return {name: len(entry.submissions) + (name not in live - set(lost)) for name, entry in run.entries.items()}
+
+
+def advance(
+    folder: Path, limit: int | None = None, most: Mapping[str, int] | None = None, known_good: Collection[str] = ()
+) -> Advance:
+    """Submit every stage of the record that is neither finished, nor on its way, nor cancelled.
+
+    The run's lock must be held.
 
     Args:
         limit: of --cluster local: how many stages may be on their way; None: as many as there are.
         most: stage -> number of jobs that it may have had; a stage that has had so many is left alone.
+        known_good: stages that have been found finished before, and are not verified again.
 
     Raises:
         TransferError: a result is there and is not the stage's; the cluster refuses a job.
@@ -76,8 +107,8 @@ def advance(folder: Path, limit: int | None = None, most: Mapping[str, int] | No
     on_their_way = live_states(run)
     live = {name for name, entry in run.entries.items() if entry.job in on_their_way}
     stages = [entry.stage for entry in run.entries.values()]
-    done = _finished([entry for name, entry in run.entries.items() if name not in live])
-    todo = [stage for stage in stages if stage.name not in done | live]
+    done = _finished([entry for name, entry in run.entries.items() if name not in live], known_good)
+    todo = [stage for stage in stages if stage.name not in done | live and not run.entries[stage.name].cancelled]
     if most is not None:
         todo = [stage for stage in todo if len(run.entries[stage.name].submissions) < most[stage.name]]
     if run.cluster != "slurm":
@@ -138,13 +169,13 @@ def _contradiction(stage: Stage, other: str) -> list[str]:
     return []
 
 
-def _finished(entries: Iterable[Entry]) -> set[str]:
+def _finished(entries: Iterable[Entry], known_good: Collection[str]) -> set[str]:
     """Names of the stages with a good result whose needs have finished too. A bad result is an error."""
     done: set[str] = set()
     for entry in entries:
         stage = entry.stage
         of_others = stage.kind == "report" and entry.submissions and entry.submissions[-1].arguments != stage.arguments
-        if set(stage.after) <= done and not of_others and finished.verify(stage):
+        if set(stage.after) <= done and not of_others and (stage.name in known_good or finished.verify(stage)):
             done.add(stage.name)
     return done
 
@@ -160,15 +191,13 @@ def _submit(run: Record, todo: Sequence[Stage], done: set[str]) -> list[str]:
         token, now = f"moco-{uuid.uuid4().hex}", datetime.now(timezone.utc).isoformat(timespec="seconds")
         for stage, config_copy in zip(group, configs, strict=True):
             entry = run.entries[stage.name]
-            entry.cancelled = False
             entry.submissions.append(Submission(token, None, now, str(code), config_copy, stage.arguments))
         run.save()
         try:
             ids = _hand_over(run, group, code, words, token, done)
-        except TransferError:  # anything else may have come after the job was taken: `adopt` finds it
-            for stage in group:
-                run.entries[stage.name].submissions.pop()
-            run.save()
+        except TransferError:
+            with contextlib.suppress(TransferError):  # SLURM does not answer; the next command looks again
+                jobs.adopt(run)  # forgets it, or cancels it: SLURM may have taken it and then been slow to say so
             raise
         for stage, job in zip(group, ids, strict=True):
             run.entries[stage.name].submissions[-1].job = job

@@ -19,6 +19,8 @@ def verify(stage: Stage) -> bool:
     """
     if not Path(stage.result).exists():
         return False
+    if stage.kind == "pretrain" and not saver.manifest_path(Path(stage.result)).exists():
+        return False  # killed while it saved for the last time: it does so again
     try:
         faults = {
             "pretrain": _pretraining,

@@ -168,12 +168,13 @@ def _python(code: Path) -> str:
 def adopt(record: Record) -> None:
     """Give jobs whose submitter died before it could note their ids those that the queue has; forget the others.
 
-    The run's lock must be held.
+    A job that has no pickle, for submitit names it after the job's id when sbatch has answered, is cancelled: it would
+    fail. The run's lock must be held.
     """
     lost = [(entry, s) for entry in record.entries.values() for s in entry.submissions if s.job is None]
     if not lost:
         return
-    known = slurm.by_comment() if record.cluster == "slurm" else {}
+    known = slurm.by_comment({s.token for _, s in lost}) if record.cluster == "slurm" else {}
     positions: dict[str, int] = {}  # of the next stage of an array
     for entry, submission in lost:
         position = positions.setdefault(submission.token, 0)
@@ -182,7 +183,9 @@ def adopt(record: Record) -> None:
             submission.job = local.find(record.logs(entry.stage).resolve())
             continue
         for job in known.get(submission.token, ()):
-            if job.partition("_")[2] in ("", str(position)):
+            if not (record.logs(entry.stage) / f"{job}_submitted.pkl").exists():
+                slurm.cancel([job])
+            elif job.partition("_")[2] in ("", str(position)):
                 submission.job = job
     for entry in record.entries.values():
         entry.submissions = [submission for submission in entry.submissions if submission.job is not None]

@@ -2,7 +2,7 @@
 
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from transfer.errors import TransferError
@@ -46,20 +46,26 @@ def states(jobs: Iterable[str]) -> dict[str, State]:
     return {job: state for job, state in found.items() if job in wanted}
 
 
-def by_comment() -> dict[str, list[str]]:
-    """Comment -> ids of the jobs in the queue that have it, an array's in order."""
+def by_comment(wanted: Collection[str]) -> dict[str, list[str]]:
+    """Comment -> ids of the jobs in the queue that have it, an array's in order, for each of the comments."""
     found: dict[str, list[str]] = {}
     for line in _queue("-t", "all", "-o", "%i|%k"):
         job, _, comment = line.partition("|")
-        found.setdefault(comment, []).append(job)
+        if comment in wanted:
+            found.setdefault(comment, []).append(job)
     return {comment: sorted(ids, key=lambda job: int(job.split("_")[-1])) for comment, ids in found.items()}
 
 
 def cancel(jobs: Iterable[str]) -> None:
-    """End jobs, or take them out of the queue."""
+    """End jobs, or take them out of the queue.
+
+    Raises:
+        TransferError: SLURM does not, and they go on.
+    """
     wanted = sorted(set(jobs))
-    if wanted:
-        _run("scancel", *wanted)
+    done = _run("scancel", *wanted) if wanted else None
+    if done and done.returncode and any(state.live for state in states(wanted).values()):
+        raise TransferError(f"scancel: {done.stderr.strip() or done.returncode}")
 
 
 def requeue(job: str) -> str | None:

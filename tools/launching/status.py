@@ -4,7 +4,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,12 +66,13 @@ def _state(
     run: Record, entry: Entry, state: State | None, told: list[dict[str, Any]], before: dict[str, Row]
 ) -> tuple[str, str]:
     stage = entry.stage
-    lines = [line for line in told if line["job"] == entry.job]
-    ended = [line for line in lines if line["event"] == "end"]
-    needs = [before[name] for name in stage.after if before[name].state in (FAILED, CANCELLED, BLOCKED)]
+    lines = _newest_attempt([line for line in told if line["job"] == entry.job])
+    needed = [before[name] for name in stage.after if name in before]  # one may have left the pipeline
+    needs = [row for row in needed if row.state in (FAILED, CANCELLED, BLOCKED)]
+    unfinished = [row.stage for row in needed if row.state != FINISHED]
     if state and state.live:
-        return _live(state, ended, stage, before)
-    if ended and ended[-1]["outcome"] == "finished":
+        return _live(state, lines, stage, unfinished)
+    if any(line.get("outcome") == "finished" for line in lines):
         return FINISHED, ""
     if Path(stage.result).exists() and not lines:
         return FINISHED, "by an earlier job"
@@ -80,34 +81,49 @@ def _state(
     if entry.cancelled or (state and state.name == "CANCELLED"):
         return CANCELLED, "retry goes on" if told else ""
     if entry.job is None:
-        return WAITING, "for " + ", ".join(n for n in stage.after if before[n].state != FINISHED) if stage.after else ""
+        return WAITING, f"for {', '.join(unfinished)}" if unfinished else ""
     return FAILED, _why(run, stage, entry, state, lines)
 
 
 _WORDS = {FAILED: "failed", CANCELLED: "was cancelled", BLOCKED: "was not run"}
 
 
-def _live(state: State, ended: list[dict[str, Any]], stage: Stage, before: dict[str, Row]) -> tuple[str, str]:
+def _newest_attempt(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of what a job told, that of its newest attempt."""
+    starts = [number for number, line in enumerate(lines) if line["event"] == "start"]
+    return lines[starts[-1] :] if starts else lines
+
+
+def _live(state: State, lines: list[dict[str, Any]], stage: Stage, unfinished: list[str]) -> tuple[str, str]:
     if state.name == "PENDING":
         if state.reason == "Dependency":
-            unfinished = [name for name in stage.after if before[name].state != FINISHED]
             return WAITING, "for " + _few(unfinished or list(stage.after))
-        stopped = f"stopped by {ended[-1]['signal'] or 'its tool'} and saved, goes on; " if ended else ""
-        return PENDING, f"{stopped}SLURM: {state.reason}"
+        stopped = _stopped(lines)
+        return PENDING, (f"{stopped}, goes on; " if stopped else "") + f"SLURM: {state.reason}"
     if state.name != "RUNNING":
         return RUNNING, f"SLURM: {state.name}"
     told = [f"limit in {state.limit}"] if state.limit else []
-    silent = _silence(stage)
+    silent = _silence(stage, lines)
     told += [f"silent for {timedelta(seconds=round(silent))}: does it hang?"] if silent > _SILENCE else []
     return RUNNING, "; ".join(told)
 
 
-def _silence(stage: Stage) -> float:
-    """Seconds since the last line of metrics.json, 0 where there is none yet."""
-    try:
-        return time.time() - (Path(stage.folder) / "metrics.json").stat().st_mtime
-    except OSError:
+def _stopped(lines: list[dict[str, Any]]) -> str:
+    """What stopped an attempt that has saved; empty where nothing did."""
+    stops = [line["signal"] or "its tool" for line in lines if line.get("outcome") == "stopped"]
+    return f"stopped by {stops[0]} and saved" if stops else ""
+
+
+def _silence(stage: Stage, lines: list[dict[str, Any]]) -> float:
+    """Seconds since a running attempt's start, or its last line of metrics.json; 0 where neither is to be expected."""
+    if stage.kind not in ("pretrain", "finetune") or not lines or lines[-1]["event"] != "start":
         return 0
+    began = datetime.fromisoformat(lines[-1]["time"]).timestamp()
+    try:
+        told = (Path(stage.folder) / "metrics.json").stat().st_mtime
+    except OSError:
+        told = 0
+    return time.time() - max(began, told)
 
 
 def _few(names: list[str]) -> str:
@@ -118,21 +134,19 @@ def _why(run: Record, stage: Stage, entry: Entry, state: State | None, lines: li
     """Why a stage failed: what the cluster says, and the last line of the log of the rank that failed first.
 
     Args:
-        lines: what its newest job told.
+        lines: what the newest attempt of its newest job told.
     """
-    job = entry.job or ""
     if lines and lines[-1]["event"] == "not requeued":
         return f"saved, but not requeued ({lines[-1]['reason']}); retry goes on"
-    if lines and lines[-1].get("outcome") == "stopped":
-        return f"stopped by {lines[-1]['signal'] or 'its tool'} and saved; retry goes on"
-    ended = [line for line in lines if line["event"] == "end"]
-    failed = next((line for line in ended if line["outcome"] == "failed"), None)
-    ranks = [failed["rank"], 0] if failed else [0]  # a mistake that all ranks meet is told by rank 0 alone
-    lines_of = [logs.last_line(run.logs(stage), job, rank) for rank in ranks]
-    last = next((line for line in lines_of if line.startswith("error: ")), lines_of[0])
+    if stopped := _stopped(lines):
+        return f"{stopped}; retry goes on"
+    failed = [line for line in lines if line.get("outcome") == "failed"][:1]
     told = [state.name] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []
-    told += [f"exit code {failed['code']}"] if failed else [] if told else ["ended without a word"]
-    return ", ".join(told) + (f": {last}" if last else "")
+    told += [f"exit code {line['code']}" for line in failed]
+    ranks = [*(line["rank"] for line in failed), 0]  # a mistake that all ranks meet is told by rank 0 alone
+    last = [logs.last_line(run.logs(stage), entry.job or "", rank) for rank in ranks]
+    message = next((line for line in last if line.startswith("error: ")), last[0])
+    return ", ".join(told or ["ended without a word"]) + (f": {message}" if message else "")
 
 
 def _attempts(path: Path) -> Iterator[dict[str, Any]]:

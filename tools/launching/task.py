@@ -50,48 +50,45 @@ class Task:
             environment.paths.result_pickle.unlink(missing_ok=True)
         if main:
             self._tell({"event": "start", "job": environment.job_id, "host": socket.gethostname()})
-        if self.once and Path(self.result).exists():
-            code, stopped = 0, None
-        else:
-            code, stopped = self._run()
-        if code == 0 and not Path(self.result).exists():
+        code, signals = (0, []) if self.once and Path(self.result).exists() else self._run()
+        if code == 0 and main and not Path(self.result).exists():  # on another node the file may be seen late
             code = 1
             print(f"error: {self.command[1]} ended well, but {self.result} is not there", file=sys.stderr)
         end = {"event": "end", "job": environment.job_id, "rank": environment.global_rank, "code": code}
         if code == 0:
             if main:
                 self._tell({**end, "outcome": "finished"})
-        elif stopped or code == EXIT_CODE:
+        elif code == EXIT_CODE:
             if not main:
                 sys.exit(0)  # another code would end rank 0 before it has requeued the job
-            self._tell({**end, "outcome": "stopped", "signal": stopped})
-            self._again(environment, stopped)
+            self._tell({**end, "outcome": "stopped", "signal": signals[0] if signals else None})
+            self._again(environment, "SIGTERM" in signals)
         else:
             self._tell({**end, "outcome": "failed"})
             sys.exit(code if code > 0 else 128 - code)
 
-    def _run(self) -> tuple[int, str | None]:
-        """The tool's exit code, and the first signal that came meanwhile."""
-        came: list[int] = []
+    def _run(self) -> tuple[int, list[str]]:
+        """The tool's exit code, and the signals that came meanwhile."""
+        came: list[str] = []
         # Started with the signals blocked, as this process is: the tool lets them in when it can note them.
         process = subprocess.Popen(self.command, env={**os.environ, **(_rank() if self.tasks > 1 else {})})
 
         def pass_on(number: int, _: FrameType | None) -> None:
-            came.append(number)
+            came.append(signal.Signals(number).name)
             process.send_signal(number)
 
         with _handled(pass_on):
             code = process.wait()
-        return code, signal.Signals(came[0]).name if came else None
+        return code, came
 
-    def _again(self, environment: Any, stopped: str | None) -> None:
+    def _again(self, environment: Any, cancelled: bool) -> None:
         """Have the job started once more, unless somebody is ending it. Does not return."""
         if environment.cluster == "slurm":
             fault = slurm.requeue(environment.job_id)
             if fault:
                 self._tell({"event": "not requeued", "job": environment.job_id, "reason": fault})
                 print(f"saved, but not requeued: {fault}", file=sys.stderr)
-        elif environment.cluster == "local" and stopped != "SIGTERM":  # which is how a local job is cancelled
+        elif environment.cluster == "local" and not cancelled:  # by SIGTERM
             sys.exit(_AGAIN_HERE)
         sys.exit(EXIT_CODE)
 
