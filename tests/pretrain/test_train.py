@@ -501,6 +501,7 @@ def test_a_signal_in_a_validation_is_obeyed_and_nothing_is_lost(
         file.write(f'{{"epoch": {epoch}, "step": {done}, "knn_top1": 0.5}}\n')
     assert train.run(words, resume=True) is True
     assert_same_run(folder, validated / "run")
+    assert saver.newest_good(folder)[0].name == LAST  # of two with as many steps
 
 
 def test_a_missing_folder_of_validation_is_told_before_anything_is_written(

@@ -1,5 +1,6 @@
 """From images to the report on a real SLURM: given twice at once, with a first stage requeued, and with one failed."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -70,6 +71,44 @@ def settings(words: list[object], ours: str) -> dict[str, Any]:
     """KEY VALUE words as a mapping, without the folder, which the pipeline chooses."""
     pairs = dict(zip(map(str, words[::2]), words[1::2], strict=True))
     return {key: value if isinstance(value, int) else str(value) for key, value in pairs.items() if key != ours}
+
+
+def test_a_retry_takes_out_of_the_queue_what_could_never_start(
+    cluster: Cluster, images: Path, scenes: Path, tmp_path: Path
+) -> None:
+    """SLURM may take a minute a level to find out that what a job waits for has failed; here it never does."""
+    run, mine, file = tmp_path / "study", tmp_path / "images", write(tmp_path, tmp_path / "images", scenes)
+    content = yaml.safe_load(file.read_text())
+    content["resources"] |= {"sbatch": {"kill-on-invalid-dep": "no"}}
+    file.write_text(yaml.safe_dump(content))
+    doomed = submit(cluster, "pipeline", file)
+    cluster.wait(doomed["pretrain"], ["FAILED"], PATIENCE)
+    assert cluster.states(doomed["report"]) == {doomed["report"]: "PENDING"}
+    shutil.copytree(images, mine)
+    jobs = submit(cluster, "retry", run)
+    assert set(jobs) >= set(STAGES) - {"voc/random/trial_0"}
+    assert cluster.states(doomed["report"]) == {doomed["report"]: "CANCELLED"}
+    assert status(cluster, run)["report"]["state"] == "WAITING"
+
+
+def test_a_job_whose_submitter_was_killed_while_sbatch_ran_is_replaced(
+    cluster: Cluster, images: Path, tmp_path: Path
+) -> None:
+    """It has no pickle under its id, and would fail; what needs it would be cancelled."""
+    run, held = tmp_path / "run", tmp_path / "held.yaml"
+    held.write_text("sbatch: {hold: true}\n")
+    job = submit(cluster, "pretrain", "--resources", held, *runs.pretraining(images, run))["pretrain"]
+    path = run / "launch" / "record.json"
+    content = json.loads(path.read_text())
+    content["stages"]["pretrain"]["submissions"][0]["job"] = None
+    path.write_text(json.dumps(content))
+    assert submit(cluster, "retry", run) == {}  # it is found again
+    assert status(cluster, run)["pretrain"]["job"] == job
+    path.write_text(json.dumps(content))
+    (run / "launch" / "logs" / "pretrain" / f"{job}_submitted.pkl").unlink()
+    (other,) = submit(cluster, "retry", run).values()
+    assert cluster.states(job) == {job: "CANCELLED"}
+    assert cluster.states(other) == {other: "PENDING"}
 
 
 def known(cluster: Cluster) -> set[str]:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import convert
-from launching import advance, finished, jobs, record, snapshot
+from launching import advance, finished, jobs, record, snapshot, stage
 from launching.record import Entry, Record, Submission
 from launching.resources import Resources
 from launching.stage import Stage
 from tests.conftest import ROOT
 from tests.tools import checkpoints
-from tests.tools.launched import controller
+from tests.tools.launched import call, controller
 from tests.transfer.synthetic_runs import make_result
 from transfer import results
 from transfer.errors import TransferError
@@ -210,6 +210,30 @@ def test_a_job_whose_submitter_died_before_it_knew_the_id_is_found_while_it_runs
     with controller((tmp_path / "launch/logs/convert").resolve()) as job:
         jobs.adopt(run)
         assert record.load(tmp_path).entries["convert"].job == job
+
+
+def test_a_cancelled_run_goes_on_with_nothing_until_it_is_asked_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On this machine a stage waits for its turn in the shell that was given the command, which looks for it again."""
+    first = conversion(tmp_path)
+    second = dataclasses.replace(first, name="second", result=str(tmp_path / "none"))
+    with controller((tmp_path / "launch/logs/convert").resolve()) as job:
+        begun(tmp_path, first, job)
+        advance.begin(tmp_path, [first, second], "local")
+        done = call(capsys, "cancel", tmp_path)
+        assert done.stdout == f"cancelled   convert: job {job}\n"
+    found = advance.advance(tmp_path, 1)
+    assert (found.live, found.submitted, found.waiting) == ((), (), ("convert", "second"))
+    assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [True, True]
+    assert advance.begin_again(tmp_path) == {"convert": 2, "second": 1}
+    assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [False, False]
+
+
+def test_a_run_killed_while_it_saved_for_the_last_time_is_not_finished(tmp_path: Path) -> None:
+    made = stage.pretraining("pretrain", None, ["data.root", "x", "output_dir", str(tmp_path)], Resources())
+    Path(made.result).touch()  # its manifest is written after it
+    assert not finished.verify(made)
 
 
 def test_a_job_whose_submitter_died_and_that_has_ended_is_forgotten(tmp_path: Path) -> None:

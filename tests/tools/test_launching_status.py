@@ -269,6 +269,36 @@ def test_a_job_that_was_requeued_says_that_it_goes_on(run: Record) -> None:
     assert (row.state, row.note) == ("PENDING", "stopped by SIGUSR2 and saved, goes on; SLURM: BeginTime")
 
 
+def test_a_job_that_slurm_requeued_after_a_failure_only_waits(run: Record) -> None:
+    """A node died, and a rank on another one lost it."""
+    entry = submit(run, "pretrain", "7")
+    tell(run, "pretrain", "7", event="start")
+    ended(run, "pretrain", "failed", 1, "7", rank=3)
+    row = status._row(run, entry, State("PENDING", "BeginTime"), {})
+    assert (row.state, row.note) == ("PENDING", "SLURM: BeginTime")
+
+
+def test_the_newest_attempt_decides(run: Record) -> None:
+    entry = submit(run, "pretrain", "7")
+    log(run, "pretrain", "error: the disk is full\n", "7")
+    log(run, "pretrain", "lost its friend\n", "7", rank=3)
+    tell(run, "pretrain", "7", event="start")
+    ended(run, "pretrain", "stopped", 75, "7", signal="SIGUSR2")
+    tell(run, "pretrain", "7", event="start")  # and was killed without a word
+    assert status._row(run, entry, State("PENDING", "BeginTime"), {}).note == "SLURM: BeginTime"
+    ended(run, "pretrain", "failed", 1, "7", rank=3)
+    tell(run, "pretrain", "7", event="start")
+    ended(run, "pretrain", "failed", 2, "7")
+    assert status._row(run, entry, State("FAILED"), {}).note == "exit code 2: error: the disk is full"
+
+
+def test_a_stage_may_need_one_that_has_left_the_pipeline(run: Record) -> None:
+    del run.entries["convert"]
+    assert rows(run)["voc/moco/trial_0"].state == "WAITING"
+    row = status._row(run, submit(run, "voc/moco/trial_0", "9"), State("PENDING", "Dependency"), {})
+    assert (row.state, row.note) == ("WAITING", "for convert")
+
+
 def test_a_job_that_waits_for_others_names_them(run: Record) -> None:
     before = {row.stage: row for row in status.rows(run)}
     before["voc/random/trial_0"] = replace(before["voc/random/trial_0"], state="FINISHED")
@@ -279,12 +309,15 @@ def test_a_job_that_waits_for_others_names_them(run: Record) -> None:
 def test_a_job_that_has_been_silent_for_long_is_looked_at(run: Record, tmp_path: Path) -> None:
     entry = submit(run, "pretrain", "7")
     tell(run, "pretrain", "7", event="start")
+    assert "does it hang?" in status._row(run, entry, State("RUNNING"), {}).note  # since it began, long ago
     (tmp_path / "pretrain").mkdir()
     metrics = tmp_path / "pretrain/metrics.json"
     metrics.write_text("")
     assert status._row(run, entry, State("RUNNING"), {}).note == ""
     os.utime(metrics, (time.time() - 3600, time.time() - 3600))
     assert "does it hang?" in status._row(run, entry, State("RUNNING"), {}).note
+    ended(run, "pretrain", "failed", 1, "7")  # after which SLURM has started it again just now
+    assert status._row(run, entry, State("RUNNING"), {}).note == ""
 
 
 # -- logs -------------------------------------------------------------------------------------------------------------

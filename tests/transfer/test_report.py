@@ -447,6 +447,18 @@ def test_an_existing_report_is_kept_unless_asked(runs: Path, tmp_path: Path) -> 
     assert (output / "notes.txt").read_text() == "mine"
 
 
+def test_what_a_killed_report_left_is_no_obstacle_where_it_is_to_be_replaced(runs: Path, tmp_path: Path) -> None:
+    output = tmp_path / "report"
+    (output / ".unfinished.x1y2" / "pictures").mkdir(parents=True)
+    report.write([runs / "coco_random_0"], output, QUICK, overwrite=True)
+    (output / report.PAGE).unlink()  # killed between two of its files
+    (output / ".unfinished.x1y2").mkdir()
+    with pytest.raises(TransferError, match="holds no report"):
+        report.write([runs / "coco_random_0"], output, QUICK)
+    report.write([runs / "coco_random_0"], output, QUICK, overwrite=True)
+    assert {path.name for path in output.iterdir()} == set(report._OWN)
+
+
 def test_a_folder_of_something_else_is_never_written_to(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(TransferError, match="holds no report"):

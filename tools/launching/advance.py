@@ -169,7 +169,7 @@ def _contradiction(stage: Stage, other: str) -> list[str]:
     return []
 
 
-def _finished(entries: Iterable[Entry], known_good: Collection[str]) -> set[str]:
+def _finished(entries: Iterable[Entry], known_good: Collection[str] = ()) -> set[str]:
     """Names of the stages with a good result whose needs have finished too. A bad result is an error."""
     done: set[str] = set()
     for entry in entries:
