@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import json
-import math
 import os
 import shlex
 import shutil
@@ -23,8 +22,7 @@ from launching.pipeline import Pipeline
 from launching.stage import Stage
 from transfer.errors import TransferError
 
-_PAUSE = 1.0  # seconds between two looks at jobs that are waited for
-_LOOKS = 10  # pauses between two questions to SLURM, which others ask too
+_PAUSE, _PAUSE_SLURM = 1.0, 10.0  # seconds between two looks at jobs; others ask SLURM, too
 
 
 def main() -> None:
@@ -170,9 +168,14 @@ def go_on(folder: Path, wait: bool) -> None:
         unfinished = bool(found.submitted or found.live)
         if not unfinished or not (wait or (run.cluster != "slurm" and found.waiting)):
             break
-        time.sleep(_PAUSE * (_LOOKS if run.cluster == "slurm" else 1))
+        time.sleep(pause(run))
     if wait or (run.cluster != "slurm" and not unfinished):
         end(run)
+
+
+def pause(run: record.Record) -> float:
+    """Seconds between two looks at jobs."""
+    return _PAUSE_SLURM if run.cluster == "slurm" else _PAUSE
 
 
 def local_limit(run: record.Record) -> int:
@@ -223,22 +226,16 @@ def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
         raise TransferError(f"{arguments.stage}: has not been submitted yet")
     file = logs.path(run.logs(entry.stage), entry.job, arguments.rank)
 
-    asked = [-math.inf]
-
     def may_grow() -> bool:
-        """Asks SLURM every so often; one that does not answer has not ended the job."""
-        if arguments.follow and time.monotonic() - asked[0] < _PAUSE * _LOOKS:
-            return True
-        asked[0] = time.monotonic()
         try:
             return arguments.follow and entry.job in advance.live_states(run)
-        except TransferError:
+        except TransferError:  # SLURM does not answer: that has not ended the job
             return True
 
     if not file.exists() and not may_grow():
         raise TransferError(f"{file}: is not there: the job has not begun, or has no rank {arguments.rank}")
     try:
-        logs.show(file, may_grow)
+        logs.show(file, may_grow, pause(run))
     except KeyboardInterrupt:
         sys.exit(0)
 

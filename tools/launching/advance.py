@@ -64,10 +64,9 @@ def begin(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
 
 
 def begin_again(folder: Path) -> dict[str, int]:
-    """Before a round of `advance`: find lost jobs, forget what was cancelled, cancel what can never start.
+    """Before a round of `advance`: find jobs whose ids were lost, cancel what can never start, forget cancellations.
 
-    A job whose need has failed waits until SLURM, which takes its time, finds that out; it would not be submitted anew
-    with it. The run's lock must be held. Returns how many jobs each stage may have had when the round is over.
+    The run's lock must be held. Returns how many jobs each stage may have had when the round is over.
     """
     run = record.load(folder)
     jobs.adopt(run)
@@ -75,17 +74,28 @@ def begin_again(folder: Path) -> dict[str, int]:
         entry.cancelled = False
     run.save()
     known = known_states(run)
-    lost: dict[str, Entry] = {}
+    doomed = _doomed(run, known)
+    slurm.cancel(doomed)
+    live = {job for job, state in known.items() if state.live} - doomed
+    return {name: len(entry.submissions) + (entry.job not in live) for name, entry in run.entries.items()}
+
+
+def _doomed(run: Record, known: Mapping[str, slurm.State]) -> set[str]:
+    """Jobs that wait for one that has failed, or for one that does so.
+
+    SLURM takes them out of the queue, but in its own time; until then they would pass for being on their way.
+    """
+    lost, doomed = set(), set()
     for name, entry in run.entries.items():  # each after those that it needs
         state = known.get(entry.job or "")
-        waits = state and state.name == "PENDING" and state.reason.startswith("Dependency")
-        ended_badly = state and not state.live and state.name != "COMPLETED"
-        if ended_badly or (waits and set(entry.stage.after) & set(lost)):
-            lost[name] = entry
-    live = {name for name, entry in run.entries.items() if entry.job in known and known[entry.job].live}
-    if run.cluster == "slurm":
-        slurm.cancel(entry.job for name, entry in lost.items() if name in live and entry.job)
-    return {name: len(entry.submissions) + (name not in live - set(lost)) for name, entry in run.entries.items()}
+        if entry.job is None or state is None:
+            continue
+        if not state.live:
+            lost |= {name} if state.name != "COMPLETED" else set()
+        elif state.name == "PENDING" and state.reason.startswith("Dependency") and lost & set(entry.stage.after):
+            lost.add(name)
+            doomed.add(entry.job)
+    return doomed
 
 
 def advance(

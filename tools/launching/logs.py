@@ -1,6 +1,8 @@
 """The output of a stage's jobs, as submitit has it written: one file a job and rank."""
 
+import math
 import re
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -32,18 +34,23 @@ def last_line(folder: Path, job: str, rank: int) -> str:
     return told[-1] if told else ""
 
 
-def show(file: Path, follow: Callable[[], bool]) -> None:
-    """Print a file, and what is added to it as long as `follow` says that more may come."""
-    while not file.exists():
-        if not follow():
-            return
-        time.sleep(_PAUSE)
-    with open(file, encoding="utf-8", errors="replace") as content:
-        more = True
-        while more:
-            more = follow()  # before the last look: what is written until then is still shown
-            for text in iter(lambda: content.read(1 << 16), ""):
-                sys.stdout.write(text)
-            sys.stdout.flush()
-            if more:
-                time.sleep(_PAUSE)
+def show(file: Path, follow: Callable[[], bool], every: float) -> None:
+    """Print a file, and what is added to it while `follow`, asked every so many seconds, says that more may come."""
+    more, due, shown = True, -math.inf, 0
+    while more:
+        if time.monotonic() >= due:
+            more, due = follow(), time.monotonic() + every  # before the last look: what came until then is shown
+        if file.exists():
+            shown = _print_from(file, shown)
+        if more:
+            time.sleep(_PAUSE)
+
+
+def _print_from(file: Path, position: int) -> int:
+    """Print what a file has from there on, whatever bytes these are; returns where it ended."""
+    sys.stdout.flush()
+    with open(file, "rb") as content:
+        content.seek(position)
+        shutil.copyfileobj(content, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+        return content.tell()
