@@ -151,14 +151,14 @@ def check_cluster(cluster: str, run: Pipeline, dry_run: bool) -> None:
 def go_on(folder: Path, wait: bool) -> None:
     """Submit what is neither finished nor on its way; wait for it if asked, and to start what must wait here."""
     with record.locked(folder):
-        most = advance.begin_again(folder)
+        allowed = advance.begin_round(folder)
         run = record.load(folder)
     wait = wait or run.cluster == "debug"  # there a job has ended when it has been submitted
     looks = 0
     good: tuple[str, ...] = ()
     while True:
         with record.locked(folder):
-            found = advance.advance(folder, local_limit(run), most, good)
+            found = advance.advance(folder, allowed, local_limit(run), good)
         run, good = record.load(folder), found.finished
         if looks == 0:
             tell(found, run)
@@ -179,7 +179,9 @@ def pause(run: record.Record) -> float:
 
 
 def local_limit(run: record.Record) -> int:
-    """How many stages may run at a time on this machine."""
+    """How many stages may run at a time on this machine. Those with GPUs would all take the same ones."""
+    if any(entry.stage.resources.gpus for entry in run.entries.values()):
+        return 1
     return max((entry.stage.parallel or 1 for entry in run.entries.values()), default=1)
 
 
@@ -251,7 +253,8 @@ def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
             slurm.cancel(entry.job for entry in ended.values() if entry.job)
         else:
             local.cancel(advance.local_jobs(run))
-        for entry in run.entries.values():  # what waits for its turn here, too: its shell submits it no more
+        run.cancels += 1
+        for entry in run.entries.values():
             entry.cancelled = entry.cancelled or entry.job is None or entry.job in live
         run.save()
     for name, entry in ended.items():

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from pretrain import revision
+from pretrain import checkpoint, revision
 from transfer import results
 
 _PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "fvcore", "numpy", "pillow")
@@ -21,8 +21,8 @@ _PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "fvcore", "num
 def write(output: Path, config: Any, command: Sequence[str], init: results.Init) -> None:
     """Write config.yaml, command.txt and env.json into `output`. env.json holds no environment variable."""
     output.mkdir(parents=True, exist_ok=True)
-    (output / "config.yaml").write_text(config.dump())
-    (output / "command.txt").write_text(shlex.join(command) + "\n")
+    checkpoint.save_text(output / "config.yaml", config.dump())
+    checkpoint.save_text(output / "command.txt", shlex.join(command) + "\n")
     environment = {
         "versions": versions(),
         "python": platform.python_version(),
@@ -31,7 +31,7 @@ def write(output: Path, config: Any, command: Sequence[str], init: results.Init)
         "seed": config.SEED,
         "init": asdict(init),
     }
-    (output / "env.json").write_text(json.dumps(environment, indent=2) + "\n")
+    checkpoint.save_text(output / "env.json", json.dumps(environment, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -20,7 +20,7 @@ from transfer.trials import tables
 
 PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
 _FOLDERS = (PICTURES, FIGURES, CSV)
-_OWN = (*_FOLDERS, PAGE, MARKDOWN, NUMBERS)  # all that a report writes, and all that overwriting one may replace
+_OWN = (*_FOLDERS, MARKDOWN, NUMBERS, PAGE)  # all that a report writes, and all that overwriting one may replace
 _UNFINISHED = ".unfinished."  # begins the name of the folder that a report is made in
 _TEMPLATES = Path(__file__).parent
 _MARKUP = re.compile(r"[\\`*\[\]<>|#&!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")  # an underscore within a word is plain
@@ -78,7 +78,8 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise TransferError(f"{output}: is a file, --output names a folder")
     names = [path.name for path in output.iterdir()] if output.exists() else []
     present = [name for name in names if not name.startswith(_UNFINISHED)]  # what a killed report left is no obstacle
-    if present and PAGE not in present and not (overwrite and set(present) <= set(_OWN)):
+    cut_short = overwrite and len(present) < len(names) and set(present) <= set(_OWN)
+    if present and PAGE not in present and not cut_short:
         raise TransferError(f"{output}: is not empty and holds no report; name a folder of the report's own")
     if present and not overwrite:
         raise TransferError(f"{output}: holds a report already; name another --output, or replace it with --overwrite")

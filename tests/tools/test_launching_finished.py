@@ -9,6 +9,7 @@ import pytest
 
 import convert
 from launching import advance, finished, jobs, record, snapshot, stage
+from launching.advance import Round
 from launching.record import Entry, Record, Submission
 from launching.resources import Resources
 from launching.stage import Stage
@@ -197,10 +198,14 @@ def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_an
     advance.begin(tmp_path, stages, "local")
     run = record.load(tmp_path)
     assert [entry.stage for entry in run.entries.values()] == stages  # "old" is let go of
-    report_alone = dataclasses.replace(report("voc", "coco"), after=())
-    assert advance._finished([Entry(report_alone, run.entries["report"].submissions)]) == set()
-    same = dataclasses.replace(report("old", "voc"), after=())
-    assert advance._finished([Entry(same, run.entries["report"].submissions)]) == {"report"}
+    told = run.attempts(report("voc"))
+    told.parent.mkdir(parents=True)
+    told.write_text('{"event": "end", "job": "4194999", "outcome": "finished"}\n')
+    for made, done in ((report("voc", "coco"), set()), (report("old", "voc"), {"report"})):
+        run.entries = {"report": Entry(dataclasses.replace(made, after=()), [submitted])}
+        assert advance._finished(run, (), ()) == done
+    run.entries["report"].submissions.append(dataclasses.replace(submitted, job="4194998"))  # it failed
+    assert advance._finished(run, (), ()) == set()
 
 
 def test_a_job_whose_submitter_died_before_it_knew_the_id_is_found_while_it_runs(tmp_path: Path) -> None:
@@ -221,12 +226,13 @@ def test_a_cancelled_run_goes_on_with_nothing_until_it_is_asked_to(
     with controller((tmp_path / "launch/logs/convert").resolve()) as job:
         begun(tmp_path, first, job)
         advance.begin(tmp_path, [first, second], "local")
+        before = advance.begin_round(tmp_path)
         done = call(capsys, "cancel", tmp_path)
         assert done.stdout == f"cancelled   convert: job {job}\n"
-    found = advance.advance(tmp_path, 1)
+    found = advance.advance(tmp_path, before, 1)
     assert (found.live, found.submitted, found.waiting) == ((), (), ("convert", "second"))
     assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [True, True]
-    assert advance.begin_again(tmp_path) == {"convert": 2, "second": 1}
+    assert advance.begin_round(tmp_path) == Round({"convert": 2, "second": 1}, 1)
     assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [False, False]
 
 

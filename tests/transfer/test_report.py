@@ -452,6 +452,8 @@ def test_what_a_killed_report_left_is_no_obstacle_where_it_is_to_be_replaced(run
     (output / ".unfinished.x1y2" / "pictures").mkdir(parents=True)
     report.write([runs / "coco_random_0"], output, QUICK, overwrite=True)
     (output / report.PAGE).unlink()  # killed between two of its files
+    with pytest.raises(TransferError, match="holds no report"):  # somebody's own figures/, as far as one can see
+        report.write([runs / "coco_random_0"], output, QUICK, overwrite=True)
     (output / ".unfinished.x1y2").mkdir()
     with pytest.raises(TransferError, match="holds no report"):
         report.write([runs / "coco_random_0"], output, QUICK)

@@ -17,6 +17,7 @@ from tests.transfer.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
 from tests.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands
 from transfer.engines import Predict, precise_bn
 from transfer.engines import torchvision as engine
+from transfer.engines.checkpoints import FINAL, Checkpoints
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_training_input
 from transfer.engines.torchvision.loader import TrainingBatches
@@ -114,6 +115,25 @@ def test_a_test_after_the_last_checkpoint_is_not_lost_when_a_run_is_killed(undis
     shutil.copytree(undisturbed, tmp_path / "run")
     run(tmp_path / "run", 4, TESTED, resume=True)
     assert_equal(undisturbed, tmp_path / "run")
+
+
+def test_a_run_killed_between_its_last_two_checkpoints_saves_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, periods = Checkpoints.save, {"SOLVER.CHECKPOINT_PERIOD": 2}
+
+    def killed(self: Checkpoints, name: str, *rest: Any) -> None:
+        if name == FINAL:
+            raise KeyboardInterrupt
+        save(self, name, *rest)
+
+    monkeypatch.setattr(Checkpoints, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", 2, periods)
+    monkeypatch.undo()
+    assert stands(tmp_path / "run") == ("model_0000001.pth", 1, ["checkpoint", "test"])
+    run(tmp_path / "run", 2, periods, resume=True)
+    assert stands(tmp_path / "run") == ("model_final.pth", 1, ["test"])
 
 
 @pytest.mark.parametrize("kind", [(), (RETINANET, NO_MASKS)], ids=["mask", "retinanet"])

@@ -24,6 +24,19 @@ class Advance:
     waiting: tuple[str, ...]  # for others; --cluster local and debug submit a stage when what it needs has finished
 
 
+@dataclass(frozen=True)
+class Round:
+    """What one command may submit, however often it calls `advance`.
+
+    Attributes:
+        most: stage -> number of jobs that it may have had in the end; one that fails is not submitted again and again.
+        cancels: how often the run had been cancelled before; after one more nothing is submitted.
+    """
+
+    most: Mapping[str, int]
+    cancels: int
+
+
 def begin(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
     """Enter the stages into the run's record, new or there before. The run's lock must be held.
 
@@ -37,6 +50,7 @@ def begin(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
         if (folder / record.FOLDER / record.FILE).exists():
             raise
         run = Record(folder, cluster, here)
+    jobs.adopt(run)
     live = set(live_states(run))
     faults = []
     if run.cluster != cluster and live:
@@ -63,11 +77,8 @@ def begin(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
     run.save()
 
 
-def begin_again(folder: Path) -> dict[str, int]:
-    """Before a round of `advance`: find jobs whose ids were lost, cancel what can never start, forget cancellations.
-
-    The run's lock must be held. Returns how many jobs each stage may have had when the round is over.
-    """
+def begin_round(folder: Path) -> Round:
+    """Find jobs whose ids were lost, cancel what can never start, forget what was cancelled. The lock must be held."""
     run = record.load(folder)
     jobs.adopt(run)
     for entry in run.entries.values():
@@ -77,7 +88,8 @@ def begin_again(folder: Path) -> dict[str, int]:
     doomed = _doomed(run, known)
     slurm.cancel(doomed)
     live = {job for job, state in known.items() if state.live} - doomed
-    return {name: len(entry.submissions) + (entry.job not in live) for name, entry in run.entries.items()}
+    most = {name: len(entry.submissions) + (entry.job not in live) for name, entry in run.entries.items()}
+    return Round(most, run.cancels)
 
 
 def _doomed(run: Record, known: Mapping[str, slurm.State]) -> set[str]:
@@ -98,16 +110,11 @@ def _doomed(run: Record, known: Mapping[str, slurm.State]) -> set[str]:
     return doomed
 
 
-def advance(
-    folder: Path, limit: int | None = None, most: Mapping[str, int] | None = None, known_good: Collection[str] = ()
-) -> Advance:
-    """Submit every stage of the record that is neither finished, nor on its way, nor cancelled.
-
-    The run's lock must be held.
+def advance(folder: Path, allowed: Round, limit: int | None = None, known_good: Collection[str] = ()) -> Advance:
+    """Submit every stage of the record that is neither finished nor on its way. The run's lock must be held.
 
     Args:
         limit: of --cluster local: how many stages may be on their way; None: as many as there are.
-        most: stage -> number of jobs that it may have had; a stage that has had so many is left alone.
         known_good: stages that have been found finished before, and are not verified again.
 
     Raises:
@@ -117,12 +124,15 @@ def advance(
     on_their_way = live_states(run)
     live = {name for name, entry in run.entries.items() if entry.job in on_their_way}
     stages = [entry.stage for entry in run.entries.values()]
-    done = _finished([entry for name, entry in run.entries.items() if name not in live], known_good)
-    todo = [stage for stage in stages if stage.name not in done | live and not run.entries[stage.name].cancelled]
-    if most is not None:
-        todo = [stage for stage in todo if len(run.entries[stage.name].submissions) < most[stage.name]]
+    done = _finished(run, live, known_good)
+    had = {name: len(entry.submissions) for name, entry in run.entries.items()}
+    todo = [stage for stage in stages if stage.name not in done | live]
+    todo = [stage for stage in todo if had[stage.name] < allowed.most.get(stage.name, 0)]  # 0: another shell's
+    if run.cancels != allowed.cancels:
+        todo = []
     if run.cluster != "slurm":
-        todo = [stage for stage in todo if set(stage.after) <= done][: None if limit is None else limit - len(live)]
+        free = None if limit is None else max(0, limit - len(live))
+        todo = [stage for stage in todo if set(stage.after) <= done][:free]
     submitted = _submit(run, todo, done) if todo else []
     waiting = [stage.name for stage in stages if stage.name not in done | live | set(submitted)]
     return Advance(tuple(sorted(done)), tuple(sorted(live)), tuple(submitted), tuple(waiting))
@@ -179,15 +189,23 @@ def _contradiction(stage: Stage, other: str) -> list[str]:
     return []
 
 
-def _finished(entries: Iterable[Entry], known_good: Collection[str] = ()) -> set[str]:
+def _finished(run: Record, live: Collection[str], known_good: Collection[str]) -> set[str]:
     """Names of the stages with a good result whose needs have finished too. A bad result is an error."""
     done: set[str] = set()
-    for entry in entries:
-        stage = entry.stage
-        of_others = stage.kind == "report" and entry.submissions and entry.submissions[-1].arguments != stage.arguments
-        if set(stage.after) <= done and not of_others and (stage.name in known_good or finished.verify(stage)):
-            done.add(stage.name)
+    for name, entry in run.entries.items():
+        if name in live or not set(entry.stage.after) <= done:
+            continue
+        if name in known_good or (_is_of_its_job(run, entry) and finished.verify(entry.stage)):
+            done.add(name)
     return done
+
+
+def _is_of_its_job(run: Record, entry: Entry) -> bool:
+    """Whether what is there can be what the newest job made: a report is replaced by one with other settings."""
+    if entry.stage.kind != "report" or not entry.submissions:
+        return True
+    told = any(line["job"] == entry.job and line.get("outcome") == "finished" for line in run.told(entry.stage))
+    return told and entry.submissions[-1].arguments == entry.stage.arguments
 
 
 def _submit(run: Record, todo: Sequence[Stage], done: set[str]) -> list[str]:

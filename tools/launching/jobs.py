@@ -107,12 +107,19 @@ def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...
     executor.update_parameters(
         tasks_per_node=stage.resources.tasks_per_node,
         gpus_per_node=stage.resources.gpus or 0,
+        visible_gpus=_visible_gpus(),
         timeout_min=_LOCAL_MINUTES,
         stderr_to_stdout=True,
         setup=stage.resources.setup or [],
     )
     with local.detached(record.logs(stage) / "controller.out"):
         return _submit(executor, [task(stage, record, words)])[0]
+
+
+def _visible_gpus() -> tuple[int, ...]:
+    """Those that this shell may use, by number; without it submitit takes the first ones of the machine."""
+    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return tuple(map(int, listed)) if all(part.strip().isdigit() for part in listed) else ()
 
 
 def run_here(stage: Stage, record: Record, code: Path, words: tuple[str, ...]) -> str:

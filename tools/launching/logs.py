@@ -1,5 +1,6 @@
 """The output of a stage's jobs, as submitit has it written: one file a job and rank."""
 
+import contextlib
 import math
 import re
 import shutil
@@ -36,21 +37,15 @@ def last_line(folder: Path, job: str, rank: int) -> str:
 
 def show(file: Path, follow: Callable[[], bool], every: float) -> None:
     """Print a file, and what is added to it while `follow`, asked every so many seconds, says that more may come."""
-    more, due, shown = True, -math.inf, 0
-    while more:
-        if time.monotonic() >= due:
-            more, due = follow(), time.monotonic() + every  # before the last look: what came until then is shown
-        if file.exists():
-            shown = _print_from(file, shown)
-        if more:
-            time.sleep(_PAUSE)
-
-
-def _print_from(file: Path, position: int) -> int:
-    """Print what a file has from there on, whatever bytes these are; returns where it ended."""
-    sys.stdout.flush()
-    with open(file, "rb") as content:
-        content.seek(position)
-        shutil.copyfileobj(content, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-        return content.tell()
+    more, due, content = True, -math.inf, None
+    with contextlib.ExitStack() as stack:
+        while more:
+            if time.monotonic() >= due:
+                more, due = follow(), time.monotonic() + every  # before the last look: what came until then is shown
+            if content is None and file.exists():
+                content = stack.enter_context(open(file, encoding="utf-8", errors="replace"))
+            if content is not None:
+                shutil.copyfileobj(content, sys.stdout)
+                sys.stdout.flush()
+            if more:
+                time.sleep(_PAUSE)

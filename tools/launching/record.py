@@ -54,24 +54,34 @@ class Record:
     cluster: str
     cwd: str  # what relative paths in commands are relative to
     entries: dict[str, Entry] = field(default_factory=dict)
+    cancels: int = 0  # how often it was cancelled: a shell that waits to submit more submits nothing after one
 
     @property
     def home(self) -> Path:
         return self.folder / FOLDER
 
     def logs(self, stage: Stage) -> Path:
-        """Where submitit's files of a stage are; an array's stages share theirs."""
-        return self.home / "logs" / (stage.array or stage.name)
+        """Where submitit's files of a stage are; on SLURM an array's stages share theirs."""
+        return self.home / "logs" / ((self.cluster == "slurm" and stage.array) or stage.name)
 
     def attempts(self, stage: Stage) -> Path:
         """The file that a stage's jobs tell their starts and ends in."""
         return self.home / "attempts" / f"{stage.name}.jsonl"
+
+    def told(self, stage: Stage) -> list[dict[str, Any]]:
+        """What the jobs of a stage told, a line a start and an end; a line cut short by a kill is left out."""
+        path, found = self.attempts(stage), []
+        for line in path.read_text().splitlines() if path.exists() else ():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     def save(self) -> None:
         content = {
             "version": VERSION,
             "cluster": self.cluster,
             "cwd": self.cwd,
+            "cancels": self.cancels,
             "stages": {
                 name: {
                     "stage": entry.stage.to_json(),
@@ -96,7 +106,7 @@ def load(folder: Path) -> Record:
         if content["version"] != VERSION:
             raise TransferError(f"{path}: version {content['version']}, this program reads version {VERSION}")
         entries = {name: _entry(value) for name, value in content["stages"].items()}
-        return Record(folder, content["cluster"], content["cwd"], entries)
+        return Record(folder, content["cluster"], content["cwd"], entries, content["cancels"])
     except FileNotFoundError:
         raise TransferError(f"{folder}: no run of tools/launch.py: it has no {FOLDER}/{FILE}") from None
     except (ValueError, KeyError, TypeError) as error:

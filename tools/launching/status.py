@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -51,7 +50,7 @@ def rows(run: Record) -> list[Row]:
 
 
 def _row(run: Record, entry: Entry, state: State | None, before: dict[str, Row]) -> Row:
-    stage, told = entry.stage, list(_attempts(run.attempts(entry.stage)))
+    stage, told = entry.stage, run.told(entry.stage)
     name, note = _state(run, entry, state, told, before)
     done, total, left = _progress(stage) if told else (None, None, None)
     starts = sum(line["event"] == "start" for line in told)
@@ -74,10 +73,10 @@ def _state(
         return _live(state, lines, stage, unfinished)
     if any(line.get("outcome") == "finished" for line in lines):
         return FINISHED, ""
-    if Path(stage.result).exists() and not lines:
-        return FINISHED, "by an earlier job"
     if needs and not lines:
         return BLOCKED, "not run: " + ", ".join(f"{row.stage} {_WORDS[row.state]}" for row in needs)
+    if Path(stage.result).exists() and not lines and (entry.job is None or stage.kind != "report"):
+        return FINISHED, "by an earlier job"
     if entry.cancelled or (state and state.name == "CANCELLED"):
         return CANCELLED, "retry goes on" if told else ""
     if entry.job is None:
@@ -147,15 +146,6 @@ def _why(run: Record, stage: Stage, entry: Entry, state: State | None, lines: li
     last = [logs.last_line(run.logs(stage), entry.job or "", rank) for rank in ranks]
     message = next((line for line in last if line.startswith("error: ")), last[0])
     return ", ".join(told or ["ended without a word"]) + (f": {message}" if message else "")
-
-
-def _attempts(path: Path) -> Iterator[dict[str, Any]]:
-    """What the jobs of a stage told, a line a start and an end; a line cut short by a kill is left out."""
-    for line in path.read_text().splitlines() if path.exists() else ():
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue
 
 
 def _progress(stage: Stage) -> tuple[int | None, int | None, float | None]:

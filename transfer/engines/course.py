@@ -68,7 +68,9 @@ class Course:
 
     def _save(self, later: list[str]) -> None:
         if self.periods[CHECKPOINT] > 0 and self.done % self.periods[CHECKPOINT] == 0:
-            self.checkpoints.save(file_name(self.done - 1), self.done, later)
+            # Killed before the final one is there, too, a run saves both again.
+            still = [CHECKPOINT, *later] if self.done == self.last else later
+            self.checkpoints.save(file_name(self.done - 1), self.done, still)
         if self.done == self.last:
             self.checkpoints.save(FINAL, self.done, later)
         self._saved = (self.done, later)
