@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -85,29 +86,16 @@ def plan(
         TransferError: the message names what is at fault and what would be right.
     """
     backend = engines.load(engine)
-    config = backend.load_config(config_file, list(overrides)).clone()
-    config.defrost()
-    _check_processes(processes)
-    scaled = scale.rescale(config, scale_to) if scale_to is not None else None
-    if scaled is None and not eval_only:
-        scale.check(config)
-    config.MODEL.DEVICE = settle_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides, processes)
+    config = _read_config(backend, config_file, overrides, processes)
+    scaled = _scaled(config, scale_to, eval_only)
     output = Path(config.OUTPUT_DIR)
     finished = auto_resume and going_on.is_finished(output)
-    if auto_resume:
-        resume = finished or going_on.has_checkpoint(output)
-    else:
-        _check_output(output, eval_only, resume)
+    resume = _resumes(output, eval_only, resume, auto_resume)
     going = resume and not eval_only
     config.SEED = settle_seed(_seed(config.SEED if seed is None else seed, output, going, auto_resume))
     start = choose_start(config, init, supervised_weights, download, eval_only, resume)
-
-    known = weights.read_classes(start.path) if start.path else None
-    names = known.names if known else None
-    train = None if eval_only else datasets.load(config.DATASETS.TRAIN, dataset_root, names, data_rules)
-    test = datasets.load(config.DATASETS.TEST, dataset_root, train.class_names if train else names, data_rules)
+    train, test = _read_data(config, start, dataset_root, data_rules, eval_only)
     settle_classes(config, test.class_names, class_key(config) in overrides)
-    _check_keypoints(config, [part for part in (train, test) if part is not None])
     config.MODEL.WEIGHTS = str(start.path or "")
     start.check(config, backend.model_state(config))
     start.prove(backend, config)
@@ -213,6 +201,44 @@ def _result(run: Plan, config: Config, scorer: evaluation.Scorer, seconds: float
         git=revision.revision(),
         scaled=run.scaled,
     )
+
+
+def _read_config(backend: ModuleType, file: Path, overrides: Sequence[str], processes: int) -> Config:
+    """The configuration, still to be changed, with the device of the processes settled."""
+    config = backend.load_config(file, list(overrides)).clone()
+    config.defrost()
+    _check_processes(processes)
+    config.MODEL.DEVICE = settle_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides, processes)
+    return config
+
+
+def _scaled(config: Config, gpus: int | None, eval_only: bool) -> results.Scaled | None:
+    """Rescale the recipe where that is asked for; else refuse one that this number of GPUs cannot train."""
+    if gpus is not None:
+        return scale.rescale(config, gpus)
+    if not eval_only:
+        scale.check(config)
+    return None
+
+
+def _resumes(output: Path, eval_only: bool, resume: bool, auto_resume: bool) -> bool:
+    """Whether the run goes on from what is in its folder; refuse to begin over that, or to go on from nothing."""
+    if auto_resume:
+        return going_on.is_finished(output) or going_on.has_checkpoint(output)
+    _check_output(output, eval_only, resume)
+    return resume
+
+
+def _read_data(
+    config: Config, start: Start, root: Path | None, rules: Rules | None, eval_only: bool
+) -> tuple[Dataset | None, Dataset]:
+    """What to train and test on, with the classes of the detector to start from where it is one."""
+    known = weights.read_classes(start.path) if start.path else None
+    names = known.names if known else None
+    train = None if eval_only else datasets.load(config.DATASETS.TRAIN, root, names, rules)
+    test = datasets.load(config.DATASETS.TEST, root, train.class_names if train else names, rules)
+    _check_keypoints(config, [part for part in (train, test) if part is not None])
+    return train, test
 
 
 def _seed(asked_for: int, output: Path, going: bool, auto_resume: bool) -> int:
