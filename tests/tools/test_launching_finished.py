@@ -236,6 +236,18 @@ def test_a_cancelled_run_goes_on_with_nothing_until_it_is_asked_to(
     assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [False, False]
 
 
+def test_a_shell_submits_no_more_than_it_may(tmp_path: Path) -> None:
+    stages = [dataclasses.replace(conversion(tmp_path), name=name, result=str(tmp_path / name)) for name in "abc"]
+    with controller((tmp_path / "launch/logs/a").resolve()) as job:
+        begun(tmp_path, stages[0], job)
+        advance.begin(tmp_path, stages, "local")
+        allowed = advance.begin_round(tmp_path)
+        assert advance.advance(tmp_path, allowed, 0).submitted == ()  # --parallel was lowered while more were running
+        another_shells = dataclasses.replace(allowed, most={"a": 1})
+        assert advance.advance(tmp_path, another_shells, 9).submitted == ()
+        assert record.load(tmp_path).entries["b"].submissions == []
+
+
 def test_a_run_killed_while_it_saved_for_the_last_time_is_not_finished(tmp_path: Path) -> None:
     made = stage.pretraining("pretrain", None, ["data.root", "x", "output_dir", str(tmp_path)], Resources())
     Path(made.result).touch()  # its manifest is written after it

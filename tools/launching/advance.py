@@ -36,6 +36,10 @@ class Round:
     most: Mapping[str, int]
     cancels: int
 
+    def submits(self, run: Record, stage: Stage) -> bool:
+        """Whether the stage may have one more job. One that another shell has added since is left to that."""
+        return run.cancels == self.cancels and len(run.entries[stage.name].submissions) < self.most.get(stage.name, 0)
+
 
 def begin(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
     """Enter the stages into the run's record, new or there before. The run's lock must be held.
@@ -110,11 +114,11 @@ def _doomed(run: Record, known: Mapping[str, slurm.State]) -> set[str]:
     return doomed
 
 
-def advance(folder: Path, allowed: Round, limit: int | None = None, known_good: Collection[str] = ()) -> Advance:
+def advance(folder: Path, allowed: Round, limit: int, known_good: Collection[str] = ()) -> Advance:
     """Submit every stage of the record that is neither finished nor on its way. The run's lock must be held.
 
     Args:
-        limit: of --cluster local: how many stages may be on their way; None: as many as there are.
+        limit: how many stages may be on their way where it is this machine; fewer than are already: no more.
         known_good: stages that have been found finished before, and are not verified again.
 
     Raises:
@@ -125,14 +129,9 @@ def advance(folder: Path, allowed: Round, limit: int | None = None, known_good: 
     live = {name for name, entry in run.entries.items() if entry.job in on_their_way}
     stages = [entry.stage for entry in run.entries.values()]
     done = _finished(run, live, known_good)
-    had = {name: len(entry.submissions) for name, entry in run.entries.items()}
-    todo = [stage for stage in stages if stage.name not in done | live]
-    todo = [stage for stage in todo if had[stage.name] < allowed.most.get(stage.name, 0)]  # 0: another shell's
-    if run.cancels != allowed.cancels:
-        todo = []
+    todo = [stage for stage in stages if stage.name not in done | live and allowed.submits(run, stage)]
     if run.cluster != "slurm":
-        free = None if limit is None else max(0, limit - len(live))
-        todo = [stage for stage in todo if set(stage.after) <= done][:free]
+        todo = [stage for stage in todo if set(stage.after) <= done][: max(0, limit - len(live))]
     submitted = _submit(run, todo, done) if todo else []
     waiting = [stage.name for stage in stages if stage.name not in done | live | set(submitted)]
     return Advance(tuple(sorted(done)), tuple(sorted(live)), tuple(submitted), tuple(waiting))
