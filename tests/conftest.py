@@ -1,6 +1,7 @@
 """What tests of several rooms share: tools run as a user runs them, and a tiny data set."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +12,9 @@ import pytest
 
 hypothesis.settings.register_profile("busy machine", deadline=None)  # tests assert behaviour, never times
 hypothesis.settings.load_profile("busy machine")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # `make test &` in a script; what tests start would ignore it too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"

@@ -15,6 +15,7 @@ from pretrain.signals import Stopped
 from tests.transfer import small_models
 from tests.transfer.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
 from tests.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands
+from transfer.datasets import Dataset
 from transfer.engines import Predict, precise_bn
 from transfer.engines import torchvision as engine
 from transfer.engines.checkpoints import FINAL, Checkpoints
@@ -317,14 +318,13 @@ def test_detections_come_in_pixels_of_the_file_whatever_the_network_sees(tmp_pat
     assert (found.scores[:-1] >= found.scores[1:]).all()
 
 
-def _compare_gradients(images: Path) -> tuple[float, float]:
+def _compare_gradients(records: list[dict[str, Any]]) -> tuple[float, float]:
     """Largest difference of DDP's gradients to the mean of both halves' own, and the largest gradient."""
     everything = {"MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 10**6, "MODEL.RPN.BATCH_SIZE_PER_IMAGE": 10**6}
     fractions = {"MODEL.ROI_HEADS.POSITIVE_FRACTION": 1.0, "MODEL.RPN.POSITIVE_FRACTION": 1.0}  # nothing is random
     cfg = small_models.config(FPN, MASKS, everything, fractions, {"MODEL.RESNETS.NORM": "BN", "MODEL.FPN.NORM": "BN"})
     torch.manual_seed(0)
     model = build_model(cfg).train()
-    records = small_models.dataset(images).records
     options = {"batch_size": 2, "seed": 0, "world_size": 2}
     halves = [next(iter(TrainingBatches(records, build_training_input(cfg), rank=rank, **options))) for rank in (0, 1)]
     wanted: dict[str, torch.Tensor] = {}
@@ -340,17 +340,17 @@ def _compare_gradients(images: Path) -> tuple[float, float]:
     return difference, max(value.abs().max().item() for value in wanted.values())
 
 
-def _on_two_ranks(folder: Path) -> dict[str, Any]:
-    images, sums = folder.parent / "images", []
+def _on_two_ranks(folder: Path, dataset: Dataset) -> dict[str, Any]:
+    sums = []
     for iterations, resume in ((2, False), (3, True)):
         shared = {"OUTPUT_DIR": str(folder), "SOLVER.IMS_PER_BATCH": 4, "SOLVER.MAX_ITER": iterations}
         cfg = small_models.config(FPN, MASKS, shared, {"TEST.PRECISE_BN.ENABLED": True})
-        trainer = Trainer(cfg, small_models.dataset(images), {}, no_test, EXTRA, resume)
+        trainer = Trainer(cfg, dataset, {}, no_test, EXTRA, resume)
         trainer.run()
         sums += distributed.all_gather_object(
             [value.double().sum().item() for value in trainer.model.state_dict().values()]
         )
-    records = small_models.dataset(images).records
+    records = dataset.records
     if distributed.rank() == 1:
         records = [{**record, "file_name": "/nowhere.png"} for record in records]
     try:
@@ -358,14 +358,14 @@ def _on_two_ranks(folder: Path) -> dict[str, Any]:
         fault = "none"
     except TransferError as error:
         fault = str(error)
-    return {"sums": sums, "faults": distributed.all_gather_object(fault), "gradients": _compare_gradients(images)}
+    gradients = _compare_gradients(dataset.records)
+    return {"sums": sums, "faults": distributed.all_gather_object(fault), "gradients": gradients}
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """They hold one model, go on from its file, stop together, and their gradient is the mean of both."""
-    small_models.dataset(tmp_path / "images")
     (tmp_path / "run").mkdir()
-    seen = distributed.launch(_on_two_ranks, 2, tmp_path / "run")
+    seen = distributed.launch(_on_two_ranks, 2, tmp_path / "run", small_models.dataset(tmp_path / "images"))
     first, second, first_resumed, second_resumed = seen["sums"]
     assert first == second
     assert first_resumed == second_resumed != first

@@ -21,17 +21,21 @@ MODELS = (
     "keypoint_r50_fpn",
     "retinanet_r50_fpn",
 )
+# In float32 its boxes are 0.85e-3 pixels from the recording on one processor, 1.14e-3 on another: both roundings. In
+# float64 the recording's own is left, the same everywhere. The others are within a third of what is allowed.
+FLOAT64 = {"retinanet_r50_fpn"}
 
 
 def load(name: str) -> tuple[Detector, list[Tensor], dict[str, Any]]:
     recorded = json.loads((FIXTURES / "vectors" / f"{name}.json").read_text())
     before, after = recorded["overrides"]["RPN.PRE/POST_NMS_TOPK_TEST"]
     topk = ["MODEL.RPN.PRE_NMS_TOPK_TEST", str(before), "MODEL.RPN.POST_NMS_TOPK_TEST", str(after)]
-    model = build_model(engine.load_config(FIXTURES / "tensors" / f"{name}.config.yaml", topk)).eval()
+    dtype = torch.float64 if name in FLOAT64 else torch.float32
+    model = build_model(engine.load_config(FIXTURES / "tensors" / f"{name}.config.yaml", topk)).eval().to(dtype)
     weights = reference()
     model.load_state_dict({key: torch.from_numpy(value) for key, value in weights.state_dict(name).items()})
     images = [weights.image(height, width, seed) for seed, (height, width) in enumerate(recorded["images"])]
-    return model, [torch.from_numpy(image).permute(2, 0, 1) for image in images], recorded
+    return model, [torch.from_numpy(image).permute(2, 0, 1).to(dtype) for image in images], recorded
 
 
 def check_summary(tensor: Tensor, recorded: dict[str, Any]) -> None:
@@ -76,7 +80,7 @@ def test_recorded_outputs(name: str) -> None:
             proposals, _ = model.proposal_generator(features, sizes)
             for boxes, wanted in zip(proposals, recorded["proposals"], strict=True):
                 assert len(boxes) == wanted["n"]
-                torch.testing.assert_close(boxes[:5], torch.tensor(wanted["boxes_top5"]), rtol=0, atol=1e-3)
+                assert (boxes[:5] - torch.tensor(wanted["boxes_top5"])).abs().max() < 1e-3
             found = model.roi_heads.detect(features, proposals, sizes)
         else:
             found = model.detect(images)
