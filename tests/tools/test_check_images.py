@@ -6,12 +6,14 @@ import pathlib
 import pytest
 from PIL import Image
 
+import check_images
 from pretrain import rgb
 from pretrain.images import open_images
 from pretrain.integrity import check
-from tests.conftest import Tool, refused
+from tests.conftest import Tool
 from tests.pretrain.pictures import BROKEN
 from tests.pretrain.shard_files import encoded, photograph, write_shard
+from tests.tools.in_process import refusal
 
 BLOCK = 4096  # bytes of a disk page
 
@@ -59,13 +61,14 @@ def test_where_all_are_whole_it_says_so(tool: Tool, tmp_path: pathlib.Path) -> N
     assert done.stdout.startswith("3 images: 3 whole, 0 unreadable (0.000%, not more than ")
 
 
-def test_bad_input_is_refused(mixed: pathlib.Path, tool: Tool, tmp_path: pathlib.Path) -> None:
+def test_bad_input_is_refused(mixed: pathlib.Path, tmp_path: pathlib.Path) -> None:
     taken = tmp_path / "taken.txt"
     taken.write_text("mine")
-    refused(tool("check_images", mixed, "--output", taken), f"{taken} exists already")
+    assert f"{taken} exists already" in refusal(check_images.main, mixed, "--output", taken)
     assert taken.read_text() == "mine"
     shard = write_shard(tmp_path / "0.tar", [("1.png", encoded())])
-    refused(tool("check_images", shard, "--good", tmp_path / "x.txt"), "--good: a list holds paths of images")
+    said = refusal(check_images.main, shard, "--good", tmp_path / "x.txt")
+    assert "--good: a list holds paths of images" in said
 
 
 def test_every_zeroed_block_of_a_photograph_is_noticed_though_pillow_reads_it(tmp_path: pathlib.Path) -> None:

@@ -144,7 +144,8 @@ def test_bad_input_is_one_message(scenes: Path, tool: Tool, tmp_path: Path) -> N
     wrong = ["SOLVER.BASE_LRR", 0.1, "SOLVER.MAX_ITER", "many", "OUTPUT_DIR", tmp_path / "out"]
     refused(tool("finetune", *command(scenes), "--init", "random", *wrong), "BASE_LR", "MAX_ITER", "many")
     elsewhere = tmp_path / "nowhere"
-    refused(tool("finetune", *command(elsewhere), "--init", "random", "OUTPUT_DIR", tmp_path / "out"), elsewhere)
+    said = refusal(finetune.main, *command(elsewhere), "--init", "random", "OUTPUT_DIR", tmp_path / "out")
+    assert str(elsewhere) in said
     with pytest.raises(TransferError, match="NUM_CLASSES 80: the data have"):
         plan(scenes, "MODEL.ROI_HEADS.NUM_CLASSES", 80, init="random")
     assert not (tmp_path / "out").exists()
@@ -305,7 +306,7 @@ def test_a_run_resumed_without_a_seed_keeps_its_own(trained: Path, scenes: Path,
     assert plan(scenes, *TINY, "OUTPUT_DIR", tmp_path, resume=True).config.SEED == 3
 
 
-def test_scaled_recipes_say_so_in_their_config_and_their_result(scenes: Path, tool: Tool, tmp_path: Path) -> None:
+def test_scaled_recipes_say_so_in_their_config_and_their_result(scenes: Path, tmp_path: Path) -> None:
     small = ["SOLVER.IMS_PER_BATCH", 8, "SOLVER.BASE_LR", 0.02, "SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "[1]"]
     words = [*TINY, *small, "OUTPUT_DIR", tmp_path / "four"]
     result = results.read(run.execute(plan(scenes, *words, init="random", seed=0, scale_to=4)))
@@ -314,7 +315,9 @@ def test_scaled_recipes_say_so_in_their_config_and_their_result(scenes: Path, to
     solver = yaml.safe_load((tmp_path / "four" / "config.yaml").read_text())["SOLVER"]
     assert (solver["IMS_PER_BATCH"], solver["BASE_LR"], solver["STEPS"]) == (4, 0.01, [2])
     assert solver["REFERENCE_WORLD_SIZE"] == 4
-    refused(tool("finetune", *command(scenes), "--init", "random", "--scale-to", 3), "--scale-to 3", "IMS_PER_BATCH")
+    said = refusal(finetune.main, *command(scenes), "--init", "random", "--scale-to", 3)
+    assert "--scale-to 3" in said
+    assert "IMS_PER_BATCH" in said
 
 
 @pytest.mark.parametrize("started", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])

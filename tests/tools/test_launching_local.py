@@ -17,7 +17,7 @@ from tests.tools.launched import call, jobs, last_step, tasks
 from tests.waiting import outcomes, wait_until
 from torture_job import differences
 
-EPOCHS = 50  # long enough to be disturbed three times, also on a quick machine
+EPOCHS = 24  # long enough to be disturbed three times, also on a quick machine
 STEPS = 3 * EPOCHS
 TOKEN = "s3cret-t0ken-of-the-user"
 

@@ -6,13 +6,14 @@ import shutil
 
 import torch
 
+import torture
 from pretrain import checkpoint
-from tests.conftest import Tool, refused
+from tests.tools.in_process import refusal
 from torture_job import EPOCHS, differences
 
 
-def test_a_folder_that_is_there_is_refused(tool: Tool, tmp_path: pathlib.Path) -> None:
-    refused(tool("torture", "--output", tmp_path), tmp_path, "already exists")
+def test_a_folder_that_is_there_is_refused(tmp_path: pathlib.Path) -> None:
+    assert f"{tmp_path}: already exists" in refusal(torture.main, "--output", tmp_path)
 
 
 def test_one_bit_in_a_weight_or_a_number_in_the_metrics_is_a_difference(tmp_path: pathlib.Path) -> None:
