@@ -22,7 +22,8 @@ MODELS = (
     "retinanet_r50_fpn",
 )
 # In float32 its boxes are 0.85e-3 pixels from the recording on one processor, 1.14e-3 on another: both roundings. In
-# float64 the recording's own is left, the same everywhere. The others are within a third of what is allowed.
+# float64 (but for the decoding of its boxes) the recording's own is left, 0.49e-3. The others need 0.34 of what is
+# allowed, at most, in float32.
 FLOAT64 = {"retinanet_r50_fpn"}
 
 
@@ -80,7 +81,7 @@ def test_recorded_outputs(name: str) -> None:
             proposals, _ = model.proposal_generator(features, sizes)
             for boxes, wanted in zip(proposals, recorded["proposals"], strict=True):
                 assert len(boxes) == wanted["n"]
-                assert (boxes[:5] - torch.tensor(wanted["boxes_top5"])).abs().max() < 1e-3
+                torch.testing.assert_close(boxes[:5], torch.tensor(wanted["boxes_top5"]), rtol=0, atol=1e-3)
             found = model.roi_heads.detect(features, proposals, sizes)
         else:
             found = model.detect(images)
