@@ -6,11 +6,14 @@ from typing import Any
 
 import torch
 
-from pretrain import checkpoint, config, data, distributed, run_directory, saver
-from pretrain.config import Config, ConfigError
-from pretrain.errors import PretrainError
-from pretrain.images import ImageSet, digest_of, open_images
-from pretrain.knn import KnnMonitor
+from pretrain.checkpoints import moco_file, saver
+from pretrain.config import schema as config
+from pretrain.config.schema import Config, ConfigError
+from pretrain.data import two_views
+from pretrain.data.images.image_set import ImageSet, digest_of, open_images
+from pretrain.evaluation.knn import KnnMonitor
+from pretrain.runtime import distributed, run_folder
+from pretrain.runtime.errors import PretrainError
 
 # What a resumed run may change: settings of the machine and of watching, not of the experiment.
 FREE = (
@@ -32,7 +35,7 @@ class Plan:
     images: ImageSet | None  # on the main process; `share_images` gives them to all
     size: int  # number of images
     digest: str  # of their names
-    sampler: data.EpochSampler  # this rank's share of each batch
+    sampler: two_views.EpochSampler  # this rank's share of each batch
     shuffle: bool  # whether keys are encoded in another order than queries
     validation: KnnMonitor | None
     start: dict[str, Any] | None  # the content of the checkpoint to go on from
@@ -80,26 +83,26 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     skipped: list[str] = []
     begin_anew = resume is None and not distributed.on_main(lambda: saver.has_checkpoint(folder))
     if begin_anew:
-        distributed.on_main(lambda: run_directory.refuse_file(folder))
+        distributed.on_main(lambda: run_folder.refuse_file(folder))
     elif resume is not False:
         path, skipped = distributed.on_main(lambda: saver.newest_good(folder))
-        start = checkpoint.load(path)
+        start = moco_file.load(path)
     else:
-        distributed.on_main(lambda: run_directory.refuse_existing_run(folder))
+        distributed.on_main(lambda: run_folder.refuse_existing_run(folder))
     validation = _open_validation(settings)
     known = start["moco_transfer"]["digest"] if start and "moco_transfer" in start else None
-    images, size, digest = _look(settings.data.root, folder / run_directory.INDEX, known)
+    images, size, digest = _look(settings.data.root, folder / run_folder.INDEX, known)
     notices = [f"--resume passes over {reason}" for reason in skipped]
     notices += _check_same_run(start, settings, size, digest) if start else []
     shuffle, reasons = _shuffle_effect(settings, world)
-    sampler = data.EpochSampler(size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
+    sampler = two_views.EpochSampler(size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
     notices += [*reasons, *_short_dictionary(settings)]
     return Plan(settings, device, folder, images, size, digest, sampler, shuffle, validation, start, tuple(notices))
 
 
 def share_images(plan: Plan) -> ImageSet:
     """The images on every rank: their index is written to the run's folder once, and mapped into memory by all."""
-    index, images = plan.folder / run_directory.INDEX, plan.images
+    index, images = plan.folder / run_folder.INDEX, plan.images
     distributed.on_main(lambda: _save(images, index) if images else None)
     return ImageSet.load(index, plan.config.data.root)
 

@@ -8,41 +8,33 @@ from typing import Any
 import torch
 from torch import nn
 
-from pretrain import (
-    augment,
-    batchnorm,
-    checkpoint,
-    config,
-    data,
-    distributed,
-    health,
-    memory,
-    moco,
-    randomness,
-    run_directory,
-    schedule,
-    signals,
-)
-from pretrain.broken import BrokenImages
-from pretrain.end_to_end import EndToEnd
-from pretrain.errors import PretrainError, from_worker
-from pretrain.feed import Feed
-from pretrain.finite import NotFiniteError
-from pretrain.images import ImageSet
-from pretrain.mechanism import Mechanism
-from pretrain.memory_bank import MemoryBank
-from pretrain.monitor import Monitor, console_handler
+from pretrain.checkpoints import moco_file
+from pretrain.checkpoints.saver import Saver
+from pretrain.config import schema
+from pretrain.data import two_views
+from pretrain.data.augment import recipe
+from pretrain.data.broken_images import BrokenImages
+from pretrain.data.images.image_set import ImageSet
+from pretrain.data.prefetch import Feed
+from pretrain.engine import diagnostics, schedule
+from pretrain.engine.finite_check import NotFiniteError
+from pretrain.engine.metrics import Monitor, console_handler
+from pretrain.engine.optim import SGD
+from pretrain.engine.profiler import Tracer
+from pretrain.engine.step import Result, TrainingStep
+from pretrain.models import moco, shuffle_bn
+from pretrain.models.end_to_end import EndToEnd
+from pretrain.models.memory_bank import MemoryBank
+from pretrain.models.method import Mechanism
 from pretrain.plan import Plan, make_plan, share_images
-from pretrain.saver import Saver
-from pretrain.sgd import SGD
-from pretrain.step import Result, TrainingStep
-from pretrain.tracing import Tracer
+from pretrain.runtime import distributed, malloc, run_folder, seeds, signals
+from pretrain.runtime.errors import PretrainError, from_worker
 
 log = logging.getLogger(__name__)
 
 
 def run(
-    settings: config.Config,
+    settings: schema.Config,
     command: Sequence[str] = (),
     resume: bool | None = False,
     dry_run: bool = False,
@@ -54,7 +46,7 @@ def run(
         command: what the user typed, for the run's folder.
         resume: go on from the newest good checkpoint in `output_dir`; None: where there is one, else begin.
         dry_run: check everything, print the settings and what would run, write nothing.
-        profile: leave a trace of a few steps in the run's folder (pretrain/tracing.py).
+        profile: leave a trace of a few steps in the run's folder (pretrain/engine/profiler.py).
 
     Returns whether the run is finished; False where a signal asked it to stop and it has saved.
     Raises PretrainError for a user's mistake.
@@ -63,25 +55,25 @@ def run(
         device = distributed.select_device(settings.device)
         distributed.init(device)
         distributed.share_cores(device, settings.data.workers)
-        kept = device.type == "cpu" and memory.keep_freed_memory()
+        kept = device.type == "cpu" and malloc.keep_freed_memory()
         plan = make_plan(settings, device, resume)
         if dry_run:
             if distributed.is_main():
-                print("\n".join([config.to_yaml(settings), plan.describe(), *plan.notices]))
+                print("\n".join([schema.to_yaml(settings), plan.describe(), *plan.notices]))
             return True
         if settings.data.workers:
             signals.shield_workers()
         torch.backends.cudnn.deterministic = settings.deterministic
         torch.backends.cudnn.benchmark = not settings.deterministic
-        environment = {**run_directory.describe_environment(device, settings.seed), "freed_memory_kept": kept}
-        yaml = config.to_yaml(settings)
-        distributed.on_main(lambda: run_directory.write_start(plan.folder, yaml, command, environment))
+        environment = {**run_folder.describe_environment(device, settings.seed), "freed_memory_kept": kept}
+        yaml = schema.to_yaml(settings)
+        distributed.on_main(lambda: run_folder.write_start(plan.folder, yaml, command, environment))
         if resume is not False:
-            distributed.on_main(lambda: run_directory.cut_metrics(plan.folder, plan.first_step, plan.first_epoch))
+            distributed.on_main(lambda: run_folder.cut_metrics(plan.folder, plan.first_step, plan.first_epoch))
         logger = logging.getLogger("pretrain")
         with contextlib.ExitStack() as stack:
             if distributed.is_main():
-                stack.enter_context(run_directory.logging_to(plan.folder, logger, console_handler()))
+                stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))
             _log_start(plan)
             return Trainer(plan, share_images(plan), stop, profile).train()
 
@@ -103,10 +95,10 @@ class Trainer:
             moco.load_published_state(self.model, plan.start["state_dict"])
             self.optimizer.load_state_dict(plan.start["optimizer"])
         self.step = TrainingStep(self.model, self.optimizer, optim.precision, optim.clip_norm)
-        self.loader = data.make_loader(
-            data.TwoViews(
+        self.loader = two_views.make_loader(
+            two_views.TwoViews(
                 images,
-                augment.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale),
+                recipe.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale),
                 settings.seed,
                 settings.data.pipeline,
             ),
@@ -134,11 +126,11 @@ class Trainer:
                         self._stop(epoch)
                         return False
         finally:
-            data.close(self.loader)
+            two_views.close(self.loader)
             if self.saver:
                 self.saver.close()
         distributed.agree(self._fault())
-        log.info("done: %s", self.plan.folder / checkpoint.file_name(self.settings.optim.epochs - 1))
+        log.info("done: %s", self.plan.folder / moco_file.file_name(self.settings.optim.epochs - 1))
         return True
 
     def _train_epoch(self, epoch: int) -> bool:
@@ -160,7 +152,7 @@ class Trainer:
                 self._save(epoch, within=True)
         return self.monitor.done == (epoch + 1) * self.steps
 
-    def _batches(self) -> Iterator[data.Batch]:
+    def _batches(self) -> Iterator[two_views.Batch]:
         """What the loader yields, until the epoch's end or a signal. Between two steps all ranks have a word."""
         batches = iter(self.loader)
         while True:
@@ -177,11 +169,9 @@ class Trainer:
                 return
             yield batch
 
-    def _step(self, batch: data.Batch) -> Result:
+    def _step(self, batch: two_views.Batch) -> Result:
         done, settings = self.monitor.done, self.settings
-        generators = [
-            randomness.generator("step", settings.seed, done, part) for part in range(settings.optim.accumulate)
-        ]
+        generators = [seeds.generator("step", settings.seed, done, part) for part in range(settings.optim.accumulate)]
         query, key = self.feed(batch)
         try:
             return self.step(query, key, batch.asked, generators)
@@ -251,13 +241,13 @@ class Trainer:
         period = self.settings.milestone_period
         milestone = not within and (finished == self.settings.optim.epochs or (period > 0 and finished % period == 0))
         if self.saver:
-            name = checkpoint.file_name(epoch, self.monitor.done if within else None)
+            name = moco_file.file_name(epoch, self.monitor.done if within else None)
             self.saver.save(name, content, finished, self.monitor.done, milestone)
 
     def _state(self) -> dict[str, Any]:
         """What a bit-exact resume needs beside the published content."""
         return {
-            "config": config.flat(self.settings),
+            "config": schema.flat(self.settings),
             "images": self.plan.size,
             "digest": self.plan.digest,
             "world_size": distributed.world_size(),
@@ -292,18 +282,18 @@ class Trainer:
 
     def _health(self, result: Result) -> dict[str, Any]:
         """Numbers that tell a run that learns from one that has collapsed or leaks."""
-        numbers: dict[str, Any] = dict(health.health(result.query, result.positive, self.model.negatives))
+        numbers: dict[str, Any] = dict(diagnostics.health(result.query, result.positive, self.model.negatives))
         numbers["gradient_norm"] = result.gradient_norm
         if self.settings.model.mechanism == "moco":
             numbers.update(
-                health.queue_age(self.monitor.done, self.settings.optim.batch_size, self.settings.model.queue_size)
+                diagnostics.queue_age(self.monitor.done, self.settings.optim.batch_size, self.settings.model.queue_size)
             )
         if self.step.scaler.is_enabled():
             numbers["loss_scale"] = self.step.scaler.get_scale()
         return {**numbers, "broken_images": self.broken.count}
 
 
-def build(settings: config.Model, device: torch.device | str, images: int, shuffle: bool) -> Mechanism:
+def build(settings: schema.Model, device: torch.device | str, images: int, shuffle: bool) -> Mechanism:
     """The mechanism with the BN that the settings ask for. Draws its weights from the default generator of the CPU.
 
     Args:
@@ -323,14 +313,14 @@ def build(settings: config.Model, device: torch.device | str, images: int, shuff
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
     if settings.bn_groups > 1:
-        batchnorm.split_batchnorm(model, settings.bn_groups)
+        shuffle_bn.split_batchnorm(model, settings.bn_groups)
     if settings.bn_sync_ranks != 1:
         group = distributed.subgroup(settings.bn_sync_ranks or distributed.world_size())
-        batchnorm.convert_sync_batchnorm(model, group)
+        shuffle_bn.convert_sync_batchnorm(model, group)
     return model
 
 
-def build_optimizer(model: Mechanism, optim: config.Optim) -> SGD:
+def build_optimizer(model: Mechanism, optim: schema.Optim) -> SGD:
     """SGD as published: weight decay on every parameter.
 
     The key encoder's parameters get no gradient and so no update; they are listed as in the published optimizer.

@@ -12,15 +12,16 @@ from rich.text import Text
 from torch import nn
 
 import command
-from pretrain import checkpoint, features
-from pretrain.errors import PretrainError
+from pretrain.checkpoints import moco_file
+from pretrain.evaluation import features
+from pretrain.runtime.errors import PretrainError
 
 console = Console(stderr=True)
 
 
-def load(path: Path, device: torch.device) -> tuple[checkpoint.QueryEncoder, nn.Module]:
+def load(path: Path, device: torch.device) -> tuple[moco_file.QueryEncoder, nn.Module]:
     """The query encoder of a MoCo checkpoint, as it lies in the file and as a frozen network in eval mode."""
-    encoder = checkpoint.load_query_encoder(path)
+    encoder = moco_file.load_query_encoder(path)
     network = features.backbone(encoder.arch, encoder.state_dict).requires_grad_(False)
     return encoder, network.eval().to(device)
 

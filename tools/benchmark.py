@@ -25,10 +25,10 @@ import benchmark_shuffle
 import benchmark_step
 import command
 from backbone import check_flags, console
-from pretrain import distributed, run_directory
-from pretrain.checkpoint import ARCHITECTURES, save_text
-from pretrain.errors import PretrainError
-from pretrain.step import PRECISIONS
+from pretrain.checkpoints.moco_file import ARCHITECTURES, save_text
+from pretrain.engine.step import PRECISIONS
+from pretrain.runtime import distributed, run_folder
+from pretrain.runtime.errors import PretrainError
 from turns import Tell
 
 EXAMPLES = """\
@@ -101,7 +101,7 @@ def main() -> None:
         content = {
             "benchmark": arguments.benchmark,
             "command": shlex.join(["python", *sys.argv]),
-            "environment": run_directory.describe_environment(device, seed=0),
+            "environment": run_folder.describe_environment(device, seed=0),
             "results": results,
         }
         save_text(arguments.json, json.dumps(content, indent=2) + "\n")

@@ -14,8 +14,9 @@ from torch.profiler import record_function
 import benchmark_input
 import benchmark_step
 import step_parts
-from pretrain import data, distributed, randomness
-from pretrain.feed import Feed
+from pretrain.data import two_views
+from pretrain.data.prefetch import Feed
+from pretrain.runtime import distributed, seeds
 from sample_images import images_or_made
 from spread import quotient, spread, text
 from turns import Contender, Numbers, Tell, take_turns
@@ -109,9 +110,9 @@ def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
     def next_epoch() -> None:
         sampler.epoch += 1
 
-    def train_on(batch: data.Batch) -> None:
+    def train_on(batch: two_views.Batch) -> None:
         query, key = feed(batch)
-        step(query, key, batch.asked, [randomness.generator("step", 0)])
+        step(query, key, batch.asked, [seeds.generator("step", 0)])
 
     return TrainingRunner(benchmark_input.endless(loader, next_epoch), train_on, setup)
 
@@ -121,7 +122,7 @@ def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
     setup.check()
     with images_or_made(setup.images, max(setup.batch * setup.steps, setup.batch)) as (folder, name):
         contenders = {PUBLISHED: Contender(make_published, (setup, folder))}
-        contenders |= {f"ours, {way}": Contender(make_ours, (setup, folder, way)) for way in data.PIPELINES}
+        contenders |= {f"ours, {way}": Contender(make_ours, (setup, folder, way)) for way in two_views.PIPELINES}
         outcomes = take_turns(contenders, setup.repeats, device=setup.device, tell=tell)
         cores = benchmark_input.measure(setup.input(folder), lambda said, done, of: tell(f"one core, {said}", done, of))
     found = {}

@@ -13,8 +13,9 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 import published_input
-from pretrain import augment, data
-from pretrain.images import open_images
+from pretrain.data import two_views
+from pretrain.data.augment import recipe
+from pretrain.data.images.image_set import open_images
 from sample_images import images_or_made
 from spread import quotient, spread, text
 from turns import Contender, Numbers, Tell, take_turns
@@ -88,19 +89,19 @@ def published_loader(setup: Setup, folder: Path, workers: int, pin_memory: bool 
 
 def our_loader(
     setup: Setup, folder: Path, pipeline: str, workers: int, pin_memory: bool = False
-) -> tuple[DataLoader, data.EpochSampler]:
+) -> tuple[DataLoader, two_views.EpochSampler]:
     """Production's, and its sampler."""
     images = open_images(str(folder))
-    sampler = data.EpochSampler(len(images), setup.batch, seed=0)
-    views = data.TwoViews(images, augment.recipe(setup.augmentation, setup.size), 0, pipeline)
-    return data.make_loader(views, sampler, workers, pin_memory), sampler
+    sampler = two_views.EpochSampler(len(images), setup.batch, seed=0)
+    views = two_views.TwoViews(images, recipe.recipe(setup.augmentation, setup.size), 0, pipeline)
+    return two_views.make_loader(views, sampler, workers, pin_memory), sampler
 
 
 def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
     """All that `tables` shows, for JSON."""
     with images_or_made(setup.images, max(setup.number, setup.batch)) as (folder, name):
         contenders = {PUBLISHED: Contender(make_published, (setup, folder))}
-        contenders |= {f"ours, {way}": Contender(make_ours, (setup, folder, way)) for way in data.PIPELINES}
+        contenders |= {f"ours, {way}": Contender(make_ours, (setup, folder, way)) for way in two_views.PIPELINES}
         outcomes = take_turns(contenders, setup.repeats, tell=tell)
     found = {}
     for way, outcome in outcomes.items():

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from rich.table import Table
 
-from pretrain import config, moco
+from pretrain.config import schema
+from pretrain.models import moco
 from step_parts import SENT
 from turns import Tell
 
@@ -36,7 +37,7 @@ class Setup:
 def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
     """Seconds of each term, for JSON."""
     tell("nothing is timed", 0, 1)
-    settings = config.Model(arch=setup.arch)
+    settings = schema.Model(arch=setup.arch)
     with torch.device("meta"):
         encoder = moco.build_encoder(setup.arch, settings.dim, settings.head)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())

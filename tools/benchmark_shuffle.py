@@ -12,7 +12,8 @@ from torch import Tensor
 import published_step
 import step_parts
 import wire
-from pretrain import batchnorm, distributed
+from pretrain.models import shuffle_bn
+from pretrain.runtime import distributed
 from spread import quotient, spread, text
 from turns import Tell
 
@@ -71,13 +72,13 @@ def exchanges(setup: Setup) -> dict[str, tuple[Exchange, Exchange]]:
         published_step.gather(published_step.unshuffle(keys, permutation))
 
     def ours_keys() -> None:
-        batchnorm.unshuffle(keys, permutation)
+        shuffle_bn.unshuffle(keys, permutation)
 
     def published_images(images: Tensor) -> Exchange:
         return lambda: published_step.shuffle(images)
 
     def ours_images(images: Tensor) -> Exchange:
-        return lambda: batchnorm.shuffle(images, permutation)
+        return lambda: shuffle_bn.shuffle(images, permutation)
 
     kinds: Mapping[str, Tensor] = {"fp32": floats, "uint8": floats.byte()}
     return {

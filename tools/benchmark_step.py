@@ -14,9 +14,13 @@ from torch.profiler import record_function
 
 import step_parts
 from index_memory import memory as resident
-from pretrain import config, distributed, memory, moco, randomness, train
-from pretrain.errors import PretrainError
-from pretrain.step import PRECISIONS, TrainingStep
+from pretrain import train
+from pretrain.config import schema
+from pretrain.engine.step import PRECISIONS, TrainingStep
+from pretrain.models import moco
+from pretrain.runtime import distributed, seeds
+from pretrain.runtime import malloc as memory
+from pretrain.runtime.errors import PretrainError
 from published_step import PublishedMoCo, PublishedStep
 from spread import quotient, spread, text
 from turns import Contender, Numbers, Tell, take_turns
@@ -100,7 +104,7 @@ def make_floor(setup: Setup) -> StepRunner:
     model = train.build(model_settings(setup), device, 1, shuffle=False).train()
     encoder_q, encoder_k = model.encoder_q, copy.deepcopy(model.encoder_q).requires_grad_(False)
     query, key = views(setup, device, setup.channels_last)
-    gradient = torch.ones(setup.batch, config.Model().dim, device=device)
+    gradient = torch.ones(setup.batch, schema.Model().dim, device=device)
     dtype = PRECISIONS[setup.precision]
 
     def step() -> None:
@@ -130,7 +134,7 @@ def make_ours(setup: Setup) -> StepRunner:
     step = our_step(setup, device)
     query, key = views(setup, device, setup.channels_last)
     indices = torch.arange(setup.batch)
-    return StepRunner(lambda: step(query, key, indices, [randomness.generator("step", 0)]), setup, device, idle)
+    return StepRunner(lambda: step(query, key, indices, [seeds.generator("step", 0)]), setup, device, idle)
 
 
 def published_step(setup: Setup, device: torch.device) -> PublishedStep:
@@ -138,7 +142,7 @@ def published_step(setup: Setup, device: torch.device) -> PublishedStep:
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    settings, optim = config.Model(), config.Optim()
+    settings, optim = schema.Model(), schema.Optim()
     encoder = moco.build_encoder(setup.arch, settings.dim, settings.head)
     queue = nn.functional.normalize(torch.randn(settings.dim, setup.queue), dim=0)
     model = PublishedMoCo(encoder, queue, settings.momentum, settings.temperature).to(device).train()
@@ -149,7 +153,7 @@ def published_step(setup: Setup, device: torch.device) -> PublishedStep:
 def our_step(setup: Setup, device: torch.device) -> TrainingStep:
     """Production's MoCo v2."""
     model = train.build(model_settings(setup), device, 1, shuffle=True).train()
-    return TrainingStep(model, train.build_optimizer(model, config.Optim()), setup.precision)
+    return TrainingStep(model, train.build_optimizer(model, schema.Optim()), setup.precision)
 
 
 def prepare(setup: Setup, workers: int = 0) -> tuple[torch.device, int]:
@@ -170,9 +174,9 @@ def prepare(setup: Setup, workers: int = 0) -> tuple[torch.device, int]:
     return device, resident("VmRSS")
 
 
-def model_settings(setup: Setup) -> config.Model:
+def model_settings(setup: Setup) -> schema.Model:
     """MoCo v2 with the setup's encoder, queue and layout."""
-    return config.Model(arch=setup.arch, queue_size=setup.queue, channels_last=setup.channels_last)
+    return schema.Model(arch=setup.arch, queue_size=setup.queue, channels_last=setup.channels_last)
 
 
 def views(setup: Setup, device: torch.device, channels_last: bool = False) -> list[Tensor]:

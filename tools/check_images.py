@@ -11,11 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.data import DataLoader
 
 import command
-from pretrain.checkpoint import whole_file
-from pretrain.config import Data
-from pretrain.errors import PretrainError
-from pretrain.images import ImageSet, open_images
-from pretrain.integrity import Checked, Fault
+from pretrain.checkpoints.moco_file import whole_file
+from pretrain.config.schema import Data
+from pretrain.data.images.image_set import ImageSet, open_images
+from pretrain.data.images.integrity import Checked, Fault
+from pretrain.runtime.errors import PretrainError
 
 FOUND = 1  # exit code where there are faults
 CHUNK = 32  # images a process checks before it answers

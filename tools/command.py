@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from pretrain.errors import PretrainError
+from pretrain.runtime.errors import PretrainError
 from transfer.errors import TransferError
 
 BAD_INPUT = 2  # argparse's own code for a bad command line

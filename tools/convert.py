@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import command
-from pretrain import checkpoint
+from pretrain.checkpoints import moco_file
 from transfer import backbone_file, convert, engines
 from transfer.errors import TransferError
 from transfer.initialise import FAMILIES
@@ -125,7 +125,7 @@ def write_report(conversion: convert.Conversion, arguments: argparse.Namespace) 
     ]
     lines += [f"{name}\t\t" for name in conversion.source.dropped]
     arguments.report.parent.mkdir(parents=True, exist_ok=True)
-    checkpoint.save_text(arguments.report, "\n".join(lines) + "\n")
+    moco_file.save_text(arguments.report, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

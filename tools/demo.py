@@ -14,7 +14,7 @@ from pathlib import Path
 
 import command
 from demo_steps import Step, duration, run, short
-from pretrain import config
+from pretrain.config import schema
 from transfer import engines
 from transfer.errors import TransferError
 
@@ -57,7 +57,7 @@ def parse_arguments() -> argparse.Namespace:
 def plan(output: Path, engine: str) -> list[tuple[str, list[Step]]]:
     """Every command of the demo, in order, with titles; those of one title run at the same time."""
     scenes, moco, backbone = output / "scenes", output / "moco", output / "backbone.pth"
-    checkpoint = moco / f"checkpoint_{config.load(PRETRAIN, ['data.root', 'x']).optim.epochs - 1:04d}.pth.tar"
+    checkpoint = moco / f"checkpoint_{schema.load(PRETRAIN, ['data.root', 'x']).optim.epochs - 1:04d}.pth.tar"
     report, page, title = output / "report", output / "report/index.html", "Demo: what MoCo is worth on made-up scenes"
     starts: dict[str, Path | str] = {"random": "random", "moco": backbone}
     return [

@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 import command
-from pretrain import signals
-from pretrain.signals import Stopped
+from pretrain.runtime import signals
+from pretrain.runtime.signals import Stopped
 from transfer import data_rules, engines, repeat, results, run
 from transfer.errors import TransferError
 

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 import command
-from pretrain.images import ImageSet
-from pretrain.names import pack
-from pretrain.shards import Samples, concatenate
+from pretrain.data.images.image_set import ImageSet
+from pretrain.data.images.path_array import pack
+from pretrain.data.images.shards import Samples, concatenate
 
 EXAMPLES = """\
 examples:

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 import backbone
 import command
-from pretrain import distributed, features, labelled, linear_probe, probe_features, run_directory
-from pretrain.checkpoint import whole_file
-from pretrain.errors import PretrainError
+from pretrain.checkpoints.moco_file import whole_file
+from pretrain.data.images import labelled_set
+from pretrain.evaluation import features, linear_probe, probe_features
+from pretrain.runtime import distributed, run_folder
+from pretrain.runtime.errors import PretrainError
 from transfer.weights import sha256
 
 RESULT = "linear_probe.json"
@@ -87,7 +89,7 @@ def check(arguments: argparse.Namespace) -> None:
 def probe(arguments: argparse.Namespace, device: torch.device) -> None:
     """The whole job of one process."""
     encoder, network = backbone.load(arguments.checkpoint, device)
-    train, val = distributed.on_main(lambda: labelled.open_split(arguments.root, "--root"))
+    train, val = distributed.on_main(lambda: labelled_set.open_split(arguments.root, "--root"))
     distributed.share_cores(device, arguments.workers)
     distributed.on_main(lambda: arguments.output.mkdir(parents=True, exist_ok=True))
     log.disabled = not distributed.is_main()
@@ -112,7 +114,7 @@ def probe(arguments: argparse.Namespace, device: torch.device) -> None:
             "images": {"train": len(train.images), "val": len(val.images)},
             "classes": len(train.classes),
             "settings": settings(arguments),
-            "environment": run_directory.describe_environment(device, arguments.seed),
+            "environment": run_folder.describe_environment(device, arguments.seed),
             "epochs": rows,
         }
         with whole_file(arguments.output / RESULT) as file:
@@ -127,8 +129,8 @@ def learn(
     arguments: argparse.Namespace,
     device: torch.device,
     network: nn.Module,
-    train: labelled.Labelled,
-    val: labelled.Labelled,
+    train: labelled_set.Labelled,
+    val: labelled_set.Labelled,
 ) -> list[dict[str, Any]]:
     """The rows of all epochs, with a progress bar while they come."""
     how = (device, arguments.image_size, 128, arguments.workers)
@@ -209,7 +211,7 @@ def logging_to(folder: Path) -> contextlib.AbstractContextManager[None]:
         if terminal
         else None
     )
-    return run_directory.logging_to(folder, log, handler or logging.StreamHandler(sys.stderr))
+    return run_folder.logging_to(folder, log, handler or logging.StreamHandler(sys.stderr))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ from torch import Tensor
 import backbone
 import command
 import sheet
-from pretrain import distributed, features, knn, randomness
-from pretrain.errors import PretrainError
-from pretrain.images import ImageSet, open_images
+from pretrain.data.images.image_set import ImageSet, open_images
+from pretrain.evaluation import features, knn
+from pretrain.runtime import distributed, seeds
+from pretrain.runtime.errors import PretrainError
 
 SIDE = 128  # pixels of a picture in the sheet
 SAME, OTHER = (20, 120, 50), (185, 40, 40)
@@ -56,7 +57,7 @@ def main() -> None:
             workers=arguments.workers,
             on_batch=lambda count: bar.advance(task, count),
         )
-    queries = torch.randperm(len(images), generator=randomness.generator("neighbours", arguments.seed))
+    queries = torch.randperm(len(images), generator=seeds.generator("neighbours", arguments.seed))
     title = f"{arguments.checkpoint}: {encoder.arch}, epoch {encoder.epoch}; {len(images)} images of {arguments.root}"
     sheet.save(draw(images, rows, queries[: arguments.queries], arguments.k, title), arguments.output)
     print(f"wrote {arguments.output}")

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from pretrain.images import ImageSet
+from pretrain.data.images.image_set import ImageSet
 
 
 class GaussianBlur:

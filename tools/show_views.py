@@ -10,8 +10,11 @@ from torchvision.transforms.functional import to_pil_image
 import backbone
 import command
 import sheet
-from pretrain import augment, augment_device, config, data
-from pretrain.images import open_images
+from pretrain.config import schema
+from pretrain.data import two_views
+from pretrain.data.augment import gpu
+from pretrain.data.augment import recipe as augment
+from pretrain.data.images.image_set import open_images
 
 SMALLEST = 96  # pixels: smaller views are shown with each pixel as a square
 
@@ -34,7 +37,7 @@ def main() -> None:
         [("--number", arguments.number, 1), ("--views", arguments.views, 1), ("--epoch", arguments.epoch, 0)]
     )
     sheet.check_output(arguments.output, arguments.overwrite)
-    settings = config.load(arguments.config_file, arguments.settings)
+    settings = schema.load(arguments.config_file, arguments.settings)
     sheet.save(
         draw(settings, arguments.number, range(arguments.epoch, arguments.epoch + arguments.views)), arguments.output
     )
@@ -56,18 +59,18 @@ def parse() -> argparse.Namespace:
     return parser.parse_intermixed_args()
 
 
-def draw(settings: config.Config, number: int, epochs: range) -> Image.Image:
+def draw(settings: schema.Config, number: int, epochs: range) -> Image.Image:
     """The sheet of `number` images in `epochs`."""
     images = open_images(settings.data.root)
     recipe = augment.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale)
-    dataset = data.TwoViews(images, recipe, settings.seed, settings.data.pipeline)
+    dataset = two_views.TwoViews(images, recipe, settings.seed, settings.data.pipeline)
     factor = enlargement(settings.data.image_size)
     measures = layout(settings.data.image_size, len(epochs))
     rows = []
     for index in chosen(len(images), number):
         batch = dataset[[(epoch, index) for epoch in epochs]]
-        queries = augment_device.augment_batch(batch.query, batch.draws[:, 0])  # (epochs, 3, S, S)
-        keys = augment_device.augment_batch(batch.key, batch.draws[:, 1])
+        queries = gpu.augment_batch(batch.query, batch.draws[:, 0])  # (epochs, 3, S, S)
+        keys = gpu.augment_batch(batch.key, batch.draws[:, 1])
         shown = int(batch.shown[0])
         name = images.names[shown] + ("" if shown == index else f" for the broken {images.names[index]}")
         row = [sheet.Tile(sheet.fit(images.read(shown), measures.side), f"{index}: {name}")]

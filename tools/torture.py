@@ -19,8 +19,9 @@ from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
 import command
-from pretrain import saver, signals
-from pretrain.errors import PretrainError
+from pretrain.checkpoints import saver
+from pretrain.runtime import signals
+from pretrain.runtime.errors import PretrainError
 from torture_job import Job, Setup, differences, rows
 
 EPILOG = """\

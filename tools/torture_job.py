@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from pretrain import checkpoint, saver
-from pretrain.errors import PretrainError
+from pretrain.checkpoints import moco_file, saver
+from pretrain.runtime.errors import PretrainError
 
 TOOL = pathlib.Path(__file__).resolve().parent / "train_moco.py"
 EPOCHS, BATCH, SAVE_EVERY = 8, 8, 2
@@ -123,8 +123,8 @@ def rows(folder: pathlib.Path) -> list[dict[str, Any]]:
 
 def differences(one: pathlib.Path, other: pathlib.Path, epochs: int = EPOCHS) -> list[str]:
     """What differs, bit by bit, between the last checkpoints and the metrics of two runs that have ended."""
-    name = checkpoint.file_name(epochs - 1)
-    found = list(different("", checkpoint.load(one / name), checkpoint.load(other / name)))
+    name = moco_file.file_name(epochs - 1)
+    found = list(different("", moco_file.load(one / name), moco_file.load(other / name)))
     return found + (["metrics.json"] if rows(one) != rows(other) else [])
 
 

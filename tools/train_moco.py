@@ -4,8 +4,10 @@ import argparse
 import sys
 
 import command
-from pretrain import config, distributed, signals, train
-from pretrain.errors import PretrainError
+from pretrain import train
+from pretrain.config import schema
+from pretrain.runtime import distributed, signals
+from pretrain.runtime.errors import PretrainError
 
 EPILOG = f"""\
 examples:
@@ -24,7 +26,7 @@ exit codes:
   {signals.EXIT_CODE}  stopped by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, and saved: start it again with --resume
 
 settings, as KEY VALUE pairs after the options or in the YAML file, with their defaults:
-{config.describe()}
+{schema.describe()}
 """
 
 
@@ -46,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_intermixed_args()  # options may also follow the settings
     if arguments.resume and arguments.auto_resume:
         raise PretrainError("--resume and --auto-resume: give one of them")
-    settings = config.load(arguments.config_file, arguments.settings)
+    settings = schema.load(arguments.config_file, arguments.settings)
     try:
         finished = train.run(
             settings,

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple, Protocol
 
 import torch.distributed as dist
 
-from pretrain import distributed
-from pretrain.errors import PretrainError
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
 
 LOOK = 0.01  # seconds between two looks for an answer
 
@@ -105,7 +105,8 @@ def _answer(store: dist.TCPStore, name: str, piece: int, leader: BaseProcess) ->
 
 def _lead(name: str, contender: Contender, rounds: int, port: int, processes: int, device: str) -> None:
     """The one process of a contender, or the one that starts them and has their failure."""
-    # The server that this process comes from may have signals blocked (pretrain/signals.py); then nobody could end it.
+    # The server that this process comes from may have signals blocked (pretrain/runtime/signals.py): then nobody
+    # could end it.
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     store = _connect(port)
     try:

@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 
-from pretrain.errors import PretrainError
+from pretrain.runtime.errors import PretrainError
 
 BYTES_SENT = 200  # offset of tcpi_bytes_sent, a u64, in Linux's struct tcp_info (since Linux 4.19)
 FILES = pathlib.Path("/proc/self/fd")

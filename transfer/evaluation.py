@@ -11,8 +11,9 @@ from typing import Any
 
 from rich.progress import track
 
-from pretrain import checkpoint, distributed
-from pretrain.signals import Stopped, StopRequest
+from pretrain.checkpoints import moco_file
+from pretrain.runtime import distributed
+from pretrain.runtime.signals import Stopped, StopRequest
 from transfer import coco_eval, voc_data, voc_eval, voc_results
 from transfer.data_rules import Findings
 from transfer.datasets import Dataset
@@ -83,8 +84,8 @@ class Scorer:
     def _score(self, rows: list[dict[str, Any]]) -> Scores:
         self.folder.mkdir(parents=True, exist_ok=True)
         images = {str(record["image_id"]): record["file_name"] for record in self.dataset.records}
-        checkpoint.save_text(self.folder / "coco_instances_results.json", json.dumps(rows))
-        checkpoint.save_text(self.folder / "images.json", json.dumps(images))
+        moco_file.save_text(self.folder / "coco_instances_results.json", json.dumps(rows))
+        moco_file.save_text(self.folder / "images.json", json.dumps(images))
         return self._score_coco(rows) if self.dataset.kind == "coco" else self._score_voc(rows)
 
     def _score_coco(self, rows: list[dict[str, Any]]) -> Scores:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import track
 
-from pretrain import checkpoint
+from pretrain.checkpoints import moco_file
 from transfer import coco_data, engines, voc_data
 from transfer.classes import class_count, set_class_count
 from transfer.detections import coco_rows
@@ -108,5 +108,5 @@ def predict_images(
                 rows.append({**row, "file_name": str(path), "category": names[row["category_id"]]})
             picture = draw(read_image(path), detections, classes.names, min_score)
             picture.save(output / f"{index:05d}_{path.stem}.png")
-    checkpoint.save_text(target, json.dumps(rows))
+    moco_file.save_text(target, json.dumps(rows))
     return target

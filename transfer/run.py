@@ -12,8 +12,10 @@ from typing import Any
 
 import torch
 
-from pretrain import distributed, revision
-from pretrain.signals import Stopped, StopRequest
+from pretrain.runtime import distributed
+from pretrain.runtime import provenance as revision
+from pretrain.runtime.signals import Stopped, StopRequest
+from pretrain.runtime.stop import asked, names
 from transfer import datasets, engines, evaluation, going_on, provenance, results, scale, weights
 from transfer.classes import class_key, settle_classes
 from transfer.data_rules import Rules
@@ -22,7 +24,6 @@ from transfer.errors import TransferError
 from transfer.faults import refuse
 from transfer.settle import settle_device, settle_seed
 from transfer.start import Start, choose_start
-from transfer.stop import asked, names
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import Any
 import safetensors
 import safetensors.torch
 
-from pretrain import checkpoint
+from pretrain.checkpoints import moco_file
 from transfer import pickled
 from transfer.errors import TransferError
 
@@ -37,8 +37,8 @@ def read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        return checkpoint.load(path)
-    except checkpoint.PretrainError as error:
+        return moco_file.load(path)
+    except moco_file.PretrainError as error:
         if "GLOBAL " not in str(error.__cause__):  # torch's word for an object that is no plain data
             raise
         resaved = path.with_name(f"resaved_{path.name}")

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pretrain import batchnorm, distributed
-from pretrain.end_to_end import EndToEnd
-from pretrain.memory_bank import MemoryBank
-from pretrain.moco import MoCo
-from pretrain.sgd import SGD
-from pretrain.step import TrainingStep
+from pretrain.engine.optim import SGD
+from pretrain.engine.step import TrainingStep
+from pretrain.models import shuffle_bn
+from pretrain.models.end_to_end import EndToEnd
+from pretrain.models.memory_bank import MemoryBank
+from pretrain.models.moco import MoCo
+from pretrain.runtime import distributed
 from tests.pretrain import algorithm1
 from tests.pretrain.algorithm1 import Part, Sgd
 
@@ -84,9 +85,9 @@ def start(case: Case) -> Any:
     if case.channels_last:
         model = model.to(memory_format=torch.channels_last)
     if case.bn_groups > 1:
-        batchnorm.split_batchnorm(model, case.bn_groups)
+        shuffle_bn.split_batchnorm(model, case.bn_groups)
     if case.sync:
-        batchnorm.convert_sync_batchnorm(model)
+        shuffle_bn.convert_sync_batchnorm(model)
     return model
 
 

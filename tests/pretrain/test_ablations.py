@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from pretrain import checkpoint, config, train
+from pretrain import train
+from pretrain.checkpoints import moco_file
+from pretrain.config import schema
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs" / "pretrain" / "ablations"
@@ -39,7 +41,7 @@ SMALL = {
 
 def differences(name: str) -> dict[str, Any]:
     """What the config changes of its base."""
-    found, base = (config.flat(config.load(path, ["data.root", "x"])) for path in (FOLDER / f"{name}.yaml", BASE))
+    found, base = (schema.flat(schema.load(path, ["data.root", "x"])) for path in (FOLDER / f"{name}.yaml", BASE))
     return {key: value for key, value in found.items() if value != base[key]}
 
 
@@ -82,11 +84,11 @@ def test_a_config_runs_cut_to_size(name: str, pictures: pathlib.Path, tmp_path: 
     """Two steps of the mechanism that it names, with a dictionary of the size that it names."""
     folder = tmp_path / "run"
     changes = [str(part) for pair in SMALL.items() for part in pair]
-    settings = config.load(FOLDER / f"{name}.yaml", [*changes, "data.root", str(pictures), "output_dir", str(folder)])
+    settings = schema.load(FOLDER / f"{name}.yaml", [*changes, "data.root", str(pictures), "output_dir", str(folder)])
     train.run(settings)
     lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2]
-    state = checkpoint.load(folder / checkpoint.file_name(1))["state_dict"]
+    state = moco_file.load(folder / moco_file.file_name(1))["state_dict"]
     sides = {key.split(".")[1] for key in state}
     if settings.model.mechanism == "moco":
         assert sides == {"encoder_q", "encoder_k", "queue", "queue_ptr"}

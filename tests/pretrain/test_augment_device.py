@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import functional
 
-from pretrain import augment, augment_device, augment_published, draws
-from pretrain.draws import Draw
+from pretrain.data.augment import gpu, params, pil, recipe
+from pretrain.data.augment.params import Draw
 from tests.pretrain.pictures import noise, photographs, scene
 
 NOTHING = Draw(0, 0, 1, 1, (), 0.0, False)
@@ -21,20 +21,18 @@ NOTHING = Draw(0, 0, 1, 1, (), 0.0, False)
 def on_device(images: list[Image.Image], views: list[Draw], device: str = "cpu") -> np.ndarray:
     """(N, S, S, 3) of images of one size, as crops."""
     crops = torch.stack([torch.from_numpy(np.array(image)) for image in images]).permute(0, 3, 1, 2)
-    rows = torch.tensor([augment_device.encode(view) for view in views])
-    return augment_device.augment_batch(crops.to(device), rows.to(device)).permute(0, 2, 3, 1).cpu().numpy()
+    rows = torch.tensor([gpu.encode(view) for view in views])
+    return gpu.augment_batch(crops.to(device), rows.to(device)).permute(0, 2, 3, 1).cpu().numpy()
 
 
 def by_pillow(image: Image.Image, view: Draw) -> np.ndarray:
     """The same on a crop that is made already."""
-    return augment_published.view(
-        image, view._replace(top=0, left=0, height=image.height, width=image.width), image.width
-    )
+    return pil.view(image, view._replace(top=0, left=0, height=image.height, width=image.width), image.width)
 
 
 def drawn(number: int, name: str, seed: int = 0) -> list[Draw]:
     uniform = random.Random(seed).random
-    return [draws.draw(augment.recipe(name), 80, 80, uniform) for _ in range(number)]
+    return [params.draw(recipe.recipe(name), 80, 80, uniform) for _ in range(number)]
 
 
 def crops(size: int) -> list[Image.Image]:
@@ -101,9 +99,9 @@ def test_each_sample_depends_on_its_own_draw_alone() -> None:
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_layout_stays_and_the_crops_too(layout: torch.memory_format) -> None:
     crop = torch.randint(0, 256, (4, 3, 20, 20), dtype=torch.uint8).contiguous(memory_format=layout)
-    rows = torch.tensor([augment_device.encode(view) for view in drawn(4, "v2")])
+    rows = torch.tensor([gpu.encode(view) for view in drawn(4, "v2")])
     before = crop.clone()
-    made = augment_device.augment_batch(crop, rows)
+    made = gpu.augment_batch(crop, rows)
     assert made.is_contiguous(memory_format=layout)
     assert made.dtype == torch.uint8
     assert torch.equal(crop, before)
@@ -112,12 +110,12 @@ def test_the_layout_stays_and_the_crops_too(layout: torch.memory_format) -> None
 
 def test_views_that_are_whole_pass_untouched() -> None:
     crop = torch.randint(0, 256, (4, 3, 20, 20), dtype=torch.uint8)
-    assert augment_device.augment_batch(crop, torch.empty(4, 0)) is crop
+    assert gpu.augment_batch(crop, torch.empty(4, 0)) is crop
 
 
 def test_a_wide_blur_is_refused_and_not_cut_off() -> None:
     with pytest.raises(ValueError, match="sigma"):
-        augment_device.encode(NOTHING._replace(sigma=2.6))
+        gpu.encode(NOTHING._replace(sigma=2.6))
 
 
 @pytest.mark.gpu
@@ -129,9 +127,9 @@ def test_a_gpu_makes_the_same_and_nothing_waits_for_it() -> None:
     difference = np.abs(made.astype(int) - on_device(images, views))
     assert difference.max() <= 1
     crop = torch.zeros(2, 3, 80, 80, dtype=torch.uint8, device="cuda")
-    rows: Tensor = torch.tensor([augment_device.encode(view) for view in views[:2]]).cuda()
+    rows: Tensor = torch.tensor([gpu.encode(view) for view in views[:2]]).cuda()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        augment_device.augment_batch(crop, rows)
+        gpu.augment_batch(crop, rows)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 
-from pretrain import augment, augment_fast, augment_published, draws
-from pretrain.draws import Draw
+from pretrain.data.augment import opencv, params, pil
+from pretrain.data.augment import recipe as augment
+from pretrain.data.augment.params import Draw
 from tests.pretrain.pictures import checkerboard, noise, photographs, scene
 
 # operation: of 255, at most for any colours, on average over the pictures
@@ -47,8 +48,8 @@ def test_crops_are_pillows() -> None:
     uniform, recipe = random.Random(0).random, augment.recipe("v2")
     pairs = []
     for image, _ in itertools.product(pictures(), range(4)):
-        draw = Draw(*draws.draw_crop(recipe, image.height, image.width, uniform), (), 0.0, False)
-        pairs.append((augment_fast.crop(np.array(image), draw, 224), augment_published.view(image, draw, 224)))
+        draw = Draw(*params.draw_crop(recipe, image.height, image.width, uniform), (), 0.0, False)
+        pairs.append((opencv.crop(np.array(image), draw, 224), pil.view(image, draw, 224)))
     check("crop", pairs)
 
 
@@ -59,8 +60,8 @@ def test_each_operation_is_near_pillows(name: str) -> None:
     for image in pictures():
         image = image.resize((160, 160))
         for amount in np.linspace(*limits, 9).tolist():
-            made = augment_fast.ADJUST[name](np.array(image), amount)
-            pairs.append((made, np.asarray(augment_published.ADJUST[name](image, amount))))
+            made = opencv.ADJUST[name](np.array(image), amount)
+            pairs.append((made, np.asarray(pil.ADJUST[name](image, amount))))
     check(name, pairs)
 
 
@@ -69,7 +70,7 @@ def test_the_blur_is_near_pillows_to_the_edge() -> None:
     for image in pictures():
         image = image.resize((160, 160))
         for sigma in (0.1, 0.3, 0.7, 1.0, 1.41, 1.5, 2.0):
-            blurred = augment_fast.blur(np.array(image), sigma)
+            blurred = opencv.blur(np.array(image), sigma)
             pairs.append((blurred, np.asarray(image.filter(ImageFilter.GaussianBlur(sigma)))))
     check("blur", pairs)
 
@@ -79,8 +80,8 @@ def test_whole_views_are_near_pillows(name: str) -> None:
     uniform, recipe = random.Random(0).random, augment.recipe(name)
     pairs = []
     for image, _ in itertools.product(pictures(), range(5)):
-        draw = draws.draw(recipe, image.height, image.width, uniform)
-        pairs.append((augment_fast.view(np.array(image), draw, 160), augment_published.view(image, draw, 160)))
+        draw = params.draw(recipe, image.height, image.width, uniform)
+        pairs.append((opencv.view(np.array(image), draw, 160), pil.view(image, draw, 160)))
     check("view", pairs)
 
 
@@ -91,8 +92,8 @@ def test_the_bounds_hold_for_all_colours() -> None:
     image = Image.fromarray(colours)
     for name, amounts in (("hue", (-0.4, -0.06, 0.0, 0.1, 0.33)), ("saturation", (0.6, 0.9, 1.3)), ("gray", (0.0,))):
         for amount in amounts:
-            made = augment_fast.ADJUST[name](colours, amount).astype(int)
-            difference = np.abs(made - np.asarray(augment_published.ADJUST[name](image, amount)))
+            made = opencv.ADJUST[name](colours, amount).astype(int)
+            difference = np.abs(made - np.asarray(pil.ADJUST[name](image, amount)))
             assert difference.max() <= BOUNDS[name][0], (name, amount)
 
 
@@ -100,21 +101,21 @@ def test_tables_are_pillows_blend_for_all_levels_and_factors() -> None:
     levels = np.arange(256, dtype=np.uint8).repeat(3).reshape(16, 16, 3)
     for factor in np.random.default_rng(0).uniform(0.6, 1.4, 300).tolist():
         for name in ("brightness", "contrast"):
-            theirs = augment_published.ADJUST[name](Image.fromarray(levels), factor)
-            assert np.array_equal(augment_fast.ADJUST[name](levels, factor), np.asarray(theirs))
+            theirs = pil.ADJUST[name](Image.fromarray(levels), factor)
+            assert np.array_equal(opencv.ADJUST[name](levels, factor), np.asarray(theirs))
 
 
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 50), (50, 1), (2, 3), (3000, 20), (20, 3000)])
 def test_odd_images_have_views_too(width: int, height: int) -> None:
     image, uniform, recipe = noise(width, height), random.Random(0).random, augment.recipe("v2")
     for _ in range(20):
-        draw = draws.draw(recipe, height, width, uniform)
-        made, expected = augment_fast.view(np.array(image), draw, 48), augment_published.view(image, draw, 48)
+        draw = params.draw(recipe, height, width, uniform)
+        made, expected = opencv.view(np.array(image), draw, 48), pil.view(image, draw, 48)
         assert made.shape == expected.shape == (48, 48, 3)
         assert np.abs(made.astype(int) - expected).max() <= BOUNDS["view"][0]
 
 
-@pytest.mark.parametrize("view", [augment_fast.view, augment_fast.crop])
+@pytest.mark.parametrize("view", [opencv.view, opencv.crop])
 def test_a_pattern_that_is_too_fine_shrinks_to_gray(view) -> None:
     """Antialiased: without, a checkerboard gives black and white in waves (moire)."""
     for width, height in ((640, 480), (333, 501)):
@@ -137,7 +138,7 @@ def test_any_draw_gives_a_view_near_pillows(data: st.DataObject, seed: int, sigm
     steps = data.draw(st.permutations([*data.draw(amounts).items(), ("gray", 0.0)]))
     draw = Draw(top, left, h, w, tuple(steps[: data.draw(st.integers(0, 5))]), sigma, flip)
     image = noise(width, height, seed)
-    made, expected = augment_fast.view(np.array(image), draw, 24), augment_published.view(image, draw, 24)
+    made, expected = opencv.view(np.array(image), draw, 24), pil.view(image, draw, 24)
     difference = np.abs(made.astype(int) - expected)
     assert difference.max() <= 40
     assert difference.mean() < 6

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain import augment_published
+from pretrain.data.augment import pil
 from tests.pretrain import torchvision_recipe
 from tests.pretrain.pictures import noise, photographs, scene
 
@@ -22,7 +22,7 @@ def test_for_the_same_draw_a_view_is_the_composed_transforms(name: str) -> None:
                 draw = torchvision_recipe.draw(composed, image)
                 torchvision_recipe.seed(seed)
                 expected = composed(image)
-            made = augment_published.view(image, draw, size)
+            made = pil.view(image, draw, size)
             assert np.array_equal(made, expected.permute(1, 2, 0)), (seed, draw)
             seen |= {name for name, _ in draw.colours} | ({"flip"} if draw.flip else set())
             seen |= {"blur"} if draw.sigma else set()

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain import batchnorm, distributed
+from pretrain.models import shuffle_bn
+from pretrain.runtime import distributed
 from tests.pretrain import algorithm1, small_runs
 
 N, CHANNELS = 3, 4
@@ -56,7 +57,7 @@ def outcome(network: nn.Module, x: Tensor, gradient: Tensor) -> dict[str, Tensor
 def synced(momentum: float | None, size: int) -> list[dict[str, Tensor]]:
     """With SyncBN over groups of `size` consecutive ranks: what each group found, its rows joined."""
     world = distributed.world_size()
-    network = batchnorm.convert_sync_batchnorm(layers(momentum), distributed.subgroup(size))
+    network = shuffle_bn.convert_sync_batchnorm(layers(momentum), distributed.subgroup(size))
     mine = outcome(network, own(global_batch(world)), own(global_gradient(world)))
     ranks = {name: distributed.all_gather(tensor[None]) for name, tensor in mine.items()}  # (world, ...)
     groups = []
@@ -76,19 +77,19 @@ def synced(momentum: float | None, size: int) -> list[dict[str, Tensor]]:
 
 def synced_in_parts_and_bf16() -> None:
     """Sub-groups of one rank are plain BN; a rank without rows; bf16 in, bf16 out; eval mode is plain BN."""
-    alone = batchnorm.convert_sync_batchnorm(layers(), distributed.subgroup(1))
+    alone = shuffle_bn.convert_sync_batchnorm(layers(), distributed.subgroup(1))
     x = own(global_batch())
     torch.testing.assert_close(alone(x), layers()(x))
-    norm = batchnorm.SyncBatchNorm2d(CHANNELS).double()
+    norm = shuffle_bn.SyncBatchNorm2d(CHANNELS).double()
     rows = global_batch()[: 4 if distributed.rank() == 0 else 0]
     if distributed.rank() == 0:
         torch.testing.assert_close(norm(rows), F.batch_norm(rows, None, None, training=True))
     else:
         assert norm(rows).shape == (0, CHANNELS, 5, 5)
-    half = batchnorm.SyncBatchNorm2d(CHANNELS)(x.bfloat16())
+    half = shuffle_bn.SyncBatchNorm2d(CHANNELS)(x.bfloat16())
     expected = own(F.batch_norm(global_batch().bfloat16().float(), None, None, training=True))
     torch.testing.assert_close(half, expected.bfloat16())
-    evaluated = batchnorm.convert_sync_batchnorm(layers().eval())
+    evaluated = shuffle_bn.convert_sync_batchnorm(layers().eval())
     torch.testing.assert_close(evaluated(x), layers().eval()(x))
 
 
@@ -107,10 +108,10 @@ def shuffles() -> None:
             size = distributed.world_size() * n
             permutation = torch.randperm(size, generator=torch.Generator().manual_seed(seed))
             everything = torch.arange(size * 2).view(size, 2)
-            mine = batchnorm.shuffle(own(everything), permutation)
+            mine = shuffle_bn.shuffle(own(everything), permutation)
             assert torch.equal(mine, own(everything[permutation]))
-            assert torch.equal(batchnorm.unshuffle(mine, permutation), everything)
-            assert torch.equal(batchnorm.unshuffle(own(everything), None), everything)
+            assert torch.equal(shuffle_bn.unshuffle(mine, permutation), everything)
+            assert torch.equal(shuffle_bn.unshuffle(own(everything), None), everything)
 
 
 def on_ranks() -> dict[str, Any]:
@@ -164,7 +165,7 @@ def test_keys_of_ranks_are_those_of_one_process_over_the_shuffled_groups(ranks: 
 
 
 def test_conversion_keeps_the_very_parameters_and_statistics() -> None:
-    for convert in (batchnorm.convert_sync_batchnorm, lambda network: batchnorm.split_batchnorm(network, 2)):
+    for convert in (shuffle_bn.convert_sync_batchnorm, lambda network: shuffle_bn.split_batchnorm(network, 2)):
         plain = layers().eval()
         converted = convert(copy.copy(plain))
         assert [id(x) for x in converted.parameters()] == [id(x) for x in plain.parameters()]
@@ -177,7 +178,7 @@ def test_grouped_bn_normalises_each_part_and_keeps_the_statistics_of_the_first()
     x = global_batch()
     plain = layers()
     expected = torch.cat([plain(x[:N]), copy.deepcopy(layers())(x[N:])])
-    grouped = batchnorm.split_batchnorm(layers(), 2)
+    grouped = shuffle_bn.split_batchnorm(layers(), 2)
     torch.testing.assert_close(grouped(x), expected)
     for name, buffer in plain.named_buffers():
         torch.testing.assert_close(dict(grouped.named_buffers())[name], buffer)
@@ -186,7 +187,7 @@ def test_grouped_bn_normalises_each_part_and_keeps_the_statistics_of_the_first()
 
 def test_grouped_bn_refuses_unequal_groups() -> None:
     with pytest.raises(ValueError, match="batch of 6 cannot be split into 4 equal"):
-        batchnorm.GroupedBatchNorm2d(CHANNELS, 4).double()(global_batch())
+        shuffle_bn.GroupedBatchNorm2d(CHANNELS, 4).double()(global_batch())
 
 
 def test_shuffle_is_the_permutation_and_unshuffle_its_inverse(ranks: tuple[int, dict[str, Any]]) -> None:

@@ -7,10 +7,10 @@ import shutil
 import pytest
 import torch
 
-from pretrain import distributed
-from pretrain.broken import BrokenImages
-from pretrain.errors import PretrainError
-from pretrain.images import open_images
+from pretrain.data.broken_images import BrokenImages
+from pretrain.data.images.image_set import open_images
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
 
 
 @pytest.fixture

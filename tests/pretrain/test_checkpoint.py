@@ -9,8 +9,8 @@ import pytest
 import torch
 import torchvision
 
-from pretrain import checkpoint
-from pretrain.errors import PretrainError
+from pretrain.checkpoints import moco_file as checkpoint
+from pretrain.runtime.errors import PretrainError
 
 
 def moco_file(path: pathlib.Path, arch: str = "resnet18", prefix: str = "module.encoder_q.") -> pathlib.Path:

@@ -9,8 +9,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain import config
-from pretrain.config import ConfigError
+from pretrain.config import schema
+from pretrain.config.schema import ConfigError
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[2] / "configs" / "pretrain"
 ROOT = ["data.root", "images"]
@@ -18,7 +18,7 @@ ROOT = ["data.root", "images"]
 
 def faults_of(*overrides: str, file: pathlib.Path | None = None) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
-        config.load(file, list(overrides))
+        schema.load(file, list(overrides))
     assert all(fault in str(caught.value) for fault in caught.value.faults)
     return caught.value.faults
 
@@ -29,9 +29,9 @@ def written(path: pathlib.Path, text: str) -> pathlib.Path:
 
 
 def test_the_defaults_are_the_published_v2() -> None:
-    loaded = config.load(None, ROOT)
-    assert loaded == config.Config(data=config.Data(root="images"))
-    assert dataclasses.asdict(loaded) == dataclasses.asdict(config.load(CONFIGS / "moco_v2_r50_200ep.yaml", ROOT)) | {
+    loaded = schema.load(None, ROOT)
+    assert loaded == schema.Config(data=schema.Data(root="images"))
+    assert dataclasses.asdict(loaded) == dataclasses.asdict(schema.load(CONFIGS / "moco_v2_r50_200ep.yaml", ROOT)) | {
         "output_dir": "output/pretrain",
         "checkpoint_steps": 0,
         "milestone_period": 0,
@@ -41,8 +41,8 @@ def test_the_defaults_are_the_published_v2() -> None:
 
 def test_v1_and_v2_carry_the_published_numbers() -> None:
     """published.md, hyper-parameters."""
-    v1 = config.load(CONFIGS / "moco_v1_r50_200ep.yaml", ROOT)
-    v2 = config.load(CONFIGS / "moco_v2_r50_200ep.yaml", ROOT)
+    v1 = schema.load(CONFIGS / "moco_v1_r50_200ep.yaml", ROOT)
+    v2 = schema.load(CONFIGS / "moco_v2_r50_200ep.yaml", ROOT)
     for published in (v1, v2):
         optim = published.optim
         assert (optim.lr, optim.sgd_momentum, optim.weight_decay) == (0.03, 0.9, 1e-4)
@@ -59,7 +59,7 @@ def test_v1_and_v2_carry_the_published_numbers() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_file_loads_and_opens_with_its_command(path: pathlib.Path) -> None:
-    config.load(path, ROOT)
+    schema.load(path, ROOT)
     head = path.read_text().split("\n\n")[0]
     assert head.startswith("# ")
     assert f"configs/pretrain/{path.name}" in head
@@ -99,7 +99,7 @@ def test_an_unknown_key_names_its_neighbours(typed: str, meant: str) -> None:
     assert meant in fault
 
 
-@pytest.mark.parametrize("key", sorted(config.FIELDS))
+@pytest.mark.parametrize("key", sorted(schema.FIELDS))
 @given(name=st.text(st.characters(codec="ascii", categories=("Ll", "Nd")), min_size=1, max_size=8))
 @settings(max_examples=5)
 def test_a_key_with_more_behind_it_is_unknown(key: str, name: str) -> None:
@@ -118,11 +118,11 @@ def test_values_go_round_through_yaml_and_the_command_line(
         "seed": seed,
         "data.root": root,
     }
-    loaded = config.load(None, [str(part) for pair in given.items() for part in pair])
-    found = config.flat(loaded)
+    loaded = schema.load(None, [str(part) for pair in given.items() for part in pair])
+    found = schema.flat(loaded)
     assert {key: found[key] for key in given} == given
-    file = written(tmp_path_factory.mktemp("yaml") / "x.yaml", config.to_yaml(loaded))
-    assert config.load(file) == loaded
+    file = written(tmp_path_factory.mktemp("yaml") / "x.yaml", schema.to_yaml(loaded))
+    assert schema.load(file) == loaded
 
 
 ANYTHING = st.one_of(
@@ -130,7 +130,7 @@ ANYTHING = st.one_of(
 )
 
 
-@given(st.sampled_from(sorted(config.FIELDS)), ANYTHING)
+@given(st.sampled_from(sorted(schema.FIELDS)), ANYTHING)
 def test_any_value_in_a_file_is_taken_or_refused_by_name(
     tmp_path_factory: pytest.TempPathFactory, key: str, value: Any
 ) -> None:
@@ -139,23 +139,23 @@ def test_any_value_in_a_file_is_taken_or_refused_by_name(
     file = written(tmp_path_factory.getbasetemp() / "any.yaml", content)
     message = ""
     try:
-        found = config.load(file, [] if key == "data.root" else ROOT)
+        found = schema.load(file, [] if key == "data.root" else ROOT)
     except ConfigError as error:
         message = str(error)
     if message:
         assert key in message  # first, or beside the other key that it does not go with
     else:
-        assert type(config.flat(found)[key]) in (type(config.FIELDS[key].default), list)
+        assert type(schema.flat(found)[key]) in (type(schema.FIELDS[key].default), list)
 
 
 def test_types_are_those_of_the_schema() -> None:
     given = {"data.root": "2012", "optim.lr": "1", "optim.milestones": "1,2", "model.bn_shuffle": "false"}
-    loaded = config.load(None, [part for pair in given.items() for part in pair])
+    loaded = schema.load(None, [part for pair in given.items() for part in pair])
     assert loaded.data.root == "2012"  # a folder may be called so
     assert isinstance(loaded.optim.lr, float)
     assert loaded.optim.milestones == (1, 2)
     assert loaded.model.bn_shuffle is False
-    assert config.load(None, [*ROOT, "optim.lr", "1e-3"]).optim.lr == 1e-3
+    assert schema.load(None, [*ROOT, "optim.lr", "1e-3"]).optim.lr == 1e-3
     wrong = {"model.bn_shuffle": "1", "seed": "True", "data.crop_scale": "[.2]", "optim.milestones": "9"}
     for key, value in wrong.items():
         assert len(faults_of(*ROOT, key, value)) == 1
@@ -177,7 +177,7 @@ def test_what_belongs_together_is_checked_together() -> None:
 def test_base_files_and_overrides_stack(tmp_path: pathlib.Path) -> None:
     written(tmp_path / "base.yaml", "optim: {lr: 0.5, epochs: 7}\nmodel:\n")
     file = written(tmp_path / "x.yaml", "_BASE_: base.yaml\noptim: {lr: 1e-3}\n")
-    loaded = config.load(file, [*ROOT, "optim.epochs", "9", "optim.epochs", "11"])
+    loaded = schema.load(file, [*ROOT, "optim.epochs", "9", "optim.epochs", "11"])
     assert (loaded.optim.lr, loaded.optim.epochs) == (1e-3, 11)
 
 
@@ -208,5 +208,5 @@ def test_a_missing_file_is_named(tmp_path: pathlib.Path) -> None:
 
 
 def test_help_lists_every_setting() -> None:
-    lines = config.describe().splitlines()
-    assert [line.split()[0] for line in lines] == list(config.FIELDS)
+    lines = schema.describe().splitlines()
+    assert [line.split()[0] for line in lines] == list(schema.FIELDS)

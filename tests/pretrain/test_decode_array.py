@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
-from pretrain import rgb
+from pretrain.data.images import decode as rgb
 from tests.pretrain.pictures import BROKEN, scene
 
 

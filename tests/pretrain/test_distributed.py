@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from pretrain import distributed
-from pretrain.errors import PretrainError
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -9,8 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-from pretrain import augment, draws
-from pretrain.draws import Draw
+from pretrain.data.augment import params
+from pretrain.data.augment import recipe as augment
+from pretrain.data.augment.params import Draw
 from tests.pretrain import torchvision_recipe
 
 SAMPLES = 10_000
@@ -19,7 +20,7 @@ JITTER = ("brightness", "contrast", "saturation", "hue")
 
 def ours(name: str, image: Image.Image) -> list[Draw]:
     recipe, uniform = augment.recipe(name), random.Random(1).random
-    return [draws.draw(recipe, image.height, image.width, uniform) for _ in range(SAMPLES)]
+    return [params.draw(recipe, image.height, image.width, uniform) for _ in range(SAMPLES)]
 
 
 def torchvisions(name: str, image: Image.Image) -> list[Draw]:
@@ -111,7 +112,7 @@ def test_crops_of_odd_images_are_torchvisions(width: int, height: int) -> None:
     """Where no crop fits, both take the same one in the middle; else both take each about as often."""
     image = Image.new("RGB", (width, height))
     recipe, uniform = augment.recipe("v2", crop_scale=(0.2, 1.0)), random.Random(1).random
-    mine = [draws.draw_crop(recipe, height, width, uniform) for _ in range(3000)]
+    mine = [params.draw_crop(recipe, height, width, uniform) for _ in range(3000)]
     composed = torchvision_recipe.compose("v2").transforms[0]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
@@ -129,7 +130,7 @@ def test_crops_of_odd_images_are_torchvisions(width: int, height: int) -> None:
 def test_crops_cover_the_share_asked_for() -> None:
     for low, high in ((0.05, 0.1), (0.5, 0.6)):
         recipe, uniform = augment.recipe("v1", 32, (low, high)), random.Random(1).random
-        crops = [draws.draw_crop(recipe, 375, 500, uniform) for _ in range(1000)]
+        crops = [params.draw_crop(recipe, 375, 500, uniform) for _ in range(1000)]
         shares = np.array([h * w / (375 * 500) for _, _, h, w in crops])
         assert low - 0.002 < shares.min() < low + 0.01
         assert high - 0.01 < shares.max() < high + 0.002  # sides are whole pixels
@@ -156,12 +157,12 @@ def test_the_numbers_are_those_of_the_published_transforms() -> None:
 
 def test_draws_depend_on_their_seed_alone() -> None:
     recipe = augment.recipe("v2")
-    first = draws.two_draws(recipe, 375, 500, seed=7)
+    first = params.two_draws(recipe, 375, 500, seed=7)
     random.random()
     torch.rand(1)
-    assert draws.two_draws(recipe, 375, 500, seed=7) == first
+    assert params.two_draws(recipe, 375, 500, seed=7) == first
     assert first[0] != first[1]
-    others = {draws.two_draws(recipe, 375, 500, seed) for seed in (-(2**63), -7, -1, 0, 1, 8, 2**32 + 7, 2**63 - 1)}
+    others = {params.two_draws(recipe, 375, 500, seed) for seed in (-(2**63), -7, -1, 0, 1, 8, 2**32 + 7, 2**63 - 1)}
     assert len(others | {first}) == 9
 
 
@@ -171,14 +172,14 @@ def test_drawing_leaves_the_random_state_of_the_run_alone() -> None:
     expected = random.random(), torch.rand(3)
     random.seed(3)
     torch.manual_seed(3)
-    draws.two_draws(augment.recipe("v2"), 375, 500, seed=7)
+    params.two_draws(augment.recipe("v2"), 375, 500, seed=7)
     assert random.random() == expected[0]
     assert torch.equal(torch.rand(3), expected[1])
 
 
 def test_a_seed_draws_the_same_for_ever() -> None:
     """On every machine and in every version: a run that is resumed elsewhere goes on with the same views."""
-    view = draws.two_draws(augment.recipe("v1"), 375, 500, seed=2024)[1]
+    view = params.two_draws(augment.recipe("v1"), 375, 500, seed=2024)[1]
     assert view == Draw(
         top=57,
         left=28,

@@ -11,9 +11,11 @@ from PIL import Image
 from torch import nn
 from torchvision import transforms
 
-from pretrain import distributed, features, moco
-from pretrain.errors import PretrainError
-from pretrain.images import ImageSet, open_images
+from pretrain.data.images.image_set import ImageSet, open_images
+from pretrain.evaluation import features
+from pretrain.models import moco
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
 
 CPU = torch.device("cpu")
 

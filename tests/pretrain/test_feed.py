@@ -2,18 +2,18 @@
 
 import torch
 
-from pretrain import augment_device, draws
-from pretrain.augment import recipe
-from pretrain.data import Batch
-from pretrain.feed import Feed
+from pretrain.data.augment import gpu, params
+from pretrain.data.augment.recipe import recipe
+from pretrain.data.prefetch import Feed
+from pretrain.data.two_views import Batch
 
 
 def batch(columns: int) -> Batch:
     """Two images whose query and key views differ in pixels, and in what is left to do to them."""
     generator = torch.Generator().manual_seed(0)
     query, key = torch.randint(256, (2, 2, 16, 16, 3), generator=generator, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
-    left = [draws.two_draws(recipe("v2", 16), 16, 16, seed) for seed in range(2)]
-    rows = torch.tensor([[augment_device.encode(draw) for draw in pair] for pair in left])
+    left = [params.two_draws(recipe("v2", 16), 16, 16, seed) for seed in range(2)]
+    rows = torch.tensor([[gpu.encode(draw) for draw in pair] for pair in left])
     return Batch(query, key, torch.arange(2), torch.arange(2), rows[..., :columns])
 
 
@@ -29,9 +29,9 @@ def test_whole_views_pass_as_they_are() -> None:
 
 
 def test_crops_become_views_each_by_its_own_draw() -> None:
-    given = batch(augment_device.COLUMNS)
+    given = batch(gpu.COLUMNS)
     query, key = Feed(torch.device("cpu"))(given)
-    assert torch.equal(query, augment_device.augment_batch(given.query, given.draws[:, 0]))
-    assert torch.equal(key, augment_device.augment_batch(given.key, given.draws[:, 1]))
+    assert torch.equal(query, gpu.augment_batch(given.query, given.draws[:, 0]))
+    assert torch.equal(key, gpu.augment_batch(given.key, given.draws[:, 1]))
     assert not torch.equal(query, given.query)
     assert query.dtype == torch.uint8

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.health import health, queue_age
+from pretrain.engine.diagnostics import health, queue_age
 
 
 def sphere(rows: int, dim: int, seed: int = 0) -> torch.Tensor:

@@ -12,10 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.errors import PretrainError
-from pretrain.images import ImageSet, open_images, open_labelled
-from pretrain.names import pack
-from pretrain.storage import OPEN_FILES
+from pretrain.data.images.image_set import ImageSet, open_images, open_labelled
+from pretrain.data.images.path_array import pack
+from pretrain.data.images.storage import OPEN_FILES
+from pretrain.runtime.errors import PretrainError
 from tests.pretrain.shard_files import encoded, photograph, write_shard
 
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pretrain import info_nce as module
-from pretrain.info_nce import info_nce
+from pretrain.models import info_nce as module
+from pretrain.models.info_nce import info_nce
 
 DIM = 5
 

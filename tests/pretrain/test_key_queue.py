@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.key_queue import KeyQueue
+from pretrain.models.key_queue import KeyQueue
 
 
 @settings(deadline=None)

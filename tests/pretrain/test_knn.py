@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from pretrain import distributed, features, knn, moco
-from pretrain.errors import PretrainError
+from pretrain.evaluation import features, knn
+from pretrain.models import moco
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
 from tests.pretrain.coloured import paint
 
 CPU = torch.device("cpu")

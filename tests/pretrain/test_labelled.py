@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from pretrain.errors import PretrainError
-from pretrain.labelled import is_split, open_split, open_tree
+from pretrain.data.images.labelled_set import is_split, open_split, open_tree
+from pretrain.runtime.errors import PretrainError
 from tests.pretrain.coloured import paint
 
 

@@ -11,10 +11,13 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from pretrain import augment, distributed, features, linear_probe, moco, randomness
-from pretrain.errors import PretrainError
-from pretrain.labelled import Labelled, open_split
-from pretrain.probe_features import AugmentedImages, Batches, Cached, Crops
+from pretrain.data.augment import recipe
+from pretrain.data.images.labelled_set import Labelled, open_split
+from pretrain.evaluation import features, linear_probe
+from pretrain.evaluation.probe_features import AugmentedImages, Batches, Cached, Crops
+from pretrain.models import moco
+from pretrain.runtime import distributed, seeds
+from pretrain.runtime.errors import PretrainError
 from tests.pretrain.coloured import paint
 
 CPU = torch.device("cpu")
@@ -52,7 +55,7 @@ def test_training_is_torchs_own_sgd_and_step_schedule() -> None:
 
     layer = nn.Linear(12, 3)
     with torch.no_grad():
-        layer.weight.normal_(std=0.01, generator=randomness.generator("probe layer", 4))
+        layer.weight.normal_(std=0.01, generator=seeds.generator("probe layer", 4))
         layer.bias.zero_()
     optimizer = torch.optim.SGD(layer.parameters(), 0.5, momentum=0.9)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3], 0.1)
@@ -118,7 +121,7 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone(split: tuple[Labelled, Lab
     assert torch.equal(again[4, 9][0], pixels)
     assert label == train.labels[9]
     with torch.random.fork_rng():
-        torch.manual_seed(randomness.seed_of("probe", 7, 4, 9))
+        torch.manual_seed(seeds.seed_of("probe", 7, 4, 9))
         expected = np.asarray(view(Image.open(train.images.name(9)).convert("RGB")))
     assert torch.equal(pixels, torch.from_numpy(expected.copy()).permute(2, 0, 1))
     others = [first[5, 9], first[4, 8], AugmentedImages(train, 32, seed=8)[4, 9]]
@@ -154,7 +157,7 @@ def test_features_of_crops_are_those_of_the_backbone_in_eval_mode(
     for batch, (rows, labels) in zip(batches, found, strict=True):
         pixels = torch.stack([images[position][0] for position in batch])
         with torch.no_grad(), features.evaluating(backbone):
-            torch.testing.assert_close(rows, backbone(augment.normalize(pixels)))
+            torch.testing.assert_close(rows, backbone(recipe.normalize(pixels)))
         assert labels.tolist() == [train.labels[index] for _, index in batch]
         assert not rows.requires_grad
 

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pretrain import distributed, moco
-from pretrain.end_to_end import EndToEnd, all_gather
-from pretrain.memory_bank import MemoryBank
-from pretrain.step import TrainingStep
+from pretrain.engine.step import TrainingStep
+from pretrain.models import moco
+from pretrain.models.end_to_end import EndToEnd, all_gather
+from pretrain.models.memory_bank import MemoryBank
+from pretrain.runtime import distributed
 from tests.pretrain.small_runs import (
     DIM,
     IMAGES,

@@ -9,7 +9,9 @@ import torch
 import torchvision
 from torch import Tensor
 
-from pretrain import checkpoint, distributed, moco
+from pretrain.checkpoints import moco_file
+from pretrain.models import moco
+from pretrain.runtime import distributed
 from tests.pretrain.small_runs import DIM, V1, V2, Case, assert_same, expect, produce, produce_all, start
 
 WORLD = 4
@@ -154,7 +156,7 @@ def test_a_file_in_the_released_layout_gives_its_query_encoder(tmp_path: Any) ->
     optimizer = torch.optim.SGD(encoder_q.parameters(), 0.03, 0.9, weight_decay=1e-4)
     path = tmp_path / "moco_v1_200ep_pretrain.pth.tar"
     torch.save({"epoch": 200, "arch": "resnet18", "state_dict": state, "optimizer": optimizer.state_dict()}, path)
-    found = checkpoint.load_query_encoder(path)
+    found = moco_file.load_query_encoder(path)
     assert (found.arch, found.epoch) == ("resnet18", 200)
     backbone = {name: tensor for name, tensor in encoder_q.state_dict().items() if not name.startswith("fc.")}
     assert found.state_dict.keys() == backbone.keys()

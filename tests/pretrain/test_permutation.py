@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.permutation import Permutation
+from pretrain.data.sampler import Permutation
 
 KEYS = st.integers(-(2**63), 2**64 - 1)
 

@@ -9,9 +9,10 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from pretrain import config, train
-from pretrain.sgd import SGD
-from pretrain.step import TrainingStep
+from pretrain import train
+from pretrain.config import schema
+from pretrain.engine.optim import SGD
+from pretrain.engine.step import TrainingStep
 from tests.pretrain import algorithm1, small_runs
 from tests.pretrain.algorithm1 import Part, Sgd
 from tests.pretrain.small_runs import LR
@@ -36,7 +37,7 @@ def resnet18(version: str, queue_size: int, **settings: Any) -> Any:
     torch.manual_seed(0)
     settings = {"channels_last": False, **HEADS[version], **settings}
     settings |= {"arch": "resnet18", "queue_size": queue_size, "bn_groups": GROUPS}
-    return train.build(config.Model(**settings), "cpu", 1, True).train()
+    return train.build(schema.Model(**settings), "cpu", 1, True).train()
 
 
 def views() -> list[Tensor]:

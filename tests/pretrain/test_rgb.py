@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from pretrain import rgb
+from pretrain.data.images import decode
 
 BROKEN = {
     "decompression_bomb.gif": "decompression bomb",
@@ -48,14 +48,14 @@ def pixels(image: Image.Image) -> list[tuple[int, ...]]:
 
 
 def rgb_of(image: Image.Image) -> list[tuple[int, ...]]:
-    return pixels(rgb.to_rgb(image))
+    return pixels(decode.to_rgb(image))
 
 
 @pytest.mark.data
 @pytest.mark.parametrize(("name", "why"), BROKEN.items())
 def test_a_broken_image_is_refused_with_the_reason(name: str, why: str, shared_data: pathlib.Path) -> None:
     with pytest.raises(ValueError, match=why):
-        rgb.decode((shared_data / "bad_images" / name).read_bytes())
+        decode.decode((shared_data / "bad_images" / name).read_bytes())
 
 
 @pytest.mark.data
@@ -65,7 +65,7 @@ def test_every_other_odd_image_becomes_upright_rgb(shared_data: pathlib.Path) ->
     for name, (size, mode) in ODD.items():
         with Image.open(folder / name) as image:
             assert image.mode == mode
-        decoded = rgb.decode((folder / name).read_bytes())
+        decoded = decode.decode((folder / name).read_bytes())
         assert (decoded.mode, decoded.size) == ("RGB", size), name
         # A picture, not a blank; but the 16-bit one holds values up to 255 only, whose high byte is 0.
         assert (np.asarray(decoded).std() > 1) == (name != "i_trns.png"), name
@@ -75,7 +75,7 @@ def test_an_image_is_turned_upright_whatever_way_it_was_stored() -> None:
     upright = Image.fromarray(np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 10)
     for orientation in range(1, 9):
         # Orientation 6 is stored turned: what undoes it is the inverse of the transposition that shows it.
-        method = rgb.UPRIGHT.get(orientation)
+        method = decode.UPRIGHT.get(orientation)
         inverse = {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270}.get(method) or (
             Image.Transpose.ROTATE_90 if method is Image.Transpose.ROTATE_270 else method
         )
@@ -84,7 +84,10 @@ def test_an_image_is_turned_upright_whatever_way_it_was_stored() -> None:
         stored = upright if inverse is None else upright.transpose(inverse)
         for form in ("PNG", "TIFF", "WEBP"):
             options = {"lossless": True} if form == "WEBP" else {}
-            assert pixels(rgb.decode(saved(stored, form, exif=exif, **options))) == pixels(upright), (orientation, form)
+            assert pixels(decode.decode(saved(stored, form, exif=exif, **options))) == pixels(upright), (
+                orientation,
+                form,
+            )
 
 
 def test_a_damaged_exif_block_leaves_the_image_as_it_is() -> None:
@@ -96,15 +99,17 @@ def test_a_damaged_exif_block_leaves_the_image_as_it_is() -> None:
         b"Exif\0\0MM\0*\xff\xff\xff\xff",
         b"Exif\0\0II*\0" + struct.pack("<IH", 8, 9999),
     ):
-        assert rgb.decode(saved(image, "PNG", exif=block)).size == (4, 2)
-        assert rgb.decode(saved(image, "JPEG", exif=block)).size == (4, 2)
+        assert decode.decode(saved(image, "PNG", exif=block)).size == (4, 2)
+        assert decode.decode(saved(image, "JPEG", exif=block)).size == (4, 2)
 
 
 def test_sixteen_bits_keep_their_high_byte() -> None:
     wide = Image.fromarray(np.array([[0, 255, 256, 32768, 65535]], dtype=np.uint16))
     assert wide.mode == "I;16"
     grays = [(v, v, v) for v in (0, 0, 1, 128, 255)]
-    assert rgb_of(wide) == pixels(rgb.decode(saved(wide, "PNG"))) == pixels(rgb.decode(saved(wide, "TIFF"))) == grays
+    assert (
+        rgb_of(wide) == pixels(decode.decode(saved(wide, "PNG"))) == pixels(decode.decode(saved(wide, "TIFF"))) == grays
+    )
     assert rgb_of(Image.fromarray(np.array([[-5, 512, 70000]], dtype=np.int32))) == [(v, v, v) for v in (0, 2, 255)]
 
 
@@ -141,22 +146,22 @@ def test_the_first_frame_of_an_animation_is_taken() -> None:
     for form in ("GIF", "PNG", "WEBP", "TIFF"):
         options = {"lossless": True} if form == "WEBP" else {}
         content = saved(frames[0], form, save_all=True, append_images=frames[1:], **options)
-        assert pixels(rgb.decode(content))[0] == (200, 0, 0), form
+        assert pixels(decode.decode(content))[0] == (200, 0, 0), form
 
 
 def test_large_images_are_read_without_a_warning_and_bombs_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(Image.new("RGB", (20, 10)), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)  # Pillow warns above it: here a warning is an error
-    assert rgb.decode(content).size == (20, 10)
+    assert decode.decode(content).size == (20, 10)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 99)  # and refuses above twice as many
     with pytest.raises(ValueError, match="decompression bomb"):
-        rgb.decode(content)
+        decode.decode(content)
 
 
 def test_postscript_is_not_run() -> None:
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
     with pytest.raises(ValueError, match="not an image of a known format"):
-        rgb.decode(script)
+        decode.decode(script)
 
 
 @pytest.mark.data

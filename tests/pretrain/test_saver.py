@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain import checkpoint, saver
-from pretrain.errors import PretrainError
+from pretrain.checkpoints import moco_file, saver
+from pretrain.runtime.errors import PretrainError
 
 
 def content(step: int) -> dict[str, object]:
@@ -20,7 +20,7 @@ def content(step: int) -> dict[str, object]:
 
 
 def written(folder: pathlib.Path, *steps: int) -> list[pathlib.Path]:
-    paths = [folder / checkpoint.file_name(0, step) for step in steps]
+    paths = [folder / moco_file.file_name(0, step) for step in steps]
     for path, step in zip(paths, steps, strict=True):
         saver.write(path, content(step), 0, step)
     return paths
@@ -41,7 +41,7 @@ def test_the_manifest_says_what_the_bytes_are(tmp_path: pathlib.Path) -> None:
     manifest = json.loads((tmp_path / f"{path.name}.json").read_text())
     assert manifest["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (manifest["bytes"], manifest["step"], manifest["file"]) == (path.stat().st_size, 7, path.name)
-    assert torch.equal(checkpoint.load(path)["weights"], content(7)["weights"])
+    assert torch.equal(moco_file.load(path)["weights"], content(7)["weights"])
 
 
 @given(bit=st.integers(0, 8 * 4000))
@@ -80,11 +80,11 @@ def test_nothing_to_resume_is_said(tmp_path: pathlib.Path) -> None:
 def test_the_last_few_and_milestones_stay(tmp_path: pathlib.Path) -> None:
     keeper = saver.Saver(tmp_path, keep=2)
     for step in range(1, 8):
-        keeper.save(checkpoint.file_name(0, step), content(step), 0, step, milestone=step in (1, 4))
+        keeper.save(moco_file.file_name(0, step), content(step), 0, step, milestone=step in (1, 4))
     keeper.close()
     assert keeper.fault is None
-    assert names(tmp_path) == {checkpoint.file_name(0, step) for step in (1, 4, 6, 7)}
-    assert (tmp_path / checkpoint.LAST).read_text() == checkpoint.file_name(0, 7)
+    assert names(tmp_path) == {moco_file.file_name(0, step) for step in (1, 4, 6, 7)}
+    assert (tmp_path / moco_file.LAST).read_text() == moco_file.file_name(0, 7)
     assert len(list(tmp_path.glob("*.json"))) == 4
 
 
@@ -93,11 +93,11 @@ def test_a_damaged_newer_one_does_not_push_good_ones_out(tmp_path: pathlib.Path)
     *_, damaged = written(tmp_path, 3, 6, 9)
     turn_bit(damaged, 999)
     keeper = saver.Saver(tmp_path, keep=2)
-    keeper.save(checkpoint.file_name(0, 7), content(7), 0, 7)
+    keeper.save(moco_file.file_name(0, 7), content(7), 0, 7)
     keeper.close()
-    assert saver.newest_good(tmp_path)[0].name == checkpoint.file_name(0, 7)
-    turn_bit(tmp_path / checkpoint.file_name(0, 7), 999)
-    assert saver.newest_good(tmp_path)[0].name == checkpoint.file_name(0, 6)
+    assert saver.newest_good(tmp_path)[0].name == moco_file.file_name(0, 7)
+    turn_bit(tmp_path / moco_file.file_name(0, 7), 999)
+    assert saver.newest_good(tmp_path)[0].name == moco_file.file_name(0, 6)
 
 
 def test_what_is_written_is_what_it_was_when_it_was_saved(tmp_path: pathlib.Path) -> None:
@@ -106,7 +106,7 @@ def test_what_is_written_is_what_it_was_when_it_was_saved(tmp_path: pathlib.Path
     keeper.save("checkpoint_0000.pth.tar", {"nested": [{"weights": weights}], "text": "a"}, 1, 1)
     weights += 1  # training goes on
     keeper.close()
-    loaded = checkpoint.load(tmp_path / "checkpoint_0000.pth.tar")
+    loaded = moco_file.load(tmp_path / "checkpoint_0000.pth.tar")
     assert (loaded["nested"][0]["weights"] == 0).all()
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain import schedule
+from pretrain.engine import schedule
 
 
 def test_v1_drops_at_120_and_160() -> None:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pretrain.sgd import SGD
+from pretrain.engine.optim import SGD
 
 SHAPES = [(6, 3, 5, 5), (8, 6, 1, 1), (1, 4, 3, 3), (5, 7), (9,), (4, 4, 2, 2)]
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain import shards
-from pretrain.errors import PretrainError
-from pretrain.image_roots import EXTENSIONS
+from pretrain.data.images import shards
+from pretrain.data.images.roots import EXTENSIONS
+from pretrain.runtime.errors import PretrainError
 from tests.pretrain.shard_files import write_shard
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pretrain import signals
+from pretrain.runtime import signals
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from pretrain import distributed
-from pretrain.augment import normalize
-from pretrain.errors import PretrainError
-from pretrain.finite import NotFiniteError
-from pretrain.sgd import SGD
-from pretrain.step import TrainingStep
+from pretrain.data.augment.recipe import normalize
+from pretrain.engine.finite_check import NotFiniteError
+from pretrain.engine.optim import SGD
+from pretrain.engine.step import TrainingStep
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
 from tests.pretrain import small_runs
 from tests.pretrain.small_runs import LR, V1, V2, Case, generators, images, indices, own, start
 

@@ -15,11 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
-from pretrain import checkpoint, config, distributed, memory, plan, saver, signals, train
-from pretrain.config import ConfigError
-from pretrain.errors import PretrainError
-from pretrain.knn import KnnMonitor
-from pretrain.step import TrainingStep
+from pretrain import plan, train
+from pretrain.checkpoints import moco_file, saver
+from pretrain.config import schema
+from pretrain.config.schema import ConfigError
+from pretrain.engine.step import TrainingStep
+from pretrain.evaluation.knn import KnnMonitor
+from pretrain.runtime import distributed, malloc, signals
+from pretrain.runtime.errors import PretrainError
 
 STEPS = 2  # an epoch: 9 images in batches of 4, the tail dropped
 LAST = "checkpoint_0001.pth.tar"
@@ -27,11 +30,11 @@ CLOCK = {"images_per_second", "data_wait"}
 MACHINE = {"output_dir", "data.workers", "checkpoint_period", "checkpoint_steps", "knn.root", "knn.k"}
 
 
-def settings(pictures: pathlib.Path, folder: pathlib.Path, *overrides: str) -> config.Config:
+def settings(pictures: pathlib.Path, folder: pathlib.Path, *overrides: str) -> schema.Config:
     """The smallest run: ResNet-18, 32 pixels, batches of 4, two epochs."""
     small = "model.arch resnet18 model.queue_size 10 model.bn_groups 2 model.dim 8 data.image_size 32 data.workers 0"
     short = "optim.batch_size 4 optim.epochs 2 device cpu log_period 1"
-    return config.load(
+    return schema.load(
         None, ["data.root", str(pictures), "output_dir", str(folder), *small.split(), *short.split(), *overrides]
     )
 
@@ -60,7 +63,7 @@ def assert_equal_content(a: Any, b: Any, where: str = "checkpoint") -> None:
 def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
     """Bit by bit: metrics, and what the last checkpoint holds."""
     assert metrics(one) == metrics(other)
-    assert_equal_content(checkpoint.load(one / LAST), checkpoint.load(other / LAST))
+    assert_equal_content(moco_file.load(one / LAST), moco_file.load(other / LAST))
 
 
 def before_step(monkeypatch: pytest.MonkeyPatch, number: int, happens: Callable[[], None]) -> None:
@@ -100,12 +103,12 @@ def test_a_run_leaves_what_it_was_and_what_it_did(finished: pathlib.Path, pictur
         *("checkpoint_0000.pth.tar", "checkpoint_0000.pth.tar.json"),
         *("checkpoint_0001.pth.tar", "checkpoint_0001.pth.tar.json"),
     }
-    assert config.load(finished / "config.yaml") == settings(pictures, finished)
+    assert schema.load(finished / "config.yaml") == settings(pictures, finished)
     assert (finished / "command.txt").read_text() == "python tools/train_moco.py data.root 'a b'\n"
     environment = json.loads((finished / "env.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert (environment["seed"], environment["processes"]) == (0, 1)
-    assert environment["freed_memory_kept"] is memory.keep_freed_memory()  # as this C library can
+    assert environment["freed_memory_kept"] is malloc.keep_freed_memory()  # as this C library can
     assert (finished / "last_checkpoint").read_text() == "checkpoint_0001.pth.tar"
     rows = metrics(finished)
     assert [(row["epoch"], row["step"]) for row in rows] == [(0, 1), (0, 2), (1, 3), (1, 4)]
@@ -123,14 +126,14 @@ def test_a_run_leaves_what_it_was_and_what_it_did(finished: pathlib.Path, pictur
 
 
 def test_the_checkpoint_has_the_published_layout(finished: pathlib.Path) -> None:
-    content = checkpoint.load(finished / "checkpoint_0001.pth.tar")
+    content = moco_file.load(finished / "checkpoint_0001.pth.tar")
     assert {"epoch", "arch", "state_dict", "optimizer"} <= content.keys()
     assert (content["epoch"], content["arch"]) == (2, "resnet18")
     state = content["state_dict"]
     assert {name.split(".")[1] for name in state} == {"encoder_q", "encoder_k", "queue", "queue_ptr"}
     assert state["module.queue"].shape == (8, 10)
     assert state["module.queue_ptr"].tolist() == [2 * STEPS * 4 % 10]
-    encoder = checkpoint.load_query_encoder(finished / "checkpoint_0001.pth.tar")
+    encoder = moco_file.load_query_encoder(finished / "checkpoint_0001.pth.tar")
     assert (encoder.arch, encoder.epoch) == ("resnet18", 2)
     # The published optimizer lists both encoders; only the query encoder's parameters have a velocity.
     parameters = [name for name in state if name.endswith((".weight", ".bias"))]
@@ -183,7 +186,7 @@ def test_a_signal_stops_between_two_steps_and_nothing_is_lost(
     assert f"stopped by {number.name} after step {at} of 4, saved" in (folder / "log.txt").read_text()
     assert train.run(settings(pictures, folder, "log_period", "3"), resume=True) is True
     assert metrics(folder) == metrics(finished_in_threes)  # lines are means over steps on both sides of the stop
-    assert_equal_content(checkpoint.load(folder / LAST)["state_dict"], checkpoint.load(finished / LAST)["state_dict"])
+    assert_equal_content(moco_file.load(folder / LAST)["state_dict"], moco_file.load(finished / LAST)["state_dict"])
 
 
 def test_a_signal_before_the_first_step_leaves_a_start_to_resume(
@@ -280,13 +283,13 @@ def test_another_number_of_processes_goes_on_with_the_same_batches_and_says_so(
     before_step(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert train.run(settings(pictures, folder)) is False
     monkeypatch.undo()
-    begun = checkpoint.load(folder / saver.manifests(folder)[-1].file)["state_dict"]
+    begun = moco_file.load(folder / saver.manifests(folder)[-1].file)["state_dict"]
     assert distributed.launch(train.run, 2, settings(pictures, folder, "model.bn_groups", "1"), (), True) is True
     log = (folder / "log.txt").read_text()
     assert "the run had 1 processes and has 2 now, model.bn_groups was 2 and is 1 now: it goes on with the same" in log
     assert "not bit by bit" in log
     assert [row["step"] for row in metrics(folder)] == [1, 2, 3, 4]
-    ended = checkpoint.load(folder / LAST)["state_dict"]
+    ended = moco_file.load(folder / LAST)["state_dict"]
     assert ended["module.queue_ptr"].tolist() == [STEPS * 2 * 4 % 10]
     # Two processes of one BN group each are one of two groups: they compute what it would have, but for rounding.
     assert metrics(folder)[1]["loss"] == pytest.approx(metrics(finished)[1]["loss"], rel=0.05)
@@ -390,11 +393,11 @@ def test_a_dry_run_prints_and_writes_nothing(
     [(1, 1, 1, False), (1, 2, 1, True), (2, 1, 1, True), (2, 1, 0, False), (4, 1, 2, True)],
 )
 def test_shuffling_that_can_do_nothing_is_off_and_said(world: int, groups: int, synced: int, on: bool) -> None:
-    model = config.Model(bn_groups=groups, bn_sync_ranks=synced)
-    shuffle, reason = plan._shuffle_effect(config.Config(model=model), world)
+    model = schema.Model(bn_groups=groups, bn_sync_ranks=synced)
+    shuffle, reason = plan._shuffle_effect(schema.Config(model=model), world)
     assert shuffle is on
     assert bool(reason) is not on
-    off = config.Config(model=dataclasses.replace(model, bn_shuffle=False))
+    off = schema.Config(model=dataclasses.replace(model, bn_shuffle=False))
     assert plan._shuffle_effect(off, world) == (False, [])
 
 
@@ -407,8 +410,8 @@ def test_shuffling_that_can_do_nothing_is_off_and_said(world: int, groups: int, 
     ],
 )
 def test_uneven_shares_are_refused(batch: int, groups: int, synced: int, world: int, message: str) -> None:
-    chosen = config.Config(
-        model=config.Model(bn_groups=groups, bn_sync_ranks=synced), optim=config.Optim(batch_size=batch)
+    chosen = schema.Config(
+        model=schema.Model(bn_groups=groups, bn_sync_ranks=synced), optim=schema.Optim(batch_size=batch)
     )
     with pytest.raises(ConfigError, match=message):
         plan._check_shares(chosen, world)
@@ -420,7 +423,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(pictures: pathlib.Path, tmp_pat
         train.run(settings(pictures, folder, "optim.lr", "1e30", "checkpoint_steps", "1"))
     good, passed_over = saver.newest_good(folder)
     assert passed_over == []
-    state = checkpoint.load(good)["state_dict"]
+    state = moco_file.load(good)["state_dict"]
     assert all(tensor.isfinite().all() for name, tensor in state.items() if "running" not in name)
 
 
@@ -475,7 +478,7 @@ def test_knn_is_measured_and_changes_nothing(finished: pathlib.Path, validated: 
     assert all(0 <= row["knn_top1"] <= row["knn_top5"] <= 1 for row in measured)
     assert [row for row in metrics(validated / "run") if "loss" in row] == metrics(finished)
     assert_equal_content(
-        checkpoint.load(validated / "run" / LAST)["state_dict"], checkpoint.load(finished / LAST)["state_dict"]
+        moco_file.load(validated / "run" / LAST)["state_dict"], moco_file.load(finished / LAST)["state_dict"]
     )
 
 

@@ -8,7 +8,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from pretrain.images import open_images
+from pretrain.data.images.image_set import open_images
 from tests.pretrain.shard_files import encoded, write_shard
 
 

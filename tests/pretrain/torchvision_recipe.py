@@ -8,7 +8,7 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 import published_input
-from pretrain.draws import Draw
+from pretrain.data.augment.params import Draw
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")  # in the numbering of ColorJitter.get_params
 

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 import benchmark_shuffle
-from pretrain import distributed
+from pretrain.runtime import distributed
 
 N, SIDE, DIM = 8, 64, 128
 SETUP = benchmark_shuffle.Setup(size=SIDE, batch=N, dim=DIM, steps=1, repeats=2)

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 import check_images
-from pretrain import rgb
-from pretrain.images import open_images
-from pretrain.integrity import check
+from pretrain.data.images import decode
+from pretrain.data.images.image_set import open_images
+from pretrain.data.images.integrity import check
 from tests.conftest import Tool
 from tests.pretrain.pictures import BROKEN
 from tests.pretrain.shard_files import encoded, photograph, write_shard
@@ -77,7 +77,7 @@ def test_every_zeroed_block_of_a_photograph_is_noticed_though_pillow_reads_it(tm
     assert len(starts) > 5
     for start in starts:
         (tmp_path / f"{start:06d}.jpg").write_bytes(zeroed(content, start))
-        rgb.decode(zeroed(content, start))  # without a word
+        decode.decode(zeroed(content, start))  # without a word
     images = open_images(str(tmp_path))
     for index in range(len(images)):
         fault = check(images, index)

@@ -8,7 +8,7 @@ import pytest
 import demo
 import demo_steps
 from demo_steps import Step, run
-from pretrain import config
+from pretrain.config import schema
 from tests.conftest import ROOT, Tool, refused
 from transfer.engines.torchvision import load_config
 from transfer.errors import TransferError
@@ -98,7 +98,7 @@ def test_each_step_reads_what_an_earlier_one_writes(tmp_path: Path) -> None:
 
 
 def test_the_configurations_are_good_and_the_checkpoint_is_the_last_epochs(tmp_path: Path) -> None:
-    epochs = config.load(ROOT / "configs/pretrain/demo.yaml", ["data.root", "x"]).optim.epochs
+    epochs = schema.load(ROOT / "configs/pretrain/demo.yaml", ["data.root", "x"]).optim.epochs
     pretraining = planned(tmp_path)[1]
     assert pretraining.result.name == f"checkpoint_{epochs - 1:04d}.pth.tar"
     for task in demo.TASKS:

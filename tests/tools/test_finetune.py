@@ -16,7 +16,7 @@ import torch
 import yaml
 
 import finetune
-from pretrain import signals
+from pretrain.runtime import signals
 from tests.conftest import ROOT, Tool, refused
 from tests.tools.in_process import refusal
 from tests.transfer.pretrained import resnet

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from launching import finished, local, record
-from pretrain import checkpoint, revision, saver
+from pretrain.checkpoints import moco_file, saver
+from pretrain.runtime import provenance
 from tests.conftest import ROOT, Tool, refused
 from tests.pretrain.pictures import fine_noise
 from tests.tools.launched import call, jobs, last_step, tasks
@@ -62,7 +63,7 @@ def test_a_run_is_that_of_the_tool_from_a_snapshot(undisturbed: Path) -> None:
     told = json.loads((undisturbed / "env.json").read_text())
     assert told["processes"] == 2
     (code,) = (undisturbed / "launch/code").iterdir()
-    assert (code / revision.NOTE).read_text().strip() == told["git"] == revision.revision()
+    assert (code / provenance.NOTE).read_text().strip() == told["git"] == provenance.revision()
 
 
 @pytest.mark.slow
@@ -125,7 +126,7 @@ def test_a_job_goes_on_after_ctrl_c_a_signal_and_a_cancel_as_an_undisturbed_one(
     assert jobs(run)["pretrain"] == before
     refused(call(capsys, *words, "optim.lr", 0.5), "pretrain: ", "another optim.lr", "name another output")
     assert finished.verify(record.load(run).entries["pretrain"].stage)
-    name = checkpoint.file_name(EPOCHS - 1)
+    name = moco_file.file_name(EPOCHS - 1)
     with open(run / name, "r+b") as file:
         file.seek(5000)
         file.write(b"damage")

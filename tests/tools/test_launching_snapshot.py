@@ -12,7 +12,7 @@ import yaml
 from PIL import Image
 
 from launching import snapshot
-from pretrain import revision
+from pretrain.runtime import provenance
 from tests.conftest import ROOT
 from tests.waiting import outcomes, wait_until
 
@@ -45,16 +45,16 @@ def test_the_same_code_is_the_same_snapshot_and_carries_the_revision(tmp_path: P
     assert snapshot.code(tmp_path / "code") == first
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
     assert [path.name for path in (tmp_path / "code").iterdir()] == [first.name]
-    assert (first / revision.NOTE).read_text().strip() == (revision.revision() or "")
+    assert (first / provenance.NOTE).read_text().strip() == (provenance.revision() or "")
     copied = {str(path.relative_to(first)) for path in first.rglob("*") if path.is_file()}
     assert copied >= {"tools/launching/start.py", "tools/train_moco.py", "transfer/report.py", "pretrain/train.py"}
     assert not [name for name in copied if "__pycache__" in name or name.endswith(".pyc")]
-    for name in copied - {revision.NOTE}:
+    for name in copied - {provenance.NOTE}:
         assert (first / name).read_bytes() == (ROOT / name).read_bytes()
 
 
 def test_every_edit_is_another_snapshot(checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(revision, "ROOT", checkout)
+    monkeypatch.setattr(provenance, "ROOT", checkout)
     found = [snapshot.code(tmp_path / "code")]
     for text in ("# one\n", "# two\n"):  # both are `+changes`
         (checkout / "transfer/report.py").write_text(text)
@@ -63,7 +63,7 @@ def test_every_edit_is_another_snapshot(checkout: Path, tmp_path: Path, monkeypa
     (checkout / "tools/new.py").touch()
     found.append(snapshot.code(tmp_path / "code"))
     assert len(set(found)) == 4
-    assert (found[0] / revision.NOTE).read_text() != (found[1] / revision.NOTE).read_text()
+    assert (found[0] / provenance.NOTE).read_text() != (found[1] / provenance.NOTE).read_text()
 
 
 def test_a_config_is_copied_with_its_base(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from launching import start
-from pretrain import signals
+from pretrain.runtime import signals
 
 TOOL = """
 import os, sys

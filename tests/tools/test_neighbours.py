@@ -10,8 +10,9 @@ from torch import Tensor
 
 import neighbours
 import sheet
-from pretrain import checkpoint, features
-from pretrain.images import ImageSet, open_images
+from pretrain.checkpoints import moco_file
+from pretrain.data.images.image_set import ImageSet, open_images
+from pretrain.evaluation import features
 from tests.conftest import Tool
 from tests.pretrain.coloured import paint
 from tests.tools import checkpoints
@@ -43,7 +44,7 @@ def test_the_sheet_shows_the_nearest(tool: Tool, images: ImageSet, tmp_path: pat
     assert done.returncode == 0, done.stderr
     drawn = torch.from_numpy(np.array(Image.open(output)))
 
-    encoder = checkpoint.load_query_encoder(path)
+    encoder = moco_file.load_query_encoder(path)
     network = features.backbone(encoder.arch, encoder.state_dict)
     rows = torch.nn.functional.normalize(features.extract(network, images, torch.device("cpu"), 32), dim=1)
     cosines = (rows @ rows.T).fill_diagonal_(-1)

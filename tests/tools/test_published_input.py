@@ -7,8 +7,9 @@ import torch
 
 import published_input
 import sample_images
-from pretrain import augment, data
-from pretrain.images import open_images
+from pretrain.data import two_views
+from pretrain.data.augment import recipe
+from pretrain.data.images.image_set import open_images
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +26,10 @@ def test_its_views_have_the_statistics_of_production_s(name: str, folder: pathli
     theirs = published_input.make_loader(
         published_input.PublishedViews(images, published_input.recipe(name, size)), len(images), workers=0
     )
-    ours = data.TwoViews(images, augment.recipe(name, size), seed=0)
+    ours = two_views.TwoViews(images, recipe.recipe(name, size), seed=0)
     theirs_views = torch.cat([view for _ in range(rounds) for batch in theirs for view in batch])
     batches = [ours[[(epoch, index) for index in range(len(images))]] for epoch in range(rounds)]
-    our_views = torch.cat([augment.normalize(view) for batch in batches for view in batch[:2]])
+    our_views = torch.cat([recipe.normalize(view) for batch in batches for view in batch[:2]])
     assert theirs_views.dtype == torch.float32
     assert theirs_views.shape == our_views.shape
     for statistic in (torch.mean, torch.std):

@@ -11,8 +11,8 @@ import torch.distributed as dist
 from torch import Tensor
 
 import published_step
-from pretrain import distributed
-from pretrain.step import TrainingStep
+from pretrain.engine.step import TrainingStep
+from pretrain.runtime import distributed
 from published_step import PublishedMoCo, PublishedStep
 from tests.pretrain.small_runs import BATCH, LR, V1, V2, Case, generators, images, indices, own, start
 

@@ -8,8 +8,10 @@ import torch
 from PIL import Image
 
 import show_views
-from pretrain import augment, augment_device, config, data
-from pretrain.images import open_images
+from pretrain.config import schema
+from pretrain.data import two_views
+from pretrain.data.augment import gpu, recipe
+from pretrain.data.images.image_set import open_images
 from tests.conftest import Tool
 from tests.pretrain.coloured import paint
 from tests.tools.in_process import refusal
@@ -27,19 +29,19 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.mark.parametrize("pipeline", ["published", "fast", "device"])
 def test_the_sheet_holds_what_the_encoders_get(pipeline: str, root: pathlib.Path) -> None:
-    settings = config.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
+    settings = schema.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
     drawn = torch.from_numpy(np.array(show_views.draw(settings, 3, range(4, 6))))
 
     images = open_images(str(root))
-    sampler = data.EpochSampler(len(images), 9, seed=5)
-    loader = data.make_loader(data.TwoViews(images, augment.recipe("v2", 32), 5, pipeline), sampler, workers=0)
+    sampler = two_views.EpochSampler(len(images), 9, seed=5)
+    loader = two_views.make_loader(two_views.TwoViews(images, recipe.recipe("v2", 32), 5, pipeline), sampler, workers=0)
     measures = show_views.layout(32, 2)
     seen = 0
     for at, epoch in enumerate((4, 5)):
         sampler.epoch = epoch
         query, key, asked, shown, draws = next(iter(loader))
-        query = augment_device.augment_batch(query, draws[:, 0])
-        key = augment_device.augment_batch(key, draws[:, 1])
+        query = gpu.augment_batch(query, draws[:, 0])
+        key = gpu.augment_batch(key, draws[:, 1])
         assert (asked != shown).sum() == 1
         for row, index in enumerate([0, 4, 8]):
             position = asked.tolist().index(index)
@@ -84,14 +86,14 @@ def test_images_are_spread_over_the_set() -> None:
 
 def test_the_title_tells_the_pipeline(root: pathlib.Path) -> None:
     titles = set()
-    for pipeline in data.PIPELINES:
-        settings = config.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
+    for pipeline in two_views.PIPELINES:
+        settings = schema.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
         drawn = show_views.draw(settings, 1, range(6))  # wide enough for the whole title
         titles.add(drawn.crop((0, 0, drawn.width, 40)).tobytes())
     assert len(titles) == 3
 
 
 def test_every_row_tells_which_image_it_is_of(root: pathlib.Path) -> None:
-    settings = config.load(None, ["data.root", str(root), *SETTINGS])
+    settings = schema.load(None, ["data.root", str(root), *SETTINGS])
     large = show_views.draw(settings, 9, range(2))
     assert large.width == show_views.layout(32, 2).corner(0, 4)[0] + 96 + 16

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from pretrain import distributed
-from pretrain.errors import PretrainError
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
 from tests.conftest import ROOT
 from turns import Contender, take_turns
 
@@ -67,7 +67,7 @@ def test_the_failure_of_one_ends_all(name: str, said: str) -> None:
 
 
 def test_signals_that_the_server_of_processes_has_blocked_keep_nobody_alive(tmp_path: Path) -> None:
-    """It is the one of pretrain/signals.py, where a loader with workers was made before in the same process."""
+    """It is the one of pretrain/runtime/signals.py, where a loader with workers was made before in the same process."""
     script = tmp_path / "shielded.py"
     script.write_text(
         "from pretrain import signals\nfrom tests.tools.test_turns import contenders\nfrom turns import take_turns\n"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pretrain import distributed
+from pretrain.runtime import distributed
 from transfer import engines
 from transfer.datasets import Dataset, VocSplit
 from transfer.engines import Predict

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pretrain.signals import Stopped, StopRequest
+from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.engines import Predict
 
 Evaluate = Callable[[Predict], dict[str, dict[str, float | None]]]

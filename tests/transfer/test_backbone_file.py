@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 import torchvision
 
-from pretrain.errors import PretrainError
+from pretrain.runtime.errors import PretrainError
 from tests.transfer.pretrained import hollow, moco, resnet, saved
 from transfer import backbone_file, model_card
 from transfer.backbone_file import check_output, is_backbone, load, write

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.errors import PretrainError
+from pretrain.runtime.errors import PretrainError
 from tests.transfer.pretrained import moco, resnet, rolled, saved
 from transfer import engines, proof, tensor_file
 from transfer.architecture import TENSORS, Architecture

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pretrain.errors import PretrainError
-from pretrain.signals import Stopped, StopRequest
+from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.signals import Stopped, StopRequest
 from tests.transfer import detectron2_tiny, small_models
 from tests.transfer.detectron2_tiny import squares, tiny_config
 from tests.transfer.small_models import FPN, MASKS, RETINANET

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain import distributed
-from pretrain.signals import Stopped, StopRequest
+from pretrain.runtime import distributed
+from pretrain.runtime.signals import Stopped, StopRequest
 from transfer import datasets, evaluation
 from transfer.detections import Detections
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
-from pretrain.batchnorm import SyncBatchNorm2d
+from pretrain.models.shuffle_bn import SyncBatchNorm2d
 from tests.transfer import small_models
 from transfer.engines.torchvision import boxes as box_code
 from transfer.engines.torchvision.anchors import AnchorGenerator

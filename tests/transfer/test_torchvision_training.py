@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from pretrain import distributed
-from pretrain.errors import PretrainError
-from pretrain.signals import Stopped
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.signals import Stopped
 from tests.transfer import small_models
 from tests.transfer.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
 from tests.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from launching import finished, jobs, local, record, slurm, snapshot
-from launching.record import Entry, Record, Submission
-from launching.stage import Stage
 from transfer.errors import TransferError
+
+from . import finished, jobs, local, record, slurm, snapshot
+from .record import Entry, Record, Submission
+from .stage import Stage
 
 
 @dataclass(frozen=True)

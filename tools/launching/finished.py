@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import finetune
-from launching.stage import Stage
-from pretrain import config, plan, saver
-from pretrain.errors import PretrainError
+from pretrain import plan
+from pretrain.checkpoints import saver
+from pretrain.config import schema
+from pretrain.runtime.errors import PretrainError
 from transfer import backbone_file, engines, results
 from transfer import weights as weight_files
 from transfer.errors import TransferError
+
+from .stage import Stage
 
 
 def verify(stage: Stage) -> bool:
@@ -41,8 +44,8 @@ def _pretraining(stage: Stage) -> list[str]:
     newest, _ = saver.newest_good(Path(stage.folder))
     if newest.name != Path(stage.result).name:
         return [f"{stage.result} is damaged (the newest that is good: {newest.name})"]
-    asked = config.flat(config.load(stage.config, _settings(stage)))
-    was = config.flat(config.load(Path(stage.folder) / "config.yaml"))
+    asked = schema.flat(schema.load(stage.config, _settings(stage)))
+    was = schema.flat(schema.load(Path(stage.folder) / "config.yaml"))
     other = [key for key, value in asked.items() if key not in plan.FREE and value != was.get(key)]
     return [f"{stage.folder} holds a run with another {', '.join(other)}"] if other else []
 

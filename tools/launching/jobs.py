@@ -11,11 +11,12 @@ from typing import Any
 import submitit
 import submitit.helpers
 
-from launching import local, slurm
-from launching.record import Record
-from launching.stage import Stage
-from launching.task import Task
 from transfer.errors import TransferError
+
+from . import local, slurm
+from .record import Record
+from .stage import Stage
+from .task import Task
 
 CLUSTERS = ("slurm", "local", "debug")
 _LOCAL_MINUTES = 60 * 24 * 30  # submitit ends a local job after this; without a number, after two minutes

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from launching.slurm import State
+from .slurm import State
 
 
 @contextlib.contextmanager

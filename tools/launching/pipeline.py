@@ -10,12 +10,13 @@ from typing import Any
 
 import yaml
 
-from launching import resources
-from launching.resources import Resources
-from launching.stage import Stage, fine_tuning, pretraining
-from pretrain.errors import PretrainError
+from pretrain.runtime.errors import PretrainError
 from transfer import engines, report
 from transfer.errors import TransferError
+
+from . import resources
+from .resources import Resources
+from .stage import Stage, fine_tuning, pretraining
 
 PRETRAINED = "pretrained"  # a start: what this pipeline pretrains
 KEYS = {
@@ -93,7 +94,7 @@ class _Reader:
         asked = self._resources(section, "pretrain")
         folder = str(self.output / "pretrain")
         settings = self._settings(section, "pretrain", "output_dir")
-        file = self._value(section, "config", "pretrain.config", str, None)
+        file = self._value(section, "config", "pretrain.config.schema", str, None)
         stage = self._built("pretrain", lambda: pretraining("pretrain", file, (*settings, "output_dir", folder), asked))
         convert = self._convert(stage.result if stage else "")
         return [stage, convert] if stage else []

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from launching.stage import Stage
-from pretrain import checkpoint
+from pretrain.checkpoints import moco_file
 from transfer.errors import TransferError
+
+from .stage import Stage
 
 FOLDER, FILE, VERSION = "launch", "record.json", 1
 
@@ -91,7 +92,7 @@ class Record:
                 for name, entry in self.entries.items()
             },
         }
-        checkpoint.save_text(self.home / FILE, json.dumps(content, indent=1) + "\n")
+        moco_file.save_text(self.home / FILE, json.dumps(content, indent=1) + "\n")
 
 
 def load(folder: Path) -> Record:

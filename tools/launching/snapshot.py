@@ -7,7 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from pretrain import checkpoint, revision
+from pretrain.checkpoints import moco_file
+from pretrain.runtime import provenance
 from transfer.config import read_yaml
 
 PARTS = ("pretrain", "transfer", "tools", "configs")
@@ -16,17 +17,17 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
 
 def code(folder: Path) -> Path:
     """A copy of this code in `folder`/<digest of its content>, made once; carries its revision."""
-    files = sorted(path for part in PARTS for path in (revision.ROOT / part).rglob("*") if _is_ours(path))
-    digest = hashlib.sha256((revision.revision() or "").encode())
+    files = sorted(path for part in PARTS for path in (provenance.ROOT / part).rglob("*") if _is_ours(path))
+    digest = hashlib.sha256((provenance.revision() or "").encode())
     for path in files:
-        digest.update(f"\0{path.relative_to(revision.ROOT)}\0".encode() + path.read_bytes())
+        digest.update(f"\0{path.relative_to(provenance.ROOT)}\0".encode() + path.read_bytes())
     copy = folder / digest.hexdigest()[:16]
     if not copy.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".", dir=folder))
         for part in PARTS:
-            shutil.copytree(revision.ROOT / part, unfinished / part, ignore=_LEFT_OUT)
-        (unfinished / revision.NOTE).write_text(f"{revision.revision() or ''}\n")
+            shutil.copytree(provenance.ROOT / part, unfinished / part, ignore=_LEFT_OUT)
+        (unfinished / provenance.NOTE).write_text(f"{provenance.revision() or ''}\n")
         unfinished.chmod(0o755)
         unfinished.rename(copy)
     return copy
@@ -38,11 +39,11 @@ def config(path: Path, folder: Path) -> Path:
     copy = folder / hashlib.sha256(text.encode()).hexdigest()[:16] / path.name
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        checkpoint.save_text(copy, text)
+        moco_file.save_text(copy, text)
     return copy
 
 
 def _is_ours(path: Path) -> bool:
-    inner = path.relative_to(revision.ROOT).parts
+    inner = path.relative_to(provenance.ROOT).parts
     hidden = any(part.startswith(".") or part == "__pycache__" for part in inner)
     return path.is_file() and path.suffix != ".pyc" and not hidden

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import finetune
-from launching.resources import Resources
-from pretrain import checkpoint, config
+from pretrain.checkpoints import moco_file
+from pretrain.config import schema as config
 from transfer import engines, repeat, results
 from transfer.errors import TransferError
+
+from .resources import Resources
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def pretraining(name: str, config_file: str | None, settings: Sequence[str], res
         PretrainError: every fault of the settings.
     """
     checked = config.load(config_file, settings)
-    last = Path(checked.output_dir) / checkpoint.file_name(checked.optim.epochs - 1)
+    last = Path(checked.output_dir) / moco_file.file_name(checked.optim.epochs - 1)
     return Stage(
         name, "pretrain", "train_moco.py", config_file, (*settings, "--auto-resume"), checked.output_dir, str(last),
         resources,

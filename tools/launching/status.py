@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from launching import logs
-from launching.advance import known_states
-from launching.record import Entry, Record
-from launching.slurm import State
-from launching.stage import Stage
+from . import logs
+from .advance import known_states
+from .record import Entry, Record
+from .slurm import State
+from .stage import Stage
 
 WAITING, PENDING, RUNNING, FINISHED = "WAITING", "PENDING", "RUNNING", "FINISHED"
 FAILED, CANCELLED, BLOCKED = "FAILED", "CANCELLED", "BLOCKED"

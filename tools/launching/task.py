@@ -23,8 +23,9 @@ from typing import Any
 import submitit
 import submitit.helpers
 
-from launching import slurm
-from pretrain.signals import EXIT_CODE, STOPPING
+from pretrain.runtime.signals import EXIT_CODE, STOPPING
+
+from . import slurm
 
 _AGAIN_HERE = 144  # what submitit's local executor takes for "start the tasks once more"
 _LAUNCHERS = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")

@@ -8,8 +8,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from pretrain import distributed, signals
-from pretrain.signals import Stopped
+from pretrain.runtime import distributed, signals
+from pretrain.runtime.signals import Stopped
 from transfer.errors import TransferError
 
 T = TypeVar("T")

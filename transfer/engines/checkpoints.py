@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from pretrain import checkpoint, distributed
+from pretrain.checkpoints import moco_file
+from pretrain.runtime import distributed
 from transfer.engines import generators
 from transfer.errors import TransferError
 
@@ -62,8 +63,8 @@ class Checkpoints:
                 "loss_normalizers": normalizers,  # of each rank
                 **self.extra,
             }
-            checkpoint.save(self.folder / name, content)
-            with checkpoint.whole_file(self.folder / checkpoint.LAST) as file:
+            moco_file.save(self.folder / name, content)
+            with moco_file.whole_file(self.folder / moco_file.LAST) as file:
                 file.write(name.encode())
             self._remove_stopped(name)
         distributed.barrier()
@@ -74,8 +75,8 @@ class Checkpoints:
         Raises:
             PretrainError, TransferError: there is nothing to resume, or the file is not one of this engine's runs.
         """
-        path = checkpoint.newest(self.folder)
-        content = checkpoint.load(path)
+        path = moco_file.newest(self.folder)
+        content = moco_file.load(path)
         needed = ("model", *self.parts, "iteration", "pending", "generators", "loss_normalizers")
         absent = [key for key in needed if key not in content]
         if absent:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from pretrain.signals import Stopped
+from pretrain.runtime.signals import Stopped
 from transfer.engines.checkpoints import FINAL, STOPPED, Checkpoints, file_name
 
 STATISTICS, CHECKPOINT, TEST = "statistics", "checkpoint", "test"  # in this order: what is tested was saved before

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from pretrain.signals import Stopped
+from pretrain.runtime.signals import Stopped
 from transfer.engines import generators
 
 

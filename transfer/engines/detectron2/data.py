@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from pretrain import signals
-from pretrain.signals import Stopped, StopRequest
+from pretrain.runtime import signals
+from pretrain.runtime.signals import Stopped, StopRequest
+from pretrain.runtime.stop import asked
 from transfer.datasets import Dataset
 from transfer.engines.batches import Batches
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
-from transfer.stop import asked
 
 with quiet():
     import detectron2.utils.comm as comm

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from pretrain import distributed
-from pretrain.signals import Stopped, StopRequest
+from pretrain.runtime import distributed
+from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.datasets import Dataset
 from transfer.engines import Predict, generators, precise_bn
 from transfer.engines.checkpoints import Checkpoints, Part, share_statistics

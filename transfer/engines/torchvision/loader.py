@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pretrain.signals import StopRequest
+from pretrain.runtime.signals import StopRequest
 from transfer.engines.batches import Batches, Draw, batches
 from transfer.engines.torchvision.detector import Sample
 from transfer.engines.torchvision.input import TrainingInput, load_sample

@@ -11,8 +11,8 @@ import torch
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
-from pretrain import distributed
-from pretrain.signals import Stopped, StopRequest
+from pretrain.runtime import distributed
+from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.datasets import Dataset
 from transfer.engines import Predict, generators, precise_bn
 from transfer.engines.checkpoints import Checkpoints, Part, share_statistics

@@ -1,0 +1,1 @@
+"""The published checkpoint layout, and the thread that writes it."""

@@ -1,0 +1,173 @@
+"""Checkpoints on disk: written by a thread, each with a manifest, the last few kept, the newest good one found.
+
+A manifest `checkpoint_0004.pth.tar.json` holds the SHA-256 of the checkpoint beside it. It is written after it, so a
+checkpoint without one was not finished. A flipped bit in a tensor is noticed by nothing else.
+"""
+
+import concurrent.futures
+import hashlib
+import json
+import logging
+import pathlib
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from pretrain.checkpoints import moco_file
+from pretrain.runtime.errors import PretrainError
+
+log = logging.getLogger(__name__)
+MANIFEST = ".json"  # added to the checkpoint's name
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a checkpoint is and what its bytes must be."""
+
+    file: str
+    sha256: str
+    bytes: int
+    epoch: int  # finished epochs
+    step: int  # finished steps of the whole run
+    milestone: bool  # never removed
+
+
+class Saver:
+    """Writes one checkpoint at a time beside the training, and removes all but the newest.
+
+    Only the main process has one. Training waits for the copy to host memory, and where the checkpoint before is not
+    on the disk yet, for that.
+
+    Args:
+        folder: the run's folder.
+        keep: how many of the newest stay, 2 or more: one may be damaged. Milestones stay besides.
+
+    Attributes:
+        fault: why the last one could not be written, or None.
+    """
+
+    def __init__(self, folder: pathlib.Path, keep: int) -> None:
+        self.folder, self.keep = folder, keep
+        self.fault: PretrainError | None = None
+        for left_by_a_kill in folder.glob(".checkpoint_*.tmp"):
+            left_by_a_kill.unlink()
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
+        self._writing: concurrent.futures.Future[None] | None = None
+
+    def save(self, name: str, content: Any, epoch: int, step: int, milestone: bool = False) -> None:
+        """Copy `content` to host memory and have it written as `folder`/`name`."""
+        self.wait()
+        self._writing = self._thread.submit(self._write, name, to_host(content), epoch, step, milestone)
+
+    def wait(self) -> None:
+        """Until all is on the disk, or `fault` says why not."""
+        if self._writing is not None:
+            self._writing.result()
+            self._writing = None
+
+    def close(self) -> None:
+        """Wait, and end the thread."""
+        self.wait()
+        self._thread.shutdown()
+
+    def _write(self, name: str, content: Any, epoch: int, step: int, milestone: bool) -> None:
+        try:
+            write(self.folder / name, content, epoch, step, milestone)
+            moco_file.save_text(self.folder / moco_file.LAST, name)
+            remove_old(self.folder, self.keep, newest=step)
+            log.info("saved %s", self.folder / name)
+        except PretrainError as error:
+            self.fault = error
+
+
+def to_host(content: Any) -> Any:
+    """A copy of nested dicts, lists and tuples whose tensors lie in host memory and change no more."""
+    if isinstance(content, torch.Tensor):
+        return content.detach().to("cpu", copy=True)
+    if isinstance(content, dict):
+        return {key: to_host(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(map(to_host, content))
+    return content
+
+
+def write(path: pathlib.Path, content: Any, epoch: int, step: int, milestone: bool = False) -> None:
+    """Save a checkpoint, then its manifest, each whole. Raises PretrainError where the disk does not take them."""
+    manifest_path(path).unlink(missing_ok=True)  # of an older file of this name
+    digest = hashlib.sha256()
+    size = moco_file.save(path, content, digest.update)
+    manifest = Manifest(path.name, digest.hexdigest(), size, epoch, step, milestone)
+    moco_file.save_text(manifest_path(path), json.dumps(asdict(manifest), indent=2) + "\n")
+
+
+def has_checkpoint(folder: pathlib.Path) -> bool:
+    """Whether a run has finished saving here, be it damaged since."""
+    return bool(manifests(folder))
+
+
+def newest_good(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
+    """The checkpoint with the most steps that is what its manifest says, and why each newer one was passed over.
+
+    Raises PretrainError where there is none.
+    """
+    skipped = [f"{name} has no manifest: it was not finished, or is not ours" for name in _without_manifest(folder)]
+    for manifest in reversed(manifests(folder)):
+        fault = _fault(folder, manifest)
+        if fault is None:
+            return folder / manifest.file, skipped
+        skipped.append(f"{manifest.file} {fault}")
+    if skipped:
+        raise PretrainError(f"{folder}: nothing to resume, no checkpoint is good: {'; '.join(skipped)}")
+    raise PretrainError(f"{folder}: nothing to resume, it holds no checkpoint")
+
+
+def manifests(folder: pathlib.Path) -> list[Manifest]:
+    """Of all checkpoints in the folder, by their steps, those of an epoch's end last; unreadable ones are left out."""
+    found = []
+    for path in folder.glob(f"checkpoint_*{MANIFEST}"):
+        try:
+            manifest = Manifest(**json.loads(path.read_bytes()))
+        except (OSError, ValueError, TypeError):  # damaged; its checkpoint then counts as one without
+            continue
+        if f"{manifest.file}{MANIFEST}" == path.name and type(manifest.step) is type(manifest.epoch) is int:
+            found.append(manifest)
+    return sorted(found, key=lambda manifest: (manifest.step, manifest.epoch))
+
+
+def manifest_path(path: pathlib.Path) -> pathlib.Path:
+    """Where the manifest of a checkpoint lies."""
+    return path.with_name(path.name + MANIFEST)
+
+
+def remove_old(folder: pathlib.Path, keep: int, newest: int) -> None:
+    """Remove checkpoints and their manifests but for milestones and the last `keep` of those up to step `newest`.
+
+    One with more steps was damaged when the run went on from before it; it stays for its owner to look at.
+    """
+    passing = [manifest for manifest in manifests(folder) if not manifest.milestone and manifest.step <= newest]
+    for manifest in passing[:-keep]:
+        (folder / manifest.file).unlink(missing_ok=True)
+        manifest_path(folder / manifest.file).unlink(missing_ok=True)
+
+
+def _without_manifest(folder: pathlib.Path) -> list[str]:
+    known = {manifest.file for manifest in manifests(folder)}
+    return sorted({path.name for path in folder.glob("checkpoint_*.pth.tar")} - known)
+
+
+def _fault(folder: pathlib.Path, manifest: Manifest) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        digest = hashlib.sha256()
+        with open(folder / manifest.file, "rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+            size = file.tell()
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if size != manifest.bytes:
+        return f"has {size} bytes, its manifest says {manifest.bytes}"
+    if digest.hexdigest() != manifest.sha256:
+        return "is damaged: its SHA-256 is not that of its manifest"
+    return None

@@ -1,0 +1,308 @@
+"""Every setting of a pretraining run, with its unit, range and default; read from YAML, `_BASE_` and `KEY VALUE` pairs.
+
+The frozen dataclasses are the schema. A setting's key is its place in them: `optim.lr` is the field `lr` of `Optim`.
+"""
+
+import dataclasses
+import difflib
+import json
+import math
+import operator
+import pathlib
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from pretrain.checkpoints.moco_file import ARCHITECTURES
+from pretrain.config import text as config_text
+from pretrain.config.text import ConfigError
+
+
+def setting(
+    default: Any,
+    text: str,
+    at_least: float | None = None,
+    above: float | None = None,
+    at_most: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """A dataclass field with its meaning (and unit) and the range of its value, or of each element of a tuple."""
+    limits = {">=": at_least, ">": above, "<=": at_most}
+    allowed = " and ".join(f"{sign} {limit}" for sign, limit in limits.items() if limit is not None)
+    if choices:
+        allowed = "one of " + ", ".join(choices)
+    return field(default=default, metadata={"text": text, "allowed": allowed, "limits": limits, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where the images come from and what is fed of them."""
+
+    root: str = setting(
+        "", "images, unlabelled: a folder (tree or flat), a .txt list of paths, .tar shards; see docs/data.md"
+    )
+    workers: int = setting(4, "data loader processes beside each training process", at_least=0)
+    image_size: int = setting(224, "side of a view in pixels", at_least=32)
+    augmentation: str = setting("v2", "recipe of the views, as published for MoCo v1 or v2", choices=("v1", "v2"))
+    pipeline: str = setting(
+        "fast",
+        "how views are made: published (Pillow in the workers), fast (quicker operations, see docs/data.md) "
+        "or device (the workers crop, the training device does the rest)",
+        choices=("published", "fast", "device"),
+    )
+    crop_scale: tuple[float, float] = setting((0.2, 1.0), "share of the image that a crop covers", above=0, at_most=1)
+    max_broken: float = setting(
+        0.001,
+        "share of the images that may be unreadable (others are shown for them); more stop the run",
+        at_least=0,
+        at_most=1,
+    )
+
+    def __post_init__(self) -> None:
+        faults = _range_faults("data", self)
+        if not faults and self.crop_scale[0] > self.crop_scale[1]:
+            faults.append(
+                f"data.crop_scale: {list(self.crop_scale)} runs from large to small; give [smallest, largest]"
+            )
+        _refuse(faults)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Encoder, dictionary and what keeps BN from leaking."""
+
+    mechanism: str = setting(
+        "moco", "where the keys come from (figure 2 of the paper)", choices=("moco", "end_to_end", "memory_bank")
+    )
+    arch: str = setting("resnet50", "torchvision's name of the encoder", choices=ARCHITECTURES)
+    dim: int = setting(128, "length of a feature vector", at_least=2)
+    head: str = setting("mlp", "projection: fc (v1) or two layers with ReLU (v2)", choices=("fc", "mlp"))
+    queue_size: int = setting(65536, "negatives, K: keys held in the queue", at_least=1)
+    momentum: float = setting(0.999, "m of the key encoder: k = m k + (1 - m) q", at_least=0, at_most=1)
+    bank_momentum: float = setting(0.5, "of a feature in the memory bank: v = m v + (1 - m) q", at_least=0, at_most=1)
+    temperature: float = setting(0.2, "divides the logits", above=0)
+    bn_shuffle: bool = setting(True, "encode keys in another order across BN groups than queries")
+    bn_groups: int = setting(1, "parts of a process's batch with BN statistics of their own", at_least=1)
+    bn_sync_ranks: int = setting(1, "processes that share BN statistics (SyncBN): 1 none, 0 all", at_least=0)
+    channels_last: bool = setting(True, "lay images and weights out channels last: faster, other last bits")
+
+    def __post_init__(self) -> None:
+        faults = _range_faults("model", self)
+        if self.bn_groups > 1 and self.bn_sync_ranks != 1:
+            faults.append(
+                f"model.bn_groups: {self.bn_groups} splits the statistics that model.bn_sync_ranks "
+                f"{self.bn_sync_ranks} joins; set one of them to 1"
+            )
+        _refuse(faults)
+
+
+@dataclass(frozen=True)
+class Optim:
+    """SGD and its schedule."""
+
+    lr: float = setting(0.03, "learning rate of the first epoch; published: 0.03 for a batch of 256", above=0)
+    batch_size: int = setting(256, "images a step, of all processes together", at_least=2)
+    epochs: int = setting(200, "passes over the images", at_least=1)
+    schedule: str = setting("cosine", "learning rate by epoch: step (v1) or cosine (v2)", choices=("step", "cosine"))
+    milestones: tuple[int, ...] = setting((120, 160), "epochs at which schedule step multiplies by gamma", at_least=0)
+    gamma: float = setting(0.1, "factor of schedule step", above=0, at_most=1)
+    sgd_momentum: float = setting(0.9, "momentum of SGD", at_least=0, at_most=1)
+    weight_decay: float = setting(1e-4, "on every parameter, BN and biases included", at_least=0)
+    precision: str = setting(
+        "fp32", "of the encoders' autocast; weights, queue and loss stay fp32", choices=("fp32", "bf16", "fp16")
+    )
+    accumulate: int = setting(1, "parts of the batch that pass one after the other, for one update", at_least=1)
+    clip_norm: float = setting(0.0, "largest norm of the gradient; 0: not clipped", at_least=0)
+
+    def __post_init__(self) -> None:
+        faults = _range_faults("optim", self)
+        if list(self.milestones) != sorted(set(self.milestones)):
+            faults.append(f"optim.milestones: {list(self.milestones)} does not ascend")
+        _refuse(faults)
+
+
+@dataclass(frozen=True)
+class Knn:
+    """Validation while training: weighted k nearest neighbours on features of the backbone."""
+
+    root: str = setting("", "labelled images, a folder a class, or train/ and val/ of these; empty: no validation")
+    period: int = setting(1, "epochs from one validation to the next", at_least=1)
+    k: int = setting(200, "neighbours that vote", at_least=1)
+    temperature: float = setting(0.07, "T of a vote's weight exp(cosine / T)", above=0)
+
+    def __post_init__(self) -> None:
+        _refuse(_range_faults("knn", self))
+
+
+@dataclass(frozen=True)
+class Config:
+    """One pretraining run."""
+
+    data: Data = field(default_factory=Data)
+    model: Model = field(default_factory=Model)
+    optim: Optim = field(default_factory=Optim)
+    knn: Knn = field(default_factory=Knn)
+    output_dir: str = setting("output/pretrain", "folder of the run; must not hold one yet")
+    seed: int = setting(0, "of weights, order, views and shuffling", at_least=0, at_most=2**32 - 1)
+    device: str = setting("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
+    checkpoint_period: int = setting(
+        1, "epochs from one checkpoint to the next; the last epoch always has one", at_least=1
+    )
+    checkpoint_steps: int = setting(0, "steps from one checkpoint to the next within an epoch; 0: none", at_least=0)
+    checkpoint_keep: int = setting(3, "newest checkpoints that stay; older ones are removed", at_least=2)
+    milestone_period: int = setting(
+        0, "epochs from one checkpoint that stays for good to the next; 0: the last epoch's alone", at_least=0
+    )
+    deterministic: bool = setting(True, "on a GPU, only algorithms that give the same bits again: exact resume")
+    log_period: int = setting(10, "steps from one line of metrics.json to the next", at_least=1)
+
+    def __post_init__(self) -> None:
+        faults = _range_faults("", self)
+        optim, model = self.optim, self.model
+        if optim.batch_size % (optim.accumulate * model.bn_groups):
+            faults.append(
+                f"optim.batch_size: {optim.batch_size} cannot be split into optim.accumulate {optim.accumulate} parts "
+                f"of model.bn_groups {model.bn_groups}"
+            )
+        _refuse(faults)
+
+
+SECTIONS: Mapping[str, type] = {"data": Data, "model": Model, "optim": Optim, "knn": Knn}
+FIELDS: dict[str, dataclasses.Field[Any]] = {
+    f"{prefix}{field.name}": field
+    for prefix, section in [*((f"{name}.", section) for name, section in SECTIONS.items()), ("", Config)]
+    for field in dataclasses.fields(section)
+    if f"{prefix}{field.name}" not in SECTIONS
+}
+
+
+def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) -> Config:
+    """The settings of a YAML file (and its `_BASE_`), then of `KEY VALUE` pairs, over the defaults.
+
+    Raises ConfigError with every fault at once: keys that do not exist, wrong types, values out of range.
+    """
+    faults: list[str] = []
+    given = list(_flatten(config_text.read_yaml(config_file))) if config_file is not None else []
+    if len(overrides) % 2:
+        faults.append(f"{overrides[-1]}: no value; settings come as KEY VALUE pairs, separated by spaces")
+    given += zip(overrides[::2], overrides[1::2], strict=False)
+    values: dict[str, Any] = {}
+    for key, value in given:
+        try:
+            values[key] = _convert(key, value)
+        except ConfigError as error:
+            faults += error.faults
+    if not values.get("data.root") and not any(fault.startswith("data.root: ") for fault in faults):
+        faults.append("data.root: not set; give the folder of images: data.root FOLDER")
+    try:
+        config = _build(values)
+    except ConfigError as error:
+        faults += error.faults
+    _refuse(faults)
+    return config
+
+
+def to_yaml(config: Config) -> str:
+    """YAML that `load` reads back to an equal Config."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+
+
+def flat(config: Config) -> dict[str, Any]:
+    """Values by dotted key, tuples as lists."""
+    values = yaml.safe_load(to_yaml(config))
+    return {key: values[key] if "." not in key else values[key.split(".")[0]][key.split(".")[1]] for key in FIELDS}
+
+
+def describe() -> str:
+    """Every setting with its default, meaning and range: a line each."""
+    lines = []
+    for key, item in FIELDS.items():
+        allowed = f" ({item.metadata['allowed']})" if item.metadata["allowed"] else ""
+        lines.append(f"  {key:<24} {json.dumps(item.default):<16} {item.metadata['text']}{allowed}")
+    return "\n".join(lines)
+
+
+def _flatten(given: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and their values; a section without lines has none."""
+    for name, value in given.items():
+        key = f"{prefix}{name}"
+        if key not in FIELDS and isinstance(value, Mapping):
+            yield from _flatten(value, f"{key}.")
+        elif key not in SECTIONS or value is not None:
+            yield key, value
+
+
+def _convert(key: str, value: Any) -> Any:
+    """The value in the type of its setting."""
+    if key in SECTIONS:
+        raise ConfigError([f"{key}: is a section and takes no value; its settings are {', '.join(_keys_below(key))}"])
+    if key not in FIELDS:
+        raise ConfigError([f"{key}: no such setting; nearest: {', '.join(_nearest(key))}"])
+    item = FIELDS[key]
+    try:
+        return config_text.convert(value, typing.get_type_hints(_section(key))[item.name])
+    except ValueError as error:
+        raise ConfigError([f"{key}: {value!r} is not {error} such as {json.dumps(item.default)}"]) from None
+
+
+def _build(values: Mapping[str, Any]) -> Config:
+    faults: list[str] = []
+    parts: dict[str, Any] = {}
+    for name, section in SECTIONS.items():
+        own = {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}
+        try:
+            parts[name] = section(**own)
+        except ConfigError as error:
+            faults += error.faults
+    try:
+        config = Config(**parts, **{key: value for key, value in values.items() if "." not in key})
+    except ConfigError as error:
+        faults += error.faults
+    _refuse(faults)
+    return config
+
+
+def _range_faults(prefix: str, section: Any) -> list[str]:
+    """A fault for each field of the dataclass whose value, or an element of it, is out of range."""
+    faults = []
+    for item in dataclasses.fields(section):
+        value = getattr(section, item.name)
+        elements = value if isinstance(value, tuple) else (value,)
+        if item.metadata and not all(_in_range(element, item.metadata) for element in elements):
+            allowed = item.metadata["allowed"] or "finite"
+            key = f"{prefix}.{item.name}".lstrip(".")
+            faults.append(f"{key}: {value} is out of range, it must be {allowed} ({item.metadata['text']})")
+    return faults
+
+
+def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
+    if metadata["choices"]:
+        return value in metadata["choices"]
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    compare = {">=": operator.ge, ">": operator.gt, "<=": operator.le}
+    return all(compare[sign](value, limit) for sign, limit in metadata["limits"].items() if limit is not None)
+
+
+def _refuse(faults: Sequence[str]) -> None:
+    if faults:
+        raise ConfigError(faults)
+
+
+def _section(key: str) -> type:
+    return SECTIONS[key.partition(".")[0]] if "." in key else Config
+
+
+def _keys_below(section: str) -> list[str]:
+    return [key for key in FIELDS if key.startswith(f"{section}.")]
+
+
+def _nearest(key: str) -> list[str]:
+    """The existing keys most like an unknown one; those with its last part under another section come first."""
+    last = key.rpartition(".")[2]
+    elsewhere = [known for known in FIELDS if known.rpartition(".")[2] == last]
+    similar = difflib.get_close_matches(key, FIELDS, n=3, cutoff=0.5)
+    return list(dict.fromkeys(elsewhere + similar))[:3] or _keys_below(key.partition(".")[0]) or list(FIELDS)

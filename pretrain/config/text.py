@@ -1,0 +1,87 @@
+"""YAML files and words of the command line, turned into typed values. Knows no setting."""
+
+import ast
+import contextlib
+import pathlib
+import typing
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from fvcore.common.config import CfgNode
+
+from pretrain.runtime.errors import PretrainError
+
+NAMES = {
+    int: "a whole number (int)",
+    float: "a number (float)",
+    bool: "true or false (bool)",
+    str: "text (str)",
+    tuple: "a list of numbers",
+}
+
+
+class ConfigError(PretrainError):
+    """One or more faults in the settings, all of them in one message."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__(tuple(faults))
+        self.faults = tuple(faults)
+
+    def __str__(self) -> str:
+        if len(self.faults) == 1:
+            return self.faults[0]
+        return f"{len(self.faults)} faults in the settings:\n" + "\n".join(f"  {fault}" for fault in self.faults)
+
+
+def read_yaml(path: str | pathlib.Path) -> dict[Any, Any]:
+    """The file's mapping, with that of its `_BASE_` files below it. Raises ConfigError naming the file."""
+    if not pathlib.Path(path).is_file():
+        raise ConfigError([f"{path}: no such config file"])
+    try:
+        # The class method alone: never pass allow_unsafe, YAML tags could run code.
+        content = CfgNode.load_yaml_with_base(str(path))
+        if not isinstance(content, dict):
+            raise TypeError
+        return content
+    except FileNotFoundError as error:
+        raise ConfigError([f"{path}: its _BASE_ names {error.filename}, which is not there"]) from error
+    except yaml.YAMLError as error:
+        raise ConfigError([f"{path}: not valid YAML: {' '.join(str(error).split())}"]) from error
+    except RecursionError as error:
+        raise ConfigError([f"{path}: its _BASE_ leads back to itself"]) from error
+    except (TypeError, AttributeError, AssertionError) as error:  # fvcore, where a file or a section is no mapping
+        raise ConfigError([f"{path}: it and its _BASE_ must hold mappings, section: {{key: value}}"]) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{path}: cannot be read: {error}"]) from error
+
+
+def convert(value: Any, kind: Any) -> Any:
+    """`value` as int, float, bool, str or a tuple of these; text is read as a Python literal unless text is wanted.
+
+    Raises ValueError, saying what is wanted, where it is none: "a number (float)".
+    """
+    if isinstance(value, str) and kind is not str:
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+            value = ast.literal_eval({"true": "True", "false": "False"}.get(value.strip(), value.strip()))
+    try:
+        return _as(value, kind)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(NAMES[typing.get_origin(kind) or kind]) from None
+
+
+def _as(value: Any, kind: Any) -> Any:
+    if typing.get_origin(kind) is tuple:
+        kinds = typing.get_args(kind)
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        if kinds[-1] is Ellipsis:
+            kinds = kinds[:1] * len(value)
+        return tuple(_as(element, each) for element, each in zip(value, kinds, strict=True))
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind is str and type(value) in (int, float):  # a folder named 2012
+        return str(value)
+    if type(value) is not kind:
+        raise TypeError
+    return value

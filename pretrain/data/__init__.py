@@ -1,0 +1,1 @@
+"""Two augmented views of each image, in an order that a resumed run repeats."""

@@ -1,0 +1,79 @@
+"""What is random in a view: drawn once, the same for every pipeline, so that they differ in pixel arithmetic alone."""
+
+import math
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pretrain.data.augment.recipe import Recipe
+
+Uniform = Callable[[], float]  # a float of [0, 1), each time another one
+
+ATTEMPTS = 10  # at a crop that fits, as torchvision's RandomResizedCrop makes them
+OPERATIONS = ("brightness", "contrast", "saturation", "hue", "gray")  # amount: a factor; of hue circles; of gray 0
+
+
+class Draw(NamedTuple):
+    """One view of one image."""
+
+    top: int  # the crop, pixels of the image
+    left: int
+    height: int
+    width: int
+    colours: tuple[tuple[str, float], ...]  # (one of OPERATIONS, amount), each at most once
+    sigma: float  # of the blur, pixels; 0: none
+    flip: bool
+
+
+def two_draws(recipe: Recipe, height: int, width: int, seed: int) -> tuple[Draw, Draw]:
+    """Of query and key view of an image of `height` x `width` pixels; the same for the same seed (of 64 bits)."""
+    # Python promises the same numbers of random() for a seed in every version; seven times faster than torch's draws.
+    uniform = random.Random(seed % 2**64).random
+    return draw(recipe, height, width, uniform), draw(recipe, height, width, uniform)
+
+
+def draw(recipe: Recipe, height: int, width: int, uniform: Uniform) -> Draw:
+    """A view of an image of `height` x `width` pixels, distributed as by torchvision's transforms of the same names."""
+    crop = draw_crop(recipe, height, width, uniform)
+    jitter = _jitter(recipe, uniform) if uniform() < recipe.jitter else ()
+    gray: tuple[tuple[str, float], ...] = (("gray", 0.0),) if uniform() < recipe.gray else ()
+    colours = gray + jitter if recipe.gray_first else jitter + gray
+    sigma = _between(recipe.sigma, uniform) if uniform() < recipe.blur else 0.0
+    return Draw(*crop, colours, sigma, flip=uniform() < recipe.flip)
+
+
+def draw_crop(recipe: Recipe, height: int, width: int, uniform: Uniform) -> tuple[int, int, int, int]:
+    """Top, left, height and width of a crop, in pixels: uniform in area and in the logarithm of width / height.
+
+    Where none of ATTEMPTS fits: the largest crop in the middle that is neither too narrow nor too wide.
+    """
+    narrowest, widest = recipe.crop_ratio
+    for _ in range(ATTEMPTS):
+        area = height * width * _between(recipe.crop_scale, uniform)
+        ratio = math.exp(_between((math.log(narrowest), math.log(widest)), uniform))
+        w, h = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < w <= width and 0 < h <= height:
+            return int(uniform() * (height - h + 1)), int(uniform() * (width - w + 1)), h, w
+    w = min(width, round(height * widest))
+    h = min(height, round(width / narrowest))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def hue_steps(turn: float) -> int:
+    """A turn in circles -> whole steps of Pillow's 8-bit hue, as torchvision's adjust_hue cuts it."""
+    return int(turn * 255)
+
+
+def _jitter(recipe: Recipe, uniform: Uniform) -> tuple[tuple[str, float], ...]:
+    """The four of torchvision's ColorJitter, in random order."""
+    steps = [(name, _between(recipe.factor, uniform)) for name in ("brightness", "contrast", "saturation")]
+    steps.append(("hue", _between((-recipe.hue, recipe.hue), uniform)))
+    for last in range(len(steps) - 1, 0, -1):  # Fisher-Yates: random.shuffle's numbers may change with Python's version
+        other = int(uniform() * (last + 1))
+        steps[last], steps[other] = steps[other], steps[last]
+    return tuple(steps)
+
+
+def _between(limits: tuple[float, float], uniform: Uniform) -> float:
+    low, high = limits
+    return low + (high - low) * uniform()

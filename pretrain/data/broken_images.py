@@ -1,0 +1,81 @@
+"""Images that cannot be read: others are shown for them, every one is named once, and too many stop the run."""
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pretrain.data.images.image_set import ImageSet
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
+
+log = logging.getLogger(__name__)
+
+NAMED = 5  # images that the message of a stop names; the log has named all
+
+
+class BrokenImages:
+    """The broken images that a run has met so far, the same on all ranks after `share`.
+
+    Args:
+        images: what the indices mean.
+        max_share: the share of all images that may be broken, 0 to 1.
+    """
+
+    def __init__(self, images: ImageSet, max_share: float) -> None:
+        self.images, self.max_share = images, max_share
+        self._known: set[int] = set()
+        self._new: set[int] = set()  # met by this rank, and not by all together yet
+
+    @property
+    def count(self) -> int:
+        """How many are known to all ranks."""
+        return len(self._known)
+
+    def note(self, asked: Tensor, shown: Tensor) -> bool:
+        """Look at a batch of this rank: indices asked for and shown, (N,) int64 each.
+
+        Returns whether this rank has met broken images that not all ranks know: then all must call `share`.
+        """
+        self._new |= set(asked[asked != shown].tolist()) - self._known
+        return bool(self._new)
+
+    def share(self) -> None:
+        """Join what the ranks have met, and name in the log what is new. All ranks must call it.
+
+        Raises PretrainError on all ranks where more than `max_share` of all images are broken.
+        """
+        met = set().union(*distributed.all_gather_object(self._new)) - self._known
+        self._known |= met
+        self._new = set()
+        if distributed.is_main():
+            for index in sorted(met):
+                log.warning("warning: %s; another image is shown in its place", self._fault(index))
+        if self.count > self.max_share * len(self.images):
+            raise PretrainError(self._too_many(met))
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps: the indices of the known ones, (count,) int64, sorted."""
+        return {"indices": torch.tensor(sorted(self._known), dtype=torch.int64)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over what `state_dict` gave: these are known and not named again."""
+        self._known, self._new = set(state["indices"].tolist()), set()
+
+    def _fault(self, index: int) -> str:
+        """The image and what is wrong with it: worth another look, for only the worker that met it knows."""
+        try:
+            self.images.read(index)
+        except PretrainError as error:
+            return str(error)
+        return f"{self.images.name(index)}: could not be read for a time"
+
+    def _too_many(self, met: set[int]) -> str:
+        named = [self.images.name(index) for index in sorted(met)[:NAMED]]
+        more = f" and {self.count - len(named)} more" if self.count > len(named) else ""
+        return (
+            f"data.max_broken: {self.count} of {len(self.images)} images cannot be read, more than the share of "
+            f"{self.max_share:g}: {', '.join(named)}{more}. `python tools/check_images.py ROOT` finds all; mend or "
+            "remove them, or raise data.max_broken"
+        )

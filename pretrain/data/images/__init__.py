@@ -1,0 +1,1 @@
+"""Images by index: where they lie, how they are read and decoded."""

@@ -1,0 +1,181 @@
+"""A set of images that is read by index: a tree of folders, a text list of paths, or tar shards, here or at a URL.
+
+Names lie in arrays, not in a list: a set of 10^9 images can be built, saved, and mapped from the file by every process.
+"""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pretrain.checkpoints.moco_file import whole_file
+from pretrain.data.images import decode as rgb
+from pretrain.data.images import roots, storage
+from pretrain.data.images.path_array import Names
+from pretrain.runtime.errors import PretrainError
+
+SUMMARY = "images.json"  # written last: a folder without one holds no whole index
+
+Arrays = dict[str, npt.NDArray]
+Decoded = TypeVar("Decoded")
+
+
+class ImageSet:
+    """Images by index. Cheap to pickle where it was loaded: then only its folder's name travels.
+
+    Args:
+        base: the folder or URL that the names are relative to.
+        arrays: `text` and `ends` of the `Names` of the images. For shards also those of the shards, `shard_text` and
+            `shard_ends`; `counts`, (S,) int64, how many images the shards up to each one hold; `offsets` and `sizes`,
+            (N,) int64, where each image lies in its shard, in bytes.
+        digest: what `digest_of` says of the arrays; computed where not given.
+    """
+
+    def __init__(self, base: str, arrays: Arrays, digest: str = "") -> None:
+        self.base, self.arrays = base, arrays
+        self.names = Names(arrays["text"], arrays["ends"])
+        self.shards = Names(arrays["shard_text"], arrays["shard_ends"]) if "shard_text" in arrays else None
+        self.digest = digest or digest_of(arrays)
+        self._loaded_from: tuple[pathlib.Path, str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def name(self, index: int) -> str:
+        """What to call the image in a message: "folder/a.jpg", "folder/000.tar/key.jpg"."""
+        name = self.names[index]
+        if self.shards is None:
+            return storage.join(self.base, name)
+        return f"{self._shard(index)}/{name}"
+
+    def read_bytes(self, index: int) -> bytes:
+        """The content of the image's file. Raises PretrainError naming it where it cannot be had."""
+        try:
+            if self.shards is None:
+                return storage.read(self.name(index))
+            offset, size = int(self.arrays["offsets"][index]), int(self.arrays["sizes"][index])
+            content = storage.read_range(self._shard(index), offset, size)
+        except Exception as error:  # a URL's library raises its own
+            raise PretrainError(f"{self.name(index)}: {roots.reason(error)}") from error
+        if len(content) != size:
+            raise PretrainError(f"{self.name(index)}: the shard is shorter than it was when it was indexed")
+        return content
+
+    def read(self, index: int) -> Image.Image:
+        """The image, 8-bit RGB and upright (see decode.py). Raises PretrainError naming it where it is broken."""
+        return self._decoded(index, rgb.decode)
+
+    def read_array(self, index: int) -> npt.NDArray[np.uint8]:
+        """The pixels of `read`, (H, W, 3), sooner."""
+        return self._decoded(index, rgb.decode_array)
+
+    def _decoded(self, index: int, decode: Callable[[bytes], Decoded]) -> Decoded:
+        content = self.read_bytes(index)
+        try:
+            return decode(content)
+        except ValueError as error:
+            raise PretrainError(f"{self.name(index)}: {error}") from error
+
+    def _shard(self, index: int) -> str:
+        """Path of the shard that holds the image."""
+        if self.shards is None:
+            raise TypeError("these images are files of their own")
+        number = int(np.searchsorted(self.arrays["counts"], index, side="right"))
+        return storage.join(self.base, self.shards[number])
+
+    def save(self, folder: pathlib.Path) -> None:
+        """Write the index as .npy files, for `load`. What an earlier `save` left there is replaced."""
+        if self._loaded_from and self._loaded_from[0] == folder.absolute():
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / SUMMARY).unlink(missing_ok=True)  # no mixture of an old and a new index ever looks whole
+        for name, values in self.arrays.items():
+            with whole_file(folder / f"{name}.npy") as file:
+                np.lib.format.write_array(file, values, allow_pickle=False)
+        summary = {"images": len(self), "digest": self.digest, "arrays": sorted(self.arrays)}
+        with whole_file(folder / SUMMARY) as file:
+            file.write(json.dumps(summary).encode())
+
+    @classmethod
+    def load(cls, folder: pathlib.Path, root: str) -> "ImageSet":
+        """The set that `save` wrote, for the same data at `root`. Its arrays are mapped: processes share one copy.
+
+        Raises PretrainError for an index that is missing, not whole or damaged.
+        """
+        folder = folder.absolute()
+        try:
+            summary = json.loads((folder / SUMMARY).read_bytes())
+            # Viewed as plain arrays: memmap's own slices cost ten times more.
+            arrays = {
+                name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r").view(np.ndarray)
+                for name in summary["arrays"]
+            }
+            images = cls(roots.base(root), arrays, summary["digest"])
+            if len(images) != summary["images"]:
+                raise ValueError(f"{len(images)} names for {summary['images']} images")
+        except (OSError, ValueError, KeyError, TypeError, PretrainError) as error:
+            raise PretrainError(f"{folder}: no readable index of images: {error}") from error
+        images._loaded_from = folder, root
+        return images
+
+    def __reduce__(self) -> tuple:
+        if self._loaded_from:
+            return ImageSet.load, self._loaded_from
+        return ImageSet, (self.base, self.arrays, self.digest)
+
+
+def digest_of(arrays: Arrays) -> str:
+    """SHA-256 (hex) of the names relative to the root, and of the sizes in shards; the same wherever the data lies."""
+    digest = hashlib.sha256()
+    for name in ("text", "ends", "shard_text", "shard_ends", "counts", "sizes"):
+        if name in arrays:
+            digest.update(f"{name} {len(arrays[name])} ".encode())
+            digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()
+
+
+def open_images(root: str, setting: str = "data.root") -> ImageSet:
+    """The images of a root, in a fixed order.
+
+    Args:
+        root: a folder of images (a tree or flat), a text list of paths (.txt), a .tar file, a folder of .tar files, a
+            brace pattern ("x-{000..009}.tar"), or a URL of one of these. See docs/data.md.
+        setting: what to call the setting in messages.
+
+    Raises PretrainError for a root that is missing or empty, or parts of which cannot be read.
+    """
+    arrays = roots.find(root, setting)
+    return ImageSet(roots.base(root), arrays)
+
+
+def open_labelled(root: str, setting: str) -> tuple[ImageSet, Tensor, list[str]]:
+    """Images in a folder for each class, root/<class>/...; labels (N,) int64; the names of the classes, sorted.
+
+    Raises PretrainError for what `open_images` does, for another kind of root, and for images outside a class folder.
+    """
+    images = open_images(root, setting)
+    if images.shards is not None or root.endswith(".txt"):
+        raise PretrainError(f"{setting}: {root}: must be a folder with a folder of images for each class")
+    classes: list[str] = []
+    labels = np.empty(len(images), dtype=np.int64)
+    for index, name in enumerate(_first_folders(images)):
+        if not classes or classes[-1] != name:  # the walk is sorted: a class is one run of images
+            classes.append(name)
+        labels[index] = len(classes) - 1
+    if "" in classes:
+        outside = int((labels == classes.index("")).sum())
+        raise PretrainError(
+            f"{setting}: {root}: {outside} images lie outside the class folders, {images.name(0)} first"
+        )
+    return images, torch.from_numpy(labels), classes
+
+
+def _first_folders(images: ImageSet) -> Iterator[str]:
+    return (name.partition("/")[0] if "/" in name else "" for name in images.names)

@@ -1,0 +1,64 @@
+"""Labelled images as they lie in folders: a folder a class; or train/ and val/, each with a folder a class."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from pretrain.data.images.image_set import ImageSet, open_labelled
+from pretrain.runtime.errors import PretrainError
+
+LAYOUT = "wanted is {root}/train/CLASS/IMAGES and {root}/val/CLASS/IMAGES"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Images, the class of each, and the names of the classes."""
+
+    images: ImageSet
+    labels: Tensor  # (N,) int64, positions in `classes`
+    classes: tuple[str, ...]
+
+
+def is_split(root: str) -> bool:
+    """Whether the folder is cut into train/ and val/, and not a tree that has classes of these names."""
+    return any(_holds_folders(os.path.join(root, part)) for part in ("train", "val"))
+
+
+def open_split(root: str, setting: str) -> tuple[Labelled, Labelled]:
+    """The images of root/train and of root/val, with the classes of train for both.
+
+    Raises PretrainError, beginning with `setting`, where there is another layout, where a class of val is not in
+    train, and where there are fewer than two classes.
+    """
+    missing = [part for part in ("train", "val") if not os.path.isdir(os.path.join(root, part))]
+    if missing:
+        raise PretrainError(
+            f"{setting}: {root}: has no folder {' and no folder '.join(missing)}; {LAYOUT.format(root=root)}"
+        )
+    train = open_tree(os.path.join(root, "train"), setting)
+    val = open_tree(os.path.join(root, "val"), setting, at_least=1)
+    unknown = sorted(set(val.classes) - set(train.classes))
+    if unknown:
+        listed = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        raise PretrainError(f"{setting}: {root}: val has classes that train has not: {listed}")
+    position = torch.tensor([train.classes.index(name) for name in val.classes])
+    return train, Labelled(val.images, position[val.labels], train.classes)
+
+
+def open_tree(root: str, setting: str, at_least: int = 2) -> Labelled:
+    """The images of root/CLASS.
+
+    Raises PretrainError where the folder is missing or empty, or has fewer than `at_least` classes.
+    """
+    images, labels, classes = open_labelled(root, setting)
+    if len(classes) < at_least:
+        raise PretrainError(
+            f"{setting}: {root}: one class folder ({classes[0]}); there must be {at_least} to tell apart"
+        )
+    return Labelled(images, labels, tuple(classes))
+
+
+def _holds_folders(folder: str) -> bool:
+    return os.path.isdir(folder) and any(os.path.isdir(os.path.join(folder, name)) for name in os.listdir(folder))

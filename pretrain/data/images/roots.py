@@ -1,0 +1,199 @@
+"""What `data.root` may be, and which images it names, in which order."""
+
+import concurrent.futures
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy.typing as npt
+
+from pretrain.data.images import shards, storage
+from pretrain.data.images.path_array import pack
+from pretrain.runtime.errors import PretrainError
+
+EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+NAMED = 5  # faults that a message spells out; the others it counts
+SCANNERS = 16  # shards whose headers are read at a time: most of it is waiting for the storage
+
+Arrays = dict[str, npt.NDArray]
+
+
+def find(root: str, setting: str) -> Arrays:
+    """The arrays of an `images.ImageSet`. Raises PretrainError, beginning with `setting`, for what is wrong with it."""
+    if root.startswith("pipe:"):
+        raise PretrainError(f"{setting}: {root}: commands are not run; give a path, or a URL that fsspec knows")
+    root = storage.localised(root)
+    try:
+        kind = _kind(root)
+        if kind != "pattern":
+            _check_there(root, kind)
+        if kind == "folder":
+            return _of_folder(root)
+        if kind == "list":
+            return _of_list(root)
+        return _of_shards(root, shards.expand(root) if kind == "pattern" else [root])
+    except PretrainError as error:
+        raise PretrainError(f"{setting}: {error}") from error
+    except Exception as error:  # a URL's library raises its own
+        raise PretrainError(f"{setting}: {getattr(error, 'filename', None) or root}: {reason(error)}") from error
+
+
+def base(root: str) -> str:
+    """The folder that the names of the images are relative to; "" for the current one."""
+    root = storage.localised(root)
+    kind = _kind(root)
+    if kind == "folder":
+        return root
+    end = root.index("{") if kind == "pattern" else len(root)
+    return root[: root.rfind("/", 0, end) + 1]
+
+
+def reason(error: Exception) -> str:
+    """What an error says, without the path that OSError repeats."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def few(faults: Iterable[str], count: int) -> str:
+    """The first of `count` faults, and how many more there are."""
+    named = [fault for fault, _ in zip(faults, range(NAMED), strict=False)]
+    return "; ".join(named) + (f"; and {count - len(named)} more" if count > len(named) else "")
+
+
+def _kind(root: str) -> str:
+    """`folder`, `list`, `shard` or `pattern` (of shards), by the name alone where the root is a URL."""
+    there = not storage.is_url(root) and os.path.exists(root)
+    if there and os.path.isdir(root):
+        return "folder"
+    if "{" in root and not there:
+        return "pattern"
+    return "list" if root.endswith(".txt") else "shard" if root.endswith(".tar") else "folder"
+
+
+def _check_there(root: str, kind: str) -> None:
+    if root.lower().endswith(shards.COMPRESSED):
+        raise PretrainError(f"{root}: compressed; images are read from plain .tar files, unpack it to one")
+    found = storage.kind(root)
+    if found == "missing":
+        raise PretrainError(f"{root}: no such {'folder' if kind == 'folder' else 'file'}")
+    if kind == "folder" and found == "file":
+        raise PretrainError(f"{root}: not a folder, nor a .tar file, nor a .txt list of paths")
+
+
+def _of_folder(root: str) -> Arrays:
+    """All images in the folder and below; where there are none, all .tar files."""
+    archives: list[str] = []
+    others = 0
+
+    def images() -> Iterator[str]:
+        nonlocal others
+        for name in _walk(root, "", set()):
+            if name.lower().endswith(EXTENSIONS):
+                yield name
+            elif name.endswith(".tar"):
+                archives.append(name)
+            else:
+                others += 1
+
+    names = pack(images())
+    if len(names) and archives:
+        raise PretrainError(
+            f"{root}: holds both images ({names[0]}, {len(names)} in all) and shards ({archives[0]}, {len(archives)} "
+            "in all); name the shards by a pattern such as x-{000..009}.tar, or the images' folder alone"
+        )
+    if archives:
+        return _of_shards(root, [storage.join(root, name) for name in archives])
+    if not len(names):
+        content = f"only {others} other files" if others else "no files at all"
+        raise PretrainError(f"{root}: no images in it or below, {content}; looked for {' '.join(EXTENSIONS)} .tar")
+    return {"text": names.text, "ends": names.ends}
+
+
+def _walk(root: str, below: str, seen: set[object]) -> Iterator[str]:
+    """Names of all files, relative to the root: those of a folder sorted, then those of its folders, sorted."""
+    folder = storage.join(root, below) if below else root
+    identity = storage.identity(folder)
+    if identity in seen:  # a link that leads back up would be walked for ever
+        return
+    seen.add(identity)
+    files, folders = storage.list_folder(folder)
+    yield from (below + name for name in files)
+    for name in folders:
+        yield from _walk(root, f"{below}{name}/", seen)
+
+
+def _of_list(root: str) -> Arrays:
+    """The paths in a text file, one a line, in its order."""
+    folder = base(root)
+    faults: list[str] = []  # the first few; `count` is of all
+    count = 0
+
+    def entries() -> Iterator[str]:
+        nonlocal count
+        for number, name in _lines(root):
+            fault = _entry_fault(folder, name)
+            if fault:
+                count += 1
+                if len(faults) < NAMED:
+                    faults.append(f"line {number}: {name}: {fault}")
+            yield name
+
+    names = pack(entries())
+    if count:
+        raise PretrainError(f"{root}: {count} of {len(names)} paths are wrong: {few(faults, count)}")
+    if not len(names):
+        raise PretrainError(f"{root}: lists no images; it needs one path a line")
+    return {"text": names.text, "ends": names.ends}
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    """Number and text of each line, without blank ones and comments."""
+    with storage.open_file(path) as file:
+        for number, line in enumerate(file, start=1):
+            text = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf")).rstrip("\r\n")
+            if text.strip() and not text.startswith("#"):
+                yield number, text
+
+
+def _entry_fault(folder: str, name: str) -> str | None:
+    """Why a list may not name this path. What lies at a URL is not asked for: a missing one is a broken image later."""
+    if not os.path.isabs(name) and not storage.is_url(name) and os.path.normpath(name).split("/")[0] == "..":
+        return f"leads out of the list's folder; relative paths start at {folder or 'the current folder'}"
+    if name.lower().endswith((".tar", *shards.COMPRESSED)):
+        return "a shard; shards go into data.root itself, as a folder of them or a brace pattern"
+    path = storage.join(folder, name)
+    if not storage.is_url(path) and not os.path.isfile(path):
+        return "no such file"
+    return None
+
+
+def _of_shards(root: str, paths: list[str]) -> Arrays:
+    """The images inside tar files, in the files' order."""
+    prefix = len(storage.join(base(root), ""))
+    faults: list[str] = []
+
+    def samples() -> Iterator[shards.Samples]:
+        with concurrent.futures.ThreadPoolExecutor(SCANNERS) as pool:
+            for found in pool.map(_scan, paths):
+                if isinstance(found, str):
+                    faults.append(found)
+                else:
+                    yield found
+
+    arrays = shards.concatenate(samples())
+    if faults:
+        raise PretrainError(few(faults, len(faults)))
+    if not len(arrays["ends"]):
+        raise PretrainError(f"{root}: no images in its {len(paths)} shards; looked for {' '.join(EXTENSIONS)}")
+    names = pack(path[prefix:] for path in paths)
+    return {**arrays, "shard_text": names.text, "shard_ends": names.ends}
+
+
+def _scan(path: str) -> shards.Samples | str:
+    """What `shards.scan` finds, or its complaint."""
+    try:
+        return shards.scan(path, EXTENSIONS)
+    except PretrainError as error:
+        return str(error)
+    except FileNotFoundError:
+        return f"{path}: no such shard"
+    except Exception as error:  # a URL's library raises its own
+        return f"{path}: {reason(error)}"

@@ -1,0 +1,1 @@
+"""One optimiser step, its checks, its optimiser, and the numbers that it leaves."""

@@ -1,0 +1,1 @@
+"""Measures of a frozen encoder: k nearest neighbours and the linear probe."""

@@ -1,0 +1,162 @@
+"""Features of the backbone: what an encoder gives before its projection head, for a set of images, on all ranks.
+
+Every image is seen as in the published evaluation: shorter side to 256/224 of the size, centre crop, normalised.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+import torchvision
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from pretrain.data.augment import recipe
+from pretrain.data.images.image_set import ImageSet
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError, from_worker
+from pretrain.runtime.signals import Stopped, StopRequest
+
+
+class CentreCrops(Dataset[Tensor]):
+    """Image `index` as (3, size, size) uint8: resized with antialiasing, the middle cut out."""
+
+    def __init__(self, images: ImageSet, size: int) -> None:
+        self.images = images
+        self.crop = transforms.Compose(
+            [transforms.Resize(round(size * 256 / 224)), transforms.CenterCrop(size), functional.pil_to_tensor]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.crop(self.images.read(index))
+
+
+def backbone(arch: str, state_dict: Mapping[str, Tensor]) -> nn.Module:
+    """torchvision's ResNet `arch` without its head: (N, 3, H, W) -> (N, C); `state_dict` has no `fc.*`."""
+    model = torchvision.models.get_model(arch)
+    model.fc = nn.Identity()
+    model.load_state_dict(dict(state_dict))
+    return model
+
+
+def extract(
+    encoder: nn.Module,
+    images: ImageSet,
+    device: torch.device,
+    size: int = 224,
+    batch_size: int = 128,
+    workers: int = 0,
+    on_batch: Callable[[int], None] | None = None,
+) -> Tensor:
+    """Features of all images, (len(images), C) float32 on the CPU, in the order of the set, the same on every rank.
+
+    For the arguments see `extract_share`, for the memory too: times the number of ranks.
+    """
+    return gather(extract_share(encoder, images, device, size, batch_size, workers, on_batch), len(images))
+
+
+@torch.no_grad()
+def extract_share(
+    encoder: nn.Module,
+    images: ImageSet,
+    device: torch.device,
+    size: int = 224,
+    batch_size: int = 128,
+    workers: int = 0,
+    on_batch: Callable[[int], None] | None = None,
+    stop: StopRequest | None = None,
+) -> Tensor:
+    """Features of this rank's share of the images, (n, C) float32 on the CPU. All ranks must call it.
+
+    Args:
+        encoder: a torchvision ResNet with any head; runs in eval mode and is left as it was. Lies on `device`.
+        size: side of the crop in pixels.
+        batch_size: images of one forward pass; changes no feature but by float rounding.
+        workers: processes that read images (0: this one).
+        on_batch: called with the number of images of each batch that is done.
+        stop: looked at after each batch.
+
+    Raises PretrainError on all ranks, naming the image, where one cannot be read, and where a feature is not finite;
+    signals.Stopped on all ranks where one of them was asked to stop.
+    """
+    body = headless(encoder)
+    fault: PretrainError | Stopped | None = None
+    with evaluating(encoder):
+        parts = [body(torch.zeros(1, 3, 32, 32, device=device))[:0].float().cpu()]  # of a share without images: (0, C)
+        try:
+            for crops in read_batches(
+                DataLoader(
+                    CentreCrops(images, size),
+                    sampler=share(len(images)),
+                    batch_size=batch_size,
+                    num_workers=workers,
+                    **loader_options(workers, device),
+                )
+            ):
+                parts.append(body(recipe.normalize(crops.to(device, non_blocking=True))).float().cpu())
+                if on_batch:
+                    on_batch(len(crops))
+                if stop and stop.name:
+                    raise Stopped("in a validation, of which nothing is saved")
+        except (PretrainError, Stopped) as error:
+            fault = error
+    features = torch.cat(parts)
+    if fault is None and not features.isfinite().all():
+        fault = PretrainError("the backbone gives features that are not finite (NaN or infinity)")
+    distributed.agree(fault)
+    return features
+
+
+def headless(encoder: nn.Module) -> nn.Module:
+    """The layers of a torchvision ResNet before its head `fc`, the very same modules: (N, 3, H, W) -> (N, C)."""
+    return nn.Sequential(*(layer for name, layer in encoder.named_children() if name != "fc"), nn.Flatten())
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """The module in eval mode; at the end of the block each part is in the mode it was in."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+def share(length: int) -> range:
+    """This rank's part of `length` things: consecutive ones, on the last ranks fewer, or none."""
+    most = -(-length // distributed.world_size())
+    first = min(distributed.rank() * most, length)
+    return range(first, min(first + most, length))
+
+
+def gather(rows: Tensor, length: int) -> Tensor:
+    """The shares of all ranks put together: (n, ...) on each, n as `share(length)` says -> (length, ...)."""
+    most = -(-length // distributed.world_size())
+    padded = rows.new_zeros(most, *rows.shape[1:])  # a gather takes equal shapes
+    padded[: len(rows)] = rows
+    return distributed.all_gather(padded)[:length]
+
+
+def loader_options(workers: int, device: torch.device) -> dict[str, Any]:
+    """Keywords of a DataLoader that disturbs nothing: no draw from the default generator, no fork of our threads."""
+    return {
+        "generator": torch.Generator(),  # a DataLoader draws a number at each start, which a training run would miss
+        "multiprocessing_context": "forkserver" if workers else None,
+        "pin_memory": device.type == "cuda",
+    }
+
+
+def read_batches(loader: DataLoader) -> Iterator[Tensor]:
+    """What the loader yields. An image that cannot be read is a PretrainError in one line, also from a worker."""
+    try:
+        yield from loader
+    except PretrainError as error:
+        raise from_worker(error) from error

@@ -1,0 +1,130 @@
+"""Where the features of a linear probe's training come from: a new crop of every image each epoch, or a cache.
+
+The images of val are not here: neither they nor the backbone ever change, so their features are made once.
+"""
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torchvision import transforms
+from torchvision.transforms import functional
+
+from pretrain.data.augment import recipe
+from pretrain.data.images.labelled_set import Labelled
+from pretrain.evaluation import features
+from pretrain.runtime import distributed, seeds
+from pretrain.runtime.errors import PretrainError
+
+Position = tuple[int, int]  # epoch, index of the image
+
+
+class AugmentedImages(Dataset[tuple[Tensor, int]]):
+    """(epoch, index) -> a random crop of the image, (3, size, size) uint8, and its label.
+
+    The crop and the flip depend on (seed, epoch, index) alone. RandomResizedCrop has torchvision's scale, as published.
+    """
+
+    def __init__(self, data: Labelled, size: int, seed: int) -> None:
+        self.data, self.seed = data, seed
+        self.view = transforms.Compose(
+            [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip(), functional.pil_to_tensor]
+        )
+
+    def __getitem__(self, position: Position) -> tuple[Tensor, int]:
+        epoch, index = position
+        image = self.data.images.read(index)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seeds.seed_of("probe", self.seed, epoch, index))
+            return self.view(image), int(self.data.labels[index])
+
+
+class Batches(Sampler[list[Position]]):
+    """A new permutation each epoch, cut into global batches, a shorter one last; each rank takes its part of each.
+
+    Set `epoch` before iterating. Yields this rank's (epoch, index) of each batch; of a short last one maybe none.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int) -> None:
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self.size // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Position]]:
+        order = torch.randperm(self.size, generator=seeds.generator("probe order", self.seed, self.epoch))
+        for batch in order.split(self.batch_size):
+            part = batch.tensor_split(distributed.world_size())[distributed.rank()]
+            yield [(self.epoch, index) for index in part.tolist()]
+
+
+class Source(Protocol):
+    """Where the features of an epoch come from."""
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """This rank's features (n, C), on the device, and labels (n,) of each global batch; n may be 0."""
+
+
+class Crops:
+    """Published: the frozen backbone on a new random crop of every image."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        data: Labelled,
+        device: torch.device,
+        size: int = 224,
+        batch_size: int = 256,
+        workers: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.backbone, self.device, self.size = backbone, device, size
+        self.sampler = Batches(len(data.images), batch_size, seed)
+        self.loader: DataLoader = DataLoader(
+            AugmentedImages(data, size, seed),
+            batch_sampler=self.sampler,
+            collate_fn=_collate,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            **features.loader_options(workers, device),
+        )
+
+    @torch.no_grad()
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Raises PretrainError on all ranks, naming the image, where one of them cannot read one."""
+        self.sampler.epoch = epoch
+        batches = features.read_batches(self.loader)
+        with features.evaluating(self.backbone):
+            for _ in range(len(self.sampler)):
+                fault = None
+                try:
+                    images, labels = next(batches)
+                except PretrainError as error:
+                    fault = error
+                distributed.agree(fault)
+                yield self.backbone(recipe.normalize(images.to(self.device, non_blocking=True))), labels
+
+
+class Cached:
+    """Fast: features made once, in batches of the same order. features (N, C) and labels (N,) of the whole set."""
+
+    def __init__(
+        self, features: Tensor, labels: Tensor, device: torch.device, batch_size: int = 256, seed: int = 0
+    ) -> None:
+        self.features, self.labels, self.device = features, labels, device
+        self.sampler = Batches(len(labels), batch_size, seed)
+
+    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        self.sampler.epoch = epoch
+        for batch in self.sampler:
+            rows = torch.tensor([index for _, index in batch], dtype=torch.int64)
+            yield self.features[rows].to(self.device), self.labels[rows]
+
+
+def _collate(rows: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
+    """(n, 3, size, size) and (n,), also for n = 0, with a size that the backbone takes."""
+    images = torch.stack([image for image, _ in rows]) if rows else torch.zeros(0, 3, 32, 32, dtype=torch.uint8)
+    return images, torch.tensor([label for _, label in rows], dtype=torch.int64)

@@ -1,0 +1,328 @@
+"""Processes: who am I, start them, gather from them. One process, and gloo on a CPU, are ordinary cases.
+
+Knows no config and no model. Collectives on CPU tensors go through gloo, on CUDA tensors through NCCL.
+"""
+
+import contextlib
+import datetime
+import gc
+import importlib
+import inspect
+import os
+import pathlib
+import pickle
+import re
+import signal
+import tempfile
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as multiprocessing
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from pretrain.runtime import signals
+from pretrain.runtime.errors import PretrainError
+
+T = TypeVar("T")
+
+TIMEOUT = datetime.timedelta(minutes=30)  # a rank that waits longer for the others gives up
+# torch 2.14 renamed it and warns of the old name.
+_gather_rows = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+POLL = 0.2  # seconds between two looks for a signal to pass on
+GRACE = 5  # seconds that launched processes, which note signals and go on, have to end when one has failed
+RESULT, FAILURE = "result", "failure"  # files through which a launched process answers
+
+
+def select_device(name: str) -> torch.device:
+    """The device of this process: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:1`.
+
+    `auto` and `cuda` take the GPU of the local rank. Raises PretrainError where there is no such device.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        return torch.device("cpu")
+    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if not match:
+        raise PretrainError(f"device: '{name}' is none of auto, cpu, cuda, cuda:N")
+    index = int(match[1]) if match[1] else local_rank()
+    if index >= torch.cuda.device_count():
+        raise PretrainError(
+            f"device: '{name}' asks for GPU {index} on local rank {local_rank()}, "
+            f"but PyTorch sees {torch.cuda.device_count()} GPUs here"
+        )
+    return torch.device("cuda", index)
+
+
+def init(device: torch.device | str) -> None:
+    """Join the other processes, as the environment of torchrun, of SLURM's srun or of `launch` names them.
+
+    A process that was started alone stays alone: then no process group is made. Calling it again does nothing.
+    """
+    if dist.is_initialized():
+        return
+    device = torch.device(device)
+    if "RANK" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
+        os.environ.update(_slurm_environment(os.environ))
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _join(device)
+    elif device.type == "cuda":
+        torch.cuda.set_device(device)
+
+
+def _join(device: torch.device, **where: Any) -> None:
+    importlib.import_module("torch._dynamo")  # which DDP would import later, and which keeps a group that is there then
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, **where)
+
+
+def _slurm_environment(slurm: Mapping[str, str]) -> dict[str, str]:
+    """torchrun's variables from those that srun gives each task of a step (sbatch alone gives no SLURM_STEP_*)."""
+    host = re.match(r"([^,\[]+)(?:\[(\d+))?", slurm["SLURM_STEP_NODELIST"])  # first of "gpu[07-09,12],login1"
+    if host is None:
+        raise PretrainError(f"SLURM_STEP_NODELIST: '{slurm['SLURM_STEP_NODELIST']}' names no host")
+    job = int(slurm["SLURM_JOB_ID"])  # a port of its own: two jobs on one host must not join each other
+    return {
+        "MASTER_ADDR": host[1] + (host[2] or ""),
+        "MASTER_PORT": str(20000 + (job * 31 + int(slurm.get("SLURM_STEP_ID", "0"))) % 20000),
+        "RANK": slurm["SLURM_PROCID"],
+        "WORLD_SIZE": slurm["SLURM_STEP_NUM_TASKS"],
+        "LOCAL_RANK": slurm["SLURM_LOCALID"],
+        "LOCAL_WORLD_SIZE": slurm["SLURM_STEP_TASKS_PER_NODE"].split("(")[0].split(",")[0],
+    }
+
+
+def share_cores(device: torch.device, workers: int) -> None:
+    """On a CPU leave each process its share of the cores, and its loader workers theirs.
+
+    Two threads for one core cost a factor of 3. What the user has set stays.
+    """
+    # torchrun sets one thread where the user sets none; then, too, the cores are to be shared out.
+    chosen = os.environ.get("OMP_NUM_THREADS")
+    if device.type == "cpu" and (chosen is None or (chosen == "1" and "TORCHELASTIC_RUN_ID" in os.environ)):
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(max(1, cores // local_world_size() - workers))
+
+
+def shutdown() -> None:
+    """Leave the other processes, and end the threads that talked to them; nothing where there are none.
+
+    A model in a reference cycle would hold the group, and gloo's threads with it. One that frees a tensor while the
+    interpreter ends aborts the process, whose work was done (pytorch/pytorch#179291).
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
+        gc.collect()
+
+
+def rank() -> int:
+    """Position of this process among all, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes on all machines."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def local_rank() -> int:
+    """Position of this process among those on its machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+
+
+def local_world_size() -> int:
+    """Number of processes on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and talks to the user."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def all_gather_object(value: T) -> list[T]:
+    """The values of all ranks, in rank order; any picklable object."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def all_gather(tensor: torch.Tensor) -> torch.Tensor:
+    """Rows of all ranks, one below the other: (N, ...) on each -> (world size x N, ...). No gradient flows through."""
+    if not dist.is_initialized():
+        return tensor
+    gathered = tensor.new_empty(world_size() * tensor.shape[0], *tensor.shape[1:])
+    _gather_rows(gathered, tensor.contiguous())
+    return gathered
+
+
+def mean(tensor: torch.Tensor) -> torch.Tensor:
+    """The mean of a tensor over the ranks."""
+    if not dist.is_initialized():
+        return tensor
+    total = tensor.clone()
+    dist.all_reduce(total)
+    return total / world_size()
+
+
+def broadcast(tensors: list[torch.Tensor]) -> None:
+    """Overwrite the tensors of every rank with those of rank 0."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            dist.broadcast(tensor, src=0)
+
+
+def data_parallel(module: nn.Module) -> nn.Module:
+    """The module, with its gradients averaged over the ranks in backward; its buffers stay each rank's own."""
+    if not dist.is_initialized():
+        return module
+    # torch 2.15 renamed the argument and warns of the old name.
+    renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+    options: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+    wrapped = DistributedDataParallel(module, **options)
+    _settle_buckets(wrapped)
+    return wrapped
+
+
+def _settle_buckets(wrapped: DistributedDataParallel) -> None:
+    """Let DDP lay out the gradients for good, in an order that the parameters alone decide.
+
+    It does so after its first backward, in the order in which the gradients came; until then it takes another. Among
+    more than two ranks the order of an element's summands depends on its place in the layout. A resumed run, whose
+    first step has the first layout, would differ in the last bits from one that nothing happened to.
+    """
+    module = wrapped.module
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    module.forward = lambda: torch.stack([parameter.sum().double() for parameter in parameters]).sum()
+    try:
+        wrapped().backward()
+    finally:
+        del module.forward  # the class's own is there again
+    for parameter in parameters:
+        parameter.grad = None
+
+
+def agree(error: Exception | None, *flags: bool) -> list[bool]:
+    """One word between all ranks, which all must call: which of the flags are set on any of them.
+
+    Raises, on every rank, the error that any rank comes with, the lowest rank's first.
+    """
+    if not dist.is_initialized():
+        if error is not None:
+            raise error
+        return list(flags)
+    votes = torch.tensor([error is not None, *flags], dtype=torch.int32)
+    dist.all_reduce(votes)  # cheap: the errors themselves travel only when there is one
+    failed, *counts = votes.tolist()
+    if failed:
+        raise next(met for met in all_gather_object(error) if met is not None)
+    return [count > 0 for count in counts]
+
+
+def subgroup(size: int) -> dist.ProcessGroup | None:
+    """The group of `size` consecutive ranks that this one belongs to (None, for all, where there is one process)."""
+    if not dist.is_initialized():
+        return None
+    # Every rank must take part in making every group; each gets a real one for its own.
+    groups: list[Any] = [dist.new_group(list(range(first, first + size))) for first in range(0, world_size(), size)]
+    return groups[rank() // size]
+
+
+def on_main(function: Callable[[], T]) -> T:
+    """Call on rank 0 alone; every rank gets its result, or raises what it raised."""
+    result: list[Any] = [None, None]
+    if is_main():
+        try:
+            result[0] = function()
+        except Exception as error:
+            if not dist.is_initialized():
+                raise
+            result[1] = error
+    if dist.is_initialized():
+        dist.broadcast_object_list(result, src=0)
+    if result[1] is not None:
+        raise result[1]
+    return result[0]
+
+
+def launch(
+    function: Callable[..., T],
+    processes: int,
+    *args: Any,
+    device: str = "cpu",
+    stop: signals.StopRequest | None = None,
+) -> T:
+    """Call `function(*args)` in `processes` new processes of this machine that can talk to each other.
+
+    Each has joined through `init` before the call. Returns what rank 0 returned; that, `function` and `args` must be
+    picklable. The first failure ends the others and is raised here as itself, its own traceback as the cause.
+    One process: a direct call, here.
+
+    stop: signals to stop that come here are passed on to the new processes, and wait there for a StopRequest of
+    `function`'s own; this process goes on until it has returned.
+    """
+    if processes == 1:
+        init(select_device(device))
+        return function(*args)
+    # The store lives here, on a port that the system picks: no other job can take it in between.
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
+    with tempfile.TemporaryDirectory() as folder:
+        outcome = pathlib.Path(folder)
+        try:
+            # Not by the forkserver: the one of signals.py has the signals to stop blocked, for loader workers.
+            with signals.kept_from_children() if stop else contextlib.nullcontext():
+                context = multiprocessing.spawn(
+                    _worker, (processes, store.port, device, outcome, function, args), nprocs=processes, join=False
+                )
+            _wait(context, stop)
+        except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as error:
+            if (outcome / FAILURE).exists():
+                raise pickle.loads((outcome / FAILURE).read_bytes()) from error  # noqa: S301 (our own process wrote it)
+            raise
+        return pickle.loads((outcome / RESULT).read_bytes())  # noqa: S301
+
+
+def _wait(context: multiprocessing.ProcessContext, stop: signals.StopRequest | None) -> None:
+    """Until all have ended, or one has failed and the others are ended."""
+    passed_on = False
+    while not context.join(timeout=POLL if stop else None, grace_period=GRACE if stop else None):
+        if stop and stop.name and not passed_on:
+            passed_on = True
+            for process in context.processes:
+                if process.is_alive():
+                    os.kill(process.pid, signal.Signals[stop.name])
+
+
+def _worker(
+    index: int, processes: int, port: int, device: str, outcome: pathlib.Path, function: Callable[..., Any], args: Any
+) -> None:
+    os.environ.update(LOCAL_RANK=str(index), LOCAL_WORLD_SIZE=str(processes))
+    try:
+        store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=TIMEOUT)
+        _join(select_device(device), store=store, rank=index, world_size=processes)
+        result = function(*args)
+        if index == 0:
+            (outcome / RESULT).write_bytes(pickle.dumps(result))
+        barrier()  # nobody leaves while another still talks
+    except Exception as error:
+        # Only the first counts: what the others raise next is that they have lost this one. The link makes it whole
+        # at once: this process may be ended any moment now.
+        own = outcome / str(index)
+        own.write_bytes(pickle.dumps(error))
+        with contextlib.suppress(FileExistsError):
+            os.link(own, outcome / FAILURE)
+        raise
+    finally:
+        shutdown()
