@@ -15,10 +15,14 @@ from rich.console import Console
 from rich.progress import track
 
 import command
-from transfer import coco_json, coco_results, data_rules, image_faults, voc_data, voc_results
-from transfer.data_rules import KINDS, Fault, Findings
+from transfer.data import faults as data_rules
+from transfer.data import image_faults
+from transfer.data.coco import annotation_file
+from transfer.data.faults import KINDS, Fault, Findings
+from transfer.data.image_faults import Stated
+from transfer.data.voc import records
 from transfer.errors import TransferError
-from transfer.image_faults import Stated
+from transfer.evaluation import coco_results, voc_results
 
 FOUND = 1  # exit code where there are faults, and the rules settle them all
 SHOWN = 10  # faults of a kind, unless all are asked for
@@ -100,11 +104,11 @@ def listed(faults: Sequence[Fault], shown: int | None) -> Iterator[str]:
 def check_voc(arguments: argparse.Namespace, findings: Findings) -> str:
     """Check a VOC split; returns what was looked at."""
     folder = arguments.dataset_root
-    images = voc_data.examine_split(voc_data.VocSplit(folder, arguments.split), findings, arguments.classes)
+    images = records.examine_split(records.VocSplit(folder, arguments.split), findings, arguments.classes)
     if not arguments.no_images:
         _check_voc_images(folder, images, findings)
     if arguments.results is not None:
-        names = arguments.classes or voc_data.class_names_in(images)
+        names = arguments.classes or records.class_names_in(images)
         image_ids = [image.image_id for image in images]
         voc_results.examine(arguments.results, names, arguments.split, findings, image_ids)
     return _contents(len(images), Counter(item.name for image in images for item in image.objects))
@@ -112,7 +116,7 @@ def check_voc(arguments: argparse.Namespace, findings: Findings) -> str:
 
 def check_coco(arguments: argparse.Namespace, findings: Findings) -> str:
     """Check a COCO annotation file; returns what was looked at."""
-    content = coco_json.examine(arguments.annotations, findings)
+    content = annotation_file.examine(arguments.annotations, findings)
     if content is None:
         return "0 images"
     if arguments.images is not None:
@@ -141,9 +145,9 @@ def _check_rows(path: Path, content: dict[str, Any], iou_type: str, findings: Fi
         coco_results.settled(rows, content, iou_type, str(path), findings)
 
 
-def _check_voc_images(folder: Path, images: Sequence[voc_data.VocImage], findings: Findings) -> None:
+def _check_voc_images(folder: Path, images: Sequence[records.VocImage], findings: Findings) -> None:
     try:
-        files = voc_data.image_files(folder)
+        files = records.image_files(folder)
     except TransferError as error:
         findings.add("file", str(folder), str(error).removeprefix(f"{folder}: "))
         return

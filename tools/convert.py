@@ -10,10 +10,12 @@ from rich.table import Table
 
 import command
 from pretrain.checkpoints import moco_file
-from transfer import backbone_file, convert, engines
+from transfer import engines
+from transfer.conversion import convert
 from transfer.errors import TransferError
-from transfer.initialise import FAMILIES
-from transfer.source import KINDS
+from transfer.weights import backbone_file
+from transfer.weights.placement import FAMILIES
+from transfer.weights.source import KINDS
 
 EXAMPLES = """\
 examples:

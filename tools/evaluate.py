@@ -16,8 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 import command
-from transfer import coco_eval, coco_results, data_rules, voc_data, voc_eval, voc_results
-from transfer.data_rules import Findings
+from transfer.data import faults
+from transfer.data.faults import Findings
+from transfer.data.voc import records
+from transfer.evaluation import coco as coco_eval
+from transfer.evaluation import coco_results, voc_results
+from transfer.evaluation import voc as voc_eval
 
 EXAMPLES = """examples:
   python tools/evaluate.py coco --annotations instances_val2017.json --results coco_instances_results.json
@@ -54,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         "--json", action="store_true", help="print one JSON object with unrounded numbers, nothing else"
     )
     output.add_argument(
-        data_rules.FLAG, dest="data_rules", action="append", default=[], metavar="KIND=RULE",
+        faults.FLAG, dest="data_rules", action="append", default=[], metavar="KIND=RULE",
         help="what to do about a kind of fault in the data; may be repeated",
     )  # fmt: skip
 
@@ -75,16 +79,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _score_coco(arguments: argparse.Namespace) -> dict[str, Any]:
-    findings = Findings(data_rules.parse(arguments.data_rules))
+    findings = Findings(faults.parse(arguments.data_rules))
     rows = coco_results.read(arguments.results)
     scores = coco_eval.evaluate(arguments.annotations, rows, arguments.iou_type, str(arguments.results), findings)
     return {"iou_type": arguments.iou_type, **scores, "data_faults": findings.counts()}
 
 
 def _score_voc(arguments: argparse.Namespace) -> dict[str, Any]:
-    findings = Findings(data_rules.parse(arguments.data_rules))
-    images = voc_data.read_split(voc_data.VocSplit(arguments.dataset_root, arguments.split), findings)
-    class_names = voc_data.class_names_in(images)
+    findings = Findings(faults.parse(arguments.data_rules))
+    images = records.read_split(records.VocSplit(arguments.dataset_root, arguments.split), findings)
+    class_names = records.class_names_in(images)
     ground_truth = {image.image_id: image.objects for image in images}
     detections, ignored = voc_results.read(arguments.results, class_names, arguments.split, findings, ground_truth)
     if ignored:

@@ -7,8 +7,11 @@ from pathlib import Path
 import command
 from pretrain.runtime import signals
 from pretrain.runtime.signals import Stopped
-from transfer import data_rules, engines, repeat, results, run
+from transfer import engines, results
+from transfer.data import faults
 from transfer.errors import TransferError
+from transfer.run import plan as run
+from transfer.run import trials as repeat
 
 EPILOG = f"""examples:
   # a converted MoCo backbone on PASCAL VOC 07+12, with Detectron2 where it is installed
@@ -58,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add("--config-file", type=Path, required=True, help="a YAML file in Detectron2's vocabulary (configs/transfer/)")
     add("--dataset-root", type=Path, help=f"folder of the data: {ROOT_HELP}")
     add(
-        data_rules.FLAG,
+        faults.FLAG,
         action="append",
         default=[],
         metavar="KIND=RULE",
@@ -110,7 +113,7 @@ def finetune(args: argparse.Namespace, stop: signals.StopRequest) -> None:
         args.overrides,
         engine=args.engine,
         dataset_root=args.dataset_root,
-        data_rules=data_rules.parse(args.data_rule),
+        data_rules=faults.parse(args.data_rule),
         init=args.init,
         supervised_weights=args.supervised_weights,
         download=args.download,

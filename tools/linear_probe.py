@@ -20,7 +20,7 @@ from pretrain.data.images import labelled_set
 from pretrain.evaluation import features, linear_probe, probe_features
 from pretrain.runtime import distributed, run_folder
 from pretrain.runtime.errors import PretrainError
-from transfer.weights import sha256
+from transfer.weights.detector_file import sha256
 
 RESULT = "linear_probe.json"
 PUBLISHED = {"lr": 30.0, "epochs": 100, "milestones": [60, 80], "batch_size": 256, "image_size": 224}

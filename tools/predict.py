@@ -5,7 +5,8 @@ import re
 from pathlib import Path
 
 import command
-from transfer import engines, predict
+from transfer import engines
+from transfer.run import predict
 
 EXAMPLES = """examples:
   # a folder, with a detector from tools/finetune.py

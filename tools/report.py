@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 import command
-from transfer import report, report_content
+from transfer.report import content as report_content
+from transfer.report import page
 
 EXAMPLES = """examples:
   # all runs below a folder; trials of one start and one configuration become one row
@@ -48,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     options = report_content.Options(arguments.title, arguments.images, arguments.min_score, arguments.resamples)
-    content = report.write(arguments.runs, arguments.output, options, overwrite=arguments.overwrite)
+    content = page.write(arguments.runs, arguments.output, options, overwrite=arguments.overwrite)
     console = Console()
     for table in content["tables"]:
         console.print(_as_text(table))
@@ -56,7 +57,7 @@ def main() -> None:
         console.print(Text(line))
     for warning in content["warnings"]:
         console.print(Text(f"warning: {warning}", style="yellow"))
-    print(arguments.output / report.PAGE)
+    print(arguments.output / page.PAGE)
 
 
 def _as_text(table: dict[str, Any]) -> Table:

@@ -10,7 +10,7 @@ import check_dataset
 import command
 from tests.conftest import Tool, refused
 from tests.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
-from transfer.data_rules import KINDS
+from transfer.data.faults import KINDS
 
 
 class Ran:

@@ -11,7 +11,7 @@ from tests.conftest import Tool
 from tests.tools.in_process import refusal
 from tests.transfer.pretrained import moco, resnet, saved
 from tools import convert
-from transfer import backbone_file
+from transfer.weights import backbone_file
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,12 @@ from tests.conftest import ROOT, Tool, refused
 from tests.tools.in_process import refusal
 from tests.transfer.pretrained import resnet
 from tests.transfer.stopping import assert_equal
-from transfer import backbone_file, convert, results, run
+from transfer import results
+from transfer.conversion import convert
 from transfer.engines.torchvision import build
 from transfer.errors import TransferError
+from transfer.run import plan as run
+from transfer.weights import backbone_file
 
 CONFIG = ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"
 TINY = [

@@ -19,7 +19,7 @@ from tests.tools.launched import call, controller
 from tests.transfer.synthetic_runs import make_result
 from transfer import results
 from transfer.errors import TransferError
-from transfer.weights import sha256
+from transfer.weights.detector_file import sha256
 
 
 def tuning(folder: Path, *words: object) -> Stage:

@@ -47,7 +47,7 @@ def test_the_same_code_is_the_same_snapshot_and_carries_the_revision(tmp_path: P
     assert [path.name for path in (tmp_path / "code").iterdir()] == [first.name]
     assert (first / provenance.NOTE).read_text().strip() == (provenance.revision() or "")
     copied = {str(path.relative_to(first)) for path in first.rglob("*") if path.is_file()}
-    assert copied >= {"tools/launching/start.py", "tools/train_moco.py", "transfer/report.py", "pretrain/train.py"}
+    assert copied >= {"tools/launching/start.py", "tools/train_moco.py", "transfer/report/page.py", "pretrain/train.py"}
     assert not [name for name in copied if "__pycache__" in name or name.endswith(".pyc")]
     for name in copied - {provenance.NOTE}:
         assert (first / name).read_bytes() == (ROOT / name).read_bytes()
@@ -57,9 +57,9 @@ def test_every_edit_is_another_snapshot(checkout: Path, tmp_path: Path, monkeypa
     monkeypatch.setattr(provenance, "ROOT", checkout)
     found = [snapshot.code(tmp_path / "code")]
     for text in ("# one\n", "# two\n"):  # both are `+changes`
-        (checkout / "transfer/report.py").write_text(text)
+        (checkout / "transfer/report/page.py").write_text(text)
         found.append(snapshot.code(tmp_path / "code"))
-        assert (found[-1] / "transfer/report.py").read_text() == text
+        assert (found[-1] / "transfer/report/page.py").read_text() == text
     (checkout / "tools/new.py").touch()
     found.append(snapshot.code(tmp_path / "code"))
     assert len(set(found)) == 4

@@ -14,7 +14,7 @@ from PIL import Image
 
 from pretrain.runtime import distributed
 from transfer import engines
-from transfer.datasets import Dataset, VocSplit
+from transfer.data.catalog import Dataset, VocSplit
 from transfer.engines import Predict
 
 RECIPES = Path(__file__).resolve().parents[2] / "configs" / "transfer"

@@ -21,9 +21,11 @@ from random import Random
 import check_dataset
 from tests.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from tests.transfer.mutations import damaged, damaged_json
-from transfer import coco_eval, coco_results, datasets, voc_data, voc_eval, voc_results
-from transfer.data_rules import KINDS, Findings
+from transfer.data import catalog
+from transfer.data.faults import KINDS, Findings
+from transfer.data.voc import records
 from transfer.errors import TransferError
+from transfer.evaluation import coco, coco_results, voc, voc_results
 
 SECONDS = 20  # of the processor for one case: the machine may be busy
 BYTES = 3 * 2**30
@@ -74,8 +76,8 @@ def _coco_truth(folder: Path) -> Callable[[Random, dict[str, str]], None]:
         path.write_bytes(damaged(text, random) if random.random() < 0.4 else damaged_json(content, random))
         check("coco", "--annotations", path, "--images", folder / "train2017", rules=rules)
         with contextlib.suppress(TransferError):
-            datasets.load([random.choice(("coco_2017_train", "keypoints_coco_2017_train"))], folder, rules=rules)
-        coco_eval.evaluate(path, _rows(), random.choice(coco_eval.IOU_TYPES), findings=Findings(rules))
+            catalog.load([random.choice(("coco_2017_train", "keypoints_coco_2017_train"))], folder, rules=rules)
+        coco.evaluate(path, _rows(), random.choice(coco.IOU_TYPES), findings=Findings(rules))
 
     return run
 
@@ -87,15 +89,15 @@ def _coco_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
 
     def run(random: Random, rules: dict[str, str]) -> None:
         path.write_bytes(damaged(text, random) if random.random() < 0.4 else damaged_json(_rows(), random))
-        rows, iou_type = coco_results.read(path), random.choice(coco_eval.IOU_TYPES)
-        coco_eval.evaluate(truth, rows, iou_type, str(path), Findings(rules))
+        rows, iou_type = coco_results.read(path), random.choice(coco.IOU_TYPES)
+        coco.evaluate(truth, rows, iou_type, str(path), Findings(rules))
 
     return run
 
 
 def _voc_xml(folder: Path) -> Callable[[Random, dict[str, str]], None]:
     """A damaged XML file, or list of images: loaded as for training, and scored."""
-    split = voc_data.VocSplit(_voc(folder), "trainval")
+    split = records.VocSplit(_voc(folder), "trainval")
     xml, images = split.folder / "Annotations" / "a.xml", split.folder / "ImageSets" / "Main" / "trainval.txt"
     whole = {path: path.read_bytes() for path in (xml, images)}
 
@@ -105,19 +107,19 @@ def _voc_xml(folder: Path) -> Callable[[Random, dict[str, str]], None]:
         path = xml if random.random() < 0.8 else images
         path.write_bytes(damaged(whole[path], random))
         check("voc", "--dataset-root", split.folder, "--split", "trainval", rules=rules)
-        read = voc_data.read_split(split, Findings(rules), ["cat", "dog"] if random.random() < 0.5 else None)
-        names = voc_data.class_names_in(read)
-        voc_data.records(split, read, names)
+        read = records.read_split(split, Findings(rules), ["cat", "dog"] if random.random() < 0.5 else None)
+        names = records.class_names_in(read)
+        records.records(split, read, names)
         truth = {image.image_id: image.objects for image in read}
-        voc_eval.evaluate(truth, voc_results.from_rows([], names, range(len(names))), names)
+        voc.evaluate(truth, voc_results.from_rows([], names, range(len(names))), names)
 
     return run
 
 
 def _voc_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
     """A damaged result file of the devkit: scored."""
-    split, results = voc_data.VocSplit(_voc(folder), "trainval"), folder / "results"
-    truth = {image.image_id: image.objects for image in voc_data.read_split(split)}
+    split, results = records.VocSplit(_voc(folder), "trainval"), folder / "results"
+    truth = {image.image_id: image.objects for image in records.read_split(split)}
     results.mkdir()
     (results / "dog.txt").write_text("b 0.5 1 1 40 30\n")
 
@@ -125,7 +127,7 @@ def _voc_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
         (results / "cat.txt").write_bytes(damaged(b"a 0.9 3 4 20 25\nb 0.4 1 1 9 9\na 0.1 1 1 40 30\n", random))
         images = truth if random.random() < 0.5 else None
         found, _ = voc_results.read(results, ["cat", "dog"], "trainval", Findings(rules), images)
-        voc_eval.evaluate(truth, found, ["cat", "dog"])
+        voc.evaluate(truth, found, ["cat", "dog"])
 
     return run
 

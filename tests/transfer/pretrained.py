@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transfer.architecture import parse
+from transfer.weights.architecture import parse
 
 
 def resnet(arch: str = "resnet18", seed: int = 0) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from transfer.datasets import Dataset
+from transfer.data.catalog import Dataset
 from transfer.engines import torchvision as engine
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "detectron2"

@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from tests.transfer.pretrained import hollow
-from transfer.architecture import TENSORS, Architecture, nearest, parse
+from transfer.weights.architecture import TENSORS, Architecture, nearest, parse
 
 KNOWN = (
     "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2", "wide_resnet101_2",

@@ -13,11 +13,11 @@ import torchvision
 
 from pretrain.runtime.errors import PretrainError
 from tests.transfer.pretrained import hollow, moco, resnet, saved
-from transfer import backbone_file, model_card
-from transfer.backbone_file import check_output, is_backbone, load, write
-from transfer.convert import Conversion, convert
+from transfer.conversion.convert import Conversion, convert
 from transfer.errors import TransferError
-from transfer.names import detectron2_name
+from transfer.weights import backbone_file, model_card
+from transfer.weights.backbone_file import check_output, is_backbone, load, write
+from transfer.weights.renaming import detectron2_name
 
 ROOT = Path(__file__).resolve().parents[2]
 FORMS = [("detectron2", "x.pth"), ("detectron2", "x.pkl"), ("torchvision", "x.pth"), ("timm", "x.pth"),

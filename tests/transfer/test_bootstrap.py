@@ -10,13 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer import bootstrap, coco_data, coco_eval, coco_json, matches, voc_eval
-from transfer.bootstrap import Samples, image_weights, interval, resampled
-from transfer.datasets import Dataset
+from transfer.data.catalog import Dataset
+from transfer.data.coco import annotation_file, records
+from transfer.data.voc.records import VocImage, VocObject
 from transfer.errors import TransferError
-from transfer.matches import THRESHOLDS, ClassMatches
-from transfer.precision_recall import average_precision, precision_at
-from transfer.voc_data import VocImage, VocObject
+from transfer.evaluation import bootstrap, coco, matching, voc
+from transfer.evaluation.bootstrap import Samples, image_weights, interval, resampled
+from transfer.evaluation.matching import THRESHOLDS, ClassMatches
+from transfer.evaluation.precision_recall import average_precision, precision_at
 
 NAMES = ("cat", "dog")
 SIDE = 100  # pixels of each image
@@ -73,7 +74,7 @@ def repeated(
 
 def coco_dataset(path: Path, content: dict[str, Any]) -> Dataset:
     path.write_text(json.dumps(content))
-    categories = coco_data.categories_of(coco_json.read(path))
+    categories = records.categories_of(annotation_file.read(path))
     return Dataset(("coco_2017_val",), "coco", tuple(categories), tuple(categories.values()), [], (path,))
 
 
@@ -83,11 +84,11 @@ def test_weighted_ap_is_pycocotools_ap_of_the_repeated_test_set(seed: int, tmp_p
     content, rows = coco_case(rng, 12)
     dataset = coco_dataset(tmp_path / "a.json", content)
     weights = image_weights(12, 3)
-    samples = Samples.of(resampled(matches.match(dataset, rows, "bbox", "rows"), weights, "101-point"))
+    samples = Samples.of(resampled(matching.match(dataset, rows, "bbox", "rows"), weights, "101-point"))
     for place, times in enumerate(weights.tolist()):
         whole, detections = repeated(content, rows, times)
         (tmp_path / "b.json").write_text(json.dumps(whole))
-        expected = coco_eval.evaluate(tmp_path / "b.json", detections, "bbox")
+        expected = coco.evaluate(tmp_path / "b.json", detections, "bbox")
         for metric, values in samples.metrics.items():
             assert values[place] == pytest.approx(100 * expected[metric], abs=1e-9)
         by_class = [100 * expected["per_class"][name] for name in dataset.class_names]
@@ -100,9 +101,9 @@ def test_published_ap_of_real_detections_is_met(shared_data: Path) -> None:
     folder = shared_data / "evalref_coco_bbox"
     annotations = folder / "instances_val2014_100.json"
     rows = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
-    categories = coco_data.categories_of(coco_json.read(annotations))
+    categories = records.categories_of(annotation_file.read(annotations))
     dataset = Dataset(("coco_2014_val",), "coco", tuple(categories), tuple(categories.values()), [], (annotations,))
-    found = matches.match(dataset, rows, "bbox", "rows")
+    found = matching.match(dataset, rows, "bbox", "rows")
     metrics = Samples.of(resampled(found, np.ones((1, 100), dtype=int), "101-point")).metrics
     assert [round(float(metrics[name][0]) / 100, 3) for name in ("AP", "AP50", "AP75")] == [0.505, 0.697, 0.573]
 
@@ -112,7 +113,7 @@ def test_published_ap_of_real_detections_is_met(shared_data: Path) -> None:
 Objects = dict[str, list[VocObject]]
 
 
-def voc_case(rng: np.random.Generator, images: int) -> tuple[Objects, dict[str, voc_eval.ClassDetections]]:
+def voc_case(rng: np.random.Generator, images: int) -> tuple[Objects, dict[str, voc.ClassDetections]]:
     truth: Objects = {}
     found: dict[str, list[tuple[str, float, list[float]]]] = {name: [] for name in NAMES}
     for image in map(str, range(images)):
@@ -127,21 +128,21 @@ def voc_case(rng: np.random.Generator, images: int) -> tuple[Objects, dict[str, 
     return truth, {name: gathered(lines) for name, lines in found.items()}
 
 
-def gathered(lines: list[tuple[str, float, list[float]]]) -> voc_eval.ClassDetections:
-    return voc_eval.ClassDetections(
+def gathered(lines: list[tuple[str, float, list[float]]]) -> voc.ClassDetections:
+    return voc.ClassDetections(
         [image for image, *_ in lines],
         np.array([score for _, score, _ in lines]),
         np.array([box for *_, box in lines]).reshape(-1, 4),
     )
 
 
-def voc_matches(truth: Objects, found: dict[str, voc_eval.ClassDetections]) -> list[ClassMatches]:
+def voc_matches(truth: Objects, found: dict[str, voc.ClassDetections]) -> list[ClassMatches]:
     images = [VocImage(image, None, tuple(objects)) for image, objects in truth.items()]
-    return [matches.match_class(name, images, found[name]) for name in NAMES]
+    return [matching.match_class(name, images, found[name]) for name in NAMES]
 
 
 @settings(max_examples=40)
-@given(st.integers(0, 2**32), st.lists(st.integers(0, 3), min_size=6, max_size=6), st.sampled_from(voc_eval.METRICS))
+@given(st.integers(0, 2**32), st.lists(st.integers(0, 3), min_size=6, max_size=6), st.sampled_from(voc.METRICS))
 def test_weighted_ap_is_voc_ap_of_the_repeated_test_set(seed: int, times: list[int], rule: str) -> None:
     truth, found = voc_case(np.random.default_rng(seed), len(times))
     copies = [(image, f"{image} {copy}") for image, count in zip(truth, times, strict=True) for copy in range(count)]
@@ -157,7 +158,7 @@ def test_weighted_ap_is_voc_ap_of_the_repeated_test_set(seed: int, times: list[i
         )
         for name, own in found.items()
     }
-    expected = voc_eval.evaluate(whole, again, NAMES)[rule]["per_class"]
+    expected = voc.evaluate(whole, again, NAMES)[rule]["per_class"]
     weights = np.array([times])
     for name, one in zip(NAMES, voc_matches(truth, found), strict=True):
         points = average_precision(one, weights, rule)[0]
@@ -261,4 +262,4 @@ def test_matches_of_rows_in_the_wrong_place_are_refused(tmp_path: Path) -> None:
     dataset = coco_dataset(tmp_path / "a.json", content)
     bad = [{**rows[0], "bbox": [0, 0, float("nan"), 1]}]
     with pytest.raises(TransferError, match=r"mine\[0\]: bbox"):
-        matches.match(dataset, bad, "bbox", "mine")
+        matching.match(dataset, bad, "bbox", "mine")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer import boxes
+from transfer.data import boxes
 
 HEIGHT, WIDTH = 30, 40
 numbers = st.one_of(st.integers(-100, 100), st.floats(-100, 100))

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transfer import coco_eval, coco_results, rle
+from transfer.data import rle
 from transfer.errors import TransferError
+from transfer.evaluation import coco, coco_results
 
 SQUARE = [[5, 5, 25, 5, 25, 25, 5, 25]]
 
@@ -50,8 +51,8 @@ def row(**changes: Any) -> dict[str, Any]:
 def test_cocoapis_published_numbers(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shared_data / "evalref_coco_bbox"
     rows = coco_results.read(folder / "instances_val2014_fakebbox100_results.json")
-    scores = coco_eval.evaluate(folder / "instances_val2014_100.json", rows, "bbox")
-    mine = [scores[name] for name in coco_eval.STATISTICS]
+    scores = coco.evaluate(folder / "instances_val2014_100.json", rows, "bbox")
+    mine = [scores[name] for name in coco.STATISTICS]
     assert mine == json.loads((folder / "expected_full_precision.json").read_text())["stats"]["cocoapi_bbox"]
     printed = re.findall(r"\] = (\d\.\d{3})", (folder / "val2014_fake_eval_res.txt").read_text())
     assert [f"{value:.3f}" for value in mine] == printed[:12]
@@ -75,21 +76,21 @@ def test_the_annotations_themselves_score_one(shared_data: Path, iou_type: str) 
             mask = {"size": [height, width], "counts": mask["counts"].decode()}
             shown = {key: item[key] for key in ("image_id", "category_id", "bbox")}
             rows.append({**shown, "score": 0.9, "segmentation": mask})
-    scores = coco_eval.evaluate(path, rows, iou_type)
+    scores = coco.evaluate(path, rows, iou_type)
     # Precision tends to 1 from below: pycocotools adds an epsilon below the line.
     assert [scores[name] for name in ("AP", "AP50", "AP75", "AR100")] == pytest.approx([1] * 4)
     assert list(scores["per_class"].values()) == pytest.approx([1] * 80)
 
 
-@pytest.mark.parametrize("iou_type", coco_eval.IOU_TYPES)
+@pytest.mark.parametrize("iou_type", coco.IOU_TYPES)
 @pytest.mark.parametrize("first_id", [0, 1])
 def test_an_exact_row_scores_one_and_what_is_not_there_is_undefined(
     tmp_path: Path, iou_type: str, first_id: int
 ) -> None:
     """Also where ids begin with 0, which pycocotools would read as a match with nothing."""
     path = write(tmp_path, person(first_id))
-    scores = coco_eval.evaluate(path, [row()], iou_type)
-    names = coco_eval.KEYPOINT_STATISTICS if iou_type == "keypoints" else coco_eval.STATISTICS
+    scores = coco.evaluate(path, [row()], iou_type)
+    names = coco.KEYPOINT_STATISTICS if iou_type == "keypoints" else coco.STATISTICS
     assert list(scores) == [*names, "per_class"]
     small = iou_type != "keypoints"  # they have no small ones: 400 pixels are in no range but the whole
     assert [scores["AP"], scores["AP50"], scores["per_class"]["person"]] == pytest.approx([1, 1, 1])
@@ -99,12 +100,12 @@ def test_an_exact_row_scores_one_and_what_is_not_there_is_undefined(
         assert scores["APs"] == pytest.approx(1)
 
 
-@pytest.mark.parametrize("iou_type", coco_eval.IOU_TYPES)
+@pytest.mark.parametrize("iou_type", coco.IOU_TYPES)
 def test_no_rows_score_nothing(tmp_path: Path, iou_type: str) -> None:
-    scores = coco_eval.evaluate(write(tmp_path, person()), [], iou_type)
+    scores = coco.evaluate(write(tmp_path, person()), [], iou_type)
     assert (scores["AP"], scores["per_class"]["person"]) == (0, 0)
     assert math.isnan(scores["APl"])
-    nothing = coco_eval.evaluate(write(tmp_path), [row()], iou_type)
+    nothing = coco.evaluate(write(tmp_path), [row()], iou_type)
     assert math.isnan(nothing["AP"])
 
 
@@ -113,15 +114,15 @@ def test_masks_are_small_or_large_by_their_own_area(tmp_path: Path) -> None:
     large = {"bbox": [0, 0, 80, 60], "area": 4800, "segmentation": [[0, 0, 80, 0, 80, 60, 0, 60]]}
     whole = row(bbox=large["bbox"], segmentation={"size": [60, 80], "counts": [0, 4800]}, score=0.5)
     wrong = row(bbox=[0, 0, 80, 60], segmentation={"size": [60, 80], "counts": [0, 4, 4796]}, score=0.9)
-    scores = coco_eval.evaluate(write(tmp_path, person(**large)), [wrong, whole], "segm")
+    scores = coco.evaluate(write(tmp_path, person(**large)), [wrong, whole], "segm")
     assert scores["AP"] == pytest.approx(0.5)
     assert scores["APm"] == pytest.approx(1)
 
 
 def test_rows_and_annotations_are_left_as_they_were(tmp_path: Path) -> None:
     rows = [row()]
-    for iou_type in coco_eval.IOU_TYPES:
-        coco_eval.evaluate(write(tmp_path, person()), rows, iou_type)
+    for iou_type in coco.IOU_TYPES:
+        coco.evaluate(write(tmp_path, person()), rows, iou_type)
     assert rows == [row()]
 
 
@@ -148,7 +149,7 @@ ROW_FAULTS = [
 @pytest.mark.parametrize(("iou_type", "bad", "message"), ROW_FAULTS)
 def test_a_bad_row_is_named(tmp_path: Path, iou_type: str, bad: Any, message: str) -> None:
     with pytest.raises(TransferError, match=message) as caught:
-        coco_eval.evaluate(write(tmp_path, person()), [row(), bad, row()], iou_type, "found.json")
+        coco.evaluate(write(tmp_path, person()), [row(), bad, row()], iou_type, "found.json")
     assert str(caught.value).startswith("found.json[1]: ")
 
 
@@ -165,7 +166,7 @@ def test_a_bad_row_is_named(tmp_path: Path, iou_type: str, bad: Any, message: st
 def test_a_truth_that_cannot_be_scored_is_named(tmp_path: Path, iou_type: str, bad: Any, message: str) -> None:
     path = write(tmp_path, person(), person(2, **bad))
     with pytest.raises(TransferError, match=rf"annotations\[1\] \(id 2\): .*{message}") as caught:
-        coco_eval.evaluate(path, [row()], iou_type)
+        coco.evaluate(path, [row()], iou_type)
     assert str(path) in str(caught.value)
 
 
@@ -187,7 +188,7 @@ odd = st.one_of(
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.sampled_from(coco_eval.IOU_TYPES),
+    st.sampled_from(coco.IOU_TYPES),
     st.dictionaries(st.sampled_from(sorted(row())), odd, max_size=2),
     st.dictionaries(st.sampled_from(sorted(person())), odd, max_size=2),
     st.sets(st.sampled_from(sorted(row())), max_size=1),
@@ -198,7 +199,7 @@ def test_mutated_rows_and_annotations_are_refused_or_scored(
     path = write(tmp_path, person(), person(2, **bad_truth))
     rows = [row(), {key: value for key, value in row(**bad_row).items() if key not in without}]
     try:
-        scores = coco_eval.evaluate(path, rows, iou_type)
+        scores = coco.evaluate(path, rows, iou_type)
     except TransferError:
         return
     assert 0 <= scores["AP"] <= 1

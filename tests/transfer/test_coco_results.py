@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from tests.transfer.layouts import coco_content
-from transfer import coco_results
-from transfer.data_rules import Findings
+from transfer.data.faults import Findings
 from transfer.errors import TransferError
+from transfer.evaluation import coco_results
 
 MASK = {"size": [30, 40], "counts": [600, 600]}
 

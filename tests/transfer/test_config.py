@@ -7,16 +7,16 @@ import yaml
 
 from tests.transfer import small_models
 from tests.transfer.small_models import FIXTURES
-from transfer import config
+from transfer.config import detectron2_defaults
 from transfer.engines import torchvision as engine
 from transfer.errors import TransferError
 
 DUMPS = sorted((FIXTURES / "tensors").glob("*.config.yaml"))
 
 
-def merged(file: Path | None = None, *overrides: str) -> config.CfgNode:
-    cfg = config.get_cfg()
-    config.merge(cfg, file, overrides)
+def merged(file: Path | None = None, *overrides: str) -> detectron2_defaults.CfgNode:
+    cfg = detectron2_defaults.get_cfg()
+    detectron2_defaults.merge(cfg, file, overrides)
     return cfg
 
 
@@ -182,4 +182,4 @@ def test_c4_needs_a_bottleneck_resnet() -> None:
 @pytest.mark.detectron2
 def test_defaults_are_detectron2s() -> None:
     theirs = pytest.importorskip("detectron2.config", reason="Detectron2 is not installed")
-    assert yaml.safe_load(config.get_cfg().dump()) == yaml.safe_load(theirs.get_cfg().dump())
+    assert yaml.safe_load(detectron2_defaults.get_cfg().dump()) == yaml.safe_load(theirs.get_cfg().dump())

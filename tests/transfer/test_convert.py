@@ -15,12 +15,14 @@ import torch
 
 from pretrain.runtime.errors import PretrainError
 from tests.transfer.pretrained import moco, resnet, rolled, saved
-from transfer import engines, proof, tensor_file
-from transfer.architecture import TENSORS, Architecture
-from transfer.convert import convert
+from transfer import engines
+from transfer.conversion import equivalence
+from transfer.conversion.convert import convert
 from transfer.errors import TransferError
-from transfer.initialise import full_name
-from transfer.names import detectron2_name
+from transfer.weights import formats
+from transfer.weights.architecture import TENSORS, Architecture
+from transfer.weights.placement import full_name
+from transfer.weights.renaming import detectron2_name
 
 R18 = Architecture(18)
 
@@ -192,7 +194,7 @@ def test_an_unsafe_file_comes_with_the_command_that_makes_it_safe(tmp_path: Path
     with pytest.raises(TransferError, match=r"(?s)source\.pth\.tar: holds an object.*weights_only=False") as error:
         convert(path)
     resaved = path.with_name("resaved_source.pth.tar")
-    command = tensor_file.resave_command(path, resaved)
+    command = formats.resave_command(path, resaved)
     assert str(error.value).endswith(command)
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     subprocess.run(shlex.split(command), check=True, env=environment)
@@ -233,25 +235,25 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
 def test_the_proof_sees_two_tensors_of_one_shape_exchanged(one: str, other: str) -> None:
     source = own(resnet())
     converted = {detectron2_name(name): tensor for name, tensor in source.items()}
-    assert proof.compare(R18, source, converted, "x").difference == 0
+    assert equivalence.compare(R18, source, converted, "x").difference == 0
     converted[one], converted[other] = converted[other], converted[one]
     with pytest.raises(TransferError, match="differ from the source's"):
-        proof.compare(R18, source, converted, "x")
+        equivalence.compare(R18, source, converted, "x")
 
 
 def test_each_of_the_proofs_two_networks_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     source = own(resnet())
     converted = {detectron2_name(name): tensor for name, tensor in source.items()}
     changed = converted | {"res4.0.conv1.weight": converted["res4.0.conv1.weight"] * 1.01}
-    right = proof.features
-    monkeypatch.setattr(proof, "features", lambda state, image: right(converted, image))
+    right = equivalence.features
+    monkeypatch.setattr(equivalence, "features", lambda state, image: right(converted, image))
     with pytest.raises(TransferError, match=r"res4 in (detectron2|torchvision)'s backbone differ"):
-        proof.compare(R18, source, changed, "x")
+        equivalence.compare(R18, source, changed, "x")
     monkeypatch.undo()
-    detector = proof._detector_features
-    monkeypatch.setattr(proof, "_detector_features", lambda a, b, _, image: detector(a, b, converted, image))
+    detector = equivalence._detector_features
+    monkeypatch.setattr(equivalence, "_detector_features", lambda a, b, _, image: detector(a, b, converted, image))
     with pytest.raises(TransferError, match="res4 in the converted tensors differ"):
-        proof.compare(R18, source, changed, "x")
+        equivalence.compare(R18, source, changed, "x")
 
 
 def test_the_proof_names_the_engine_and_leaves_the_generator_alone(tmp_path: Path) -> None:

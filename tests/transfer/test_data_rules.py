@@ -4,18 +4,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer import data_rules
-from transfer.data_rules import KINDS, Findings
+from transfer.data import faults
+from transfer.data.faults import KINDS, Findings
 from transfer.errors import TransferError
 
 
 def test_rules_are_read_and_the_last_of_a_kind_holds() -> None:
-    assert data_rules.parse(["outside=clip", "box=drop", "outside=keep"]) == {"outside": "keep", "box": "drop"}
+    assert faults.parse(["outside=clip", "box=drop", "outside=keep"]) == {"outside": "keep", "box": "drop"}
 
 
 def test_every_wrong_rule_is_named_at_once_with_what_would_be_right() -> None:
     with pytest.raises(TransferError) as caught:
-        data_rules.parse(["zero_aera=drop", "box=clip", "outside", "mask=drop"])
+        faults.parse(["zero_aera=drop", "box=clip", "outside", "mask=drop"])
     lines = str(caught.value).splitlines()
     assert lines[0] == "3 faults:"
     assert "no kind of fault is named 'zero_aera' (near: zero_area)" in lines[1]
@@ -39,7 +39,7 @@ def test_counts_tell_kind_and_rule_of_what_was_settled(kinds: list[str], lenient
     assert sum(counts.values()) + len(findings.refused()) == len(kinds)
     for key, count in counts.items():
         kind, rule = key.split("=")
-        assert (kinds.count(kind), data_rules.parse([key])) == (count, {kind: rule})
+        assert (kinds.count(kind), faults.parse([key])) == (count, {kind: rule})
 
 
 def test_a_refusal_lists_all_faults_and_the_rules_that_would_do() -> None:

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.detections import Detections, coco_rows
+from transfer.predictions import Detections, coco_rows
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 

@@ -22,7 +22,7 @@ from tests.transfer.small_models import FPN, MASKS, RETINANET
 from tests.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, stands
 from transfer.engines import Predict
 from transfer.errors import TransferError
-from transfer.initialise import place
+from transfer.weights.placement import place
 
 engine = pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
 pytestmark = pytest.mark.detectron2

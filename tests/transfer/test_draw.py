@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.detections import Detections
-from transfer.draw import class_color, draw
+from transfer.predictions import Detections
+from transfer.visualize import class_color, draw
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer import coco_data, coco_json, saved_detections
-from transfer.datasets import Dataset
-from transfer.error_breakdown import IGNORED, TRUE, TYPES, Judged, costs, judge
+from transfer.data.catalog import Dataset
+from transfer.data.coco import annotation_file
+from transfer.data.coco import records as coco_data
+from transfer.evaluation.tide import IGNORED, TRUE, TYPES, Judged, costs, judge
+from transfer.report import saved_detections
 
 CAT, DOG = 0, 1
 DATASET = Dataset(("coco_2017_val",), "coco", ("cat", "dog"), (7, 3), [], ())
@@ -172,7 +174,7 @@ def test_errors_of_real_detections_are_those_of_tides_own_code(shared_data: Path
     """Counted by tidecv 1.0.1 on the same files: 83 class, 1 localisation, 1 duplicate; AP50 is pycocotools'."""
     folder = shared_data / "evalref_coco_bbox"
     annotations = folder / "instances_val2014_100.json"
-    content = coco_json.read(annotations)
+    content = annotation_file.read(annotations)
     categories = coco_data.categories_of(content)
     index = {number: place for place, number in enumerate(categories.values())}
     records = [

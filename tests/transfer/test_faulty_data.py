@@ -11,9 +11,13 @@ import finetune
 from tests.conftest import ROOT, Tool
 from tests.tools.in_process import refusal
 from tests.transfer.layouts import SIZE, make_voc, voc_object
-from transfer import datasets, evaluation, results, run, trials
-from transfer.detections import Detections
+from transfer import results
+from transfer.data import catalog
 from transfer.errors import TransferError
+from transfer.evaluation import evaluator
+from transfer.predictions import Detections
+from transfer.report import tables
+from transfer.run import plan as run
 
 CONFIG = ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"
 TINY = [
@@ -55,19 +59,19 @@ def test_what_a_rule_drops_is_missed_by_neither_training_nor_the_evaluator(
 ) -> None:
     """A point, kept, counts against a detector that training never showed it to."""
     make_voc(tmp_path / "VOC2012", {"a": SIZE + voc_object("cat") + voc_object("cat", (5, 5, 5, 5))})
-    dataset = datasets.load(["voc_2012_trainval"], tmp_path, ["cat"], rules)
+    dataset = catalog.load(["voc_2012_trainval"], tmp_path, ["cat"], rules)
     assert dataset.faults == {f"zero_area={rules.get('zero_area', 'keep')}": 1}
-    scorer = evaluation.Scorer(dataset, masks=False, folder=tmp_path / "scores")
+    scorer = evaluator.Scorer(dataset, masks=False, folder=tmp_path / "scores")
     ap = scorer(seen)["bbox"]["AP"]
     assert ap == pytest.approx(100 if whole else 50)
 
 
 def test_coco_data_are_refused_or_read_by_the_rules_in_training_and_evaluation(faulty: Path, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=r"annotations\[1\] .* reaches beyond the image"):
-        datasets.load(["coco_2017_val"], faulty)
-    dataset = datasets.load(["coco_2017_val"], faulty, rules=RULES)
+        catalog.load(["coco_2017_val"], faulty)
+    dataset = catalog.load(["coco_2017_val"], faulty, rules=RULES)
     assert dataset.faults == {"zero_area=drop": 1, "outside=clip": 1}
-    scorer = evaluation.Scorer(dataset, masks=False, folder=tmp_path / "scores")
+    scorer = evaluator.Scorer(dataset, masks=False, folder=tmp_path / "scores")
     assert scorer(seen)["bbox"]["AP"] == pytest.approx(100)
 
 
@@ -80,7 +84,7 @@ def test_the_result_tells_the_rules_and_what_they_settled(faulty: Path, tmp_path
     assert result.task.data_rules == RULES
     settled = {"zero_area=drop": 1, "outside=clip": 1}
     assert result.task.data_faults == {"train": settled, "test": settled}
-    assert trials.experiment(result)["rules for faulty data"] == (("outside", "clip"), ("zero_area", "drop"))
+    assert tables.experiment(result)["rules for faulty data"] == (("outside", "clip"), ("zero_area", "drop"))
 
 
 def test_finetune_takes_the_rules(faulty: Path, tool: Tool, tmp_path: Path) -> None:

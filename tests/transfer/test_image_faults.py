@@ -4,9 +4,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from transfer import image_faults
-from transfer.data_rules import Findings
-from transfer.image_faults import Stated
+from transfer.data import image_faults
+from transfer.data.faults import Findings
+from transfer.data.image_faults import Stated
 
 
 def test_only_the_image_that_is_as_stated_passes(tmp_path: Path) -> None:

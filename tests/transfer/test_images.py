@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from transfer.data.images import image_size, read_image
 from transfer.errors import TransferError
-from transfer.images import image_size, read_image
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

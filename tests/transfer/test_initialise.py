@@ -8,8 +8,8 @@ import torchvision
 from torch import Tensor
 
 from transfer.errors import TransferError
-from transfer.initialise import place
-from transfer.names import detectron2_name
+from transfer.weights.placement import place
+from transfer.weights.renaming import detectron2_name
 
 
 def backbone(arch: str) -> dict[str, Tensor]:

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.transfer import small_models
-from transfer import coco_eval, datasets, evaluation
-from transfer.coco_data import PERSON_KEYPOINTS
-from transfer.detections import Detections, coco_rows
+from transfer.data import catalog
+from transfer.data.coco.records import PERSON_KEYPOINTS
 from transfer.engines.torchvision.input import View
 from transfer.engines.torchvision.keypoints import MIRRORED, from_heatmaps, shows_any, to_cells
 from transfer.errors import TransferError
+from transfer.evaluation import coco, evaluator
+from transfer.predictions import Detections, coco_rows
 
 NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
@@ -120,9 +121,9 @@ def people(folder: Path, **changes: Any) -> Path:
 
 def test_a_data_set_with_keypoints_is_known_by_its_name(tmp_path: Path) -> None:
     root = people(tmp_path)
-    dataset = datasets.load(["keypoints_coco_2017_val"], root)
+    dataset = catalog.load(["keypoints_coco_2017_val"], root)
     assert dataset.has_keypoints
-    assert not datasets.load(["coco_2017_val"], root).has_keypoints
+    assert not catalog.load(["coco_2017_val"], root).has_keypoints
     source = small_models.dataset(tmp_path / "val2017", count=2).records[0]["annotations"][0]["keypoints"]
     made = dataset.records[0]["annotations"][0]["keypoints"]
     assert [v for i, v in enumerate(made) if source[3 * (i // 3) + 2]] == [
@@ -134,12 +135,12 @@ def test_a_data_set_with_keypoints_is_known_by_its_name(tmp_path: Path) -> None:
 def test_a_person_without_all_keypoints_is_refused(keypoints: list[float], tmp_path: Path) -> None:
     root = people(tmp_path, keypoints=keypoints, num_keypoints=len(keypoints) // 3)
     with pytest.raises(TransferError, match=r"person_keypoints_val2017.json: annotation id 1: the 17 keypoints"):
-        datasets.load(["keypoints_coco_2017_val"], root)
-    datasets.load(["coco_2017_val"], root)  # nobody asks for them
+        catalog.load(["keypoints_coco_2017_val"], root)
+    catalog.load(["coco_2017_val"], root)  # nobody asks for them
 
 
 def test_exact_keypoints_score_100_and_shifted_ones_less(tmp_path: Path) -> None:
-    dataset = datasets.load(["keypoints_coco_2017_val"], people(tmp_path))
+    dataset = catalog.load(["keypoints_coco_2017_val"], people(tmp_path))
 
     def oracle(shift: float) -> Any:
         def predict(records: list[dict[str, Any]]) -> list[Detections]:
@@ -153,10 +154,10 @@ def test_exact_keypoints_score_100_and_shifted_ones_less(tmp_path: Path) -> None
 
         return predict
 
-    scorer = evaluation.Scorer(dataset, masks=False, folder=tmp_path / "out", keypoints=True)
+    scorer = evaluator.Scorer(dataset, masks=False, folder=tmp_path / "out", keypoints=True)
     exact = scorer(oracle(0.0))
     assert exact["keypoints"]["AP"] == exact["bbox"]["AP"] == pytest.approx(100)
-    assert set(exact["keypoints"]) == set(coco_eval.KEYPOINT_STATISTICS)
+    assert set(exact["keypoints"]) == set(coco.KEYPOINT_STATISTICS)
     assert scorer.last is not None
     assert scorer.last.per_class["keypoints"]["person"] == pytest.approx(100)
     assert scorer(oracle(2.0))["keypoints"]["AP"] < 100
@@ -164,6 +165,6 @@ def test_exact_keypoints_score_100_and_shifted_ones_less(tmp_path: Path) -> None
 
 def test_data_that_cannot_be_scored_are_refused_before_anything_runs(tmp_path: Path) -> None:
     root = people(tmp_path, area=None)
-    dataset = datasets.load(["keypoints_coco_2017_val"], root)
+    dataset = catalog.load(["keypoints_coco_2017_val"], root)
     with pytest.raises(TransferError, match="evaluation needs area"):
-        evaluation.Scorer(dataset, masks=False, folder=tmp_path, keypoints=True)
+        evaluator.Scorer(dataset, masks=False, folder=tmp_path, keypoints=True)

@@ -5,8 +5,8 @@ import torch
 import torchvision
 
 from transfer.errors import TransferError
-from transfer.initialise import FAMILIES, full_name, relative_name
-from transfer.names import detectron2_name, torchvision_name
+from transfer.weights.placement import FAMILIES, full_name, relative_name
+from transfer.weights.renaming import detectron2_name, torchvision_name
 
 ROWS = [  # one of each rule, from the published converter's result
     ("conv1.weight", "stem.conv1.weight"),

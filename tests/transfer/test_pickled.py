@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.transfer.layouts import refused_naming
-from transfer import pickled
 from transfer.errors import TransferError
+from transfer.weights import pickled
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool)
 

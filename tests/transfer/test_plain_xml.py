@@ -2,7 +2,7 @@
 
 import pytest
 
-from transfer import plain_xml
+from transfer.data.voc import plain_xml
 from transfer.errors import TransferError
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from tests.transfer.pretrained import hollow
-from transfer import prefix
 from transfer.errors import TransferError
+from transfer.weights import locate
 
 HOLLOW = hollow()
 BACKBONE = [name for name in HOLLOW if not name.startswith("fc.")]
@@ -20,8 +20,8 @@ def under(before: str, state: dict[str, Tensor] = HOLLOW) -> dict[str, Tensor]:
     return {before + name: tensor for name, tensor in state.items()}
 
 
-def find(content: Any, **options: str) -> prefix.Candidate:
-    return prefix.choose(prefix.find(prefix.tensors(content)), **options)
+def find(content: Any, **options: str) -> locate.Candidate:
+    return locate.choose(locate.find(locate.tensors(content)), **options)
 
 
 components = st.sampled_from(
@@ -34,7 +34,7 @@ def test_any_stack_of_prefixes_and_dictionaries_gives_the_same_network(
     stack: list[str], levels: int, inside: st.DataObject
 ) -> None:
     wrapped = inside.draw(st.sets(st.sampled_from(["layer1", "layer3", "layer4.0.conv1", "conv1", "bn1"])))
-    wrapper = inside.draw(st.sampled_from(prefix.WRAPPERS))
+    wrapper = inside.draw(st.sampled_from(locate.WRAPPERS))
     content: Any = {}
     for name, tensor in HOLLOW.items():
         for part in wrapped:  # torch.compile(model.layer1) puts its name after the part's
@@ -120,9 +120,9 @@ def test_the_same_tensors_under_two_names_are_one_network() -> None:
 
 
 def test_a_network_kept_as_a_list_of_its_children_is_found() -> None:
-    numbers = {name: number for number, name in prefix.CHILDREN.items()}
+    numbers = {name: number for number, name in locate.CHILDREN.items()}
     content = {f"backbone.{numbers[name.split('.')[0]]}.{name.partition('.')[2]}": HOLLOW[name] for name in BACKBONE}
-    model = torch.nn.Sequential(*list(prefix.architecture.Architecture(18).network().children())[:-1])
+    model = torch.nn.Sequential(*list(locate.architecture.Architecture(18).network().children())[:-1])
     assert set(content) == {f"backbone.{name}" for name in model.state_dict()}
     found = find(content)
     assert (found.prefix, found.architecture.name, list(found.state)) == ("backbone.", "resnet18", BACKBONE)
@@ -178,7 +178,7 @@ def test_timms_resnets_convert_where_they_are_torchvisions(name: str) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed")
     with torch.device("meta"):
         state = timm.create_model(name).state_dict()
-    candidates = prefix.find(state)
+    candidates = locate.find(state)
     assert [candidate.architecture.name for candidate in candidates if not candidate.faults] == (
         [name] if name in PLAIN else []
     )

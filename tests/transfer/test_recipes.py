@@ -8,7 +8,8 @@ import pytest
 import yaml
 from fvcore.common.config import CfgNode
 
-from transfer import config, published
+from transfer.config import detectron2_defaults
+from transfer.report import published
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "configs" / "transfer"
@@ -31,8 +32,8 @@ NOT_READ = {
 
 
 def resolve(path: Path, *overrides: str) -> CfgNode:
-    cfg = config.get_cfg()
-    config.merge(cfg, path, overrides)
+    cfg = detectron2_defaults.get_cfg()
+    detectron2_defaults.merge(cfg, path, overrides)
     return cfg
 
 

@@ -12,8 +12,8 @@ from pretrain.models.shuffle_bn import SyncBatchNorm2d
 from tests.transfer.test_recipes import RECIPES, RUNNABLE
 from transfer.engines import torchvision as ours
 from transfer.engines.torchvision.build import build_model as build_ours
-from transfer.initialise import place
-from transfer.names import detectron2_name
+from transfer.weights.placement import place
+from transfer.weights.renaming import detectron2_name
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 STAGES = ("stem", "res2", "res3", "res4", "res5")

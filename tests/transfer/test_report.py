@@ -19,13 +19,17 @@ import report as report_tool
 from tests.conftest import ROOT
 from tests.tools.in_process import refusal
 from tests.transfer.synthetic_runs import make_result, make_run
-from transfer import caveats, published, report, results, scale, trials
+from transfer import results
+from transfer.config import scale
 from transfer.engines.torchvision import load_config
 from transfer.errors import TransferError
-from transfer.report_content import Options
+from transfer.report import page as report
+from transfer.report import published, warnings
+from transfer.report import tables as trials
+from transfer.report.content import Options
+from transfer.report.run_folders import read_curves, read_runs
+from transfer.report.tables import Run, Score
 from transfer.results import Engine, Init
-from transfer.run_folders import read_curves, read_runs
-from transfer.trials import Run, Score
 
 # pycocotools 2.0.11 under NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
@@ -95,7 +99,7 @@ def test_runs_of_different_experiments_get_tables_of_their_own_and_a_warning(
     runs += [make_result("coco", "MoCo", seed, 12.0, **changes) for seed in (0, 1)]
     tables = trials.tables([run_of(result) for result in runs])
     assert [len(table.rows) for table in tables] == [1, 1]
-    (warning,) = caveats.warnings(tables)
+    (warning,) = warnings.warnings(tables)
     assert "must not be compared" in warning
     assert named in warning
 
@@ -108,7 +112,7 @@ def test_differing_configurations_are_told_by_their_keys(tmp_path: Path) -> None
         (tmp_path / str(place) / "config.yaml").write_text(yaml.safe_dump(settings))
         result = make_result("coco", "random", place, 10.0, task={"config_sha256": results.config_hash(settings)})
         runs.append(Run(tmp_path / str(place), result))
-    warning = caveats.warnings(trials.tables(runs))[0]
+    warning = warnings.warnings(trials.tables(runs))[0]
     assert warning.endswith("they differ in configuration (schedule: SOLVER.MAX_ITER 100 | 200).")
 
 
@@ -116,7 +120,7 @@ def test_another_task_is_another_table_without_a_warning() -> None:
     runs = [run_of(make_result(kind, "random", seed, 10.0)) for kind in ("voc", "coco") for seed in (0, 1)]
     tables = trials.tables(runs)
     assert len(tables) == 2
-    assert caveats.warnings(tables) == []
+    assert warnings.warnings(tables) == []
 
 
 def test_two_backbones_under_one_label_are_two_rows() -> None:
@@ -139,7 +143,7 @@ def test_two_backbones_under_one_label_are_two_rows() -> None:
 def test_trials_that_are_no_two_draws_of_one_thing_are_told(second: dict[str, Any], warning: str) -> None:
     first = make_result("coco", "random", 0, 10.0)
     (table,) = trials.tables([run_of(first), run_of(dataclasses.replace(first, **{"seed": 1} | second))])
-    assert [text for text in caveats.warnings([table]) if warning in text]
+    assert [text for text in warnings.warnings([table]) if warning in text]
 
 
 # -- run folders ------------------------------------------------------------------------------------------------------
@@ -510,11 +514,11 @@ def test_a_run_of_other_heads_or_schedule_than_its_recipe_is_told(tmp_path: Path
     folder = make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, iterations=24000, task=VOC_24K))
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     run = read_runs([folder])
-    assert not [text for text in caveats.warnings(trials.tables(run)) if "as published" in text]
+    assert not [text for text in warnings.warnings(trials.tables(run)) if "as published" in text]
     settings["MODEL"]["ROI_BOX_HEAD"]["NORM"] = "SyncBN"
     settings["SOLVER"]["BASE_LR"] = 0.01
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-    (warning,) = [text for text in caveats.warnings(trials.tables(run)) if "as published" in text]
+    (warning,) = [text for text in warnings.warnings(trials.tables(run)) if "as published" in text]
     assert "heads: MODEL.ROI_BOX_HEAD.NORM SyncBN | ''" in warning
     assert "schedule: SOLVER.BASE_LR 0.01 | 0.02" in warning
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer import config, scale
+from transfer.config import detectron2_defaults, scale
 from transfer.errors import TransferError
 from transfer.results import Scaled
 
@@ -15,9 +15,9 @@ RECIPES = Path(__file__).resolve().parents[2] / "configs" / "transfer"
 RECIPE = RECIPES / "voc_r50_c4_24k.yaml"
 
 
-def resolved(*overrides: str) -> config.CfgNode:
-    cfg = config.get_cfg()
-    config.merge(cfg, RECIPE, overrides)
+def resolved(*overrides: str) -> detectron2_defaults.CfgNode:
+    cfg = detectron2_defaults.get_cfg()
+    detectron2_defaults.merge(cfg, RECIPE, overrides)
     return cfg
 
 

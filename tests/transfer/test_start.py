@@ -7,17 +7,20 @@ import pytest
 import torch
 
 from tests.transfer.pretrained import resnet
-from transfer import backbone_file, contradictions, convert, proof, results, run
-from transfer import config as vocabulary
-from transfer.architecture import Architecture
-from transfer.backbone_file import Backbone
-from transfer.classes import settle_classes
+from transfer import results
+from transfer.config import detectron2_defaults as vocabulary
+from transfer.config.classes import settle_classes
+from transfer.config.resolve import settle_device, settle_seed
+from transfer.conversion import convert, equivalence
 from transfer.engines import torchvision as engine
 from transfer.errors import TransferError
-from transfer.names import detectron2_name
-from transfer.settle import settle_device, settle_seed
-from transfer.start import Start, choose_start
-from transfer.weights import read_detector
+from transfer.run import init_check, plan
+from transfer.run.init import Start, choose_start
+from transfer.weights import backbone_file
+from transfer.weights.architecture import Architecture
+from transfer.weights.backbone_file import Backbone
+from transfer.weights.detector_file import read_detector
+from transfer.weights.renaming import detectron2_name
 
 CONFIGS = Path(__file__).parents[2] / "configs/transfer"
 R18_FPN, R50_FPN, R50_C4 = (
@@ -147,7 +150,7 @@ def test_a_config_for_another_network_is_refused(
     settings = vocabulary.get_cfg()
     vocabulary.merge(settings, file, overrides)
     with pytest.raises(TransferError) as error:
-        contradictions.refuse(settings, told(architecture), "moco.pth")
+        init_check.refuse(settings, told(architecture), "moco.pth")
     assert message in str(error.value)
     assert "the config contradicts the backbone moco.pth" in str(error.value)
 
@@ -161,7 +164,7 @@ def test_a_run_stops_at_a_contradiction_before_it_writes(
     words += ["MODEL.WEIGHTS", str(backbone)] if way == "MODEL.WEIGHTS" else []
     init = str(backbone) if way == "--init" else None
     with pytest.raises(TransferError, match=f"{key} is {value}"):
-        run.plan(CONFIGS / "coco_r18_fpn_cpu.yaml", words, engine="torchvision", dataset_root=scenes, init=init)
+        plan.plan(CONFIGS / "coco_r18_fpn_cpu.yaml", words, engine="torchvision", dataset_root=scenes, init=init)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -172,7 +175,7 @@ def test_a_retinanet_of_basic_blocks_has_no_c4_head() -> None:
     plain = ["MODEL.ROI_HEADS.NAME", vocabulary.get_cfg().MODEL.ROI_HEADS.NAME]
     vocabulary.merge(settings, CONFIGS / "coco_r50_retinanet_1x.yaml", small + plain)
     assert settings.MODEL.ROI_HEADS.NAME == "Res5ROIHeads"
-    contradictions.refuse(settings, told(Architecture(18)), None)
+    init_check.refuse(settings, told(Architecture(18)), None)
 
 
 def test_every_contradiction_comes_in_one_message() -> None:
@@ -180,7 +183,7 @@ def test_every_contradiction_comes_in_one_message() -> None:
     settings = vocabulary.get_cfg()
     vocabulary.merge(settings, R50_FPN, [word for pair in keys.items() for word in pair])
     with pytest.raises(TransferError) as error:
-        contradictions.refuse(settings, told(Architecture(101, 32, 8)), None)
+        init_check.refuse(settings, told(Architecture(101, 32, 8)), None)
     assert all(key in str(error.value) for key in (*keys, "DEPTH", "NUM_GROUPS", "WIDTH_PER_GROUP"))
 
 
@@ -188,7 +191,7 @@ def test_every_contradiction_comes_in_one_message() -> None:
 def test_every_recipe_takes_the_backbone_it_is_made_for(file: Path) -> None:
     settings = vocabulary.get_cfg()
     vocabulary.merge(settings, file, [])
-    contradictions.refuse(settings, told(Architecture(settings.MODEL.RESNETS.DEPTH)), None)
+    init_check.refuse(settings, told(Architecture(settings.MODEL.RESNETS.DEPTH)), None)
 
 
 @pytest.fixture(scope="module")
@@ -228,8 +231,8 @@ def test_detectron2s_detectors_repeat_the_proof_and_see_another_stride(recipe: s
 
 def test_the_repeated_proof_reaches_a_c4_heads_res5(resnet50: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    whole = proof._difference
-    monkeypatch.setattr(proof, "_difference", lambda *words: seen.extend(words[1]) or whole(*words))
+    whole = equivalence._difference
+    monkeypatch.setattr(equivalence, "_difference", lambda *words: seen.extend(words[1]) or whole(*words))
     resnet50.prove(engine, engine.load_config(R50_C4, []))
     assert seen == ["res4", "res5"]
 

@@ -21,7 +21,7 @@ from transfer.engines.torchvision.matching import IGNORE, match, subsample
 from transfer.engines.torchvision.norm import FrozenBatchNorm2d, freeze, norm_factory
 from transfer.engines.torchvision.pooler import Pooler
 from transfer.engines.torchvision.regions import SamplingSettings, Truth, sample_regions
-from transfer.names import detectron2_name
+from transfer.weights.renaming import detectron2_name
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 coordinate = st.floats(0, 500, width=32)

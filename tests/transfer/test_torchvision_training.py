@@ -15,10 +15,11 @@ from pretrain.runtime.signals import Stopped
 from tests.transfer import small_models
 from tests.transfer.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
 from tests.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands
-from transfer.datasets import Dataset
-from transfer.engines import Predict, precise_bn
+from transfer.data.catalog import Dataset
+from transfer.engines import Predict
 from transfer.engines import torchvision as engine
-from transfer.engines.checkpoints import FINAL, Checkpoints
+from transfer.engines.common import precise_bn
+from transfer.engines.common.checkpoints import FINAL, Checkpoints
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_training_input
 from transfer.engines.torchvision.loader import TrainingBatches

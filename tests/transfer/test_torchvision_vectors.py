@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from tests.transfer.small_models import FIXTURES, reference
-from transfer.detections import Detections
 from transfer.engines import torchvision as engine
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.detector import Detector, GeneralizedRCNN, postprocess
+from transfer.predictions import Detections
 
 MODELS = (
     "r50_fpn_faster",

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer import voc_eval, voc_results
+from transfer.data.voc.records import VocObject, VocSplit, class_names_in, read_split
 from transfer.errors import TransferError
-from transfer.voc_data import VocObject, VocSplit, class_names_in, read_split
-from transfer.voc_eval import ClassDetections, average_precision, curve, evaluate, match
+from transfer.evaluation import voc, voc_results
+from transfer.evaluation.voc import ClassDetections, average_precision, curve, evaluate, match
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 
@@ -150,7 +150,7 @@ def test_the_same_as_detectron2_runs(tmp_path_factory: pytest.TempPathFactory, t
         scores = evaluate(truth, found, CLASSES)
         for metric, eleven in (("11-point", True), ("area", False)):
             for name in CLASSES:
-                values = [theirs.voc_eval(*paths, name, t, eleven)[2] for t in voc_eval.THRESHOLDS]
+                values = [theirs.voc_eval(*paths, name, t, eleven)[2] for t in voc.THRESHOLDS]
                 row = scores[metric]["per_class"][name]
                 mine = [row["AP"], row["AP50"], row["AP75"]]
                 np.testing.assert_allclose(mine, [np.mean(values), values[0], values[5]], atol=1e-12)
@@ -161,7 +161,7 @@ def test_the_same_as_detectron2_runs(tmp_path_factory: pytest.TempPathFactory, t
 def test_the_same_as_one_detection_at_a_time(truth: Truth, found: Found, threshold: float) -> None:
     for name in CLASSES:
         points = curve(match(truth, found[name], name), threshold)
-        for metric in voc_eval.METRICS:
+        for metric in voc.METRICS:
             mine = average_precision(*points, metric)
             assert mine == pytest.approx(plain_ap(truth, found[name], name, threshold, metric), abs=1e-12, nan_ok=True)
 
@@ -177,7 +177,7 @@ def test_average_precision_by_hand() -> None:
 
 
 def test_years_have_their_metric() -> None:
-    assert [voc_eval.official_metric(year) for year in (2007, 2010, 2012)] == ["11-point", "area", "area"]
+    assert [voc.official_metric(year) for year in (2007, 2010, 2012)] == ["11-point", "area", "area"]
 
 
 @unhurried
@@ -202,7 +202,7 @@ def test_exact_detections_score_one(truth: Truth) -> None:
         for name in CLASSES
     }
     scores = evaluate(truth, found, CLASSES)
-    for metric in voc_eval.METRICS:
+    for metric in voc.METRICS:
         for name in CLASSES:
             if any(item.name == name and not item.difficult for items in truth.values() for item in items):
                 assert scores[metric]["per_class"][name] == pytest.approx({"AP": 1, "AP50": 1, "AP75": 1})
@@ -237,12 +237,12 @@ def test_a_class_without_ground_truth_is_what_detectron2_makes_of_it() -> None:
     exact = gather([("a", 0.9, cat.box)])
     quiet = evaluate({"a": (cat,)}, {"cat": exact, "dog": gather([])}, CLASSES)
     loud = evaluate({"a": (cat,)}, {"cat": exact, "dog": exact}, CLASSES)
-    assert [quiet[metric]["AP"] for metric in voc_eval.METRICS] == pytest.approx([0.5, 0.5])
+    assert [quiet[metric]["AP"] for metric in voc.METRICS] == pytest.approx([0.5, 0.5])
     assert loud["11-point"]["AP"] == pytest.approx(0.5)
     assert math.isnan(loud["area"]["per_class"]["dog"]["AP"])
     assert math.isnan(loud["area"]["AP"])
     for scores in (quiet, loud):
-        for metric in voc_eval.METRICS:
+        for metric in voc.METRICS:
             assert scores[metric]["with_ground_truth"] == pytest.approx({"AP": 1, "AP50": 1, "AP75": 1})
 
 

@@ -9,11 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.transfer.layouts import SIZE, make_voc, voc_object
-from transfer import datasets, voc_data, voc_eval, voc_results
-from transfer.data_rules import Findings
-from transfer.detections import Detections, coco_rows
+from transfer.data import catalog
+from transfer.data.faults import Findings
+from transfer.data.voc import records
 from transfer.errors import TransferError
-from transfer.voc_eval import ClassDetections
+from transfer.evaluation import voc, voc_results
+from transfer.evaluation.voc import ClassDetections
+from transfer.predictions import Detections, coco_rows
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 
@@ -44,15 +46,15 @@ def test_files_hold_every_digit(
 def test_rows_of_the_loaded_boxes_score_one(tmp_path: Path) -> None:
     """Reading takes 1 off xmin and ymin, rows put it back: the annotated boxes themselves are exact detections."""
     make_voc(tmp_path / "VOC2012", {"a": SIZE + voc_object("cat", (3, 4, 20, 25)) + voc_object("dog", (1, 1, 9, 9))})
-    dataset = datasets.load(["voc_2012_trainval"], tmp_path)
+    dataset = catalog.load(["voc_2012_trainval"], tmp_path)
     (record,) = dataset.records
     boxes = torch.tensor([item["bbox"] for item in record["annotations"]])
     classes = torch.tensor([item["category_id"] for item in record["annotations"]])
     rows = coco_rows(Detections(boxes, torch.tensor([0.9, 0.8]), classes), "a", dataset.category_ids)
     found = voc_results.from_rows(rows, dataset.class_names, dataset.category_ids)
     assert found["cat"].boxes.tolist() == [[3, 4, 20, 25]]
-    truth = {image.image_id: image.objects for image in voc_data.read_split(dataset.annotations[0])}
-    scores = voc_eval.evaluate(truth, found, dataset.class_names)
+    truth = {image.image_id: image.objects for image in records.read_split(dataset.annotations[0])}
+    scores = voc.evaluate(truth, found, dataset.class_names)
     assert scores["area"]["with_ground_truth"] == {"AP": 1, "AP50": 1, "AP75": 1}
 
 

@@ -7,10 +7,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.transfer.layouts import SIZE, make_voc, voc_object
-from transfer import boxes, voc_data, voc_xml
-from transfer.data_rules import Findings
+from transfer.data import boxes
+from transfer.data.faults import Findings
+from transfer.data.voc import records, xml_file
+from transfer.data.voc.records import VocImage, VocSplit
 from transfer.errors import TransferError
-from transfer.voc_data import VocImage, VocSplit
 
 CAT = voc_object("cat", (3, 4, 20, 25))
 
@@ -18,7 +19,7 @@ CAT = voc_object("cat", (3, 4, 20, 25))
 def read(folder: Path, inside: str, **rules: str) -> tuple[VocImage, Findings]:
     make_voc(folder, {"a": inside})
     findings = Findings(rules)
-    (image,) = voc_data.read_split(VocSplit(folder, "trainval"), findings, ["cat", "dog"])
+    (image,) = records.read_split(VocSplit(folder, "trainval"), findings, ["cat", "dog"])
     return image, findings
 
 
@@ -91,8 +92,8 @@ def test_what_clipping_leaves_has_no_fault_and_is_what_was_inside(
             assert item.box == (max(xmin, 1), max(ymin, 1), min(xmax, 40), min(ymax, 30))
         else:
             assert item.box == box
-    expected = box[0] < box[2] and box[1] < box[3] and not boxes.is_empty(voc_xml.edges(box), 30, 40)
-    if expected and boxes.reaches_beyond(voc_xml.edges(box), 30, 40):  # then also what is left, in the file's numbers
+    expected = box[0] < box[2] and box[1] < box[3] and not boxes.is_empty(xml_file.edges(box), 30, 40)
+    if expected and boxes.reaches_beyond(xml_file.edges(box), 30, 40):  # then also what is left, in the file's numbers
         expected = max(box[0], 1) < min(box[2], 40) and max(box[1], 1) < min(box[3], 30)
     assert len(image.objects) == expected
 
@@ -101,7 +102,7 @@ def test_without_a_size_in_the_xml_the_images_file_tells_what_lies_outside(tmp_p
     with pytest.raises(TransferError, match="reaches beyond the image"):
         read(tmp_path, voc_object("cat", (1, 1, 50, 30)))
     (tmp_path / "JPEGImages" / "a.jpg").unlink()
-    (image,) = voc_data.read_split(VocSplit(tmp_path, "trainval"))
+    (image,) = records.read_split(VocSplit(tmp_path, "trainval"))
     assert (image.size, image.objects[0].box) == (None, (1, 1, 50, 30))
 
 
@@ -128,7 +129,7 @@ def test_faults_of_files_and_lists_have_no_other_rule(
     if content is not None:
         (tmp_path / file).write_text(content)
     findings = Findings()
-    voc_data.examine_split(VocSplit(tmp_path, "trainval"), findings)
+    records.examine_split(VocSplit(tmp_path, "trainval"), findings)
     (fault,) = findings.faults
     assert (fault.kind, fault.rule, fault.where) == (kind, "refuse", f"{tmp_path / file}{where}")
     assert message in fault.what
@@ -137,5 +138,5 @@ def test_faults_of_files_and_lists_have_no_other_rule(
 def test_all_faults_of_a_split_come_at_once(tmp_path: Path) -> None:
     make_voc(tmp_path, {"a": SIZE + voc_object(box=(9, 1, 4, 5)) + voc_object(" "), "b": "<", "c": SIZE + CAT})
     with pytest.raises(TransferError) as caught:
-        voc_data.read_split(VocSplit(tmp_path, "trainval"))
+        records.read_split(VocSplit(tmp_path, "trainval"))
     assert str(caught.value).startswith("3 faults:")

@@ -7,9 +7,10 @@ from pretrain import plan
 from pretrain.checkpoints import saver
 from pretrain.config import schema
 from pretrain.runtime.errors import PretrainError
-from transfer import backbone_file, engines, results
-from transfer import weights as weight_files
+from transfer import engines, results
 from transfer.errors import TransferError
+from transfer.weights import backbone_file
+from transfer.weights import detector_file as weight_files
 
 from .stage import Stage
 

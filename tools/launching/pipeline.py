@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from pretrain.runtime.errors import PretrainError
-from transfer import engines, report
+from transfer import engines
 from transfer.errors import TransferError
+from transfer.report import page
 
 from . import resources
 from .resources import Resources
@@ -183,7 +184,7 @@ class _Reader:
         asked = _one_process(self._resources(section, "report"))
         after = tuple(stage.name for stage in tuned)
         return Stage(
-            "report", "report", "report.py", None, tuple(words), str(folder), str(folder / report.PAGE), asked, after
+            "report", "report", "report.py", None, tuple(words), str(folder), str(folder / page.PAGE), asked, after
         )
 
     def _built(self, where: str, build: Callable[[], Stage]) -> Stage | None:

@@ -9,7 +9,7 @@ import yaml
 
 from pretrain.checkpoints import moco_file
 from pretrain.runtime import provenance
-from transfer.config import read_yaml
+from transfer.config.detectron2_defaults import read_yaml
 
 PARTS = ("pretrain", "transfer", "tools", "configs")
 _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")

@@ -9,8 +9,9 @@ from typing import Any
 import finetune
 from pretrain.checkpoints import moco_file
 from pretrain.config import schema as config
-from transfer import engines, repeat, results
+from transfer import engines, results
 from transfer.errors import TransferError
+from transfer.run import trials
 
 from .resources import Resources
 
@@ -68,7 +69,7 @@ def fine_tuning(
     """
     output = Path(check_finetune(("--config-file", config_file, *arguments)))
     going_on = ("--auto-resume",) if trial is None else ("--trial", str(trial))
-    folder = output if trial is None else repeat.trial_folder(output, trial)
+    folder = output if trial is None else trials.trial_folder(output, trial)
     result = folder / results.FILE_NAME
     return Stage(
         name, "finetune", "finetune.py", config_file, (*arguments, *going_on), str(folder), str(result), resources,

@@ -19,8 +19,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from transfer.detections import Detections
 from transfer.errors import TransferError
+from transfer.predictions import Detections
 
 NAMES = ("auto", "detectron2", "torchvision")
 

@@ -11,8 +11,8 @@ import numpy as np
 from pretrain.runtime import signals
 from pretrain.runtime.signals import Stopped, StopRequest
 from pretrain.runtime.stop import asked
-from transfer.datasets import Dataset
-from transfer.engines.batches import Batches
+from transfer.data.catalog import Dataset
+from transfer.engines.common.batches import Batches
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
 

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from transfer.datasets import read_image
-from transfer.detections import Detections
+from transfer.data.catalog import read_image
 from transfer.engines.detectron2.quiet import quiet
+from transfer.predictions import Detections
 
 with quiet():
     from detectron2.config import CfgNode

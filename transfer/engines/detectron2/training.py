@@ -11,15 +11,16 @@ from torch import Tensor, nn
 
 from pretrain.runtime import distributed
 from pretrain.runtime.signals import Stopped, StopRequest
-from transfer.datasets import Dataset
-from transfer.engines import Predict, generators, precise_bn
-from transfer.engines.checkpoints import Checkpoints, Part, share_statistics
-from transfer.engines.course import Course, is_due
+from transfer.data.catalog import Dataset
+from transfer.engines import Predict
+from transfer.engines.common import precise_bn, rng_state
+from transfer.engines.common.checkpoints import Checkpoints, Part, share_statistics
+from transfer.engines.common.metrics_file import PERIOD, MetricRows, flatten
+from transfer.engines.common.periodic_work import Course, is_due
 from transfer.engines.detectron2.data import TrainingData
 from transfer.engines.detectron2.models import build_model
 from transfer.engines.detectron2.predictor import predict
 from transfer.engines.detectron2.quiet import quiet
-from transfer.engines.metric_rows import PERIOD, MetricRows, flatten
 from transfer.errors import TransferError
 
 with quiet():
@@ -156,7 +157,7 @@ class AfterStep(HookBase):
 
     def _test(self, done: int) -> None:
         share_statistics(self.model)
-        with generators.kept():
+        with rng_state.kept():
             scores = flatten(_score(self.cfg, self.model, self.evaluate))
         self._write(done - 1, scores)
         self.trainer.storage.put_scalars(cur_iter=done - 1, smoothing_hint=False, **scores)

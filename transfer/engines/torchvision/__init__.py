@@ -8,12 +8,13 @@ import torchvision
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
-from transfer import config, weights
+from transfer.config import detectron2_defaults
 from transfer.engines import Predict
 from transfer.engines.torchvision import support
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.engines.torchvision.trainer import prepare_device, train
+from transfer.weights import detector_file
 
 __all__ = ["NAME", "load_config", "load_predictor", "model_state", "train", "versions"]
 
@@ -29,10 +30,10 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
     """The configuration that a YAML file and KEY VALUE pairs make of Detectron2's defaults, checked.
 
     Raises:
-        TransferError: see transfer.config.merge; or a setting that this engine does not honour.
+        TransferError: see transfer.config.detectron2_defaults.merge; or a setting that this engine does not honour.
     """
-    cfg = config.get_cfg()
-    config.merge(cfg, config_file, overrides)
+    cfg = detectron2_defaults.get_cfg()
+    detectron2_defaults.merge(cfg, config_file, overrides)
     support.check(cfg)
     return cfg
 
@@ -51,5 +52,5 @@ def load_predictor(cfg: CfgNode, weights_file: Path) -> Predict:
     """
     device = prepare_device(cfg)
     model = build_model(cfg)
-    model.load_state_dict(weights.read_detector(weights_file, model_state(cfg)))
+    model.load_state_dict(detector_file.read_detector(weights_file, model_state(cfg)))
     return make_predictor(model.to(device).eval(), cfg)

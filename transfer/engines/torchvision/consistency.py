@@ -5,7 +5,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from transfer import config
+from transfer.config import detectron2_defaults
 from transfer.engines.torchvision.architectures import (
     C5_BACKBONE,
     FPN_BACKBONES,
@@ -26,7 +26,7 @@ def contradictions(cfg: CfgNode) -> Iterator[str]:
             f"MODEL.RESNETS.DEPTH {resnets.DEPTH} needs {width}"
         )
     for key, (possible, meaning) in _RANGES.items():
-        value = config.value_of(cfg, key)
+        value = detectron2_defaults.value_of(cfg, key)
         if not possible(value):
             yield f"{key}: {value!r}, {meaning} is expected"
     yield from _misplaced_features(cfg)

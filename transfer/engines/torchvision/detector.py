@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from transfer.detections import Detections
 from transfer.engines.torchvision.backbone import Backbone
 from transfer.engines.torchvision.box_head import Found
 from transfer.engines.torchvision.boxes import clip, nonempty
@@ -16,6 +15,7 @@ from transfer.engines.torchvision.masks import paste
 from transfer.engines.torchvision.regions import Truth
 from transfer.engines.torchvision.roi_heads import ROIHeads
 from transfer.engines.torchvision.rpn import RPN
+from transfer.predictions import Detections
 
 AnyBackbone = Backbone | DilatedC5 | FPN
 

@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from transfer.coco_data import PERSON_KEYPOINTS
+from transfer.data.coco.records import PERSON_KEYPOINTS
+from transfer.data.images import read_image
 from transfer.engines.torchvision.detector import Sample
 from transfer.engines.torchvision.keypoints import MIRRORED
 from transfer.engines.torchvision.masks import BitMasks, Masks, PolygonMasks, rasterise
 from transfer.engines.torchvision.regions import Truth
 from transfer.errors import TransferError
-from transfer.images import read_image
 
 
 @dataclass(frozen=True)

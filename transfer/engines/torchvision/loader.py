@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from pretrain.runtime.signals import StopRequest
-from transfer.engines.batches import Batches, Draw, batches
+from transfer.engines.common.batches import Batches, Draw, batches
 from transfer.engines.torchvision.detector import Sample
 from transfer.engines.torchvision.input import TrainingInput, load_sample
 from transfer.errors import TransferError

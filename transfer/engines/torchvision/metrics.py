@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from transfer.engines.metric_rows import MetricRows
+from transfer.engines.common.metrics_file import MetricRows
 
 
 class Window:

@@ -4,11 +4,11 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from transfer.detections import Detections
+from transfer.data.images import read_image
 from transfer.engines import Predict
 from transfer.engines.torchvision.detector import Detector, postprocess
 from transfer.engines.torchvision.input import View, shortest_edge, to_tensor
-from transfer.images import read_image
+from transfer.predictions import Detections
 
 
 def make_predictor(model: Detector, cfg: CfgNode) -> Predict:

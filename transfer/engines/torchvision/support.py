@@ -5,8 +5,8 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from transfer import config
-from transfer.coco_data import PERSON_KEYPOINTS
+from transfer.config import detectron2_defaults
+from transfer.data.coco.records import PERSON_KEYPOINTS
 from transfer.engines.torchvision.architectures import (
     C5_BACKBONE,
     FPN_BACKBONES,
@@ -119,14 +119,14 @@ def check(cfg: CfgNode) -> None:
 
 
 def _refused(cfg: CfgNode) -> Iterator[str]:
-    defaults = config.get_cfg()
-    for key in config.keys(cfg):
-        value = config.value_of(cfg, key)
+    defaults = detectron2_defaults.get_cfg()
+    for key in detectron2_defaults.keys(cfg):
+        value = detectron2_defaults.value_of(cfg, key)
         if key in _CHOICES:
             if value not in _CHOICES[key]:
                 yield f"{key}: {value!r} is none of {', '.join(map(repr, _CHOICES[key]))}"
-        elif key not in _ANY and not key.startswith(_NOT_READ) and value != config.value_of(defaults, key):
-            yield f"{key}: {value!r}, only the default {config.value_of(defaults, key)!r} is honoured"
+        elif key not in _ANY and not key.startswith(_NOT_READ) and value != detectron2_defaults.value_of(defaults, key):
+            yield f"{key}: {value!r}, only the default {detectron2_defaults.value_of(defaults, key)!r} is honoured"
     yield from _unbuildable(cfg)
 
 

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from pretrain.runtime import distributed
 from pretrain.runtime.signals import Stopped, StopRequest
-from transfer.datasets import Dataset
-from transfer.engines import Predict, generators, precise_bn
-from transfer.engines.checkpoints import Checkpoints, Part, share_statistics
-from transfer.engines.course import Course, is_due
-from transfer.engines.metric_rows import PERIOD, flatten
+from transfer.data.catalog import Dataset
+from transfer.engines import Predict
+from transfer.engines.common import precise_bn, rng_state
+from transfer.engines.common.checkpoints import Checkpoints, Part, share_statistics
+from transfer.engines.common.metrics_file import PERIOD, flatten
+from transfer.engines.common.periodic_work import Course, is_due
 from transfer.engines.torchvision import initial as initial_weights
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_optimizer, build_schedule, build_training_input
@@ -149,7 +150,7 @@ class Trainer:
     def _test(self, done: int) -> None:
         share_statistics(self.model)
         self.model.eval()
-        with generators.kept(), self.progress.paused():
+        with rng_state.kept(), self.progress.paused():
             results = self.evaluate(make_predictor(self.model, self.cfg))
         self.model.train()
         self._write({"iteration": done - 1, **flatten(results)})

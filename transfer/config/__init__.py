@@ -1,0 +1,1 @@
+"""Detectron2's configuration vocabulary, and the one place that changes a config."""

@@ -1,0 +1,81 @@
+"""From a pretrained ResNet in a file to a backbone under Detectron2's names: read, rename, count, prove."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from transfer.conversion import equivalence as proof
+from transfer.errors import TransferError
+from transfer.weights import source
+from transfer.weights.backbone_file import Backbone, target_name
+from transfer.weights.detector_file import sha256
+from transfer.weights.renaming import detectron2_name
+from transfer.weights.source import KINDS, Source
+
+INPUT = {  # what all of these backbones were trained to see; a config that says otherwise loses AP silently
+    "pixel_mean": [123.675, 116.28, 103.53],
+    "pixel_std": [58.395, 57.12, 57.375],
+    "channel_order": "RGB",
+    "stride_in_1x1": False,
+}
+
+
+@dataclass(frozen=True)
+class Conversion(Backbone):
+    """A backbone just converted, with what shows that it is right."""
+
+    source: Source
+    proof: proof.Proof
+
+    def rows(self, to: str = "detectron2", family: str | None = None) -> list[tuple[str, str, tuple[int, ...]]]:
+        """(name in the source file, name in the file written, shape) of every tensor; "" for what the file lacked."""
+        names = {detectron2_name(name): self.source.names.get(name, "") for name in self.source.state}
+        return [
+            (names[name], target_name(name, to, family), tuple(tensor.shape)) for name, tensor in self.state.items()
+        ]
+
+
+def convert(path: Path, encoder: str | None = None, prefix: str | None = None, engine: str = "auto") -> Conversion:
+    """Read a pretrained ResNet, rename it to Detectron2's names and prove the result.
+
+    Args:
+        encoder: "query" or "key", of a MoCo checkpoint; None: query.
+        prefix: of the names in the file, where several networks are in it.
+        engine: whose detector proves it: "auto" is Detectron2 where it is installed, torchvision elsewhere.
+
+    Raises:
+        TransferError: transfer.weights.source.read's reasons; feature maps of source and result differ.
+        PretrainError: the file cannot be read safely.
+    """
+    found = source.read(path, encoder, prefix)
+    state = {detectron2_name(name): _plain(tensor) for name, tensor in found.state.items()}
+    if len(state) != found.architecture.tensors:
+        raise TransferError(
+            f"{path}: {len(state)} tensors renamed, {found.architecture.name} has {found.architecture.tensors}"
+        )
+    proven = proof.compare(found.architecture, found.state, state, str(path), engine)
+    digest = sha256(path)
+    metadata = found.metadata or _metadata(found, digest)
+    metadata = {**metadata, "proof": {"tensors": len(state), **asdict(proven)}}
+    return Conversion(found.architecture.name, state, metadata, digest, found, proven)
+
+
+def _metadata(found: Source, digest: str) -> dict[str, Any]:
+    return {
+        "arch": found.architecture.name,
+        "kind": found.kind,
+        "label": KINDS[found.kind][0] or found.path.stem,
+        "prefix": found.prefix,
+        "source": found.path.name,
+        "source_sha256": digest,
+        "epoch": found.epoch,
+        **INPUT,
+    }
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """A tensor of its own memory and no gradient, floating-point numbers in single precision."""
+    tensor = tensor.detach().clone().contiguous()
+    return tensor.float() if tensor.is_floating_point() else tensor

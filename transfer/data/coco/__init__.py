@@ -1,0 +1,1 @@
+"""The COCO layout: one JSON file of annotations a split."""

@@ -1,0 +1,162 @@
+"""The objects of a COCO annotation file, each checked, and what the rules for faults leave of them."""
+
+import itertools
+import reprlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from transfer.data import rle
+from transfer.data.boxes import clip, is_empty, reaches_beyond
+from transfer.data.faults import GONE, Findings
+from transfer.data.values import are_numbers, is_id
+
+_VISIBILITIES = (0, 1, 2)  # not labelled, hidden, visible
+_MAX_OUTLINE = 2_000_000  # pixels: pycocotools walks an outline in steps of a fifth and keeps each, here in 0.1 GB
+
+Size = tuple[int, int]  # (height, width) of an image
+
+
+def settled(
+    annotations: Sequence[Any],
+    sizes: Mapping[int, Size | None],
+    categories: Mapping[int, int | None],
+    path: str,
+    unique_ids: bool,
+    findings: Findings,
+) -> list[dict[str, Any]]:
+    """The annotations as the rules leave them; those that no rule touches are the very objects given.
+
+    Args:
+        sizes: image id -> (height, width); None where the file has no good one.
+        categories: category id -> the number of its keypoints; None where it names none.
+        path: of the file, for messages.
+        unique_ids: whether an id used twice is a fault.
+    """
+    kept: list[dict[str, Any]] = []
+    ids: set[int] = set()
+    for i, annotation in enumerate(annotations):
+        where = f"{path}: annotations[{i}]"
+        if not isinstance(annotation, dict) or not is_id(annotation.get("id")):
+            findings.add("annotation", where, "an object with an integer id is expected")
+            continue
+        where += f" (id {annotation['id']})"
+        image_id = annotation.get("image_id")
+        if not is_id(image_id):
+            findings.add("annotation", where, f"image_id {reprlib.repr(image_id)} is not an integer")
+        elif image_id not in sizes:
+            findings.add("orphan", where, f"image_id {image_id} is not in images")
+        else:
+            faults = faults_of(annotation, sizes[image_id], categories)
+            if unique_ids and annotation["id"] in ids:
+                faults.append(("duplicate_id", "the id is used twice"))
+            ids.add(annotation["id"])
+            rules = {kind: findings.add(kind, where, what) for kind, what in faults}
+            made = _by_rules(annotation, rules, sizes[image_id])
+            if made is not None:
+                kept.append(made)
+    return kept
+
+
+def faults_of(
+    annotation: Mapping[str, Any], size: Size | None, categories: Mapping[int, int | None]
+) -> list[tuple[str, str]]:
+    """(kind, what is wrong) of one annotation, at most one of a kind."""
+    faults = []
+    category, mask = annotation.get("category_id"), annotation.get("segmentation")
+    points = categories.get(category) if is_id(category) else None
+    if not is_id(category) or category not in categories:
+        faults.append(("class", f"category_id {reprlib.repr(category)} is not in categories"))
+    if annotation.get("iscrowd", 0) not in (0, 1):
+        faults.append(("flag", f"iscrowd {reprlib.repr(annotation['iscrowd'])} is not 0 or 1"))
+    elif annotation.get("ignore", 0) != 0:
+        faults.append(("flag", "'ignore' is not supported (nor by Detectron2); iscrowd is what COCO means"))
+    found = (
+        _box_fault(annotation.get("bbox"), size),
+        _keypoint_fault(annotation, points),
+        None if mask is None or size is None else _mask_fault(mask, *size),
+    )
+    return faults + [fault for fault in found if fault is not None]
+
+
+def polygon_fault(polygons: Any, height: int, width: int) -> str | None:
+    """What is wrong with a list of polygons [x1, y1, x2, y2, ...] of an image height x width; None if nothing is."""
+    if not isinstance(polygons, list) or not all(map(are_numbers, polygons)):
+        return "segmentation is neither a run-length mask nor polygons of finite numbers"
+    # pycocotools walks every edge pixel by pixel: far-off points are hours and gigabytes.
+    reach = 2 * max(height, width)
+    if any(polygon and (min(polygon) < -reach or max(polygon) > reach) for polygon in polygons):
+        return f"a polygon lies far outside the image ({height} x {width})"
+    if any(_is_long(polygon) for polygon in polygons):
+        return f"a polygon has an outline of more than {_MAX_OUTLINE} pixels"
+    return None
+
+
+def is_polygon(numbers: Sequence[float]) -> bool:
+    """Whether [x1, y1, x2, y2, ...] are whole points, at least 3."""
+    return len(numbers) >= 6 and len(numbers) % 2 == 0
+
+
+def _box_fault(box: Any, size: Size | None) -> tuple[str, str] | None:
+    if not are_numbers(box, 4) or min(box[2:]) < 0:
+        return "box", f"bbox {reprlib.repr(box)} is not x, y, width, height in finite numbers, sides from 0 up"
+    if min(box[2:]) == 0 or (size is not None and is_empty(_edges(box), *size)):
+        return "zero_area", f"bbox {reprlib.repr(box)} has no area inside the image{_sized(size)}"
+    if size is not None and reaches_beyond(_edges(box), *size):
+        return "outside", f"bbox {reprlib.repr(box)} reaches beyond the image{_sized(size)}"
+    return None
+
+
+def _keypoint_fault(annotation: Mapping[str, Any], count: int | None) -> tuple[str, str] | None:
+    """`count`: of the category's keypoints, None where it names none."""
+    points = annotation.get("keypoints", [])
+    if not are_numbers(points) or len(points) % 3:
+        return "keypoints", "keypoints are not a list of finite x, y, visibility"
+    if points and count is not None and len(points) != 3 * count:
+        return "keypoints", f"{len(points) // 3} keypoints, the category names {count}"
+    if odd := [value for value in points[2::3] if value not in _VISIBILITIES]:
+        return "keypoints", f"keypoints: visibility {odd[0]} is not 0, 1 or 2"
+    marked, stated = sum(value > 0 for value in points[2::3]), annotation.get("num_keypoints")
+    if points and type(stated) is int and stated != marked:
+        return "num_keypoints", f"num_keypoints is {reprlib.repr(stated)}, {marked} are marked"
+    return None
+
+
+def _mask_fault(mask: Any, height: int, width: int) -> tuple[str, str] | None:
+    fault = rle.fault(mask, height, width) if isinstance(mask, dict) else polygon_fault(mask, height, width)
+    if fault is not None:
+        return "mask", fault
+    if isinstance(mask, list) and not all(map(is_polygon, mask)):
+        return "polygon", "segmentation holds a polygon of fewer than 3 points, or with half a point"
+    return None
+
+
+def _by_rules(annotation: dict[str, Any], rules: Mapping[str, str], size: Size | None) -> dict[str, Any] | None:
+    """The annotation as the rules (fault kind -> rule) leave it; None if they leave nothing."""
+    if any(rule in GONE for kind, rule in rules.items() if (kind, rule) != ("polygon", "drop")):
+        return None
+    if rules.get("polygon") == "drop":  # of an object with other polygons only the short ones go
+        annotation = {**annotation, "segmentation": [part for part in annotation["segmentation"] if is_polygon(part)]}
+        if not annotation["segmentation"]:
+            return None
+    if rules.get("outside") == "clip" and size is not None:
+        x1, y1, x2, y2 = clip(_edges(annotation["bbox"]), *size)
+        annotation = {**annotation, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+    return annotation
+
+
+def _edges(box: Sequence[float]) -> tuple[float, float, float, float]:
+    x, y, width, height = box
+    return x, y, x + width, y + height
+
+
+def _is_long(polygon: Sequence[float]) -> bool:
+    """Whether pycocotools would walk more than _MAX_OUTLINE pixels along the closed outline."""
+    if not polygon or len(polygon) * (max(polygon) - min(polygon)) <= _MAX_OUTLINE:
+        return False  # sooner than the exact answer, for all polygons there are
+    points = list(zip(polygon[0::2], polygon[1::2], strict=False))
+    edges = itertools.pairwise([*points, points[0]])
+    return sum(max(abs(x1 - x2), abs(y1 - y2)) for (x1, y1), (x2, y2) in edges) > _MAX_OUTLINE
+
+
+def _sized(size: Size | None) -> str:
+    return "" if size is None else f" ({size[1]} x {size[0]})"

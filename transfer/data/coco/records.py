@@ -1,0 +1,116 @@
+"""COCO layout: Detectron2's records made from an annotation file."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from transfer.data import rle
+from transfer.data.boxes import is_empty
+from transfer.data.coco import objects as coco_annotations
+from transfer.faults import refuse
+
+CLASS_NAMES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
+    "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse", "sheep", "cow", "elephant",
+    "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie", "suitcase", "frisbee", "skis", "snowboard",
+    "sports ball", "kite", "baseball bat", "baseball glove", "skateboard", "surfboard", "tennis racket", "bottle",
+    "wine glass", "cup", "fork", "knife", "spoon", "bowl", "banana", "apple", "sandwich", "orange", "broccoli",
+    "carrot", "hot dog", "pizza", "donut", "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet",
+    "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
+    "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
+)  # fmt: skip
+PERSON_KEYPOINTS = 17  # of its person
+
+log = logging.getLogger(__name__)
+
+
+def categories_of(content: Mapping[str, Any]) -> dict[str, int]:
+    """Category name -> id, sorted by id: the order of the classes."""
+    return {item["name"]: item["id"] for item in sorted(content["categories"], key=lambda item: item["id"])}
+
+
+def records(
+    path: Path,
+    content: Mapping[str, Any],
+    image_folder: Path,
+    category_ids: Sequence[int],
+    with_keypoints: bool = False,
+) -> list[dict[str, Any]]:
+    """Detectron2's standard dicts, as its load_coco_json makes them, with boxes XYXY.
+
+    Polygons of fewer than 3 points are left out, and objects without any other; so are boxes without area (each with
+    one warning). Crowds stay, their masks compressed. TransferError lists missing images and missing keypoints.
+
+    Args:
+        path: of the annotation file, for messages.
+        content: what `read` gave.
+        image_folder: where the images lie.
+        category_ids: the file's id of class 0, 1, ...
+        with_keypoints: every object must have a person's.
+    """
+    faults: list[str] = []
+    if with_keypoints:
+        faults += [
+            f"{path}: annotation id {annotation['id']}: the {PERSON_KEYPOINTS} keypoints of a person are expected"
+            for annotation in content["annotations"]
+            if len(annotation.get("keypoints", ())) != 3 * PERSON_KEYPOINTS
+        ]
+    made, without_polygon, without_area = [], 0, 0
+    index = {category_id: i for i, category_id in enumerate(category_ids)}
+    objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        objects[annotation["image_id"]].append(annotation)
+    for image in sorted(content["images"], key=lambda image: image["id"]):
+        file_name = os.path.join(image_folder, image["file_name"])
+        if not os.path.isfile(file_name):
+            faults.append(f"{file_name}: no such image (image id {image['id']} of {path})")
+        height, width = image["height"], image["width"]
+        annotations = []
+        for annotation in objects[image["id"]]:
+            made_object = _object(annotation, index)
+            if made_object is None:
+                without_polygon += 1
+            elif is_empty(made_object["bbox"], height, width):
+                without_area += 1
+            else:
+                annotations.append(made_object)
+        made.append(
+            {
+                "file_name": file_name,
+                "image_id": image["id"],
+                "height": height,
+                "width": width,
+                "annotations": annotations,
+            }
+        )
+    refuse(faults)
+    if without_polygon:
+        log.warning("%s: %d objects without a valid polygon are left out of training", path, without_polygon)
+    if without_area:
+        log.warning("%s: %d boxes without area are left out of training", path, without_area)
+    return made
+
+
+def _object(annotation: Mapping[str, Any], index: Mapping[int, int]) -> dict[str, Any] | None:
+    """One annotation in Detectron2's form; None if it has polygons and none of them is valid."""
+    x, y, width, height = annotation["bbox"]
+    made = {
+        "iscrowd": int(annotation.get("iscrowd", 0)),
+        "bbox": [x, y, x + width, y + height],
+        "category_id": index[annotation["category_id"]],
+        "bbox_mode": 0,
+    }
+    mask = annotation.get("segmentation")
+    if isinstance(mask, dict):
+        made["segmentation"] = rle.compress(mask)
+    elif mask:
+        polygons = [polygon for polygon in mask if coco_annotations.is_polygon(polygon)]
+        if not polygons:
+            return None
+        made["segmentation"] = polygons
+    if annotation.get("keypoints"):
+        # Pixel indices -> points: 0.5 is the middle of a pixel.
+        made["keypoints"] = [v if i % 3 == 2 else v + 0.5 for i, v in enumerate(annotation["keypoints"])]
+    return made

@@ -1,0 +1,1 @@
+"""The PASCAL VOC layout: one XML file an image, and lists of the images of a split."""

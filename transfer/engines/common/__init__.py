@@ -1,0 +1,1 @@
+"""What both engines share around their training loops."""

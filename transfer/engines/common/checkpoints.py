@@ -1,0 +1,115 @@
+"""What a run saves, and how it goes on from there. The files are laid out and named as Detectron2's."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import nn
+
+from pretrain.checkpoints import moco_file
+from pretrain.runtime import distributed
+from transfer.engines.common import rng_state
+from transfer.errors import TransferError
+
+FINAL = "model_final.pth"
+STOPPED = "model_stopped.pth"  # of a run that a signal stopped between two checkpoints; goes when there is a later one
+log = logging.getLogger(__name__)
+
+
+def file_name(iteration: int) -> str:
+    """`model_0000999.pth` after the iteration of index 999, the thousandth."""
+    return f"model_{iteration:07d}.pth"
+
+
+class Part(Protocol):
+    """Something whose state belongs to a checkpoint: an optimizer, a schedule, ..."""
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state_dict: Any) -> Any: ...
+
+
+class Checkpoints:
+    """The checkpoints of one run. Every rank calls `save` and `load`.
+
+    Args:
+        folder: of the run.
+        model: saved with its loss_normalizer where it has one: RetinaNet's, no tensor of it and yet part of the run.
+        parts: what else changes, by its key in the file.
+        extra: kept in every checkpoint.
+    """
+
+    def __init__(self, folder: Path, model: nn.Module, parts: Mapping[str, Part], extra: Mapping[str, Any]) -> None:
+        self.folder, self.model, self.parts, self.extra = folder, model, parts, extra
+
+    def save(self, name: str, done: int, pending: Sequence[str]) -> None:
+        """Save the run as `name`, and name that file in last_checkpoint.
+
+        Args:
+            done: iterations done.
+            pending: what is still due after the last one (transfer.engines.common.periodic_work).
+        """
+        share_statistics(self.model)
+        states = distributed.all_gather_object(rng_state.states())
+        normalizers = distributed.all_gather_object(getattr(self.model, "loss_normalizer", None))
+        if distributed.is_main():
+            content = {
+                "model": self.model.state_dict(),
+                **{key: part.state_dict() for key, part in self.parts.items()},
+                "iteration": done - 1,
+                "pending": list(pending),
+                "generators": states,  # of each rank
+                "loss_normalizers": normalizers,  # of each rank
+                **self.extra,
+            }
+            moco_file.save(self.folder / name, content)
+            with moco_file.whole_file(self.folder / moco_file.LAST) as file:
+                file.write(name.encode())
+            self._remove_stopped(name)
+        distributed.barrier()
+
+    def load(self) -> tuple[int, list[str]]:
+        """Go back to where the run was last saved. Returns `done` and `pending` of then.
+
+        Raises:
+            PretrainError, TransferError: there is nothing to resume, or the file is not one of this engine's runs.
+        """
+        path = moco_file.newest(self.folder)
+        content = moco_file.load(path)
+        needed = ("model", *self.parts, "iteration", "pending", "generators", "loss_normalizers")
+        absent = [key for key in needed if key not in content]
+        if absent:
+            raise TransferError(f"{path}: not saved by this engine (it lacks {', '.join(absent)}): not resumed")
+        try:
+            self.model.load_state_dict(content["model"])
+            for key, part in self.parts.items():
+                part.load_state_dict(content[key])
+        except (RuntimeError, ValueError) as error:
+            raise TransferError(f"{path}: does not fit the configuration: {error}") from error
+        normalizers = content["loss_normalizers"]
+        normalizer = normalizers[distributed.rank() % len(normalizers)]
+        if normalizer is not None:
+            self.model.loss_normalizer = normalizer
+        self._restore_generators(path, content["generators"])
+        if distributed.is_main():
+            self._remove_stopped(path.name)
+        return content["iteration"] + 1, list(content["pending"])
+
+    def _restore_generators(self, path: Path, states: list[Any]) -> None:
+        if len(states) == distributed.world_size():
+            rng_state.restore(states[distributed.rank()])
+        else:
+            log.warning(
+                "%s was saved by %d processes, %d go on: the rest of the run draws other samples",
+                path, len(states), distributed.world_size(),
+            )  # fmt: skip
+
+    def _remove_stopped(self, newest: str) -> None:
+        if newest != STOPPED:
+            (self.folder / STOPPED).unlink(missing_ok=True)
+
+
+def share_statistics(model: nn.Module) -> None:
+    """Test and save one model: BN that is not synchronised runs apart on the ranks, and rank 0's is kept."""
+    distributed.broadcast(list(model.buffers()))

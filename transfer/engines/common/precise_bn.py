@@ -1,0 +1,39 @@
+"""Batch norm statistics of the weights as they are, before every test (arXiv 2105.07576, section 3)."""
+
+import itertools
+import warnings
+from collections.abc import Iterable
+from typing import Any
+
+from torch import nn
+
+from pretrain.runtime.signals import Stopped
+from transfer.engines.common import rng_state
+
+
+def update(model: nn.Module, batches: Iterable[Any], iterations: int) -> None:
+    """Replace the running statistics of the model's batch norms by those of `iterations` training batches.
+
+    The model must be in training mode. torch's generators and RetinaNet's loss_normalizer are left as they were, so
+    that a test in between does not change the rest of the training.
+
+    Raises:
+        Stopped: by `batches`; the statistics are then those from before, good for saving.
+    """
+    with warnings.catch_warnings():
+        # fvcore.nn's __init__ imports losses that use torch.jit; which category warns depends on torch.
+        warnings.filterwarnings("ignore", message=".*torch.jit.*")
+        from fvcore.nn.precise_bn import update_bn_stats
+
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    normalizer: Any = getattr(model, "loss_normalizer", None)  # no tensor of the model, in either engine
+    try:
+        with rng_state.kept():
+            update_bn_stats(model, itertools.islice(batches, iterations), iterations)
+    except Stopped:
+        for name, buffer in model.named_buffers():
+            buffer.copy_(before[name])
+        raise
+    finally:
+        if normalizer is not None:
+            model.loss_normalizer = normalizer

@@ -1,0 +1,83 @@
+"""How sure a difference of two rows is: a paired bootstrap over test images and over trials.
+
+One resample draws the test images with replacement (Efron 1979), the same for every run, so that an image which is
+easy for both starts moves neither; and it draws each row's trials with replacement, n - 1 of its n, which gives the
+mean of the draws the variance s^2 / n that a mean of n trials has (Rao and Wu 1988; n of n would understate it by
+(n - 1) / n). With a single trial the images alone are drawn: then the interval knows nothing of the luck of training.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from transfer.evaluation.matching import THRESHOLDS, ClassMatches
+from transfer.evaluation.precision_recall import average_precision
+
+CONFIDENCE = 0.95
+SEED = 20191113  # of the resamples: the same runs give the same report
+_PLACES = {"AP": slice(None), "AP50": THRESHOLDS.index(0.5), "AP75": THRESHOLDS.index(0.75)}
+
+
+@dataclass(frozen=True)
+class Samples:
+    """AP points of one run: first on the test set as it is, then on each of R resamples.
+
+    Args:
+        metrics: "AP", "AP50", "AP75" -> (1 + R,), means over classes.
+        classes: (C, 1 + R), AP of each class; NaN where a resample has no object of it.
+    """
+
+    metrics: dict[str, np.ndarray]
+    classes: np.ndarray
+
+    @classmethod
+    def of(cls, points: np.ndarray) -> "Samples":
+        """From the (C, 1 + R, T) of `resampled`. A mean over classes leaves out those that a test set does not have."""
+        occurs = ~np.isnan(points[:, :, 0])  # (C, 1 + R)
+        with np.errstate(invalid="ignore"):
+            means = np.where(occurs[:, :, None], points, 0).sum(axis=0) / occurs.sum(axis=0)[:, None]  # (1 + R, T)
+        metrics = {name: means[:, place].reshape(len(means), -1).mean(axis=1) for name, place in _PLACES.items()}
+        return cls(metrics, points.mean(axis=2))
+
+
+def image_weights(images: int, resamples: int) -> np.ndarray:
+    """How often each image stands in each test set, (1 + R, I) int: once in the first, as drawn in the R others."""
+    drawn = np.random.default_rng(SEED).multinomial(images, np.full(images, 1 / images), size=resamples)
+    return np.concatenate([np.ones((1, images), dtype=np.int64), drawn])
+
+
+def resampled(found: Sequence[ClassMatches], weights: np.ndarray, rule: str) -> np.ndarray:
+    """AP points (C, 1 + R, T) of a run on every test set of `weights` (1 + R, I), by class and THRESHOLDS.
+
+    Args:
+        found: the run's matches, one a class.
+        rule: one of precision_recall.RULES.
+    """
+    return 100 * np.stack([average_precision(one, weights, rule) for one in found])
+
+
+def interval(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> tuple[float, float] | None:
+    """The 95 % percentile interval of the mean of `ours` minus the mean of `theirs`.
+
+    Args:
+        ours, theirs: one array (R,) a trial, its AP on the same R resamples of the test images.
+
+    Returns:
+        (low, high) in AP points; None without resamples, or where no resample measures both.
+    """
+    generator = np.random.default_rng(SEED)
+    difference = _drawn_mean(ours, generator) - _drawn_mean(theirs, generator)
+    difference = difference[~np.isnan(difference)]
+    if not len(difference):
+        return None
+    low, high = np.quantile(difference, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def _drawn_mean(trials: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+    """(R,) the mean over the trials that each resample draws."""
+    values = np.stack(trials)  # (n, R)
+    n, resamples = values.shape
+    drawn = generator.integers(n, size=(max(1, n - 1), resamples))
+    return np.take_along_axis(values, drawn, axis=0).mean(axis=0)

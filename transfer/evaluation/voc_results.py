@@ -1,0 +1,158 @@
+"""Detections in the devkit's form: from a run's rows, and as the files `<class>.txt` of lines "image score x y x y"."""
+
+import math
+import os
+import reprlib
+import shutil
+import tempfile
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfer.data.boxes import FARTHEST
+from transfer.data.faults import Findings
+from transfer.errors import TransferError
+from transfer.evaluation.voc import ClassDetections
+from transfer.faults import refuse
+
+_LINE = "image score xmin ymin xmax ymax"
+
+
+def from_rows(
+    rows: Iterable[Mapping[str, Any]], class_names: Sequence[str], category_ids: Sequence[int]
+) -> dict[str, ClassDetections]:
+    """A run's rows (detections.coco_rows: bbox XYWH, 0-based edges) as devkit detections of each class, unrounded.
+
+    1 is added to xmin and ymin, the inverse of how the data are read (as in Detectron2's evaluator).
+    """
+    name_of = dict(zip(category_ids, class_names, strict=True))
+    found: dict[str, list[tuple[str, float, list[float]]]] = {name: [] for name in class_names}
+    for row in rows:
+        x, y, width, height = row["bbox"]
+        box = [x + 1, y + 1, x + width, y + height]
+        found[name_of[row["category_id"]]].append((str(row["image_id"]), row["score"], box))
+    return {name: _gather(lines) for name, lines in found.items()}
+
+
+def read(
+    folder: Path,
+    class_names: Sequence[str],
+    split: str,
+    findings: Findings | None = None,
+    image_ids: Collection[str] | None = None,
+) -> tuple[dict[str, ClassDetections], list[Path]]:
+    """Read `<class>.txt` (or the devkit's `comp3_det_<split>_<class>.txt`, `comp4_...`) of every class.
+
+    An empty file is a class without detections.
+
+    Args:
+        findings: the rules for faults; what is found is added. None: the default rules, which refuse every one.
+        image_ids: of the split; None: not compared.
+
+    Returns:
+        The detections, and the other .txt files of the folder, which were not read.
+
+    Raises:
+        TransferError: lists classes without a file or with two, and every line that the rules refuse.
+    """
+    findings = findings or Findings()
+    found, unread = examine(folder, class_names, split, findings, image_ids)
+    findings.settle(folder)
+    return found, unread
+
+
+def examine(
+    folder: Path, class_names: Sequence[str], split: str, findings: Findings, image_ids: Collection[str] | None = None
+) -> tuple[dict[str, ClassDetections], list[Path]]:
+    """What passes by the rules of `findings`, which is left with all faults. Otherwise as `read`."""
+    if not folder.is_dir():
+        findings.add("file", str(folder), "no such folder; one with <class>.txt for each class is expected")
+        return {}, []
+    found, used, missing = {}, set(), []
+    known = None if image_ids is None else frozenset(image_ids)
+    for name in class_names:
+        names = [f"{name}.txt", f"comp4_det_{split}_{name}.txt", f"comp3_det_{split}_{name}.txt"]
+        files = [folder / file for file in names if (folder / file).is_file()]
+        used.update(files)
+        if not files:
+            missing.append(name)
+        elif len(files) > 1:
+            shown = ", ".join(file.name for file in files)
+            findings.add("file", str(folder), f"more than one file of class {name}: {shown}")
+        else:
+            found[name] = _read_file(files[0], known, findings)
+    if missing:
+        findings.add(
+            "file",
+            str(folder),
+            f"no file {missing[0]}.txt (or comp4_det_{split}_{missing[0]}.txt) for each of the classes "
+            f"{', '.join(missing)}; a class without detections has an empty file",
+        )
+    return found, sorted(path for path in folder.glob("*.txt") if path not in used)
+
+
+def write(folder: Path, detections: Mapping[str, ClassDetections]) -> None:
+    """Write `<class>.txt` of each class into a new folder, numbers in full. TransferError if the folder exists."""
+    if folder.exists():
+        raise TransferError(f"{folder}: exists already, nothing is overwritten")
+    refuse([f"class {name!r} cannot be a file name" for name in detections if "/" in name or "\0" in name])
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
+    try:
+        for name, found in detections.items():
+            lines = [
+                " ".join([image_id, *(repr(float(number)) for number in (score, *box))])
+                for image_id, score, box in zip(found.image_ids, found.scores, found.boxes, strict=True)
+            ]
+            (partial / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        partial.chmod(0o755)  # mkdtemp's folder is private
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _read_file(path: Path, image_ids: frozenset[str] | None, findings: Findings) -> ClassDetections:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        findings.add("file", str(path), f"not readable as text ({error})")
+        return _gather([])
+    found = []
+    for number, line in enumerate(lines, start=1):
+        if not (fields := line.split()):
+            continue
+        fault = _fault(fields, image_ids)
+        if fault is None:
+            image_id, score, *box = fields[0], *(float(field) for field in fields[1:])
+            found.append((image_id, score, box))
+        else:
+            findings.add(fault[0], f"{path}, line {number}", fault[1])
+    return _gather(found)
+
+
+def _fault(fields: Sequence[str], image_ids: frozenset[str] | None) -> tuple[str, str] | None:
+    """(kind, what is wrong) of one line."""
+    shown = reprlib.repr(" ".join(fields))
+    try:
+        numbers = [float(field) for field in fields[1:]]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 5:
+        return "row", f"{_LINE!r} with finite numbers is expected, not {shown}"
+    if not math.isfinite(numbers[0]):
+        return "score", f"the score is not finite: {shown}"
+    if not all(abs(number) <= FARTHEST for number in numbers[1:]):
+        return "box", f"the box is not finite, or beyond {FARTHEST:.0e} pixels: {shown}"
+    if image_ids is not None and fields[0] not in image_ids:
+        return "unknown_image", f"the split does not list image {fields[0]}"
+    return None
+
+
+def _gather(found: Sequence[tuple[str, float, Sequence[float]]]) -> ClassDetections:
+    return ClassDetections(
+        [image_id for image_id, _, _ in found],
+        np.array([score for _, score, _ in found], dtype=float),
+        np.array([box for _, _, box in found], dtype=float).reshape(-1, 4),
+    )

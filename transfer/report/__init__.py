@@ -1,0 +1,1 @@
+"""The report: tables, figures and pictures of many runs beside the published numbers."""

@@ -1,0 +1,66 @@
+"""The numbers behind a report's figures, as plain JSON values: means over trials with their sample deviation."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from transfer.evaluation import tide
+from transfer.report.analysis import SHOWN_IOUS, Analysis
+from transfer.report.run_folders import over_trials, read_curves
+from transfer.report.tables import Table
+from transfer.report.warnings import column_title
+
+LOSS = "total_loss"
+
+
+def over_iterations(table: Table) -> list[dict[str, Any]]:
+    """Of each kind of AP, and of the training loss: {"name", "title", "rows": label -> points}, where any run has one.
+
+    A point is {"x": iteration, "mean", "std", "n"}; trials count where all of the row have that iteration.
+    """
+    curves = {row.label: [read_curves(run) for run in row.runs] for row in table.rows}
+    figures = []
+    for name in (*(f"{part}/AP" for part in table.first.metrics), LOSS):
+        rows = {label: [trial[name] for trial in trials if name in trial] for label, trials in curves.items()}
+        points = {label: [_point(x, values) for x, values in over_trials(trials)] for label, trials in rows.items()}
+        if any(points.values()):
+            title = "training loss" if name == LOSS else f"{column_title(name)} over iterations"
+            figures.append({"name": name, "title": title, "rows": points})
+    return figures
+
+
+def precision_recall(analysis: Analysis) -> list[dict[str, Any]]:
+    """Of boxes at each of SHOWN_IOUS: {"name", "title", "rows": label -> points}, "x" the recall in [0, 1]."""
+    return [
+        {
+            "name": f"IoU {iou}",
+            "title": f"precision over recall, IoU {iou}",
+            "rows": {
+                label: [
+                    _point(recall, [float(run.precision[place, i]) for run in trials])
+                    for i, recall in enumerate(np.linspace(0, 1, 101).round(2).tolist())
+                ]
+                for label, trials in analysis.rows.items()
+            },
+        }
+        for place, iou in enumerate(SHOWN_IOUS)
+    ]
+
+
+def errors(analysis: Analysis) -> dict[str, dict[str, Any]]:
+    """label -> type of error -> {"mean", "std", "n"} of its cost in AP50 points."""
+    return {
+        label: {kind: _over([run.costs.get(kind, 0.0) for run in trials]) for kind in tide.TYPES}
+        for label, trials in analysis.rows.items()
+    }
+
+
+def _point(x: float, values: Sequence[float]) -> dict[str, Any]:
+    return {"x": x, **_over(values)}
+
+
+def _over(values: Sequence[float]) -> dict[str, Any]:
+    std = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "std": std, "n": len(values)}

@@ -1,0 +1,168 @@
+"""The figures of a report, one SVG file each, drawn from the numbers that report.json holds."""
+
+import itertools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from transfer.evaluation.tide import TYPES
+from transfer.report.tables import BASELINES
+from transfer.report.warnings import part_title
+
+FIGURES = "figures"  # folder beside the page
+_KIND_COLOURS = {"random": "#7f858d", "supervised": "#2f6db3"}
+_OTHER_COLOURS = ("#c8443b", "#d98b16", "#3f8f5b", "#7a5ea8", "#158a99")
+_BETTER, _WORSE, _UNSURE = "#3f8f5b", "#c8443b", "#b9bec5"
+_WIDTH = 4.4  # inches: as wide as a phone, with letters to read
+_BAND = "the band is one sample standard deviation"
+_MOST_CLASSES = 40  # of a longer list its two ends are drawn
+_STYLE: Any = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "axes.edgecolor": "#999999",
+    "legend.frameon": False,
+    "svg.fonttype": "none",  # letters stay letters: small, searchable, sharp
+    "svg.hashsalt": "moco-transfer",  # the same numbers draw the same file
+}
+
+
+def draw_figures(table: Mapping[str, Any], folder: Path, number: int) -> list[dict[str, str]]:
+    """Draw the figures of a table of report.json into `folder`/figures.
+
+    Returns:
+        {"file": relative to `folder`, "title", "caption"} of each, in the order of the page.
+    """
+    described = []
+    with matplotlib.rc_context(_STYLE):
+        for place, (title, caption, figure) in enumerate(_figures(table), start=1):
+            file = f"{FIGURES}/{number}_{place}_{_file_name(title)}.svg"
+            figure.savefig(folder / file, format="svg", metadata={"Date": None})
+            described.append({"file": file, "title": title, "caption": caption})
+    return described
+
+
+def _figures(table: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]]:
+    """Title, caption and figure of everything there is to draw."""
+    colours = _colours(table["rows"])
+    for curve in table["curves"]:
+        yield curve["title"], f"mean over trials; {_BAND}", _curve(curve, colours, "iteration")
+    for curve in table["precision_recall"]:
+        yield curve["title"], f"boxes, mean over classes and trials; {_BAND}", _curve(curve, colours, "recall")
+    if table["errors"]:
+        caption = "by how much box AP50 rises if errors of one type alone are put right (TIDE); lines: one deviation"
+        yield "what mistakes cost", caption, _errors(table["errors"], colours)
+    baselines = [row["label"] for row in table["rows"] if row["init"]["kind"] in BASELINES]
+    for difference in table["differences"]:
+        if difference["row"] not in baselines:
+            yield from _class_differences(difference)
+
+
+def inline(path: Path) -> str:
+    """The SVG element of a file, to stand within a page: its ids are its own, and it grows with the page."""
+    text = path.read_text(encoding="utf-8")
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
+    own = re.sub(r"\W", "_", path.stem)
+    names = re.compile(r'( id="|href="#|url\(#)')
+    return re.sub(r"<[^>]*>", lambda tag: names.sub(rf"\g<1>{own}_", tag[0]), text)  # in tags alone: a label is text
+
+
+def _curve(curve: Mapping[str, Any], colours: Mapping[str, str], x_title: str) -> Figure:
+    figure, axes = _axes(2.9, curve["title"])
+    for label, points in curve["rows"].items():
+        x = [point["x"] for point in points]
+        mean = [point["mean"] for point in points]
+        axes.plot(x, mean, color=colours[label], label=_plain(label), lw=1.6, marker="o" if len(x) < 12 else None, ms=3)
+        if points and points[0]["std"] is not None:
+            low = [point["mean"] - point["std"] for point in points]
+            high = [point["mean"] + point["std"] for point in points]
+            axes.fill_between(x, low, high, color=colours[label], alpha=0.18, linewidth=0)
+    axes.set_xlabel(x_title)
+    axes.set_ylim(bottom=0)
+    _legend(figure, curve["rows"])
+    return figure
+
+
+def _errors(errors: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
+    """Groups of horizontal bars, a group a type of error."""
+    figure, axes = _axes(0.9 + len(TYPES) * (0.14 + 0.16 * len(errors)), "what mistakes cost, points of box AP50")
+    height = 0.8 / len(errors)
+    for place, (label, costs) in enumerate(errors.items()):
+        y = [i + (place - (len(errors) - 1) / 2) * height for i in range(len(TYPES))]
+        deviations = [costs[kind]["std"] or 0.0 for kind in TYPES]
+        axes.barh(y, [costs[kind]["mean"] for kind in TYPES], height, color=colours[label], label=_plain(label))
+        axes.errorbar([costs[kind]["mean"] for kind in TYPES], y, xerr=deviations, fmt="none", ecolor="#333333", lw=0.8)
+    axes.set_yticks(range(len(TYPES)), TYPES)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    axes.set_xlim(left=0)
+    _legend(figure, errors)
+    return figure
+
+
+def _class_differences(difference: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]]:
+    """One figure for each of box, mask, ...: bars sorted by difference, grey where the interval holds 0."""
+    parts: dict[str, list[tuple[str, float, Any]]] = {}
+    for key, points in difference["classes"].items():
+        part, name = key.split("/", 1)
+        parts.setdefault(part, []).append((name, points, difference["class_intervals"].get(key)))
+    for part, classes in parts.items():
+        title = f"{part_title(part)} AP by class, {difference['label']}"
+        caption = "points; lines: 95 % intervals, grey where they hold 0"
+        classes.sort(key=lambda item: -item[1])
+        if len(classes) > _MOST_CLASSES:
+            caption += f"; the {_MOST_CLASSES // 2} highest and lowest of {len(classes)} classes, all in classes.csv"
+            classes = [*classes[: _MOST_CLASSES // 2], *classes[-_MOST_CLASSES // 2 :]]
+        yield title, caption, _bars(classes, title)
+
+
+def _bars(classes: Sequence[tuple[str, float, Any]], title: str) -> Figure:
+    figure, axes = _axes(0.9 + 0.21 * len(classes), title)
+    for y, (_, points, ends) in enumerate(classes):
+        unsure = ends is not None and ends[0] <= 0 <= ends[1]
+        axes.barh(y, points, 0.7, color=_UNSURE if unsure else _BETTER if points > 0 else _WORSE)
+        if ends is not None:
+            axes.plot(ends, (y, y), color="#333333", lw=0.8)
+    axes.axvline(0, color="#333333", lw=0.8)
+    axes.set_yticks(range(len(classes)), [_plain(name) for name, *_ in classes])
+    axes.set_ylim(len(classes) - 0.4, -0.6)
+    axes.grid(axis="y", visible=False)
+    return figure
+
+
+def _axes(height: float, title: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(_plain(title), wrap=True)
+    return figure, axes
+
+
+def _legend(figure: Figure, labels: Iterable[str]) -> None:
+    """Below the axes, where it hides nothing."""
+    columns = max(1, 42 // max(map(len, labels)))  # of as many letters as stand beside each other
+    figure.legend(loc="outside lower left", ncols=min(columns, 4))
+
+
+def _plain(text: str) -> str:
+    """Text that matplotlib shows as it is: $ begins no formula, and a first _ hides no entry of a legend."""
+    return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
+
+
+def _colours(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    others = itertools.cycle(_OTHER_COLOURS)
+    return {row["label"]: _KIND_COLOURS.get(row["init"]["kind"]) or next(others) for row in rows}
+
+
+def _file_name(title: str) -> str:
+    return re.sub(r"[^0-9A-Za-z]+", "_", title).strip("_").lower()[:60]

@@ -1,0 +1,116 @@
+"""The report: finished runs in, one static page out, its figures also as SVG, its numbers as Markdown, CSV and JSON."""
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from transfer.errors import TransferError
+from transfer.faults import refuse
+from transfer.report.content import PICTURES, Options, describe
+from transfer.report.csv_files import CSV, write_csv
+from transfer.report.figures import FIGURES, draw_figures, inline
+from transfer.report.run_folders import read_runs
+from transfer.report.tables import tables
+
+PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
+_FOLDERS = (PICTURES, FIGURES, CSV)
+_OWN = (*_FOLDERS, MARKDOWN, NUMBERS, PAGE)  # all that a report writes, and all that overwriting one may replace
+_UNFINISHED = ".unfinished."  # begins the name of the folder that a report is made in
+_TEMPLATES = Path(__file__).with_name("templates")
+_MARKUP = re.compile(r"[\\`*\[\]<>|#&!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")  # an underscore within a word is plain
+
+
+def write(folders: Sequence[Path], output: Path, options: Options, *, overwrite: bool = False) -> dict[str, Any]:
+    """Read the runs in `folders`, write the report into `output`; returns what report.json holds.
+
+    Args:
+        folders: run folders, or folders that hold some at any depth.
+
+    Raises:
+        TransferError: a run has no result or a faulty one (all are named), `output` holds something already, or an
+            option is out of range.
+    """
+    _check_options(options)
+    _check_output(output, overwrite)
+    runs = read_runs(folders)
+    output.mkdir(parents=True, exist_ok=True)
+    for left in output.glob(f"{_UNFINISHED}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=output) as name:
+        unfinished = Path(name)
+        for folder in _FOLDERS:
+            (unfinished / folder).mkdir()
+        numbers = json.dumps(describe(tables(runs), unfinished, options), indent=2, allow_nan=False)
+        content = json.loads(numbers)  # the page and all else show what report.json holds
+        (unfinished / NUMBERS).write_text(numbers + "\n", encoding="utf-8")
+        files = {
+            "figures": [
+                draw_figures(table, unfinished, place) for place, table in enumerate(content["tables"], start=1)
+            ],
+            "csv": write_csv(content, unfinished),
+        }
+        for page, template in ((PAGE, "report.html"), (MARKDOWN, "report.md")):
+            (unfinished / page).write_text(_render(template, unfinished, content, files), encoding="utf-8")
+        for folder in _FOLDERS:
+            shutil.rmtree(output / folder, ignore_errors=True)
+        for own in _OWN:
+            (unfinished / own).replace(output / own)
+    return content
+
+
+def _check_options(options: Options) -> None:
+    faults = {
+        f"--images {options.images}: a number from 0 up is expected": options.images < 0,
+        f"--min-score {options.min_score}: a score from 0 to 1 is expected": not 0 <= options.min_score <= 1,
+        f"--resamples {options.resamples}: a number from 0 up is expected": options.resamples < 0,
+    }
+    refuse([fault for fault, found in faults.items() if found])
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.exists() and not output.is_dir():
+        raise TransferError(f"{output}: is a file, --output names a folder")
+    names = [path.name for path in output.iterdir()] if output.exists() else []
+    present = [name for name in names if not name.startswith(_UNFINISHED)]  # what a killed report left is no obstacle
+    cut_short = overwrite and len(present) < len(names) and set(present) <= set(_OWN)
+    if present and PAGE not in present and not cut_short:
+        raise TransferError(f"{output}: is not empty and holds no report; name a folder of the report's own")
+    if present and not overwrite:
+        raise TransferError(f"{output}: holds a report already; name another --output, or replace it with --overwrite")
+
+
+def _render(template: str, folder: Path, content: dict[str, Any], files: dict[str, Any]) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=template.endswith(".html"),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=template.endswith(".html"),
+        keep_trailing_newline=True,
+    )
+    environment.filters |= {
+        "points": _points,
+        "signed": _signed,
+        "md": _escape_markdown,
+        "percent": "{:.0%}".format,
+        "svg": lambda file: inline(folder / file),
+    }
+    return environment.get_template(template).render(report=content, **files)
+
+
+def _points(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")  # -0.04 is +0.0
+
+
+def _escape_markdown(text: object) -> str:
+    """Text that stands in a Markdown table or heading as it is; markup, HTML and line breaks lose their meaning."""
+    return _MARKUP.sub(r"\\\g<0>", " ".join(str(text).split()))

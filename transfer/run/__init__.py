@@ -1,0 +1,1 @@
+"""Fine-tuning and evaluation runs, from a command line to result.json."""

@@ -1,0 +1,301 @@
+"""The top of the transfer stage: one fine-tuning or evaluation run, from a YAML file to result.json."""
+
+import datetime
+import logging
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from pretrain.runtime import distributed
+from pretrain.runtime import provenance as revision
+from pretrain.runtime.signals import Stopped, StopRequest
+from pretrain.runtime.stop import asked, names
+from transfer import engines, results
+from transfer.config import scale
+from transfer.config.classes import class_key, settle_classes
+from transfer.config.resolve import settle_device, settle_seed
+from transfer.data import catalog
+from transfer.data.catalog import Dataset
+from transfer.data.faults import Rules
+from transfer.errors import TransferError
+from transfer.evaluation import evaluator
+from transfer.faults import refuse
+from transfer.run import provenance
+from transfer.run import resume as going_on
+from transfer.run.init import Start, choose_start
+from transfer.weights import detector_file
+
+log = logging.getLogger(__name__)
+
+Config = Any  # fvcore's CfgNode or Detectron2's: the same vocabulary
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run is, read and checked before anything is written."""
+
+    engine: str
+    config: Config
+    config_file: Path
+    train: Dataset | None  # None: evaluate only
+    test: Dataset
+    start: Start
+    processes: int
+    resume: bool
+    command: tuple[str, ...]
+    scaled: results.Scaled | None = None
+    finished: bool = False  # before this command: nothing is left to do
+
+
+def plan(
+    config_file: Path,
+    overrides: Sequence[str] = (),
+    *,
+    engine: str = "auto",
+    dataset_root: Path | None = None,
+    data_rules: Rules | None = None,
+    init: str | None = None,
+    supervised_weights: Path | None = None,
+    download: bool = False,
+    seed: int | None = None,
+    processes: int = 1,
+    scale_to: int | None = None,
+    eval_only: bool = False,
+    resume: bool = False,
+    auto_resume: bool = False,
+    command: Sequence[str] = (),
+) -> Plan:
+    """Read and check everything a run needs. Writes nothing.
+
+    Args:
+        overrides: KEY VALUE pairs over the file, Detectron2's keys.
+        engine: "auto", "detectron2" or "torchvision".
+        dataset_root: folder of VOC2007/VOC2012 or of annotations/ train2017/ val2017/; None: DETECTRON2_DATASETS.
+        data_rules: for faults of the data, of the kinds whose default is not wanted (transfer.data.faults).
+        init: where the backbone starts: "random", "supervised" or a file of tools/convert.py.
+        supervised_weights: a torchvision ResNet file, for init "supervised"; download: fetch torchvision's own.
+        seed: of initialisation, sampling and order; None: that of the run that goes on, else the config's SEED, or a
+            fresh one that the result records.
+        processes: data-parallel processes on this machine, one GPU each where the device is cuda.
+        scale_to: GPUs to rescale the recipe to by the linear rule (transfer.config.scale).
+        resume: go on from OUTPUT_DIR's last checkpoint; with eval_only: score it.
+        auto_resume: the same where there is one, begin where there is none; a finished run is only checked. The seed
+            is then 0 where nothing gives one, so that the same command goes on.
+        command: what the user typed, for the record.
+
+    Raises:
+        TransferError: the message names what is at fault and what would be right.
+    """
+    backend = engines.load(engine)
+    config = _read_config(backend, config_file, overrides, processes)
+    scaled = _scaled(config, scale_to, eval_only)
+    output = Path(config.OUTPUT_DIR)
+    finished = auto_resume and going_on.is_finished(output)
+    resume = _resumes(output, eval_only, resume, auto_resume)
+    going = resume and not eval_only
+    config.SEED = settle_seed(_seed(config.SEED if seed is None else seed, output, going, auto_resume))
+    start = choose_start(config, init, supervised_weights, download, eval_only, resume)
+    train, test = _read_data(config, start, dataset_root, data_rules, eval_only)
+    settle_classes(config, test.class_names, class_key(config) in overrides)
+    config.MODEL.WEIGHTS = str(start.path or "")
+    start.check(config, backend.model_state(config))
+    start.prove(backend, config)
+    config.freeze()
+    if going:
+        refuse(going_on.differences(output, config, backend.NAME, start.init))
+    return Plan(
+        backend.NAME, config, config_file, train, test, start, processes, resume, tuple(command), scaled, finished
+    )
+
+
+def execute(run: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
+    """Train, unless there is nothing to train on, then evaluate; then the same with `more` runs, on as many processes.
+
+    All in the same processes: torchrun's can join each other only once. Returns the path of the first result.json.
+    Raises Stopped, in every process, where `stop` asked any of them to; what was done is saved.
+    """
+    path, runs, stop = Path(run.config.OUTPUT_DIR) / results.FILE_NAME, (run, *more), stop or StopRequest()
+    if all(one.finished for one in runs) and not _launched():
+        return path
+    if run.processes == 1:  # a direct call; under torchrun or SLURM it joins the others that they started
+        done = distributed.launch(_work_through, 1, runs, stop, device=run.config.MODEL.DEVICE)
+    else:
+        done = distributed.launch(_work_as_child, run.processes, runs, device=run.config.MODEL.DEVICE, stop=stop)
+    distributed.shutdown()
+    if not done:
+        raise Stopped("saved")
+    return path
+
+
+def _work_as_child(runs: Sequence[Plan]) -> bool:
+    with StopRequest() as stop:
+        return _work_through(runs, stop)
+
+
+def _work_through(runs: Sequence[Plan], stop: StopRequest) -> bool:
+    """One rank's part of the runs. False where a request to stop cut them short."""
+    try:
+        for run in runs:
+            if asked(stop):  # nobody has written anything yet that another's plan could have read
+                raise Stopped("before a run began, nothing to save")
+            _work(run, stop)
+    except Stopped as where:
+        signals = names(stop)
+        if distributed.is_main():
+            log.warning("stopped by %s %s; the same command with --auto-resume goes on", signals, where)
+        return False
+    return True
+
+
+def _work(run: Plan, stop: StopRequest) -> None:
+    """One rank's part of the run."""
+    resume, finished = distributed.on_main(lambda: (run.resume, run.finished))  # a shared disk may lag behind
+    if finished:
+        return
+    config, output = run.config.clone(), Path(run.config.OUTPUT_DIR)
+    config.defrost()
+    config.SEED = distributed.on_main(lambda: config.SEED)  # a fresh seed is drawn by every rank of torchrun
+    config.freeze()
+    distributed.on_main(lambda: provenance.write(output, config, run.command, run.start.init))
+    scorer = evaluator.Scorer(run.test, config.MODEL.MASK_ON, output / "inference", config.MODEL.KEYPOINT_ON, stop)
+    backend = engines.load(run.engine)
+    begun = time.monotonic()
+    if run.train is None:
+        scorer(backend.load_predictor(config, run.start.path))
+    else:
+        initial = {} if resume else run.start.tensors(backend.model_state(config))
+        extra = detector_file.extra(run.test.class_names, run.test.category_ids)
+        backend.train(config, run.train, initial, scorer, resume, extra, stop)
+    seconds = time.monotonic() - begun
+    distributed.on_main(lambda: results.write(output / results.FILE_NAME, _result(run, config, scorer, seconds)))
+
+
+def _result(run: Plan, config: Config, scorer: evaluator.Scorer, seconds: float) -> results.Result:
+    scores = scorer.last
+    if scores is None:
+        raise RuntimeError(f"the {run.engine} engine ended without an evaluation")
+    return results.Result(
+        engine=results.Engine(run.engine, engines.load(run.engine).versions()),
+        task=results.Task(
+            kind=run.test.kind,
+            train=tuple(config.DATASETS.TRAIN),
+            test=tuple(config.DATASETS.TEST),
+            config_file=str(run.config_file),
+            config_sha256=results.config_hash(config),
+            class_names=run.test.class_names,
+            train_images=len(run.train.records) if run.train else 0,
+            test_images=len(run.test.records),
+            data_rules=dict(run.test.rules),
+            data_faults={"train": run.train.faults if run.train else {}, "test": run.test.faults},
+        ),
+        init=run.start.init,
+        seed=config.SEED,
+        iterations=0 if run.train is None else config.SOLVER.MAX_ITER,
+        eval_only=run.train is None,
+        metrics=scores.metrics,
+        voc_metrics=scores.voc_metrics,
+        per_class=scores.per_class,
+        device=provenance.device(config.MODEL.DEVICE, distributed.world_size(), torch.get_num_threads()),
+        seconds={"train": seconds - scorer.seconds, "evaluate": scorer.seconds},
+        command=run.command,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        git=revision.revision(),
+        scaled=run.scaled,
+    )
+
+
+def _read_config(backend: ModuleType, file: Path, overrides: Sequence[str], processes: int) -> Config:
+    """The configuration, still to be changed, with the device of the processes settled."""
+    config = backend.load_config(file, list(overrides)).clone()
+    config.defrost()
+    _check_processes(processes)
+    config.MODEL.DEVICE = settle_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides, processes)
+    return config
+
+
+def _scaled(config: Config, gpus: int | None, eval_only: bool) -> results.Scaled | None:
+    """Rescale the recipe where that is asked for; else refuse one that this number of GPUs cannot train."""
+    if gpus is not None:
+        return scale.rescale(config, gpus)
+    if not eval_only:
+        scale.check(config)
+    return None
+
+
+def _resumes(output: Path, eval_only: bool, resume: bool, auto_resume: bool) -> bool:
+    """Whether the run goes on from what is in its folder; refuse to begin over that, or to go on from nothing."""
+    if auto_resume:
+        return going_on.is_finished(output) or going_on.has_checkpoint(output)
+    _check_output(output, eval_only, resume)
+    return resume
+
+
+def _read_data(
+    config: Config, start: Start, root: Path | None, rules: Rules | None, eval_only: bool
+) -> tuple[Dataset | None, Dataset]:
+    """What to train and test on, with the classes of the detector to start from where it is one."""
+    known = detector_file.read_classes(start.path) if start.path else None
+    names = known.names if known else None
+    train = None if eval_only else catalog.load(config.DATASETS.TRAIN, root, names, rules)
+    test = catalog.load(config.DATASETS.TEST, root, train.class_names if train else names, rules)
+    _check_keypoints(config, [part for part in (train, test) if part is not None])
+    return train, test
+
+
+def _seed(asked_for: int, output: Path, going: bool, auto_resume: bool) -> int:
+    """The seed to settle: of a run that goes on its own. Negative: a fresh one."""
+    begun_with = going_on.seed_begun_with(output) if going else None
+    if begun_with is not None and asked_for < 0:
+        return begun_with
+    return max(0, asked_for) if auto_resume else asked_for
+
+
+def _launched() -> int:
+    """The processes of one run that a launcher (torchrun, srun) has started, where it is more than this one; else 0."""
+    started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
+    return started if started > 1 else 0
+
+
+def _check_processes(processes: int) -> None:
+    """Refuse to start processes in each of those that a launcher started: they would be so many runs, not one."""
+    started = _launched()
+    if started and processes != 1:
+        raise TransferError(
+            f"--num-gpus {processes}: a launcher (torchrun, srun) has started {started} processes of one run already. "
+            "Leave --num-gpus out, and give the launcher the number of processes on each machine"
+        )
+
+
+def _check_keypoints(config: Config, data: Sequence[Dataset]) -> None:
+    for part in data:
+        if config.MODEL.KEYPOINT_ON and not part.has_keypoints:
+            raise TransferError(
+                f"MODEL.KEYPOINT_ON True: {', '.join(part.names)} has no keypoints, keypoints_coco_2017_train has"
+            )
+
+
+def _check_output(output: Path, eval_only: bool, resume: bool) -> None:
+    """Refuse to write over an earlier run, and to resume what is not there."""
+    names = (results.FILE_NAME, "model_final.pth", "last_checkpoint", "metrics.json")
+    found = [name for name in names if (output / name).exists()]
+    if resume and not eval_only:
+        if results.FILE_NAME in found:
+            raise TransferError(f"--resume: the run in {output} is finished (it has a {results.FILE_NAME})")
+        if "last_checkpoint" not in found:
+            raise TransferError(f"--resume: nothing to resume in {output}: it holds no last_checkpoint")
+    elif eval_only:
+        if results.FILE_NAME in found:
+            raise TransferError(
+                f"{output / results.FILE_NAME} exists and is not overwritten: give --eval-only another OUTPUT_DIR"
+            )
+    elif found:
+        raise TransferError(
+            f"{output} holds an earlier run ({', '.join(found)}): continue it with --auto-resume (or --resume), "
+            "or give another OUTPUT_DIR"
+        )

@@ -1,0 +1,114 @@
+"""Run a detector over image files: detections.json and pictures."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from pretrain.checkpoints import moco_file
+from transfer import engines
+from transfer.config.classes import class_count, set_class_count
+from transfer.config.resolve import settle_device
+from transfer.data.coco import records as coco_records
+from transfer.data.images import read_image
+from transfer.data.voc import records as voc_records
+from transfer.engines import Predict
+from transfer.errors import TransferError
+from transfer.faults import refuse
+from transfer.predictions import coco_rows
+from transfer.visualize import draw
+from transfer.weights.detector_file import Classes, read_classes
+
+FILE_NAME = "detections.json"
+IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+
+
+def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "auto") -> tuple[Predict, Classes]:
+    """The detector in the file that MODEL.WEIGHTS names, and its classes.
+
+    The classes are those the file carries. A file that carries none (plain Detectron2's) has the config's number of
+    classes, zero-based ids, and VOC's names where they are 20, COCO's where they are 80.
+
+    Raises:
+        TransferError: no MODEL.WEIGHTS, or a file that does not fit the config.
+    """
+    backend = engines.load(engine)
+    config = backend.load_config(config_file, list(overrides)).clone()
+    config.defrost()
+    config.MODEL.DEVICE = settle_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides)
+    weights = Path(config.MODEL.WEIGHTS)
+    if not weights.is_file():
+        given = f"{weights}: no such file" if config.MODEL.WEIGHTS else "not set"
+        raise TransferError(f"MODEL.WEIGHTS ({given}): name the detector's weight file, MODEL.WEIGHTS FILE at the end")
+    classes = read_classes(weights) or _standard_classes(class_count(config))
+    set_class_count(config, len(classes.names))
+    config.freeze()
+    return backend.load_predictor(config, weights), classes
+
+
+def _standard_classes(count: int) -> Classes:
+    names = {20: voc_records.CLASS_NAMES, 80: coco_records.CLASS_NAMES}.get(count)
+    return Classes(names or tuple(f"class {i}" for i in range(count)), tuple(range(count)))
+
+
+def find_images(inputs: Sequence[Path]) -> list[Path]:
+    """The images that `inputs` name: files as given, folders as their own image files, sorted by name.
+
+    Raises:
+        TransferError: an input does not exist, or a folder holds no image.
+    """
+    images: list[Path] = []
+    faults: list[str] = []
+    for path in inputs:
+        if path.is_file():
+            images.append(path)
+        elif path.is_dir():
+            found = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
+            images += found
+            if not found:
+                faults.append(f"--input {path}: a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})")
+        else:
+            faults.append(f"--input {path}: no such file or folder")
+    refuse(faults)
+    return images
+
+
+def predict_images(
+    predict: Predict,
+    images: Sequence[Path],
+    classes: Classes,
+    output: Path,
+    batch_size: int = 1,
+    min_score: float = 0.5,
+) -> Path:
+    """Write `output`/detections.json and one picture an image; returns the path of the json.
+
+    Args:
+        predict: the detector, from an engine's load_predictor.
+        batch_size: images of one zero-padded batch, taken in order.
+        min_score: in [0, 1]; what the pictures show. The json holds every detection.
+
+    The json is a list of COCO results rows (image_id: position in `images`; bbox: XYWH in input pixels; segmentation:
+    RLE; keypoints), each with `file_name` and `category` beside.
+
+    Raises:
+        TransferError: `output` holds a detections.json already, or an image cannot be read.
+    """
+    target = output / FILE_NAME
+    if target.exists():
+        raise TransferError(f"{target} exists and is not overwritten: give another --output")
+    output.mkdir(parents=True, exist_ok=True)
+    names = dict(zip(classes.category_ids, classes.names, strict=True))
+    rows: list[dict[str, Any]] = []
+    for first in track(range(0, len(images), batch_size), description="predict"):
+        batch = images[first : first + batch_size]
+        found = predict([{"file_name": str(path)} for path in batch])
+        for index, (path, detections) in enumerate(zip(batch, found, strict=True), start=first):
+            for row in coco_rows(detections, index, classes.category_ids):
+                rows.append({**row, "file_name": str(path), "category": names[row["category_id"]]})
+            picture = draw(read_image(path), detections, classes.names, min_score)
+            picture.save(output / f"{index:05d}_{path.stem}.png")
+    moco_file.save_text(target, json.dumps(rows))
+    return target

@@ -1,0 +1,96 @@
+"""Detections drawn into their image: boxes, translucent masks, class names with scores."""
+
+import colorsys
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from transfer.predictions import Detections
+
+Color = tuple[int, int, int]
+Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
+
+_MASK_OPACITY = 0.45
+_GOLDEN = 0.61803398875  # steps of this round the colour circle come close to each other late
+_SHADES = ((0.85, 0.95), (0.95, 0.7), (0.5, 1.0))  # saturation, value
+
+
+def draw(
+    image: np.ndarray,
+    detections: Detections,
+    class_names: Sequence[str],
+    min_score: float,
+    with_scores: bool = True,
+) -> Image.Image:
+    """The image with what was detected in it, in its own size.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        detections: of this image, in its pixels.
+        class_names: of class 0, 1, ...; the colour depends on the class index alone.
+        min_score: detections below are left out, in [0, 1].
+        with_scores: beside the class names; annotations have none.
+    """
+    shown = [i for i in range(len(detections)) if float(detections.scores[i]) >= min_score]
+    shown.sort(key=lambda i: float(detections.scores[i]))  # the best is drawn last, on top
+    colors = [class_color(int(detections.classes[i])) for i in shown]
+    picture = Image.fromarray(_with_masks(image, detections, shown, colors))
+    pen = ImageDraw.Draw(picture)
+    line = max(1, round(min(picture.size) / 250))
+    for i, color in zip(shown, colors, strict=True):
+        x1, y1, x2, y2 = detections.boxes[i].tolist()
+        # The edges x2, y2 lie after the last pixel inside; a box thinner than a pixel still gets one.
+        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=line)
+    taken: list[Rectangle] = []
+    for i, color in reversed(list(zip(shown, colors, strict=True))):  # the best gets its place first
+        name = class_names[int(detections.classes[i])]
+        text = f"{name} {float(detections.scores[i]):.0%}" if with_scores else name
+        _label(pen, text, detections.boxes[i].tolist(), color, picture.size, taken)
+    return picture
+
+
+def class_color(index: int) -> Color:
+    """A colour of its own for each class, RGB 0 to 255."""
+    step, shade = divmod(index, len(_SHADES))
+    hue = 0.02 + step * _GOLDEN + shade * 0.4
+    red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, *_SHADES[shade])
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _with_masks(image: np.ndarray, detections: Detections, shown: Sequence[int], colors: Sequence[Color]) -> np.ndarray:
+    """A copy of the image (H, W, 3) with the masks of the shown detections laid over it."""
+    painted = image.copy()
+    if detections.masks is not None:
+        for i, color in zip(shown, colors, strict=True):
+            mask = detections.masks[i].numpy()  # (H, W)
+            painted[mask] = np.round((1 - _MASK_OPACITY) * painted[mask] + _MASK_OPACITY * np.array(color))
+    return painted
+
+
+def _label(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    box: Sequence[float],
+    color: Color,
+    size: tuple[int, int],
+    taken: list[Rectangle],
+) -> None:
+    """Write `text` on a plate of the box's colour, inside the picture and where no other label lies, if possible."""
+    font = ImageFont.load_default(size=min(max(11, min(size) / 32), 60))  # below 11 pixels nobody reads it
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+    width, height = right - left + 4, bottom - top + 4
+    x1, y1, _, y2 = box
+    x = max(0, min(x1, size[0] - width))
+    places = [(x, max(0, min(y, size[1] - height))) for y in (y1 - height, y1, y2 - height, y2)]
+    plates = [(a, b, a + width, b + height) for a, b in places]
+    plate = next((free for free in plates if not any(_overlap(free, other) for other in taken)), plates[0])
+    taken.append(plate)
+    pen.rectangle((plate[0], plate[1], plate[2] - 1, plate[3] - 1), fill=color)
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    ink = (0, 0, 0) if luminance > 140 else (255, 255, 255)
+    pen.text((plate[0] + 2 - left, plate[1] + 2 - top), text, font=font, fill=ink)
+
+
+def _overlap(one: Rectangle, other: Rectangle) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]

@@ -1,0 +1,1 @@
+"""Pretrained files of many origins, and Detectron2's names for their tensors."""

@@ -1,0 +1,159 @@
+"""The files that tools/convert.py writes, and the check of the one that fine-tuning starts from."""
+
+import io
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from pretrain.checkpoints import moco_file
+from transfer.errors import TransferError
+from transfer.faults import refuse
+from transfer.weights import architecture, formats, locate, model_card, pickled, source
+from transfer.weights.detector_file import sha256
+from transfer.weights.formats import AUTHOR
+from transfer.weights.placement import FAMILIES, full_name, relative_name
+from transfer.weights.renaming import detectron2_name, torchvision_name
+
+SUFFIXES = {
+    "detectron2": (".pth", ".pkl"),
+    "torchvision": (".pth",),
+    "timm": (".pth",),
+    "safetensors": (".safetensors",),
+}
+_HEADS = ("roi_heads.", "proposal_generator.", "head.")  # what every detector has
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A backbone under Detectron2's names."""
+
+    arch: str  # "resnet50"
+    state: dict[str, Tensor]  # names relative to the backbone
+    metadata: dict[str, Any]
+    sha256: str  # of the file it was read from
+
+
+def target_name(name: str, to: str, family: str | None = None) -> str:
+    """What a tensor of the backbone ("res2.0.conv1.weight") is called in a file of the form `to`."""
+    if to != "detectron2":
+        return torchvision_name(name)
+    return full_name(name, family) if family else name
+
+
+def write(backbone: Backbone, output: Path, to: str = "detectron2", family: str | None = None) -> None:
+    """Write a backbone for other programs; whole or not at all, and never over another file.
+
+    Args:
+        to: "detectron2": {"model": tensors}, which Detectron2 takes as MODEL.WEIGHTS, as torch's file (.pth) or as a
+            pickle of arrays (.pkl); "torchvision", "timm": {"state_dict": tensors} without a classifier;
+            "safetensors": torchvision's names, with a model card beside it.
+        family: of detectors, "fpn" or "c4": write the full names that these have. None: names relative to the
+            backbone, which Detectron2 completes for either family since the file asks it to.
+
+    Raises:
+        TransferError: `check_output`'s reasons. PretrainError, OSError: the disk does not take it.
+    """
+    check_output(output, to, family)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    state = {target_name(name, to, family): tensor for name, tensor in backbone.state.items()}
+    own = {"__author__": AUTHOR, "metadata": backbone.metadata}
+    if to == "safetensors":
+        moco_file.save_text(model_card.path(output), model_card.text(backbone.arch, backbone.metadata, output.name))
+        _save_bytes(output, safetensors.torch.save(state, formats.header(backbone.metadata)))
+    elif to != "detectron2":
+        moco_file.save(output, {"state_dict": state, "arch": backbone.arch, **own})
+    elif output.suffix == ".pkl":
+        file = io.BytesIO()
+        pickled.write(file, {"model": state, "matching_heuristics": True, **own})
+        _save_bytes(output, file.getbuffer())
+    else:
+        moco_file.save(output, {"model": state, "matching_heuristics": True, **own})
+
+
+def check_output(output: Path, to: str = "detectron2", family: str | None = None) -> None:
+    """Raise TransferError where `write` would refuse: a suffix that its readers do not take, a file that is there."""
+    if output.suffix not in SUFFIXES[to]:
+        raise TransferError(
+            f"{output}: --to {to} writes {' or '.join(SUFFIXES[to])}, by which its readers know the form"
+        )
+    if family and (to != "detectron2" or family not in FAMILIES):
+        raise TransferError(f"--full-names {family}: one of {', '.join(FAMILIES)}, with --to detectron2 alone")
+    written = [output, model_card.path(output)] if to == "safetensors" else [output]
+    refuse(
+        [
+            f"{path} exists already and is not overwritten: move it away or name another"
+            for path in written
+            if path.exists()
+        ]
+    )
+
+
+def load(path: Path) -> Backbone:
+    """Load a file for Detectron2 that `write` wrote, for fine-tuning.
+
+    Raises TransferError for any other file, with the command that converts it or the reason why it would have been
+    loaded wrongly without a word, and for one that was changed since.
+    """
+    content = formats.read(path)
+    if not source.is_ours(content):
+        raise TransferError(_foreign(path, content))
+    metadata = dict(content["metadata"])
+    if not isinstance(content.get("model"), Mapping):
+        raise TransferError(_unconverted(path))
+    found = architecture.parse(metadata.get("arch"))
+    if found is None:
+        raise TransferError(
+            f"{path}: metadata names the architecture {metadata.get('arch')!r}, expected {architecture.EXAMPLES}"
+        )
+    state = {relative_name(str(name)): tensor for name, tensor in content["model"].items()}
+    shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if isinstance(tensor, Tensor)}
+    faults = architecture.mismatches(shapes, {detectron2_name(name): shape for name, shape in found.shapes().items()})
+    if state.keys() == content["model"].keys() and content.get("matching_heuristics") is not True:
+        faults.append("matching_heuristics is not True: Detectron2 would change 0 of its tensors and only warn")
+    if faults:
+        raise TransferError(
+            f"{path} is not the {found.name} that was written, {found.tensors} tensors:{locate.lines(faults)}"
+        )
+    return Backbone(found.name, state, metadata, sha256(path))
+
+
+def is_backbone(path: Path) -> bool:
+    """Whether the file at `path` is a backbone, whoever wrote it, and not a whole detector."""
+    content = formats.read(path)
+    if source.is_ours(content) or not isinstance(content, Mapping):
+        return source.is_ours(content)
+    return not any(name.removeprefix("model.").startswith(_HEADS) for name in locate.tensors(content))
+
+
+def _foreign(path: Path, content: Any) -> str:
+    """Why a file that tools/convert.py did not write is no start."""
+    if isinstance(content, Mapping) and locate.find(locate.tensors(content)):
+        return _unconverted(path)
+    faults = [f"{path} is not a file written by tools/convert.py: {source.describe(content)}"]
+    if path.suffix == ".pkl" and isinstance(content, Mapping):
+        if "model" not in content or "__author__" not in content:
+            faults.append(
+                "without 'model' and '__author__' Detectron2 takes a .pkl for Caffe2's and loses BN's statistics"
+            )
+        elif content.get("matching_heuristics") is not True:
+            faults.append("without 'matching_heuristics' Detectron2 would change 0 of its tensors and only warn")
+    return "\n  ".join(faults)
+
+
+def _unconverted(path: Path) -> str:
+    output = path.with_name(Path(path.name.removesuffix(".tar")).stem + "_detectron2.pth")
+    command = shlex.join(["python", "tools/convert.py", str(path), str(output), "--to", "detectron2"])
+    return f"{path} is not converted for Detectron2; run this and give its output: {command}"
+
+
+def _save_bytes(path: Path, data: bytes | memoryview) -> None:
+    try:
+        with moco_file.whole_file(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise TransferError(f"{path}: cannot be written: {error.strerror or error}") from error

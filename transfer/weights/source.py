@@ -1,0 +1,134 @@
+"""A pretrained ResNet as it lies in a file: the kind of file, where in it the network stands, whether it is whole."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from transfer.errors import TransferError
+from transfer.weights import formats
+from transfer.weights import locate as prefixes
+from transfer.weights.architecture import Architecture
+from transfer.weights.placement import relative_name
+from transfer.weights.renaming import torchvision_name
+
+KINDS = {  # kind -> (row of a report, what the user reads)
+    "moco": ("MoCo", "MoCo v1/v2 checkpoint"),
+    "moco_transfer": ("MoCo", "checkpoint of this project"),
+    "moco_v3": ("MoCo v3", "MoCo v3 checkpoint"),
+    "torchvision": ("torchvision", "torchvision's or timm's names"),
+    "other": (None, "another trainer's checkpoint"),
+}
+ACCEPTED = (
+    "expected a ResNet, ResNeXt or wide ResNet under torchvision's names (conv1.weight, layer1.0.conv1.weight, ...; "
+    "timm's are the same), alone or in a checkpoint of MoCo v1, v2 or v3 (module.encoder_q.conv1.weight) or of another "
+    "trainer (student.backbone.conv1.weight)"
+)
+METADATA = (  # what a converted file says of its backbone
+    "arch", "kind", "label", "source", "source_sha256", "epoch",
+    "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1",
+)  # fmt: skip
+_DETECTRON2 = re.compile(r"(?:.*\.)?(?:stem\.conv1|res[2-5]\.\d+\.conv1)\.weight")
+_CAFFE2 = re.compile(r"conv1_w|res\d_\d+_branch\w+")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A pretrained ResNet as found in a file."""
+
+    path: Path
+    kind: str  # one of KINDS
+    architecture: Architecture
+    prefix: str  # before every name in the file: "module.encoder_q."
+    state: dict[str, Tensor]  # torchvision's names, no classifier
+    names: dict[str, str]  # torchvision's name -> the file's
+    dropped: tuple[str, ...]  # what the file holds besides, by its own names
+    filled: tuple[str, ...]  # num_batches_tracked, where the file is older than these buffers: zeros
+    epoch: int | None
+    metadata: dict[str, Any] = field(default_factory=dict)  # of a file that was converted before
+
+
+def read(path: Path, encoder: str | None = None, prefix: str | None = None) -> Source:
+    """Find the ResNet in a file.
+
+    Args:
+        encoder: "query" or "key", for a checkpoint that holds both; None: query.
+        prefix: what stands before its names in the file, where several would do.
+
+    Raises:
+        TransferError: the file holds no such network, not a whole one, or several; or cannot be read safely.
+    """
+    content = formats.read(path)
+    if not isinstance(content, Mapping):
+        raise TransferError(f"{path}: {describe(content)}; {ACCEPTED}")
+    metadata = dict(content["metadata"]) if is_ours(content) else {}
+    try:
+        named = prefixes.tensors(content)
+        file_names = {name: name for name in named}
+        if metadata and isinstance(content.get("model"), Mapping):  # under Detectron2's names
+            inside = prefixes.tensors(content["model"])
+            file_names = {torchvision_name(relative_name(name)): name for name in inside}
+            named = {name: inside[other] for name, other in file_names.items()}
+        candidates = prefixes.find(named)
+        if not candidates:
+            raise TransferError(f"{describe(content)}; {ACCEPTED}")
+        chosen = prefixes.choose(candidates, encoder, prefix)
+        _check_claim(metadata.get("arch", content.get("arch")), chosen.architecture)
+    except TransferError as error:
+        raise TransferError(f"{path}: {error}") from error
+    kind = metadata.get("kind", "moco_transfer" if "moco_transfer" in content else chosen.kind)
+    epoch = metadata.get("epoch", content.get("epoch"))
+    names = {name: file_names[other] for name, other in chosen.names.items()}
+    taken = set(names.values())
+    return Source(
+        path,
+        kind,
+        chosen.architecture,
+        chosen.prefix,
+        chosen.state,
+        names,
+        tuple(name for name in file_names.values() if name not in taken),
+        chosen.filled,
+        epoch if type(epoch) is int else None,
+        metadata,
+    )
+
+
+def is_ours(content: Any) -> bool:
+    """Whether a file's content was written by tools/convert.py."""
+    return (
+        isinstance(content, Mapping)
+        and content.get("__author__") == formats.AUTHOR
+        and isinstance(content.get("metadata"), Mapping)
+        and all(key in content["metadata"] for key in METADATA)
+    )
+
+
+def describe(content: Any) -> str:
+    """What a file holds, for a message that refuses it."""
+    if not isinstance(content, Mapping):
+        return f"it holds a {type(content).__name__}, not a dictionary of tensors"
+    named = prefixes.tensors(content)
+    leaves = [name.removeprefix("model.").removeprefix("blobs.") for name in named]
+    if any(_CAFFE2.fullmatch(name) for name in leaves):
+        return (
+            "its names are Caffe2's, as in the MSRA files (BGR, std 1, stride in the 1x1 convolution): no start for "
+            "these recipes"
+        )
+    if any(_DETECTRON2.fullmatch(name) for name in leaves):
+        return (
+            "its names are Detectron2's already and it was not written by tools/convert.py, so that nothing says how "
+            "its backbone was trained (pixels, stride): convert the file it was made from"
+        )
+    keys = list(named) or [key for key in content if isinstance(key, str)]
+    shown = ", ".join(repr(name) for name in keys[:5])
+    return f"its keys begin with {shown}" if shown else "it is an empty dictionary"
+
+
+def _check_claim(claimed: Any, found: Architecture) -> None:
+    """A file that names its architecture must hold that one: some differ in what they compute and not in names."""
+    if isinstance(claimed, str) and claimed.split(".")[0] != found.name:  # timm adds ".tag" to a name
+        raise TransferError(f"it says arch '{claimed}', but its tensors are those of {found.name}")
