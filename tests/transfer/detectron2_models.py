@@ -16,7 +16,7 @@ from torch import nn
 from tests.transfer import small_models, training_steps
 from tests.transfer.training_steps import Steps
 from transfer.engines import detectron2 as engine
-from transfer.engines.torchvision.detector import Sample
+from transfer.engines.torchvision.modeling.meta_arch import Sample
 
 
 def config(*settings: Mapping[str, Any]) -> Any:

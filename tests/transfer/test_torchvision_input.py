@@ -13,9 +13,16 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from tests.transfer import small_models
-from transfer.engines.torchvision.input import TrainingInput, View, draw_view, load_sample, make_truth, shortest_edge
-from transfer.engines.torchvision.loader import TrainingBatches, batches, stream, usable
-from transfer.engines.torchvision.masks import PolygonMasks
+from transfer.engines.torchvision.data.loader import TrainingBatches, batches, stream, usable
+from transfer.engines.torchvision.data.mapper import (
+    TrainingInput,
+    View,
+    draw_view,
+    load_sample,
+    make_truth,
+    shortest_edge,
+)
+from transfer.engines.torchvision.modeling.roi_heads.masks import PolygonMasks
 from transfer.errors import TransferError
 
 INPUT = TrainingInput((48, 64), 1333, False, "horizontal", False, "polygon")

@@ -16,10 +16,11 @@ from tests.transfer import small_models, training_steps
 from tests.transfer.small_models import C4, C5, FPN, KEYPOINTS, MASKS, RETINANET
 from tests.transfer.test_torchvision_steps import check
 from tests.transfer.training_steps import MODELS, parameters
-from transfer.engines.torchvision import build, loader
-from transfer.engines.torchvision import input as our_input
+from transfer.engines.torchvision import build
 from transfer.engines.torchvision.build import build_model
-from transfer.engines.torchvision.detector import postprocess
+from transfer.engines.torchvision.data import loader
+from transfer.engines.torchvision.data import mapper as our_input
+from transfer.engines.torchvision.modeling.meta_arch import postprocess
 
 theirs = pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
 from detectron2.solver import build_optimizer  # noqa: E402

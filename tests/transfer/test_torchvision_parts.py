@@ -10,17 +10,17 @@ from torchvision.models import resnet18, resnet50
 
 from pretrain.models.shuffle_bn import SyncBatchNorm2d
 from tests.transfer import small_models
-from transfer.engines.torchvision import boxes as box_code
-from transfer.engines.torchvision.anchors import AnchorGenerator
-from transfer.engines.torchvision.backbone import Backbone, make_resnet
-from transfer.engines.torchvision.box_head import BoxPredictor, BoxSettings
 from transfer.engines.torchvision.build import build_model
-from transfer.engines.torchvision.detector import GeneralizedRCNN
-from transfer.engines.torchvision.masks import BitMasks, PolygonMasks, paste, rasterise
-from transfer.engines.torchvision.matching import IGNORE, match, subsample
-from transfer.engines.torchvision.norm import FrozenBatchNorm2d, freeze, norm_factory
-from transfer.engines.torchvision.pooler import Pooler
-from transfer.engines.torchvision.regions import SamplingSettings, Truth, sample_regions
+from transfer.engines.torchvision.modeling import box_ops as box_code
+from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
+from transfer.engines.torchvision.modeling.backbone.norm import FrozenBatchNorm2d, freeze, norm_factory
+from transfer.engines.torchvision.modeling.backbone.resnet import Backbone, make_resnet
+from transfer.engines.torchvision.modeling.matcher import IGNORE, match, subsample
+from transfer.engines.torchvision.modeling.meta_arch import GeneralizedRCNN
+from transfer.engines.torchvision.modeling.roi_heads.box_head import BoxPredictor, BoxSettings
+from transfer.engines.torchvision.modeling.roi_heads.masks import BitMasks, PolygonMasks, paste, rasterise
+from transfer.engines.torchvision.modeling.roi_heads.pooler import Pooler
+from transfer.engines.torchvision.modeling.sampling import SamplingSettings, Truth, sample_regions
 from transfer.weights.renaming import detectron2_name
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)

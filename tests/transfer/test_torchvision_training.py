@@ -22,7 +22,7 @@ from transfer.engines.common import precise_bn
 from transfer.engines.common.checkpoints import FINAL, Checkpoints
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_training_input
-from transfer.engines.torchvision.loader import TrainingBatches
+from transfer.engines.torchvision.data.loader import TrainingBatches
 from transfer.engines.torchvision.trainer import Trainer, images_per_rank
 from transfer.errors import TransferError
 

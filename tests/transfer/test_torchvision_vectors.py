@@ -10,7 +10,7 @@ from torch import Tensor
 from tests.transfer.small_models import FIXTURES, reference
 from transfer.engines import torchvision as engine
 from transfer.engines.torchvision.build import build_model
-from transfer.engines.torchvision.detector import Detector, GeneralizedRCNN, postprocess
+from transfer.engines.torchvision.modeling.meta_arch import Detector, GeneralizedRCNN, postprocess
 from transfer.predictions import Detections
 
 MODELS = (

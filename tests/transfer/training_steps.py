@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from tests.transfer import small_models
 from tests.transfer.small_models import C4, C5, FIXTURES, FPN, KEYPOINTS, MASKS, RETINANET
-from transfer.engines.torchvision.detector import Sample
-from transfer.engines.torchvision.input import TrainingInput, load_sample
+from transfer.engines.torchvision.data.mapper import TrainingInput, load_sample
+from transfer.engines.torchvision.modeling.meta_arch import Sample
 
 DECAY = {"SOLVER.WEIGHT_DECAY": 0.1}  # so much that three steps show which parameters it is on
 FEW = {"MODEL.ROI_BOX_HEAD.POOLER_RESOLUTION": 4, "MODEL.ROI_HEADS.BATCH_SIZE_PER_IMAGE": 8}  # res5 on regions is slow

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from transfer.config import detectron2_defaults
 from transfer.engines import Predict
-from transfer.engines.torchvision import support
 from transfer.engines.torchvision.build import build_model
+from transfer.engines.torchvision.config_checks import supported
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.engines.torchvision.trainer import prepare_device, train
 from transfer.weights import detector_file
@@ -34,7 +34,7 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
     """
     cfg = detectron2_defaults.get_cfg()
     detectron2_defaults.merge(cfg, config_file, overrides)
-    support.check(cfg)
+    supported.check(cfg)
     return cfg
 
 

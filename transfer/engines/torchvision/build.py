@@ -5,26 +5,26 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from transfer.engines.torchvision import solver
-from transfer.engines.torchvision.architectures import (
-    C5_BACKBONE,
-    FPN_BACKBONES,
-    RES5_HEADS,
-    RETINANET,
-    RETINANET_BACKBONE,
-)
-from transfer.engines.torchvision.backbone import Backbone, make_resnet
 from transfer.engines.torchvision.build_heads import (
     build_res5_heads,
     build_retinanet,
     build_rpn,
     build_standard_heads,
 )
-from transfer.engines.torchvision.detector import AnyBackbone, Detector, GeneralizedRCNN
-from transfer.engines.torchvision.dilated_c5 import DilatedC5
-from transfer.engines.torchvision.fpn import FPN, P6P7
-from transfer.engines.torchvision.input import TrainingInput
-from transfer.engines.torchvision.norm import norm_factory, optional_norm
-from transfer.engines.torchvision.roi_heads import ROIHeads
+from transfer.engines.torchvision.config_checks.registry import (
+    C5_BACKBONE,
+    FPN_BACKBONES,
+    RES5_HEADS,
+    RETINANET,
+    RETINANET_BACKBONE,
+)
+from transfer.engines.torchvision.data.mapper import TrainingInput
+from transfer.engines.torchvision.modeling.backbone.dilated_c5 import DilatedC5
+from transfer.engines.torchvision.modeling.backbone.fpn import FPN, P6P7
+from transfer.engines.torchvision.modeling.backbone.norm import norm_factory, optional_norm
+from transfer.engines.torchvision.modeling.backbone.resnet import Backbone, make_resnet
+from transfer.engines.torchvision.modeling.meta_arch import AnyBackbone, Detector, GeneralizedRCNN
+from transfer.engines.torchvision.modeling.roi_heads.roi_heads import ROIHeads
 
 
 def build_model(cfg: CfgNode) -> Detector:

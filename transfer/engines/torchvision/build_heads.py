@@ -3,18 +3,18 @@
 from fvcore.common.config import CfgNode
 from torch import nn
 
-from transfer.engines.torchvision.anchors import AnchorGenerator
-from transfer.engines.torchvision.box_head import BoxHead, BoxPredictor, BoxSettings
-from transfer.engines.torchvision.detector import AnyBackbone
-from transfer.engines.torchvision.keypoint_head import KeypointHead
-from transfer.engines.torchvision.mask_head import MaskHead
-from transfer.engines.torchvision.norm import norm_factory, optional_norm
-from transfer.engines.torchvision.pooler import Pooler
-from transfer.engines.torchvision.regions import SamplingSettings
-from transfer.engines.torchvision.res5_heads import Res5ROIHeads
-from transfer.engines.torchvision.retinanet import RetinaNet, RetinaNetHead, RetinaNetSettings
-from transfer.engines.torchvision.roi_heads import StandardROIHeads
-from transfer.engines.torchvision.rpn import RPN, RPNHead, RPNSettings
+from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
+from transfer.engines.torchvision.modeling.backbone.norm import norm_factory, optional_norm
+from transfer.engines.torchvision.modeling.meta_arch import AnyBackbone
+from transfer.engines.torchvision.modeling.retinanet import RetinaNet, RetinaNetHead, RetinaNetSettings
+from transfer.engines.torchvision.modeling.roi_heads.box_head import BoxHead, BoxPredictor, BoxSettings
+from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import KeypointHead
+from transfer.engines.torchvision.modeling.roi_heads.mask_head import MaskHead
+from transfer.engines.torchvision.modeling.roi_heads.pooler import Pooler
+from transfer.engines.torchvision.modeling.roi_heads.res5_heads import Res5ROIHeads
+from transfer.engines.torchvision.modeling.roi_heads.roi_heads import StandardROIHeads
+from transfer.engines.torchvision.modeling.rpn import RPN, RPNHead, RPNSettings
+from transfer.engines.torchvision.modeling.sampling import SamplingSettings
 
 
 def build_rpn(cfg: CfgNode, backbone: AnyBackbone) -> RPN:

@@ -6,8 +6,8 @@ from fvcore.common.config import CfgNode
 
 from transfer.data.images import read_image
 from transfer.engines import Predict
-from transfer.engines.torchvision.detector import Detector, postprocess
-from transfer.engines.torchvision.input import View, shortest_edge, to_tensor
+from transfer.engines.torchvision.data.mapper import View, shortest_edge, to_tensor
+from transfer.engines.torchvision.modeling.meta_arch import Detector, postprocess
 from transfer.predictions import Detections
 
 

@@ -22,9 +22,9 @@ from transfer.engines.common.periodic_work import Course, is_due
 from transfer.engines.torchvision import initial as initial_weights
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_optimizer, build_schedule, build_training_input
-from transfer.engines.torchvision.detector import Sample
-from transfer.engines.torchvision.loader import TrainingBatches, usable
+from transfer.engines.torchvision.data.loader import TrainingBatches, usable
 from transfer.engines.torchvision.metrics import MetricsFile, Window
+from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.engines.torchvision.progress import TrainingProgress
 from transfer.errors import TransferError

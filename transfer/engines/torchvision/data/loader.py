@@ -10,8 +10,8 @@ import torch
 
 from pretrain.runtime.signals import StopRequest
 from transfer.engines.common.batches import Batches, Draw, batches
-from transfer.engines.torchvision.detector import Sample
-from transfer.engines.torchvision.input import TrainingInput, load_sample
+from transfer.engines.torchvision.data.mapper import TrainingInput, load_sample
+from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.errors import TransferError
 
 __all__ = ["TrainingBatches", "batches", "stream", "usable"]

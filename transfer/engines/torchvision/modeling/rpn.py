@@ -7,10 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, box_iou
 
-from transfer.engines.torchvision.anchors import AnchorGenerator
-from transfer.engines.torchvision.boxes import box_loss, clip, decode, nonempty
-from transfer.engines.torchvision.init import init_normal
-from transfer.engines.torchvision.matching import IGNORE, match, subsample
+from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
+from transfer.engines.torchvision.modeling.box_ops import box_loss, clip, decode, nonempty
+from transfer.engines.torchvision.modeling.matcher import IGNORE, match, subsample
+from transfer.engines.torchvision.modeling.weight_init import init_normal
 
 
 @dataclass(frozen=True)

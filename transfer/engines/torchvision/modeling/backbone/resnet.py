@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from transfer.engines.torchvision.norm import NormFactory, freeze, frozen
+from transfer.engines.torchvision.modeling.backbone.norm import NormFactory, freeze, frozen
 from transfer.weights.renaming import detectron2_name
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

@@ -7,7 +7,8 @@ from fvcore.common.config import CfgNode
 
 from transfer.config import detectron2_defaults
 from transfer.data.coco.records import PERSON_KEYPOINTS
-from transfer.engines.torchvision.architectures import (
+from transfer.engines.torchvision.config_checks.consistency import contradictions
+from transfer.engines.torchvision.config_checks.registry import (
     C5_BACKBONE,
     FPN_BACKBONES,
     PLAIN_BACKBONE,
@@ -17,7 +18,6 @@ from transfer.engines.torchvision.architectures import (
     RETINANET_BACKBONE,
     STANDARD_HEADS,
 )
-from transfer.engines.torchvision.consistency import contradictions
 from transfer.errors import TransferError
 
 NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "FrozenBN")

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from transfer.engines.torchvision.init import init_he, init_normal
-from transfer.engines.torchvision.norm import Conv2d, NormFactory
+from transfer.engines.torchvision.modeling.backbone.norm import Conv2d, NormFactory
+from transfer.engines.torchvision.modeling.weight_init import init_he, init_normal
 
 
 class MaskHead(nn.Sequential):

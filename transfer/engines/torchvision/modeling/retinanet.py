@@ -9,13 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, box_iou, sigmoid_focal_loss
 
-from transfer.engines.torchvision.anchors import AnchorGenerator
-from transfer.engines.torchvision.box_head import Found
-from transfer.engines.torchvision.boxes import box_loss, decode
-from transfer.engines.torchvision.detector import AnyBackbone, Detector, Sample
-from transfer.engines.torchvision.init import init_normal
-from transfer.engines.torchvision.matching import IGNORE, match
-from transfer.engines.torchvision.regions import Truth
+from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
+from transfer.engines.torchvision.modeling.box_ops import box_loss, decode
+from transfer.engines.torchvision.modeling.matcher import IGNORE, match
+from transfer.engines.torchvision.modeling.meta_arch import AnyBackbone, Detector, Sample
+from transfer.engines.torchvision.modeling.roi_heads.box_head import Found
+from transfer.engines.torchvision.modeling.sampling import Truth
+from transfer.engines.torchvision.modeling.weight_init import init_normal
 
 
 @dataclass(frozen=True)

@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from transfer.engines.torchvision.box_head import BoxHead, BoxPredictor, Found
-from transfer.engines.torchvision.keypoint_head import KeypointHead
-from transfer.engines.torchvision.keypoints import from_heatmaps, shows_any, to_cells
-from transfer.engines.torchvision.mask_head import MaskHead, mask_loss, of_class
-from transfer.engines.torchvision.matching import IGNORE
-from transfer.engines.torchvision.pooler import Pooler
-from transfer.engines.torchvision.regions import Regions, SamplingSettings, Truth, sample_regions
+from transfer.engines.torchvision.modeling.matcher import IGNORE
+from transfer.engines.torchvision.modeling.roi_heads.box_head import BoxHead, BoxPredictor, Found
+from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import KeypointHead
+from transfer.engines.torchvision.modeling.roi_heads.keypoints import from_heatmaps, shows_any, to_cells
+from transfer.engines.torchvision.modeling.roi_heads.mask_head import MaskHead, mask_loss, of_class
+from transfer.engines.torchvision.modeling.roi_heads.pooler import Pooler
+from transfer.engines.torchvision.modeling.sampling import Regions, SamplingSettings, Truth, sample_regions
 
 Features = dict[str, Tensor]  # {level: (N, C, H, W)}
 

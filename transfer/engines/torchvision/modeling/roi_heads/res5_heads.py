@@ -3,13 +3,13 @@
 import torch
 from torch import Tensor, nn
 
-from transfer.engines.torchvision.backbone import rename_state
-from transfer.engines.torchvision.box_head import BoxPredictor, Found
-from transfer.engines.torchvision.mask_head import MaskHead
-from transfer.engines.torchvision.norm import NormFactory
-from transfer.engines.torchvision.pooler import Pooler
-from transfer.engines.torchvision.regions import SamplingSettings, Truth
-from transfer.engines.torchvision.roi_heads import Features, ROIHeads
+from transfer.engines.torchvision.modeling.backbone.norm import NormFactory
+from transfer.engines.torchvision.modeling.backbone.resnet import rename_state
+from transfer.engines.torchvision.modeling.roi_heads.box_head import BoxPredictor, Found
+from transfer.engines.torchvision.modeling.roi_heads.mask_head import MaskHead
+from transfer.engines.torchvision.modeling.roi_heads.pooler import Pooler
+from transfer.engines.torchvision.modeling.roi_heads.roi_heads import Features, ROIHeads
+from transfer.engines.torchvision.modeling.sampling import SamplingSettings, Truth
 
 
 class Res5ROIHeads(ROIHeads):

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from transfer.engines.torchvision.backbone import Backbone
-from transfer.engines.torchvision.box_head import Found
-from transfer.engines.torchvision.boxes import clip, nonempty
-from transfer.engines.torchvision.dilated_c5 import DilatedC5
-from transfer.engines.torchvision.fpn import FPN
-from transfer.engines.torchvision.masks import paste
-from transfer.engines.torchvision.regions import Truth
-from transfer.engines.torchvision.roi_heads import ROIHeads
-from transfer.engines.torchvision.rpn import RPN
+from transfer.engines.torchvision.modeling.backbone.dilated_c5 import DilatedC5
+from transfer.engines.torchvision.modeling.backbone.fpn import FPN
+from transfer.engines.torchvision.modeling.backbone.resnet import Backbone
+from transfer.engines.torchvision.modeling.box_ops import clip, nonempty
+from transfer.engines.torchvision.modeling.roi_heads.box_head import Found
+from transfer.engines.torchvision.modeling.roi_heads.masks import paste
+from transfer.engines.torchvision.modeling.roi_heads.roi_heads import ROIHeads
+from transfer.engines.torchvision.modeling.rpn import RPN
+from transfer.engines.torchvision.modeling.sampling import Truth
 from transfer.predictions import Detections
 
 AnyBackbone = Backbone | DilatedC5 | FPN

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from transfer.engines.torchvision.init import init_he
+from transfer.engines.torchvision.modeling.weight_init import init_he
 
 
 class KeypointHead(nn.Sequential):

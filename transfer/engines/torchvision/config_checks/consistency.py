@@ -6,7 +6,7 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from transfer.config import detectron2_defaults
-from transfer.engines.torchvision.architectures import (
+from transfer.engines.torchvision.config_checks.registry import (
     C5_BACKBONE,
     FPN_BACKBONES,
     RES5_HEADS,

@@ -12,10 +12,10 @@ from torch import Tensor
 
 from transfer.data.coco.records import PERSON_KEYPOINTS
 from transfer.data.images import read_image
-from transfer.engines.torchvision.detector import Sample
-from transfer.engines.torchvision.keypoints import MIRRORED
-from transfer.engines.torchvision.masks import BitMasks, Masks, PolygonMasks, rasterise
-from transfer.engines.torchvision.regions import Truth
+from transfer.engines.torchvision.modeling.meta_arch import Sample
+from transfer.engines.torchvision.modeling.roi_heads.keypoints import MIRRORED
+from transfer.engines.torchvision.modeling.roi_heads.masks import BitMasks, Masks, PolygonMasks, rasterise
+from transfer.engines.torchvision.modeling.sampling import Truth
 from transfer.errors import TransferError
 
 

@@ -1,0 +1,1 @@
+"""Dataset records to padded batches, with Detectron2's augmentations."""

@@ -1,0 +1,1 @@
+"""The detectors, part by part under Detectron2's names."""

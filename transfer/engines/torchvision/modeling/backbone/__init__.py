@@ -1,0 +1,1 @@
+"""ResNet and FPN, with the normalisation layers they are built from."""

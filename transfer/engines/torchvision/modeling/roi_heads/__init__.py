@@ -1,0 +1,1 @@
+"""The second stage: pooled regions to classes, boxes, masks and keypoints."""
