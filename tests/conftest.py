@@ -44,9 +44,9 @@ def tool() -> Tool:
 
 @pytest.fixture(scope="session")
 def scenes(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny data set in VOC and COCO layout, from tools/scenes.py."""
+    """A tiny data set in VOC and COCO layout, from tools/make_scenes.py."""
     root = tmp_path_factory.mktemp("data") / "scenes"
-    made = tool("scenes", "--output", root, "--unlabelled", 8, "--train", 6, "--test", 4)
+    made = tool("make_scenes", "--output", root, "--unlabelled", 8, "--train", 6, "--test", 4)
     if made.returncode:
         raise RuntimeError(made.stderr)
     return root

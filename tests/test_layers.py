@@ -65,7 +65,7 @@ def test_nothing_imports_tools(path: pathlib.Path) -> None:
 
 @pytest.mark.parametrize(
     ("library", "home"),
-    [("detectron2", "transfer/engines/detectron2/"), ("submitit", "tools/launching/")],
+    [("detectron2", "transfer/engines/detectron2/"), ("submitit", "tools/launcher/")],
 )
 def test_one_place_alone_imports(library: str, home: str) -> None:
     users = {

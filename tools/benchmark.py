@@ -18,18 +18,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-import benchmark_end_to_end
-import benchmark_input
-import benchmark_predict
-import benchmark_shuffle
-import benchmark_step
-import command
-from backbone import check_flags, console
+from benchmarks import end_to_end, input_pipeline, scaling_model, shuffle, training_step
+from benchmarks.interleave import Tell
+from common import cli
+from common.checkpoint_cli import check_flags, console
 from pretrain.checkpoints.moco_file import ARCHITECTURES, save_text
 from pretrain.engine.step import PRECISIONS
 from pretrain.runtime import distributed, run_folder
 from pretrain.runtime.errors import PretrainError
-from turns import Tell
 
 EXAMPLES = """\
 examples:
@@ -45,11 +41,11 @@ What the columns mean, and what was measured: docs/speed.md
 """
 
 BENCHMARKS: dict[str, Any] = {
-    "step": benchmark_step,
-    "input": benchmark_input,
-    "shuffle": benchmark_shuffle,
-    "end-to-end": benchmark_end_to_end,
-    "predict": benchmark_predict,
+    "step": training_step,
+    "input": input_pipeline,
+    "shuffle": shuffle,
+    "end-to-end": end_to_end,
+    "predict": scaling_model,
 }
 
 # Of the fields of the benchmarks' setups; their defaults stand there.
@@ -172,4 +168,4 @@ def _words(default: Any) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
-import command
+from common import cli
 from transfer.data import faults as data_rules
 from transfer.data import image_faults
 from transfer.data.coco import annotation_file
@@ -172,4 +172,4 @@ def _contents(images: int, objects: Counter[str]) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

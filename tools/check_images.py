@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.data import DataLoader
 
-import command
+from common import cli
 from pretrain.checkpoints.moco_file import whole_file
 from pretrain.config.schema import Data
 from pretrain.data.images.image_set import ImageSet, open_images
@@ -138,4 +138,4 @@ def write(path: Path, lines: Iterator[str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

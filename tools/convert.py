@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-import command
+from common import cli
 from pretrain.checkpoints import moco_file
 from transfer import engines
 from transfer.conversion import convert
@@ -131,4 +131,4 @@ def write_report(conversion: convert.Conversion, arguments: argparse.Namespace) 
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -12,8 +12,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-import command
-from demo_steps import Step, duration, run, short
+from common import cli
+from common.demo_steps import Step, duration, run, short
 from pretrain.config import schema
 from transfer import engines
 from transfer.errors import TransferError
@@ -61,7 +61,7 @@ def plan(output: Path, engine: str) -> list[tuple[str, list[Step]]]:
     report, page, title = output / "report", output / "report/index.html", "Demo: what MoCo is worth on made-up scenes"
     starts: dict[str, Path | str] = {"random": "random", "moco": backbone}
     return [
-        ("Make the scenes", [_tool("scenes", scenes, scenes / "scenes.json", "--output", scenes, *SCENES)]),
+        ("Make the scenes", [_tool("make_scenes", scenes, scenes / "scenes.json", "--output", scenes, *SCENES)]),
         ("Pretrain a ResNet-18 with MoCo v2", [_pretraining(scenes / "unlabelled", moco, checkpoint)]),
         ("Convert it", [_tool("convert", backbone, backbone, checkpoint, backbone, "--to", "detectron2")]),
         *(
@@ -117,4 +117,4 @@ def claim(output: Path, marker: dict[str, str]) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-import command
+from common import cli
 from transfer.data import faults
 from transfer.data.faults import Findings
 from transfer.data.voc import records
@@ -140,4 +140,4 @@ def _without_nan(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-import command
+from common import cli
 from pretrain.runtime import signals
 from pretrain.runtime.signals import Stopped
 from transfer import engines, results
@@ -96,7 +96,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parser().parse_intermixed_args()
-    command.log_to_terminal()
+    cli.log_to_terminal()
     try:
         with signals.StopRequest() as stop:
             finetune(args, stop)
@@ -134,7 +134,7 @@ def finetune(args: argparse.Namespace, stop: signals.StopRequest) -> None:
             print(f"# {state}: {one.config.OUTPUT_DIR}, seed {one.config.SEED}")
         return
     run.execute(*runs, stop=stop)
-    if command.is_main():
+    if cli.is_main():
         for one in runs:
             path = Path(one.config.OUTPUT_DIR) / results.FILE_NAME
             print(f"{path}: {summary(results.read(path))}")
@@ -177,4 +177,4 @@ def summary(result: results.Result) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -15,11 +15,12 @@ from typing import Any
 import torch
 from rich.console import Console
 
-import command
 import finetune
-from launching import advance, command_line, jobs, local, logs, pipeline, record, resources, slurm, stage, status
-from launching.pipeline import Pipeline
-from launching.stage import Stage
+from common import cli
+from launcher import advance, jobs, local, logs, pipeline, record, resources, slurm, stage, status
+from launcher import arguments as command_line
+from launcher.pipeline import Pipeline
+from launcher.stage import Stage
 from transfer.errors import TransferError
 
 _PAUSE, _PAUSE_SLURM = 1.0, 10.0  # seconds between two looks at jobs; others ask SLURM, too
@@ -296,4 +297,4 @@ ACTIONS: dict[str, command_line.Action] = {
 }
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

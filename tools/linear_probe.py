@@ -13,8 +13,7 @@ from rich.logging import RichHandler
 from rich.progress import Progress
 from torch import Tensor, nn
 
-import backbone
-import command
+from common import checkpoint_cli, cli
 from pretrain.checkpoints.moco_file import whole_file
 from pretrain.data.images import labelled_set
 from pretrain.evaluation import features, linear_probe, probe_features
@@ -63,7 +62,12 @@ def parse() -> argparse.Namespace:
     add("--milestones", type=int, nargs="*", default=[60, 80], help="epochs of a tenth of the rate (default: 60 80)")
     add("--batch-size", type=int, default=256, help="images a step, of all processes together (default: 256)")
     add("--image-size", type=int, default=224, help="side of a crop in pixels (default: 224)")
-    add("--workers", type=int, default=backbone.default_workers(), help="image readers a process (here: %(default)s)")
+    add(
+        "--workers",
+        type=int,
+        default=checkpoint_cli.default_workers(),
+        help="image readers a process (here: %(default)s)",
+    )
     add("--device", default="auto", help="cpu, cuda, cuda:N, or auto: cuda where there is one (default)")
     add("--seed", type=int, default=0, help="of the layer, the order and the crops (default: 0)")
     return parser.parse_args()
@@ -71,7 +75,7 @@ def parse() -> argparse.Namespace:
 
 def check(arguments: argparse.Namespace) -> None:
     """Refuse flags out of range, and a folder that has a result."""
-    backbone.check_flags(
+    checkpoint_cli.check_flags(
         [
             ("--lr", arguments.lr, 1e-9),
             ("--epochs", arguments.epochs, 1),
@@ -88,7 +92,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 def probe(arguments: argparse.Namespace, device: torch.device) -> None:
     """The whole job of one process."""
-    encoder, network = backbone.load(arguments.checkpoint, device)
+    encoder, network = checkpoint_cli.load(arguments.checkpoint, device)
     train, val = distributed.on_main(lambda: labelled_set.open_split(arguments.root, "--root"))
     distributed.share_cores(device, arguments.workers)
     distributed.on_main(lambda: arguments.output.mkdir(parents=True, exist_ok=True))
@@ -136,7 +140,7 @@ def learn(
     how = (device, arguments.image_size, 128, arguments.workers)
     world = distributed.world_size()
     source: probe_features.Source
-    with backbone.progress_bar() as bar:
+    with checkpoint_cli.progress_bar() as bar:
 
         def extract(images: features.ImageSet, name: str) -> Tensor:
             task = bar.add_task(f"features of {name}", total=len(images), state="")
@@ -205,9 +209,9 @@ def logging_to(folder: Path) -> contextlib.AbstractContextManager[None]:
     """What rank 0 logs goes to the folder's log.txt and to the terminal, there above the bar."""
     if not distributed.is_main():
         return contextlib.nullcontext()
-    terminal = backbone.console.is_terminal
+    terminal = checkpoint_cli.console.is_terminal
     handler = (
-        RichHandler(console=backbone.console, show_path=False, show_level=False, log_time_format="%X")
+        RichHandler(console=checkpoint_cli.console, show_path=False, show_level=False, log_time_format="%X")
         if terminal
         else None
     )
@@ -215,4 +219,4 @@ def logging_to(folder: Path) -> contextlib.AbstractContextManager[None]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

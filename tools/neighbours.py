@@ -7,9 +7,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-import backbone
-import command
-import sheet
+from common import checkpoint_cli, cli, contact_sheet
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.evaluation import features, knn
 from pretrain.runtime import distributed, seeds
@@ -31,7 +29,7 @@ each class, its name stands there too, in green where it is the query's.
 
 def main() -> None:
     arguments = parse()
-    backbone.check_flags(
+    checkpoint_cli.check_flags(
         [
             ("--queries", arguments.queries, 1),
             ("--k", arguments.k, 1),
@@ -40,14 +38,14 @@ def main() -> None:
             ("--seed", arguments.seed, 0),
         ]
     )
-    sheet.check_output(arguments.output, arguments.overwrite)
+    contact_sheet.check_output(arguments.output, arguments.overwrite)
     device = distributed.select_device(arguments.device)
-    encoder, network = backbone.load(arguments.checkpoint, device)
+    encoder, network = checkpoint_cli.load(arguments.checkpoint, device)
     images = open_images(arguments.root, "--root")
     if len(images) < 2:
         raise PretrainError(f"--root: {arguments.root}: one image alone has no neighbours")
     distributed.share_cores(device, arguments.workers)
-    with backbone.progress_bar() as bar:
+    with checkpoint_cli.progress_bar() as bar:
         task = bar.add_task("features", total=len(images), state="")
         rows = features.extract(
             network,
@@ -59,7 +57,7 @@ def main() -> None:
         )
     queries = torch.randperm(len(images), generator=seeds.generator("neighbours", arguments.seed))
     title = f"{arguments.checkpoint}: {encoder.arch}, epoch {encoder.epoch}; {len(images)} images of {arguments.root}"
-    sheet.save(draw(images, rows, queries[: arguments.queries], arguments.k, title), arguments.output)
+    contact_sheet.save(draw(images, rows, queries[: arguments.queries], arguments.k, title), arguments.output)
     print(f"wrote {arguments.output}")
 
 
@@ -74,7 +72,7 @@ def parse() -> argparse.Namespace:
     add("--queries", type=int, default=8, help="images whose neighbours are shown, drawn at random (default: 8)")
     add("--k", type=int, default=8, help="neighbours of each (default: 8)")
     add("--image-size", type=int, default=224, help="side of the centre crop in pixels (default: 224)")
-    add("--workers", type=int, default=backbone.default_workers(), help="image readers (here: %(default)s)")
+    add("--workers", type=int, default=checkpoint_cli.default_workers(), help="image readers (here: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:N, or auto: cuda where there is one (default)")
     add("--seed", type=int, default=0, help="which images are the queries (default: 0)")
     add("--overwrite", action="store_true", help="replace the sheet where there is one")
@@ -88,17 +86,17 @@ def draw(images: ImageSet, rows: Tensor, queries: Tensor, k: int, title: str) ->
     drawn = []
     for query, cosines, found in zip(queries.tolist(), similarity.tolist(), nearby.tolist(), strict=True):
         own = class_of(images, query)
-        row = [sheet.Tile(picture(images, query), own or Path(images.name(query)).name, sheet.INK)]
+        row = [contact_sheet.Tile(picture(images, query), own or Path(images.name(query)).name, contact_sheet.INK)]
         for cosine, index in zip(cosines, found, strict=True):
             name = class_of(images, index)
-            color = sheet.PALE if not name else SAME if name == own else OTHER
-            row.append(sheet.Tile(picture(images, index), f"{cosine:.3f} {name}".strip(), color))
+            color = contact_sheet.PALE if not name else SAME if name == own else OTHER
+            row.append(contact_sheet.Tile(picture(images, index), f"{cosine:.3f} {name}".strip(), color))
         drawn.append(row)
-    return sheet.Sheet(SIDE, (1, k)).draw(title, ["query", "nearest first"], [""] * (k + 1), drawn)
+    return contact_sheet.Sheet(SIDE, (1, k)).draw(title, ["query", "nearest first"], [""] * (k + 1), drawn)
 
 
 def picture(images: ImageSet, index: int) -> Image.Image:
-    return sheet.fit(images.read(index), SIDE)
+    return contact_sheet.fit(images.read(index), SIDE)
 
 
 def class_of(images: ImageSet, index: int) -> str:
@@ -107,4 +105,4 @@ def class_of(images: ImageSet, index: int) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

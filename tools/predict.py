@@ -4,7 +4,7 @@ import argparse
 import re
 from pathlib import Path
 
-import command
+from common import cli
 from transfer import engines
 from transfer.run import predict
 
@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     args = parser().parse_intermixed_args()
-    command.log_to_terminal()
+    cli.log_to_terminal()
     inputs, overrides = split_inputs(args.input)
     images = predict.find_images(inputs)
     detector, classes = predict.load_detector(args.config_file, overrides + args.overrides, args.engine)
@@ -55,4 +55,4 @@ def split_inputs(words: list[str]) -> tuple[list[Path], list[str]]:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-import command
+from common import cli
 from transfer.report import content as report_content
 from transfer.report import page
 
@@ -84,4 +84,4 @@ def _cell(score: dict[str, Any] | None) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -7,9 +7,7 @@ import torch
 from PIL import Image
 from torchvision.transforms.functional import to_pil_image
 
-import backbone
-import command
-import sheet
+from common import checkpoint_cli, cli, contact_sheet
 from pretrain.config import schema
 from pretrain.data import two_views
 from pretrain.data.augment import gpu
@@ -33,12 +31,12 @@ Further settings follow as KEY VALUE pairs, as for tools/train_moco.py.
 
 def main() -> None:
     arguments = parse()
-    backbone.check_flags(
+    checkpoint_cli.check_flags(
         [("--number", arguments.number, 1), ("--views", arguments.views, 1), ("--epoch", arguments.epoch, 0)]
     )
-    sheet.check_output(arguments.output, arguments.overwrite)
+    contact_sheet.check_output(arguments.output, arguments.overwrite)
     settings = schema.load(arguments.config_file, arguments.settings)
-    sheet.save(
+    contact_sheet.save(
         draw(settings, arguments.number, range(arguments.epoch, arguments.epoch + arguments.views)), arguments.output
     )
     print(f"wrote {arguments.output}")
@@ -73,8 +71,8 @@ def draw(settings: schema.Config, number: int, epochs: range) -> Image.Image:
         keys = gpu.augment_batch(batch.key, batch.draws[:, 1])
         shown = int(batch.shown[0])
         name = images.names[shown] + ("" if shown == index else f" for the broken {images.names[index]}")
-        row = [sheet.Tile(sheet.fit(images.read(shown), measures.side), f"{index}: {name}")]
-        row += [sheet.Tile(enlarge(view, factor)) for pair in zip(queries, keys, strict=True) for view in pair]
+        row = [contact_sheet.Tile(contact_sheet.fit(images.read(shown), measures.side), f"{index}: {name}")]
+        row += [contact_sheet.Tile(enlarge(view, factor)) for pair in zip(queries, keys, strict=True) for view in pair]
         rows.append(row)
     title = (
         f"{settings.data.root}: augmentation {settings.data.augmentation}, pipeline {settings.data.pipeline}, "
@@ -103,10 +101,10 @@ def enlarge(pixels: torch.Tensor, factor: int) -> Image.Image:
     return to_pil_image(pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2))
 
 
-def layout(size: int, epochs: int) -> sheet.Sheet:
+def layout(size: int, epochs: int) -> contact_sheet.Sheet:
     """The measures of a sheet of views of `size` pixels."""
-    return sheet.Sheet(size * enlargement(size), (1, *[2] * epochs))
+    return contact_sheet.Sheet(size * enlargement(size), (1, *[2] * epochs))
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
 from rich.table import Table
 
-import command
+from common import cli
+from fault_injection.job import Job, Setup, differences, rows
 from pretrain.checkpoints import saver
 from pretrain.runtime import signals
 from pretrain.runtime.errors import PretrainError
-from torture_job import Job, Setup, differences, rows
 
 EPILOG = """\
 examples:
@@ -132,7 +132,7 @@ class Torture:
                     continue
         codes = job.wait()
         ballast.unlink()
-        if set(codes) not in ({0}, {command.BAD_INPUT}):
+        if set(codes) not in ({0}, {cli.BAD_INPUT}):
             return f"full disk: exit codes {codes}"
         if codes[0] and "cannot be written: " not in job.output.read_text():
             return "full disk: no message"
@@ -284,4 +284,4 @@ def _print(counts: list[Count], left_out: int) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

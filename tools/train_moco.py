@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-import command
+from common import cli
 from pretrain import train
 from pretrain.config import schema
 from pretrain.runtime import distributed, signals
@@ -64,4 +64,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-import command
 import train_moco
+from common import cli
 from tests.conftest import Tool, refused
 
 SMALL = ("model.arch", "resnet18", "model.queue_size", "8", "data.image_size", "32", "optim.batch_size", "4")
@@ -21,7 +21,7 @@ def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*arguments: object) -> str:
         monkeypatch.setattr(sys, "argv", ["tools/train_moco.py", *map(str, arguments)])
         with pytest.raises(SystemExit) as caught:
-            command.run(train_moco.main)
+            cli.run(train_moco.main)
         assert caught.value.code == 2
         return capsys.readouterr().err
 

@@ -7,7 +7,7 @@ from PIL import Image
 from torchvision import transforms
 from torchvision.transforms import functional
 
-import published_input
+from benchmarks import published_input
 from pretrain.data.augment.params import Draw
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")  # in the numbering of ColorJitter.get_params

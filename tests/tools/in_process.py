@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-import command
+from common import cli
 
 
 def refusal(main: Callable[[], None], *arguments: object) -> str:
@@ -15,6 +15,6 @@ def refusal(main: Callable[[], None], *arguments: object) -> str:
         patch.setattr(sys, "argv", ["tool", *map(str, arguments)])
         patch.setattr(sys.stderr, "write", said.append)
         with pytest.raises(SystemExit) as caught:
-            command.run(main)
+            cli.run(main)
     assert caught.value.code == 2
     return "".join(said)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-import command
 import launch
-from launching import local
+from common import cli
+from launcher import local
 from tests.waiting import wait_until
 
 Plan = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -25,7 +25,7 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> "subprocess.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", line)
         try:
-            command.run(launch.main)
+            cli.run(launch.main)
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)

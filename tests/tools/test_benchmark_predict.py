@@ -1,8 +1,8 @@
-"""tools/benchmark_predict.py: the model's terms against numbers worked out elsewhere."""
+"""tools/benchmarks/scaling_model.py: the model's terms against numbers worked out elsewhere."""
 
 import pytest
 
-from benchmark_predict import NETWORK, NODE, Setup, measure
+from benchmarks.scaling_model import NETWORK, NODE, Setup, measure
 
 PER_GPU = 4 * 3 * 224 * 224  # bytes of a view in float32
 

@@ -1,4 +1,4 @@
-"""tools/benchmark_shuffle.py: bytes that each rank sends, counted by the kernel, with 2 and 8 processes."""
+"""tools/benchmarks/shuffle.py: bytes that each rank sends, counted by the kernel, with 2 and 8 processes."""
 
 from typing import Any
 
@@ -6,23 +6,22 @@ import pytest
 import torch
 import torch.distributed as dist
 
-import benchmark_shuffle
+from benchmarks import shuffle
 from pretrain.runtime import distributed
 
 N, SIDE, DIM = 8, 64, 128
-SETUP = benchmark_shuffle.Setup(size=SIDE, batch=N, dim=DIM, steps=1, repeats=2)
+SETUP = shuffle.Setup(size=SIDE, batch=N, dim=DIM, steps=1, repeats=2)
 IMAGES = N * 3 * SIDE * SIDE  # bytes as uint8
 SPOKEN = 1500  # bytes of gloo's own words in an exchange, at most, for each process of the world
 
 
 def on_ranks() -> dict[str, Any]:
     """What the benchmark finds, and two more operations counted and computed."""
-    found = benchmark_shuffle.on_ranks(SETUP)
+    found = shuffle.on_ranks(SETUP)
     row = torch.zeros(100_000)
     operations = {"all_reduce": lambda: dist.all_reduce(row), "broadcast": lambda: dist.broadcast(row, 0)}
     found["operations"] = {
-        name: (benchmark_shuffle.counted(exchange), benchmark_shuffle.formula(exchange))
-        for name, exchange in operations.items()
+        name: (shuffle.counted(exchange), shuffle.formula(exchange)) for name, exchange in operations.items()
     }
     return found
 

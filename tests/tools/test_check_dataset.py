@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import check_dataset
-import command
+from common import cli
 from tests.conftest import Tool, refused
 from tests.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from transfer.data.faults import KINDS
@@ -20,7 +20,7 @@ class Ran:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(sys, "argv", ["check_dataset.py", *map(str, arguments)])
             try:
-                command.run(check_dataset.main)
+                cli.run(check_dataset.main)
             except SystemExit as done:
                 self.code = done.code
             else:

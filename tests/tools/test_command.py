@@ -2,7 +2,7 @@
 
 import pytest
 
-import command
+from common import cli
 from transfer.errors import TransferError
 
 
@@ -24,7 +24,7 @@ def failing(error: BaseException):
 def test_a_users_mistake_is_a_message_and_exit_code_2(error, message, capsys, monkeypatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(SystemExit) as caught:
-        command.run(failing(error))
+        cli.run(failing(error))
     assert caught.value.code == 2
     assert capsys.readouterr().err == message
 
@@ -32,4 +32,4 @@ def test_a_users_mistake_is_a_message_and_exit_code_2(error, message, capsys, mo
 @pytest.mark.parametrize("bug", [KeyError("x"), OSError("no file in it")])
 def test_a_bug_keeps_its_traceback(bug) -> None:
     with pytest.raises(type(bug)):
-        command.run(failing(bug))
+        cli.run(failing(bug))

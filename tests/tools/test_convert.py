@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-import command
+from common import cli
 from tests.conftest import Tool
 from tests.tools.in_process import refusal
 from tests.transfer.pretrained import moco, resnet, saved
@@ -22,7 +22,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
     """What the tool prints, run in this process."""
     monkeypatch.setattr(sys, "argv", ["convert.py", *map(str, words)])
-    command.run(convert.main)
+    cli.run(convert.main)
     return capsys.readouterr().out
 
 
@@ -104,7 +104,7 @@ def test_bad_input_is_one_message_and_nothing_written(
     existing.write_text("precious")
     monkeypatch.setattr(sys, "argv", ["convert.py", *words.replace("SOURCE", str(checkpoint)).split()])
     with pytest.raises(SystemExit) as stop:
-        command.run(convert.main)
+        cli.run(convert.main)
     assert stop.value.code == 2
     printed = capsys.readouterr()
     assert complaint in printed.err

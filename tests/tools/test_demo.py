@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 import demo
-import demo_steps
-from demo_steps import Step, run
+from common import demo_steps
+from common.demo_steps import Step, run
 from pretrain.config import schema
 from tests.conftest import ROOT, Tool, refused
 from transfer.engines.torchvision import load_config

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from launching import record
-from launching.record import Entry, Record, Submission
-from launching.resources import Resources
-from launching.stage import Stage
+from launcher import record
+from launcher.record import Entry, Record, Submission
+from launcher.resources import Resources
+from launcher.stage import Stage
 from tests.conftest import ROOT, refused
 from tests.tools.launched import Plan, call
 

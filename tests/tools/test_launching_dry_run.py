@@ -13,10 +13,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launching import jobs
-from launching.record import Record
-from launching.resources import Resources
-from launching.stage import Stage
+from launcher import jobs
+from launcher.record import Record
+from launcher.resources import Resources
+from launcher.stage import Stage
 from tests.conftest import ROOT
 from tests.tools.launched import Plan, call
 
@@ -176,7 +176,7 @@ def test_srun_gets_the_words_that_were_meant(scratch: Path, folder: str, name: s
     log, code = str(run / "launch/logs" / name), str(run / "code")
     assert argv(text, scratch) == [
         *("--unbuffered", "--output", f"{log}/%j_%t_log.out", "--kill-on-bad-exit=1"),
-        *(sys.executable, "-I", "-S", f"{code}/tools/launching/start.py", code),
+        *(sys.executable, "-I", "-S", f"{code}/tools/launcher/block_signals.py", code),
         *(sys.executable, "-u", "-m", "submitit.core._submit", log),
     ]
     assert [path.name for path in scratch.iterdir()] == ["programs"]  # it was not even touched

@@ -1,4 +1,4 @@
-"""tools/launching/finished.py: a result counts where it is whole and this stage's own; else it is refused by name."""
+"""tools/launcher/verify.py: a result counts where it is whole and this stage's own; else it is refused by name."""
 
 import dataclasses
 import os
@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import convert
-from launching import advance, finished, jobs, record, snapshot, stage
-from launching.advance import Round
-from launching.record import Entry, Record, Submission
-from launching.resources import Resources
-from launching.stage import Stage
+from launcher import advance, jobs, record, snapshot, stage, verify
+from launcher.advance import Round
+from launcher.record import Entry, Record, Submission
+from launcher.resources import Resources
+from launcher.stage import Stage
 from tests.conftest import ROOT
 from tests.tools import checkpoints
 from tests.tools.launched import call, controller
@@ -31,7 +31,7 @@ def tuning(folder: Path, *words: object) -> Stage:
 
 def refused(stage: Stage) -> str:
     with pytest.raises(TransferError) as caught:
-        finished.verify(stage)
+        verify.verify(stage)
     assert caught.value.args[0].startswith(f"{stage.name}: ")
     return str(caught.value)
 
@@ -53,25 +53,25 @@ def conversion(folder: Path) -> Stage:
 
 
 def test_nothing_is_not_finished(tmp_path: Path) -> None:
-    assert not finished.verify(conversion(tmp_path))
-    assert not finished.verify(tuning(tmp_path, "--init", "random"))
+    assert not verify.verify(conversion(tmp_path))
+    assert not verify.verify(tuning(tmp_path, "--init", "random"))
 
 
 def test_a_backbone_of_this_checkpoint_alone_is_good(converted: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(converted, folder)
     stage = conversion(folder)
-    assert finished.verify(stage)
+    assert verify.verify(stage)
     with open(folder / "moco.pth.tar", "ab") as file:
         file.write(b"another one")
     told = refused(stage)
     assert f"{folder / 'backbone.pth'} was made of another file than {folder / 'moco.pth.tar'}" in told
     assert "move it away" in told
     (folder / "moco.pth.tar").unlink()  # the checkpoint may be removed
-    assert finished.verify(stage)
+    assert verify.verify(stage)
     (folder / "backbone.pth").write_bytes(b"half of it")
     with pytest.raises(TransferError, match=r"backbone\.pth"):
-        finished.verify(stage)
+        verify.verify(stage)
 
 
 def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, t
     good = make_result("voc", "MoCo", 5, 30.0, init=start)
     words = ("--init", backbone, "--seed", 3, "--engine", "torchvision", "OUTPUT_DIR", "x", "--trial", 2)
     results.write(path, good)
-    assert finished.verify(tuning(tmp_path, *words))
+    assert verify.verify(tuning(tmp_path, *words))
     assert "is of seed 5, not 4" in refused(tuning(tmp_path, *words[:-1], 1))
     assert f"started from another file than {converted / 'moco.pth.tar'}" in refused(
         tuning(tmp_path, "--init", converted / "moco.pth.tar", *words[2:])
@@ -94,7 +94,7 @@ def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, t
     assert "is of the engine detectron2, not torchvision" in told
     path.write_text("{")
     with pytest.raises(TransferError, match=r"result\.json"):
-        finished.verify(tuning(tmp_path, *words))
+        verify.verify(tuning(tmp_path, *words))
 
 
 def test_a_report_is_made_anew_after_a_later_run(tmp_path: Path) -> None:
@@ -105,9 +105,9 @@ def test_a_report_is_made_anew_after_a_later_run(tmp_path: Path) -> None:
     words = (str(tmp_path / "voc"), "--output", str(tmp_path / "report"))
     stage = Stage("report", "report", "report.py", None, words, str(page.parent), str(page), Resources())
     os.utime(run, (1, 1))
-    assert finished.verify(stage)
+    assert verify.verify(stage)
     os.utime(page, (0, 0))
-    assert not finished.verify(stage)
+    assert not verify.verify(stage)
 
 
 # -- the same command with other settings -----------------------------------------------------------------------------
@@ -251,7 +251,7 @@ def test_a_shell_submits_no_more_than_it_may(tmp_path: Path) -> None:
 def test_a_run_killed_while_it_saved_for_the_last_time_is_not_finished(tmp_path: Path) -> None:
     made = stage.pretraining("pretrain", None, ["data.root", "x", "output_dir", str(tmp_path)], Resources())
     Path(made.result).touch()  # its manifest is written after it
-    assert not finished.verify(made)
+    assert not verify.verify(made)
 
 
 def test_a_job_whose_submitter_died_and_that_has_ended_is_forgotten(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from launching import record
+from launcher import record
 from tests.conftest import ROOT, Tool
 from tests.tools.launched import call, jobs
 from tests.waiting import outcomes, wait_until

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from launching import finished, local, record
+from fault_injection.job import differences
+from launcher import local, record, verify
 from pretrain.checkpoints import moco_file, saver
 from pretrain.runtime import provenance
 from tests.conftest import ROOT, Tool, refused
 from tests.pretrain.pictures import fine_noise
 from tests.tools.launched import call, jobs, last_step, tasks
 from tests.waiting import outcomes, wait_until
-from torture_job import differences
 
 EPOCHS = 24  # long enough to be disturbed three times, also on a quick machine
 STEPS = 3 * EPOCHS
@@ -125,7 +125,7 @@ def test_a_job_goes_on_after_ctrl_c_a_signal_and_a_cancel_as_an_undisturbed_one(
     assert "nothing to submit: all has finished" in done.stdout
     assert jobs(run)["pretrain"] == before
     refused(call(capsys, *words, "optim.lr", 0.5), "pretrain: ", "another optim.lr", "name another output")
-    assert finished.verify(record.load(run).entries["pretrain"].stage)
+    assert verify.verify(record.load(run).entries["pretrain"].stage)
     name = moco_file.file_name(EPOCHS - 1)
     with open(run / name, "r+b") as file:
         file.seek(5000)

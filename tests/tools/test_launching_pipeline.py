@@ -1,4 +1,4 @@
-"""tools/launching/pipeline.py: a file as stages; every fault of it in one message that says where."""
+"""tools/launcher/pipeline.py: a file as stages; every fault of it in one message that says where."""
 
 import copy
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from launching import pipeline
-from launching.resources import Resources
-from launching.stage import Stage
+from launcher import pipeline
+from launcher.resources import Resources
+from launcher.stage import Stage
 from tests.conftest import ROOT
 from transfer.errors import TransferError
 

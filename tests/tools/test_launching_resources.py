@@ -1,4 +1,4 @@
-"""tools/launching/resources.py: what a job asks for; every fault at once, with the names there are."""
+"""tools/launcher/resources.py: what a job asks for; every fault at once, with the names there are."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launching import jobs, resources
-from launching.record import Record
-from launching.resources import Resources
-from launching.stage import Stage
+from launcher import jobs, resources
+from launcher.record import Record
+from launcher.resources import Resources
+from launcher.stage import Stage
 from tests.conftest import ROOT
 from transfer.errors import TransferError
 

@@ -1,4 +1,4 @@
-"""tools/launching/snapshot.py: a job runs the code and the config of the moment in which it was submitted."""
+"""tools/launcher/snapshot.py: a job runs the code and the config of the moment in which it was submitted."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from launching import snapshot
+from launcher import snapshot
 from pretrain.runtime import provenance
 from tests.conftest import ROOT
 from tests.waiting import outcomes, wait_until
@@ -47,7 +47,12 @@ def test_the_same_code_is_the_same_snapshot_and_carries_the_revision(tmp_path: P
     assert [path.name for path in (tmp_path / "code").iterdir()] == [first.name]
     assert (first / provenance.NOTE).read_text().strip() == (provenance.revision() or "")
     copied = {str(path.relative_to(first)) for path in first.rglob("*") if path.is_file()}
-    assert copied >= {"tools/launching/start.py", "tools/train_moco.py", "transfer/report/page.py", "pretrain/train.py"}
+    assert copied >= {
+        "tools/launcher/block_signals.py",
+        "tools/train_moco.py",
+        "transfer/report/page.py",
+        "pretrain/train.py",
+    }
     assert not [name for name in copied if "__pycache__" in name or name.endswith(".pyc")]
     for name in copied - {provenance.NOTE}:
         assert (first / name).read_bytes() == (ROOT / name).read_bytes()

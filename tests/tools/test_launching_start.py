@@ -1,4 +1,4 @@
-"""tools/launching/start.py: from the first moment of a task on, no signal is fatal and none is lost."""
+"""tools/launcher/block_signals.py: from the first moment of a task on, no signal is fatal and none is lost."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launching import start
+from launcher import block_signals
 from pretrain.runtime import signals
 
 TOOL = """
@@ -23,7 +23,7 @@ with signals.StopRequest() as stop:
 
 @pytest.mark.parametrize("number", signals.STOPPING)
 def test_a_signal_waits_until_it_can_be_noted(number: signal.Signals, tmp_path: Path) -> None:
-    command = [sys.executable, "-I", "-S", start.__file__, str(tmp_path), sys.executable, "-c", TOOL]
+    command = [sys.executable, "-I", "-S", block_signals.__file__, str(tmp_path), sys.executable, "-c", TOOL]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=environment, **pipes) as process:
@@ -35,4 +35,4 @@ def test_a_signal_waits_until_it_can_be_noted(number: signal.Signals, tmp_path: 
 
 
 def test_it_blocks_what_a_run_can_note() -> None:
-    assert set(start.STOPPING) == set(signals.STOPPING)  # it can import nothing that would tell
+    assert set(block_signals.STOPPING) == set(signals.STOPPING)  # it can import nothing that would tell

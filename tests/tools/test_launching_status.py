@@ -1,4 +1,4 @@
-"""tools/launching/status.py and logs.py: rows from a run folder as jobs leave it, made by hand."""
+"""tools/launcher/status.py and logs.py: rows from a run folder as jobs leave it, made by hand."""
 
 import json
 import os
@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from launching import logs, record, status
-from launching.record import Entry, Record, Submission
-from launching.resources import Resources
-from launching.slurm import State
-from launching.stage import Stage
+from launcher import logs, record, status
+from launcher.record import Entry, Record, Submission
+from launcher.resources import Resources
+from launcher.slurm import State
+from launcher.stage import Stage
 from tests.tools.launched import call, controller
 from tests.waiting import wait_until
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 import neighbours
-import sheet
+from common import contact_sheet
 from pretrain.checkpoints import moco_file
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.evaluation import features
@@ -27,7 +27,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 
 
 def cell(drawn: Tensor, row: int, column: int, columns: int) -> Tensor:
-    x, y = sheet.Sheet(neighbours.SIDE, (1, columns - 1)).corner(row, column)
+    x, y = contact_sheet.Sheet(neighbours.SIDE, (1, columns - 1)).corner(row, column)
     return drawn[y : y + neighbours.SIDE, x : x + neighbours.SIDE]
 
 
@@ -72,7 +72,10 @@ def test_captions_have_class_and_colour_where_the_root_is_a_tree(images: ImageSe
 def test_k_is_cut_to_the_images_there_are(images: ImageSet) -> None:
     rows = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
     drawn = neighbours.draw(images, rows, torch.tensor([3]), 50, "title")
-    assert drawn.width == sheet.Sheet(neighbours.SIDE, (1, 11)).corner(0, 11)[0] + neighbours.SIDE + sheet.MARGIN
+    assert (
+        drawn.width
+        == contact_sheet.Sheet(neighbours.SIDE, (1, 11)).corner(0, 11)[0] + neighbours.SIDE + contact_sheet.MARGIN
+    )
 
 
 def test_faults_are_named(images: ImageSet, tmp_path: pathlib.Path) -> None:

@@ -1,12 +1,11 @@
-"""tools/published_input.py: the yardstick's views are drawn as production's."""
+"""tools/benchmarks/published_input.py: the yardstick's views are drawn as production's."""
 
 import pathlib
 
 import pytest
 import torch
 
-import published_input
-import sample_images
+from benchmarks import published_input, sample_images
 from pretrain.data import two_views
 from pretrain.data.augment import recipe
 from pretrain.data.images.image_set import open_images

@@ -1,4 +1,4 @@
-"""tools/published_step.py: the yardstick computes what the production step computes."""
+"""tools/benchmarks/published_step.py: the yardstick computes what the production step computes."""
 
 import copy
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-import published_step
+from benchmarks import published_step
+from benchmarks.published_step import PublishedMoCo, PublishedStep
 from pretrain.engine.step import TrainingStep
 from pretrain.runtime import distributed
-from published_step import PublishedMoCo, PublishedStep
 from tests.pretrain.small_runs import BATCH, LR, V1, V2, Case, generators, images, indices, own, start
 
 STEPS = 6

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from benchmark_predict import BUCKET, GPUS_A_NODE, LATENCY, NETWORK, Setup, measure
-from step_parts import SENT
+from benchmarks.scaling_model import BUCKET, GPUS_A_NODE, LATENCY, NETWORK, Setup, measure
+from benchmarks.step_profile import SENT
 
 PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "scale.md").read_text()
 WORLDS = (64, 512)

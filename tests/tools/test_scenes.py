@@ -13,8 +13,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-import scene_layouts
-import scene_painter
+from synthetic import layouts, painter
 from tests.conftest import Tool, refused
 
 # pycocotools 2.0.11 under NumPy 2
@@ -26,7 +25,7 @@ SMALL = ("--unlabelled", 3, "--train", 10, "--test", 4)
 @pytest.fixture(scope="module")
 def made(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     output = tmp_path_factory.mktemp("made") / "scenes"
-    done = tool("scenes", "--output", output, *SMALL)
+    done = tool("make_scenes", "--output", output, *SMALL)
     assert done.returncode == 0, done.stderr
     return output
 
@@ -36,8 +35,8 @@ def _contents(root: Path) -> dict[str, bytes]:
 
 
 def test_the_same_seed_makes_the_same_files_and_another_seed_others(made: Path, tool: Tool, tmp_path: Path) -> None:
-    assert tool("scenes", "--output", tmp_path / "again", *SMALL).returncode == 0
-    assert tool("scenes", "--output", tmp_path / "other", *SMALL, "--seed", 1).returncode == 0
+    assert tool("make_scenes", "--output", tmp_path / "again", *SMALL).returncode == 0
+    assert tool("make_scenes", "--output", tmp_path / "other", *SMALL, "--seed", 1).returncode == 0
     first, again, other = (_contents(root) for root in (made, tmp_path / "again", tmp_path / "other"))
     assert first == again
     assert first.keys() == other.keys()
@@ -52,14 +51,14 @@ def test_no_image_stands_in_two_sets(made: Path) -> None:
 
 def test_an_existing_folder_is_refused_and_kept(made: Path, tool: Tool) -> None:
     before = _contents(made)
-    refused(tool("scenes", "--output", made), made)
+    refused(tool("make_scenes", "--output", made), made)
     assert _contents(made) == before
     assert [path.name for path in made.parent.iterdir()] == ["scenes"]
 
 
 @pytest.mark.parametrize("option", [("--train", "1"), ("--test", "many"), ("--seed", "-1")])
 def test_a_wrong_number_is_refused(tool: Tool, tmp_path: Path, option: tuple[str, str]) -> None:
-    refused(tool("scenes", "--output", tmp_path / "x", *option), *option)
+    refused(tool("make_scenes", "--output", tmp_path / "x", *option), *option)
     assert not (tmp_path / "x").exists()
 
 
@@ -96,7 +95,7 @@ def test_voc_layout_names_every_image_and_box(made: Path) -> None:
         with Image.open(root / "JPEGImages" / f"{image_id}.jpg") as image:
             width, height = image.size
         for item in tree.findall("object"):
-            assert item.findtext("name") in scene_painter.SHAPES
+            assert item.findtext("name") in painter.SHAPES
             assert item.findtext("difficult") in ("0", "1")
             x0, y0, x1, y1 = (int(item.findtext(f"bndbox/{name}", "")) for name in ("xmin", "ymin", "xmax", "ymax"))
             assert 1 <= x0 <= x1 <= width
@@ -104,10 +103,10 @@ def test_voc_layout_names_every_image_and_box(made: Path) -> None:
 
 
 def test_shapes_hide_each_other_but_never_too_much() -> None:
-    scenes = [scene_painter.paint(np.random.default_rng((1, i))) for i in range(60)]
+    scenes = [painter.paint(np.random.default_rng((1, i))) for i in range(60)]
     items = [item for scene in scenes for item in scene.objects]
-    assert {item.class_index for item in items} == set(range(len(scene_painter.SHAPES)))
-    assert all(scene_painter.LEAST_VISIBLE <= item.visible < 1.1 for item in items)
+    assert {item.class_index for item in items} == set(range(len(painter.SHAPES)))
+    assert all(painter.LEAST_VISIBLE <= item.visible < 1.1 for item in items)
     assert any(item.difficult for item in items)
     assert not all(item.difficult for item in items)
     assert any(item.truncated for item in items)
@@ -116,7 +115,7 @@ def test_shapes_hide_each_other_but_never_too_much() -> None:
 
 
 def test_a_shape_and_its_mask_lie_in_the_same_place() -> None:
-    scene = scene_painter.paint(np.random.default_rng((1, 3)))
+    scene = painter.paint(np.random.default_rng((1, 3)))
     colours = scene.image.astype(float)
     for item in scene.objects:  # across its edge the image changes more than elsewhere
         change = np.abs(np.diff(colours, axis=1)).sum(2)
@@ -126,7 +125,7 @@ def test_a_shape_and_its_mask_lie_in_the_same_place() -> None:
 
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.booleans()))
 def test_polygons_are_the_mask(mask: np.ndarray) -> None:
-    loops = scene_layouts.polygons(mask)
+    loops = layouts.polygons(mask)
     covered = np.zeros_like(mask, dtype=int)
     for loop in loops:
         flat = [float(value) for corner in loop for value in corner]
@@ -137,7 +136,7 @@ def test_polygons_are_the_mask(mask: np.ndarray) -> None:
 def test_a_mask_with_a_hole_is_cut_so_that_polygons_can_say_it() -> None:
     mask = np.ones((5, 5), dtype=bool)
     mask[2, 2] = False
-    loops = scene_layouts.polygons(mask)
+    loops = layouts.polygons(mask)
     assert len(loops) == 2
     flat = [[float(value) for corner in loop for value in corner] for loop in loops]
     assert coco_mask.area(coco_mask.merge(coco_mask.frPyObjects(flat, 5, 5))) == 24

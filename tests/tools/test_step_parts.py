@@ -1,4 +1,4 @@
-"""tools/step_parts.py: the time of a part is its own."""
+"""tools/benchmarks/step_profile.py: the time of a part is its own."""
 
 import time
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch.profiler import record_function
 
-import step_parts
+from benchmarks import step_profile
 
 
 def nested() -> None:
@@ -21,7 +21,7 @@ def nested() -> None:
 
 
 def test_a_part_within_a_part_is_counted_once() -> None:
-    found = step_parts.shares(nested, 2)
+    found = step_profile.shares(nested, 2)
     assert set(found) == {"shuffle", "key forward", "query forward", "rest"}
     assert sum(found.values()) == pytest.approx(1)
     assert found["shuffle"] < 0.5 * min(found[name] for name in ("key forward", "query forward", "rest"))
@@ -50,5 +50,5 @@ def test_a_kernel_belongs_to_the_innermost_part_that_launched_it() -> None:
         event("autograd::engine", 75, 76, (16,)),  # another thread's, while ours waits
         event("aten::view", 80, 81),
     ]
-    found = step_parts._kernel_times(operations, ranges)
+    found = step_profile._kernel_times(operations, ranges)
     assert found == {"one step": 1, "buffers broadcast": 10, "key forward": 7, "backward": 16}

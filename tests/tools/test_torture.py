@@ -7,9 +7,9 @@ import shutil
 import torch
 
 import torture
+from fault_injection.job import EPOCHS, differences
 from pretrain.checkpoints import moco_file
 from tests.tools.in_process import refusal
-from torture_job import EPOCHS, differences
 
 
 def test_a_folder_that_is_there_is_refused(tmp_path: pathlib.Path) -> None:

@@ -1,4 +1,4 @@
-"""tools/turns.py: who works when, and what happens when one of them fails."""
+"""tools/benchmarks/interleave.py: who works when, and what happens when one of them fails."""
 
 import os
 import subprocess
@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.interleave import Contender, take_turns
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import PretrainError
 from tests.conftest import ROOT
-from turns import Contender, take_turns
 
 
 class Clock:

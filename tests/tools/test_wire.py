@@ -1,8 +1,8 @@
-"""tools/wire.py: bytes that this process has sent, by the kernel's count."""
+"""tools/benchmarks/wire.py: bytes that this process has sent, by the kernel's count."""
 
 import socket
 
-import wire
+from benchmarks import wire
 
 
 def test_what_is_sent_is_counted_and_what_is_received_is_not() -> None:

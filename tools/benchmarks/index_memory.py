@@ -11,15 +11,15 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-import command
+from common import cli
 from pretrain.data.images.image_set import ImageSet
 from pretrain.data.images.path_array import pack
 from pretrain.data.images.shards import Samples, concatenate
 
 EXAMPLES = """\
 examples:
-  python tools/index_memory.py --millions 1
-  python tools/index_memory.py --millions 1 10 100   (minutes; 5 GB of memory, 4 GB in TMPDIR)
+  python tools/benchmarks/index_memory.py --millions 1
+  python tools/benchmarks/index_memory.py --millions 1 10 100   (minutes; 5 GB of memory, 4 GB in TMPDIR)
 
 names: class/class_NUMBER.JPEG for files, as in ImageNet (30 bytes); NUMBER.jpg in shards of 10,000 (13 bytes)
 """
@@ -88,4 +88,4 @@ def memory(key: str) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -103,7 +103,7 @@ class Task:
 
 @contextlib.contextmanager
 def _handled(handler: Any) -> Iterator[None]:
-    """Let the signals in that start.py blocked, to `handler`."""
+    """Let the signals in that block_signals.py blocked, to `handler`."""
     before = {number: signal.signal(number, handler) for number in STOPPING}
     mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     try:

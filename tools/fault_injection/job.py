@@ -18,7 +18,7 @@ import torch
 from pretrain.checkpoints import moco_file, saver
 from pretrain.runtime.errors import PretrainError
 
-TOOL = pathlib.Path(__file__).resolve().parent / "train_moco.py"
+TOOL = pathlib.Path(__file__).resolve().parents[1] / "train_moco.py"
 EPOCHS, BATCH, SAVE_EVERY = 8, 8, 2
 CLOCK = {"images_per_second", "data_wait"}  # what may differ between two equal runs
 PATIENCE = 120  # seconds that a run may take to start, to stop or to notice that a rank is gone

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from transfer.errors import TransferError
 
-from . import finished, jobs, local, record, slurm, snapshot
+from . import jobs, local, record, slurm, snapshot
+from . import verify as finished
 from .record import Entry, Record, Submission
 from .stage import Stage
 

@@ -12,13 +12,14 @@ import torch
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-import published_input
 from pretrain.data import two_views
 from pretrain.data.augment import recipe
 from pretrain.data.images.image_set import open_images
-from sample_images import images_or_made
-from spread import quotient, spread, text
-from turns import Contender, Numbers, Tell, take_turns
+
+from . import published_input
+from .interleave import Contender, Numbers, Tell, take_turns
+from .measure import quotient, spread, text
+from .sample_images import images_or_made
 
 PUBLISHED = "published"
 

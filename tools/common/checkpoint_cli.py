@@ -11,10 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 from torch import nn
 
-import command
 from pretrain.checkpoints import moco_file
 from pretrain.evaluation import features
 from pretrain.runtime.errors import PretrainError
+
+from . import cli
 
 console = Console(stderr=True)
 
@@ -50,7 +51,7 @@ def progress_bar() -> Progress:
         TextColumn("{task.fields[state]}"),
         TimeRemainingColumn(),
         console=console,
-        disable=not (command.is_main() and console.is_terminal),
+        disable=not (cli.is_main() and console.is_terminal),
     )
 
 

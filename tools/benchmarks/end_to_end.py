@@ -11,21 +11,20 @@ from rich.table import Table
 from torch import Tensor
 from torch.profiler import record_function
 
-import benchmark_input
-import benchmark_step
-import step_parts
 from pretrain.data import two_views
 from pretrain.data.prefetch import Feed
 from pretrain.runtime import distributed, seeds
-from sample_images import images_or_made
-from spread import quotient, spread, text
-from turns import Contender, Numbers, Tell, take_turns
+
+from . import input_pipeline, step_profile, training_step
+from .interleave import Contender, Numbers, Tell, take_turns
+from .measure import quotient, spread, text
+from .sample_images import images_or_made
 
 PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
-class Setup(benchmark_step.Setup):
+class Setup(training_step.Setup):
     """What all contenders do, one process each."""
 
     images: Path | None = None  # a folder; None: made
@@ -33,10 +32,10 @@ class Setup(benchmark_step.Setup):
     workers: int = 1
     processes: int = field(default=1, init=False)
 
-    def input(self, folder: Path) -> benchmark_input.Setup:
+    def input(self, folder: Path) -> input_pipeline.Setup:
         """The same for the input alone."""
         number = self.batch * self.steps
-        return benchmark_input.Setup(folder, self.augmentation, self.size, self.batch, number, self.repeats)
+        return input_pipeline.Setup(folder, self.augmentation, self.size, self.batch, number, self.repeats)
 
 
 class TrainingRunner:
@@ -73,7 +72,7 @@ class TrainingRunner:
 
     def report(self) -> Numbers:
         """The shares of the parts."""
-        return {"shares": step_parts.shares(lambda: self.train_on(self._wait()[0]), self.setup.steps, self.on_gpu)}
+        return {"shares": step_profile.shares(lambda: self.train_on(self._wait()[0]), self.setup.steps, self.on_gpu)}
 
     def _wait(self) -> tuple[Any, float]:
         begin = time.perf_counter()
@@ -88,24 +87,24 @@ class TrainingRunner:
 
 def make_published(setup: Setup, folder: Path) -> TrainingRunner:
     """The formulation of 2020 and its loader."""
-    device, _ = benchmark_step.prepare(setup, setup.workers)
-    step = benchmark_step.published_step(setup, device)
+    device, _ = training_step.prepare(setup, setup.workers)
+    step = training_step.published_step(setup, device)
     on_gpu = device.type == "cuda"
-    loader = benchmark_input.published_loader(setup.input(folder), folder, setup.workers, pin_memory=on_gpu)
+    loader = input_pipeline.published_loader(setup.input(folder), folder, setup.workers, pin_memory=on_gpu)
 
     def train_on(batch: list[Tensor]) -> None:
         query, key = (views.to(device, non_blocking=True) for views in batch)
         step(query, key)
 
-    return TrainingRunner(benchmark_input.endless(loader, lambda: None), train_on, setup)
+    return TrainingRunner(input_pipeline.endless(loader, lambda: None), train_on, setup)
 
 
 def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
     """What tools/train_moco.py does."""
-    device, _ = benchmark_step.prepare(setup, setup.workers)
-    step, feed = benchmark_step.our_step(setup, device), Feed(device, setup.channels_last)
+    device, _ = training_step.prepare(setup, setup.workers)
+    step, feed = training_step.our_step(setup, device), Feed(device, setup.channels_last)
     on_gpu = device.type == "cuda"
-    loader, sampler = benchmark_input.our_loader(setup.input(folder), folder, pipeline, setup.workers, on_gpu)
+    loader, sampler = input_pipeline.our_loader(setup.input(folder), folder, pipeline, setup.workers, on_gpu)
 
     def next_epoch() -> None:
         sampler.epoch += 1
@@ -114,7 +113,7 @@ def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
         query, key = feed(batch)
         step(query, key, batch.asked, [seeds.generator("step", 0)])
 
-    return TrainingRunner(benchmark_input.endless(loader, next_epoch), train_on, setup)
+    return TrainingRunner(input_pipeline.endless(loader, next_epoch), train_on, setup)
 
 
 def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
@@ -124,7 +123,7 @@ def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
         contenders = {PUBLISHED: Contender(make_published, (setup, folder))}
         contenders |= {f"ours, {way}": Contender(make_ours, (setup, folder, way)) for way in two_views.PIPELINES}
         outcomes = take_turns(contenders, setup.repeats, device=setup.device, tell=tell)
-        cores = benchmark_input.measure(setup.input(folder), lambda said, done, of: tell(f"one core, {said}", done, of))
+        cores = input_pipeline.measure(setup.input(folder), lambda said, done, of: tell(f"one core, {said}", done, of))
     found = {}
     for way, outcome in outcomes.items():
         seconds, waiting, alone = (
@@ -159,5 +158,5 @@ def tables(found: dict[str, Any]) -> list[str | Table]:
             f"{one['core_images_per_second']:.1f}",
             f"{one['cores_needed']:.2f}",
         )
-    title = f"{setup['images']}; {setup['workers']} workers; {benchmark_step.title(setup)}"
-    return [title, table, benchmark_step.parts_table(found["contenders"])]
+    title = f"{setup['images']}; {setup['workers']} workers; {training_step.title(setup)}"
+    return [title, table, training_step.parts_table(found["contenders"])]

@@ -15,7 +15,7 @@ from .slurm import State
 def detached(output: Path) -> Iterator[None]:
     """What is started in the block outlives this terminal: Ctrl-C and hang-up do not reach it, it holds no pipe open.
 
-    Its output goes to the file `output`. The tasks have a session of their own (start.py).
+    Its output goes to the file `output`. The tasks have a session of their own (block_signals.py).
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()

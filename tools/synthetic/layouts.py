@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from scene_painter import Scene, SceneObject
+from .painter import Scene, SceneObject
 
 Loop = list[tuple[int, int]]  # corners (x, y) of a closed outline along pixel edges
 

@@ -8,8 +8,9 @@ from rich.table import Table
 
 from pretrain.config import schema
 from pretrain.models import moco
-from step_parts import SENT
-from turns import Tell
+
+from .interleave import Tell
+from .step_profile import SENT
 
 # Nominal rates of an H100 SXM, bytes/s: its memory; to the GPUs of its node (NVLink, each way); to those of other nodes
 # (an adapter of 400 Gb/s for each GPU). So terms of bandwidth are the least that they can be.

@@ -12,8 +12,6 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-import step_parts
-from index_memory import memory as resident
 from pretrain import train
 from pretrain.config import schema
 from pretrain.engine.step import PRECISIONS, TrainingStep
@@ -21,9 +19,12 @@ from pretrain.models import moco
 from pretrain.runtime import distributed, seeds
 from pretrain.runtime import malloc as memory
 from pretrain.runtime.errors import PretrainError
-from published_step import PublishedMoCo, PublishedStep
-from spread import quotient, spread, text
-from turns import Contender, Numbers, Tell, take_turns
+
+from . import step_profile
+from .index_memory import memory as resident
+from .interleave import Contender, Numbers, Tell, take_turns
+from .measure import quotient, spread, text
+from .published_step import PublishedMoCo, PublishedStep
 
 FLOOR, PUBLISHED, OURS = "floor", "published", "ours"
 
@@ -83,12 +84,12 @@ class StepRunner:
         peak = resident("VmHWM") - self.idle
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.device)
-        words = step_parts.collectives(self.step)
+        words = step_profile.collectives(self.step)
         return {
             "peak_memory_bytes": peak,
-            "shares": step_parts.shares(self.step, self.setup.steps, self.device.type == "cuda"),
+            "shares": step_profile.shares(self.step, self.setup.steps, self.device.type == "cuda"),
             "collectives": [word._asdict() for word in words],
-            "bytes_sent": step_parts.bytes_sent(words, distributed.world_size()),
+            "bytes_sent": step_profile.bytes_sent(words, distributed.world_size()),
             "threads": torch.get_num_threads(),
         }
 
@@ -203,7 +204,7 @@ def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
         found[name]["beyond_floor"] = quotient(
             [whole - bare for whole, bare in zip(seconds[name], seconds[FLOOR], strict=True)], seconds[name]
         )
-        found[name]["beyond_encoders"] = 1 - sum(found[name]["shares"].get(part, 0) for part in step_parts.ENCODERS)
+        found[name]["beyond_encoders"] = 1 - sum(found[name]["shares"].get(part, 0) for part in step_profile.ENCODERS)
     return {
         "setup": asdict(setup),
         "contenders": found,
@@ -245,7 +246,7 @@ def title(setup: dict[str, Any]) -> str:
 def parts_table(contenders: dict[str, Any]) -> Table:
     """The share of each part in each contender's step."""
     table = Table("share of the step", *contenders)
-    for part in (*step_parts.PARTS, step_parts.REST):
+    for part in (*step_profile.PARTS, step_profile.REST):
         row = [one["shares"].get(part) for one in contenders.values()]
         if any(share is not None for share in row):
             table.add_row(part, *("" if share is None else f"{share:.1%}" for share in row))

@@ -9,13 +9,12 @@ import torch
 from rich.table import Table
 from torch import Tensor
 
-import published_step
-import step_parts
-import wire
 from pretrain.models import shuffle_bn
 from pretrain.runtime import distributed
-from spread import quotient, spread, text
-from turns import Tell
+
+from . import published_step, step_profile, wire
+from .interleave import Tell
+from .measure import quotient, spread, text
 
 PUBLISHED = "published fp32"  # what its script does
 Exchange = Callable[[], object]
@@ -110,7 +109,7 @@ def counted(exchange: Exchange) -> float:
 
 def formula(exchange: Exchange) -> float:
     """The same from what is given to each operation, and what it is known to send."""
-    return step_parts.bytes_sent(step_parts.collectives(exchange), distributed.world_size())
+    return step_profile.bytes_sent(step_profile.collectives(exchange), distributed.world_size())
 
 
 def tables(found: dict[str, Any]) -> list[str | Table]:

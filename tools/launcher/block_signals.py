@@ -1,4 +1,4 @@
-"""The first process of a task: `python -I -S start.py CODE PYTHON ...` blocks signals, then becomes `PYTHON ...`.
+"""The first process of a task: `python -I -S THIS CODE PYTHON ...` blocks signals, then becomes `PYTHON ...`.
 
 SLURM may warn a job at any moment, also while Python imports; by default that would kill the task, and with it the job.
 What is blocked here waits until pretrain.runtime.signals.StopRequest can note it. CODE, a folder, is where modules

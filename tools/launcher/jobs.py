@@ -169,7 +169,7 @@ def _outside_of_jobs() -> Iterator[None]:
 
 def _python(code: Path) -> str:
     """The start of a task's command line: signals blocked, modules from the snapshot."""
-    start = code / "tools" / "launching" / "start.py"
+    start = code / "tools" / "launcher" / "block_signals.py"
     return shlex.join([sys.executable, "-I", "-S", str(start), str(code), sys.executable])
 
 

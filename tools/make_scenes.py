@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 import rich.progress
 
-import command
-from scene_layouts import write_coco, write_images, write_voc
-from scene_painter import SHAPES, Scene, paint
+from common import cli
+from synthetic.layouts import write_coco, write_images, write_voc
+from synthetic.painter import SHAPES, Scene, paint
 from transfer.errors import TransferError
 
 EXAMPLES = """examples:
-  python tools/scenes.py --output output/scenes
-  python tools/scenes.py --output output/tiny --unlabelled 64 --train 20 --test 10 --seed 7
+  python tools/make_scenes.py --output output/scenes
+  python tools/make_scenes.py --output output/tiny --unlabelled 64 --train 20 --test 10 --seed 7
 """
 
 
@@ -77,7 +77,7 @@ def write_scenes(root: Path, unlabelled: int, train: int, test: int, seed: int) 
         voc = {"train": scenes(1, train - held_out), "val": scenes(2, held_out), "test": scenes(3, test)}
         write_voc(root / "VOC2007", voc, tuple(SHAPES))
         write_coco(root, {"train2017": scenes(4, train), "val2017": scenes(5, test)}, tuple(SHAPES))
-    content = {"made_by": "tools/scenes.py", "seed": seed, "unlabelled": unlabelled, "train": train, "test": test}
+    content = {"made_by": "tools/make_scenes.py", "seed": seed, "unlabelled": unlabelled, "train": train, "test": test}
     (root / "scenes.json").write_text(json.dumps(content) + "\n")
 
 
@@ -96,4 +96,4 @@ def _at_least(least: int, text: str) -> int:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.run(main)

@@ -1,0 +1,1 @@
+"""The measurements behind docs/measurements: steps, input, whole runs, and their published counterparts."""

@@ -1,0 +1,1 @@
+"""Pretraining that is killed, filled and damaged, compared bit by bit with an undisturbed run."""

@@ -1,0 +1,1 @@
+"""The made-up scenes of the demo and the tests."""
