@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.pretrain.pictures import fine_noise
 from tests.slurm import packages
 from tests.slurm.cluster import Cluster
+from tests.support.pictures import fine_noise
 
 SWITCH = "MOCO_SLURM"
 _HERE = Path(__file__).parent

@@ -14,7 +14,7 @@ import torch
 from fault_injection.job import differences, different
 from tests.conftest import ROOT
 from tests.slurm.cluster import Cluster
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 EPOCHS, STEPS, SAVE_EVERY = 2, 30, 6  # of a pretraining run
 ITERATIONS, SAVE_EVERY_ITERATION, ROW_EVERY = 45, 15, 20  # of a fine-tuning run

@@ -11,7 +11,7 @@ from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import preempted, requeued, warned
 from tests.slurm.runs import ROW_EVERY, SAVE_EVERY_ITERATION, fine_tuning, submit
-from tests.waiting import PATIENCE, outcomes, wait_until
+from tests.support.waiting import PATIENCE, outcomes, wait_until
 
 RESOURCES = ("--gpus", 2, "--cpus", 1, "--time", "0:10")
 

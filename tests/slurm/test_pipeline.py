@@ -16,7 +16,7 @@ from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import requeued
 from tests.slurm.runs import launch, status, submit
-from tests.waiting import PATIENCE, outcomes
+from tests.support.waiting import PATIENCE, outcomes
 
 STAGES = ("pretrain", "convert", "voc/random/trial_0", "voc/moco/trial_0", "report")
 TUNED = STAGES[2:4]

@@ -10,7 +10,7 @@ from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import Disturbance, limited, node_killed, preempted, requeued, warned
 from tests.slurm.runs import SAVE_EVERY, STEPS, launch, pretraining, status, submit
-from tests.waiting import PATIENCE, outcomes, wait_until
+from tests.support.waiting import PATIENCE, outcomes, wait_until
 
 TWO = ("--gpus", 2, "--cpus", 1, "--time", "0:10")
 FOUR_ON_ONE = ("--processes", 4, "--cpus", 1, "--time", "0:10")

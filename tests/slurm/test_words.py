@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.runs import launch, pretraining, submit
-from tests.waiting import PATIENCE, wait_until
+from tests.support.waiting import PATIENCE, wait_until
 
 SHORT = ("--time", "0:05", "--cpus", 1)
 TOKEN = "s3cret-t0ken-of-the-user"

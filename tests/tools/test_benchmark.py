@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import benchmark
-from tests.tools.in_process import refusal
+from tests.support.in_process import refusal
 
 SMALL = ("--size", 32, "--batch", 4, "--steps", 1, "--repeats", 2)
 STEP = ("--arch", "resnet18", "--queue", 64, "--threads", 1)

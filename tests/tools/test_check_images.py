@@ -11,9 +11,9 @@ from pretrain.data.images import decode
 from pretrain.data.images.image_set import open_images
 from pretrain.data.images.integrity import check
 from tests.conftest import Tool
-from tests.pretrain.pictures import BROKEN
-from tests.pretrain.shard_files import encoded, photograph, write_shard
-from tests.tools.in_process import refusal
+from tests.support.in_process import refusal
+from tests.support.pictures import BROKEN
+from tests.support.shard_files import encoded, photograph, write_shard
 
 BLOCK = 4096  # bytes of a disk page
 

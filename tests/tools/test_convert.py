@@ -8,8 +8,8 @@ import torch
 
 from common import cli
 from tests.conftest import Tool
-from tests.tools.in_process import refusal
-from tests.transfer.pretrained import moco, resnet, saved
+from tests.support.in_process import refusal
+from tests.support.pretrained import moco, resnet, saved
 from tools import convert
 from transfer.weights import backbone_file
 

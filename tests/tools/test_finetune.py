@@ -18,9 +18,9 @@ import yaml
 import finetune
 from pretrain.runtime import signals
 from tests.conftest import ROOT, Tool, refused
-from tests.tools.in_process import refusal
-from tests.transfer.pretrained import resnet
-from tests.transfer.stopping import assert_equal
+from tests.support.in_process import refusal
+from tests.support.pretrained import resnet
+from tests.support.stopping import assert_equal
 from transfer import results
 from transfer.conversion import convert
 from transfer.engines.torchvision import build
@@ -216,7 +216,7 @@ def test_a_signal_ends_a_run_in_order_and_the_same_command_goes_on(
     words = words_for(scenes, tmp_path / "run", "DATALOADER.NUM_WORKERS", 1)
     process = start(words)
     wait_for(tmp_path / "run" / "metrics.json", process)
-    process.send_signal(signal.SIGINT)  # tests/pretrain/test_signals.py has the others
+    process.send_signal(signal.SIGINT)  # tests/pretrain/runtime/test_signals.py has the others
     said = process.communicate(timeout=120)[1]
     assert process.returncode == signals.EXIT_CODE, said
     assert said.count("stopped by SIGINT") == 1

@@ -13,7 +13,7 @@ from launcher.record import Entry, Record, Submission
 from launcher.resources import Resources
 from launcher.stage import Stage
 from tests.conftest import ROOT, refused
-from tests.tools.launched import Plan, call
+from tests.support.launched import Plan, call
 
 PRETRAIN = ("pretrain", "--config-file", ROOT / "configs/pretrain/moco_v2_r18_cpu.yaml", "data.root", "X")
 FINETUNE = ("finetune", "--config-file", ROOT / "configs/transfer/voc_r18_fpn_cpu.yaml", "--engine", "torchvision")

@@ -11,9 +11,9 @@ import pytest
 
 import linear_probe
 from tests.conftest import ROOT, Tool
-from tests.pretrain.coloured import paint
-from tests.tools import checkpoints
-from tests.tools.in_process import refusal
+from tests.support import checkpoints
+from tests.support.coloured_images import paint
+from tests.support.in_process import refusal
 
 SMALL = ("--image-size", "32", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--lr", "0.5")
 SMALL += ("--milestones", "1", "--device", "cpu")

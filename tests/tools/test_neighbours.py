@@ -14,9 +14,9 @@ from pretrain.checkpoints import moco_file
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.evaluation import features
 from tests.conftest import Tool
-from tests.pretrain.coloured import paint
-from tests.tools import checkpoints
-from tests.tools.in_process import refusal
+from tests.support import checkpoints
+from tests.support.coloured_images import paint
+from tests.support.in_process import refusal
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from PIL import Image
 
 import predict
 from tests.conftest import ROOT, Tool
-from tests.tools.in_process import refusal
+from tests.support.in_process import refusal
 
 FIXTURES = ROOT / "tests/fixtures/detectron2"
 OUTPUT_SCALE = 1.5  # the recorded boxes are in pixels of an output this much larger, whole pixels a side

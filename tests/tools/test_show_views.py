@@ -13,8 +13,8 @@ from pretrain.data import two_views
 from pretrain.data.augment import gpu, recipe
 from pretrain.data.images.image_set import open_images
 from tests.conftest import Tool
-from tests.pretrain.coloured import paint
-from tests.tools.in_process import refusal
+from tests.support.coloured_images import paint
+from tests.support.in_process import refusal
 
 SETTINGS = ("data.image_size", "32", "seed", "5", "data.augmentation", "v2")
 

@@ -9,7 +9,7 @@ import torch
 import torture
 from fault_injection.job import EPOCHS, differences
 from pretrain.checkpoints import moco_file
-from tests.tools.in_process import refusal
+from tests.support.in_process import refusal
 
 
 def test_a_folder_that_is_there_is_refused(tmp_path: pathlib.Path) -> None:

@@ -2,7 +2,7 @@
 
 Of 255, at most / on average over photographs from the pixels of augment_published.py: crop and resize 2 / 0.02;
 brightness, contrast 0; saturation, gray 1 / 0.002; hue 7 / 0.2, since OpenCV's HSV is not Pillow's; blur 3 / 0.25. Each
-is held by tests/pretrain/test_augment_fast.py.
+is held by tests/pretrain/data/augment/test_opencv.py.
 """
 
 from typing import Any

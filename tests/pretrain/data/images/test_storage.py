@@ -1,0 +1,46 @@
+"""What is asked of the storage behind a URL, as docs/scale.md says it."""
+
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import fsspec
+import pytest
+from fsspec.implementations.memory import MemoryFileSystem
+
+from pretrain.data.images.image_set import open_images
+from tests.support.shard_files import encoded, write_shard
+
+
+class Counted(MemoryFileSystem):
+    """Files in memory that keep a list of what was asked of them."""
+
+    protocol = "counted"
+    asked: list[tuple[str, int | None, int | None]] = []  # noqa: RUF012 (of all instances, as the files are)
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return super()._strip_protocol(path.removeprefix("counted://"))
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        self.asked.append((path, start, end))
+        return super().cat_file(path, start=start, end=end, **options)
+
+
+@pytest.fixture
+def files() -> Iterator[Counted]:
+    fsspec.register_implementation("counted", Counted, clobber=True)
+    yield fsspec.filesystem("counted")
+    Counted.asked.clear()
+
+
+def test_an_image_in_a_shard_is_one_request_for_its_own_bytes(files: Counted, tmp_path: pathlib.Path) -> None:
+    members = [(f"{number}.png", encoded((number, 0, 0))) for number in range(3)]
+    place = f"/{tmp_path.name}/x-0.tar"
+    files.pipe(place, write_shard(tmp_path / "x-0.tar", members).read_bytes())
+    images = open_images(f"counted://{tmp_path.name}/x-{{0..0}}.tar")
+    for index, (_, content) in enumerate(members):
+        files.asked.clear()
+        assert images.read_bytes(index) == content
+        first = int(images.arrays["offsets"][index])
+        assert files.asked == [(place, first, first + len(content))]

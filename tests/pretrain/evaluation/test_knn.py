@@ -1,0 +1,147 @@
+"""Weighted nearest neighbours: equal to two plain loops, in chunks and on ranks, ties included."""
+
+import math
+import pathlib
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from pretrain.evaluation import features, knn
+from pretrain.models import moco
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
+from tests.support.coloured_images import paint
+
+CPU = torch.device("cpu")
+
+
+def loops(
+    queries: Tensor, bank: Tensor, labels: list[int], classes: int, k: int, temperature: float, leave_one_out: bool
+) -> list[list[int]]:
+    """The rule, written as it is said: a loop over the queries, in it one over the bank."""
+    answers = []
+    for i, query in enumerate(queries.tolist()):
+        similar = []
+        for j, row in enumerate(bank.tolist()):
+            product = sum(a * b for a, b in zip(query, row, strict=True))
+            cosine = product / (math.hypot(*query) * math.hypot(*row))
+            if not (leave_one_out and i == j):
+                similar.append((-cosine, j))
+        score = [0.0] * classes
+        for negative_cosine, j in sorted(similar)[:k]:  # of equal ones the first in the bank
+            score[labels[j]] += math.exp(-negative_cosine / temperature)
+        answers.append(sorted(range(classes), key=lambda c: (-score[c], c))[:5])  # of equal ones the first class
+    return answers
+
+
+def quarters(rows: int, seed: int) -> Tensor:
+    """Features (rows, 8) of length 1 whose products are exact in float32, so that many of them are equal: +-1/2 x 4."""
+    generator = torch.Generator().manual_seed(seed)
+    where = torch.rand(rows, 8, generator=generator).argsort(dim=1)[:, :4]
+    signs = torch.randint(0, 2, (rows, 4), generator=generator) - 0.5
+    return torch.zeros(rows, 8).scatter_(1, where, signs)
+
+
+@settings(max_examples=60)
+@given(st.data())
+def test_predictions_are_those_of_two_plain_loops_ties_included(data: st.DataObject) -> None:
+    n = data.draw(st.integers(2, 40))
+    k = data.draw(st.integers(1, n - 1))
+    classes = data.draw(st.integers(1, 9))
+    leave_one_out = data.draw(st.booleans())
+    labels = data.draw(st.lists(st.integers(0, classes - 1), min_size=n, max_size=n))
+    bank = quarters(n, data.draw(st.integers(0, 1000)))
+    queries = bank if leave_one_out else quarters(data.draw(st.integers(1, 12)), 1001)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(knn, "QUERIES", data.draw(st.integers(1, 15)))
+        patch.setattr(knn, "BANK", data.draw(st.integers(1, 50)))
+        found = knn.predict(queries, bank, torch.tensor(labels), classes, k, 0.07, leave_one_out)
+    assert found.tolist() == loops(queries, bank, labels, classes, k, 0.07, leave_one_out)
+
+
+@pytest.mark.parametrize("leave_one_out", [False, True])
+def test_random_features_get_the_labels_of_two_plain_loops(leave_one_out: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    bank = torch.randn(200, 16, generator=generator) * 3  # of any length: only directions count
+    labels = torch.randint(0, 10, (200,), generator=generator)
+    queries = bank if leave_one_out else torch.randn(50, 16, generator=generator)
+    found = knn.predict(queries, bank, labels, 10, 20, 0.07, leave_one_out)
+    assert found.tolist() == loops(queries, bank, labels.tolist(), 10, 20, 0.07, leave_one_out)
+
+
+def test_the_vote_is_weighted_and_not_a_count() -> None:
+    bank = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, 0.8]])
+    labels = torch.tensor([0, 1, 1])
+    query = torch.tensor([[1.0, 0.0]])
+    assert knn.predict(query, bank, labels, 2, 3, 0.07).tolist() == [[0, 1]]  # e^14.3 against 2 e^8.6
+    assert knn.predict(query, bank, labels, 2, 3, 10.0).tolist() == [[1, 0]]
+
+
+def test_nearest_gives_cosines_and_leaves_the_query_out() -> None:
+    rows = torch.tensor([[2.0, 0.0], [0.0, 3.0], [0.5, 0.5]])
+    similarity, nearby = knn.nearest(rows[[2, 0]], rows, 2, itself=torch.tensor([2, 0]))
+    assert nearby.tolist() == [[0, 1], [2, 1]]
+    torch.testing.assert_close(similarity, torch.tensor([[0.5**0.5, 0.5**0.5], [0.5**0.5, 0.0]]))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
+    root = tmp_path_factory.mktemp("coloured")
+    paint(root / "train", 5)
+    paint(root / "val", 3, seed=1)
+    return root
+
+
+@pytest.fixture(scope="module")
+def encoder() -> nn.Module:
+    torch.manual_seed(3)
+    return moco.build_encoder("resnet18", 16, "mlp")
+
+
+def test_train_votes_on_val_where_there_are_both(folders: pathlib.Path, encoder: nn.Module) -> None:
+    encoder.train()
+    monitor = knn.KnnMonitor(str(folders), size=32, k=4, batch_size=4)
+    found = monitor.evaluate(encoder, CPU)
+    bank, queries = (features.extract(encoder, part.images, CPU, 32) for part in (monitor.bank, monitor.queries))
+    best = loops(queries, bank, monitor.bank.labels.tolist(), 3, 4, 0.07, False)
+    right = sum(answer[0] == label for answer, label in zip(best, monitor.queries.labels.tolist(), strict=True))
+    assert found == {"knn_top1": right / 9, "knn_top5": 1.0, "knn_k": 4, "knn_protocol": "train/val"}
+    assert right >= 5  # of 9: colours survive even a random network
+    assert encoder.training
+
+
+def test_one_tree_is_judged_by_leaving_one_out(folders: pathlib.Path, encoder: nn.Module) -> None:
+    monitor = knn.KnnMonitor(str(folders / "train"), size=32)
+    found = monitor.evaluate(encoder, CPU)
+    assert (found["knn_k"], found["knn_protocol"]) == (14, "leave-one-out")  # 200 asked for, 14 others there
+    rows = features.extract(encoder, monitor.bank.images, CPU, 32)
+    best = loops(rows, rows, monitor.bank.labels.tolist(), 3, 14, 0.07, True)
+    right = sum(answer[0] == label for answer, label in zip(best, monitor.bank.labels.tolist(), strict=True))
+    assert found["knn_top1"] == right / 15
+
+
+def on_each_rank(folders: pathlib.Path, state: dict[str, Tensor], bank: Tensor, labels: Tensor) -> dict[str, Any]:
+    encoder = features.backbone("resnet18", state)
+    own = features.share(len(bank))
+    found = [
+        *(knn.KnnMonitor(str(root), size=32, k=4).evaluate(encoder, CPU) for root in (folders, folders / "train")),
+        *(knn.predict(bank, bank[own.start : own.stop], labels, 4, 9, 0.07, loo).tolist() for loo in (False, True)),
+    ]
+    try:
+        knn.KnnMonitor(str(folders / "nowhere"))
+    except PretrainError as error:
+        found.append(str(error))
+    return {"found": distributed.all_gather_object(found)}
+
+
+def test_two_ranks_find_what_one_process_finds(folders: pathlib.Path, encoder: nn.Module) -> None:
+    state = {name: tensor for name, tensor in encoder.state_dict().items() if not name.startswith("fc.")}
+    bank, labels = quarters(33, 5), torch.arange(33) % 4  # ties across the border of the two shares
+    alone = on_each_rank(folders, state, bank, labels)["found"][0]
+    assert alone[2] == loops(bank, bank, labels.tolist(), 4, 9, 0.07, False)
+    assert alone[4] == f"knn.root: {folders}/nowhere: no such folder"
+    assert distributed.launch(on_each_rank, 2, folders, state, bank, labels)["found"] == [alone, alone]

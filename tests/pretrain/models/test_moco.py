@@ -1,0 +1,164 @@
+"""The production step against Algorithm 1, on one process and on four."""
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor
+
+from pretrain.checkpoints import moco_file
+from pretrain.models import moco
+from pretrain.runtime import distributed
+from tests.support.small_runs import DIM, V1, V2, Case, assert_same, expect, produce, produce_all, start
+
+WORLD = 4
+
+# 20 steps in float64, within 1e-10. In fp16 a float64 model is not cast, but its loss is scaled by a power of two: the
+# numbers stay exact, and the path through the scaler is held to them.
+EXACT = {
+    f"{version}, {name}": replace(case, **change)
+    for version, case in {"v1": V1, "v2": V2}.items()
+    for name, change in {
+        "contiguous": {},
+        "channels last": {"channels_last": True},
+        "2 parts": {"accumulate": 2},
+        "2 parts, channels last": {"accumulate": 2, "channels_last": True},
+        "clipped, 2 parts": {"accumulate": 2, "clip": 0.3},
+        "loss scaling, clipped": {"precision": "fp16", "clip": 0.3},
+        "queue that wraps in the middle of a batch": {"queue_size": 37},
+        "queue of four batches": {"queue_size": 64},
+        "queue of one key": {"queue_size": 1},
+        "not shuffled": {"shuffle": False},
+        "2 BN groups a process": {"bn_groups": 2},
+        "BN in eval mode": {"evaluation": True},
+        "SyncBN over all": {"sync": True},
+    }.items()
+}
+# One step in float32, within 1e-5 of the reference in float64.
+SINGLE = {
+    f"{version}, {name}": replace(case, dtype=torch.float32, steps=1, **change)
+    for version, case in {"v1": V1, "v2": V2}.items()
+    for name, change in {
+        "contiguous": {},
+        "channels last": {"channels_last": True},
+        "2 parts": {"accumulate": 2},
+    }.items()
+}
+
+
+@pytest.fixture(scope="module")
+def four_ranks() -> dict[str, dict[str, Tensor]]:
+    """What four gloo processes found."""
+    cases = EXACT | {f"float32, {name}": case for name, case in SINGLE.items()}
+    return dict(zip(cases, distributed.launch(produce_all, WORLD, list(cases.values())), strict=True))
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_twenty_steps_of_one_process_are_algorithm_1(name: str) -> None:
+    case = replace(EXACT[name], bn_groups=1 if EXACT[name].sync else WORLD * EXACT[name].bn_groups // 2)
+    assert_same(produce(case), expect(case))
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_twenty_steps_of_four_ranks_are_algorithm_1(name: str, four_ranks: dict[str, dict[str, Tensor]]) -> None:
+    assert_same(four_ranks[name], expect(EXACT[name], WORLD))
+
+
+@pytest.mark.parametrize("name", SINGLE)
+def test_a_step_in_float32_is_algorithm_1(name: str, four_ranks: dict[str, dict[str, Tensor]]) -> None:
+    assert_same(produce(SINGLE[name]), expect(SINGLE[name]), 1e-5)
+    assert_same(four_ranks[f"float32, {name}"], expect(SINGLE[name], WORLD), 1e-5)
+
+
+def test_as_many_bn_groups_are_as_many_ranks(four_ranks: dict[str, dict[str, Tensor]]) -> None:
+    assert_same(produce(replace(V1, bn_groups=WORLD)), four_ranks["v1, contiguous"])
+
+
+def test_the_cases_would_notice_a_difference() -> None:
+    """The reference itself must tell the cases apart, or the comparisons above prove nothing."""
+    base = replace(V1, bn_groups=2)
+    changes: list[dict[str, Any]] = [
+        {"shuffle": False},
+        {"bn_groups": 1},
+        {"bn_groups": 4},
+        {"momentum": 0.8},
+        {"temperature": 0.08},
+        {"queue_size": 12},
+        {"accumulate": 2},
+        {"clip": 0.3},
+        {"evaluation": True},
+    ]
+    losses = expect(base)["losses"]
+    for change in changes:
+        assert (expect(replace(base, **change))["losses"] - losses).abs().max() > 1e-4, change
+
+
+def test_momentum_moves_parameters_and_leaves_buffers() -> None:
+    model = start(Case(momentum=0.75))
+    with torch.no_grad():
+        for tensor in [*model.encoder_q.parameters(), *model.encoder_q.buffers()]:
+            tensor.copy_(torch.full_like(tensor, 4))
+        for tensor in [*model.encoder_k.parameters(), *model.encoder_k.buffers()]:
+            tensor.copy_(torch.full_like(tensor, 8))
+    model.before_step()
+    assert {p.unique().item() for p in model.encoder_k.parameters()} == {7.0}
+    assert {b.unique().item() for b in model.encoder_k.buffers()} == {8}
+    assert not any(p.requires_grad for p in model.encoder_k.parameters())
+
+
+@pytest.mark.parametrize(("momentum", "same_as"), [(1.0, "itself"), (0.0, "query")])
+def test_the_ends_of_momentum(momentum: float, same_as: str) -> None:
+    model = start(Case(momentum=momentum))
+    with torch.no_grad():
+        for parameter in model.encoder_q.parameters():
+            parameter.add_(1)
+    before = copy.deepcopy(model)
+    model.before_step()
+    expected = before.encoder_q if same_as == "query" else before.encoder_k
+    for found, wanted in zip(model.encoder_k.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(("arch", "head"), [("resnet18", "fc"), ("resnet34", "mlp"), ("resnet101", "mlp")])
+def test_encoders_have_the_published_names(arch: str, head: str) -> None:
+    with torch.device("meta"):
+        model = moco.MoCo(moco.build_encoder(arch, 16, head), 16, 32)
+        wanted = set(torchvision.models.get_model(arch).state_dict()) - {"fc.weight", "fc.bias"}
+    heads = {"fc": {"fc.weight", "fc.bias"}, "mlp": {f"fc.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}}
+    names = {f"module.encoder_{side}.{name}" for side in "qk" for name in wanted | heads[head]}
+    assert set(moco.published_state(model)) == names | {"module.queue", "module.queue_ptr"}
+
+
+def test_the_published_layout_goes_round() -> None:
+    source, target = start(V1), start(V1)
+    source.queue.enqueue(torch.randn(4, DIM))
+    with torch.no_grad():
+        for tensor in [*source.parameters(), *source.buffers()]:
+            tensor.copy_(torch.rand_like(tensor.double()).to(tensor.dtype))
+    state = moco.published_state(source)
+    assert state["module.queue"].shape == (DIM, 11)
+    assert state["module.queue_ptr"].tolist() == [4]
+    moco.load_published_state(target, state)
+    assert target.queue.pointer == 4
+    for name, tensor in source.state_dict().items():
+        assert torch.equal(tensor, target.state_dict()[name]), name
+
+
+def test_a_file_in_the_released_layout_gives_its_query_encoder(tmp_path: Any) -> None:
+    """As the published code writes it: DDP's names, both encoders, queue (dim, K), SGD's state."""
+    encoder_q, encoder_k = torchvision.models.resnet18(num_classes=128), torchvision.models.resnet18(num_classes=128)
+    state = {f"module.encoder_q.{name}": tensor for name, tensor in encoder_q.state_dict().items()}
+    state |= {f"module.encoder_k.{name}": tensor for name, tensor in encoder_k.state_dict().items()}
+    state |= {"module.queue": torch.randn(128, 256), "module.queue_ptr": torch.tensor([32])}
+    optimizer = torch.optim.SGD(encoder_q.parameters(), 0.03, 0.9, weight_decay=1e-4)
+    path = tmp_path / "moco_v1_200ep_pretrain.pth.tar"
+    torch.save({"epoch": 200, "arch": "resnet18", "state_dict": state, "optimizer": optimizer.state_dict()}, path)
+    found = moco_file.load_query_encoder(path)
+    assert (found.arch, found.epoch) == ("resnet18", 200)
+    backbone = {name: tensor for name, tensor in encoder_q.state_dict().items() if not name.startswith("fc.")}
+    assert found.state_dict.keys() == backbone.keys()
+    assert all(torch.equal(found.state_dict[name], tensor) for name, tensor in backbone.items())
+    assert set(found.dropped) == {name for name in state if "encoder_q" not in name or ".fc." in name}

@@ -1,0 +1,182 @@
+"""Processes that talk: launch, gather, failures; the environments of torchrun and SLURM."""
+
+import os
+import pathlib
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError
+
+ROOT = pathlib.Path(__file__).resolve().parents[3]
+
+
+def report(offset: int) -> dict[str, Any]:
+    rank = distributed.rank()
+    buffer = torch.tensor(10 + rank)
+    distributed.broadcast([buffer])
+    return {
+        "identity": (rank, distributed.world_size(), distributed.local_rank(), distributed.is_main()),
+        "objects": distributed.all_gather_object(rank * 10 + offset),
+        "rows": distributed.all_gather(torch.tensor([[rank, offset]])).tolist(),
+        "mean": distributed.mean(torch.tensor([1.0 + 2 * rank, 4.0])).tolist(),
+        "broadcast": distributed.all_gather_object(int(buffer)),
+        "on main": distributed.all_gather_object(distributed.on_main(lambda: f"from {distributed.rank()}")),
+        "main fails": distributed.all_gather_object(what_raises(lambda: distributed.on_main(lambda: [][0]))),
+        "rank 1 fails": distributed.all_gather_object(what_raises(agree_on_rank_one)),
+    }
+
+
+def what_raises(function: Callable[[], Any]) -> str:
+    try:
+        function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def agree_on_rank_one() -> None:
+    distributed.agree(None)
+    distributed.agree(PretrainError("no such file") if distributed.rank() == distributed.world_size() - 1 else None)
+
+
+@pytest.mark.parametrize("world", [1, 2])
+def test_processes_know_themselves_and_exchange_in_rank_order(world: int) -> None:
+    ranks = range(world)
+    assert distributed.launch(report, world, 5) == {
+        "identity": (0, world, 0, True),
+        "objects": [5 + 10 * rank for rank in ranks],
+        "rows": [[rank, 5] for rank in ranks],
+        "mean": [float(world), 4.0],
+        "broadcast": [10] * world,
+        "on main": ["from 0"] * world,
+        "main fails": ["IndexError: list index out of range"] * world,
+        "rank 1 fails": ["PretrainError: no such file"] * world,
+    }
+
+
+def fail_on_rank_one() -> None:
+    if distributed.rank() == 1:
+        raise PretrainError("rank 1: no such folder: /somewhere")
+    distributed.barrier()
+
+
+def test_a_failure_of_one_rank_is_raised_as_itself() -> None:
+    with pytest.raises(PretrainError, match="rank 1: no such folder: /somewhere"):
+        distributed.launch(fail_on_rank_one, 2)
+
+
+class LastIsFirst(torch.nn.Module):
+    """What it registers first it uses last, so gradients do not come in the order of registration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last, self.first, self.second = (torch.nn.Linear(a, b) for a, b in ((500, 3), (7, 300), (300, 500)))
+
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.tanh(self.second(torch.tanh(self.first(batch)))))  # (N, 7) -> (N, 3)
+
+
+def steps_in_two_starts(stop: int) -> dict[str, torch.Tensor]:
+    """Four steps of SGD on each rank's own data, with another DDP around the same weights after `stop` of them."""
+    torch.manual_seed(0)
+    model = LastIsFirst()
+    data = torch.randn(4, 8, 7, generator=torch.Generator().manual_seed(distributed.rank()))
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    parallel = distributed.data_parallel(model)
+    for step, batch in enumerate(data):
+        if step == stop:
+            parallel = distributed.data_parallel(model)
+        optimizer.zero_grad()
+        parallel(batch).pow(2).sum().backward()
+        optimizer.step()
+    return model.state_dict()
+
+
+def test_gradients_of_three_ranks_do_not_depend_on_when_the_run_was_started() -> None:
+    whole, parts = (distributed.launch(steps_in_two_starts, 3, stop) for stop in (0, 2))
+    for name, tensor in whole.items():
+        assert torch.equal(tensor, parts[name]), name
+
+
+def talking_threads() -> list[str]:
+    names = [file.read_text().strip() for file in pathlib.Path("/proc/self/task").glob("*/comm")]
+    return [name for name in names if "gloo" in name]
+
+
+def leave_a_model_behind() -> tuple[list[str], list[str]]:
+    cycle: list[Any] = [distributed.data_parallel(torch.nn.Linear(3, 2))]
+    cycle.append(cycle)
+    del cycle
+    before = talking_threads()
+    distributed.shutdown()
+    return before, talking_threads()
+
+
+def test_no_thread_talks_after_the_shutdown() -> None:
+    """One that still frees a tensor while the interpreter ends aborts the process."""
+    before, after = distributed.launch(leave_a_model_behind, 2)
+    assert before
+    assert after == []
+
+
+def die() -> None:
+    if distributed.rank() == 1:
+        os._exit(7)
+    distributed.barrier()
+
+
+def test_a_process_that_dies_without_a_word_is_noticed() -> None:
+    with pytest.raises(Exception, match=r"exit code 7|Connection closed|closed by peer|reset by peer"):
+        distributed.launch(die, 2)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "CPU", ""])
+def test_an_unknown_device_is_named(name: str) -> None:
+    with pytest.raises(PretrainError, match=f"'{name}' is none of auto, cpu, cuda"):
+        distributed.select_device(name)
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    with pytest.raises(PretrainError, match="asks for GPU 99"):
+        distributed.select_device("cuda:99")
+
+
+def test_a_slurm_step_names_the_world() -> None:
+    slurm = {
+        "SLURM_STEP_NODELIST": "gpu[07-09,12],login1",
+        "SLURM_STEP_NUM_TASKS": "12",
+        "SLURM_STEP_TASKS_PER_NODE": "3(x4)",
+        "SLURM_JOB_ID": "4711",
+        "SLURM_PROCID": "5",
+        "SLURM_LOCALID": "2",
+    }
+    found = distributed._slurm_environment(slurm)
+    port = found.pop("MASTER_PORT")
+    assert 20000 <= int(port) < 40000
+    assert port != distributed._slurm_environment({**slurm, "SLURM_JOB_ID": "4712"})["MASTER_PORT"]
+    assert found == {
+        "MASTER_ADDR": "gpu07",
+        "RANK": "5",
+        "WORLD_SIZE": "12",
+        "LOCAL_RANK": "2",
+        "LOCAL_WORLD_SIZE": "3",
+    }
+
+
+def test_torchrun_makes_a_world(tmp_path: pathlib.Path) -> None:
+    script = tmp_path / "who.py"
+    script.write_text(  # a file a rank: what two processes print at once may run into each other
+        "import pathlib\nfrom pretrain.runtime import distributed as d\nd.init('cpu')\n"
+        "world = d.all_gather_object((d.rank(), d.local_rank()))\n"
+        "pathlib.Path(__file__).with_name(f'rank{d.rank()}').write_text(str(world))\nd.shutdown()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
+    subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["[(0, 0), (1, 1)]"] * 2

@@ -1,0 +1,162 @@
+"""Damaged annotations and results through validators and evaluators: a process of its own, as pycocotools may crash it.
+
+python -m tests.support.fuzz KINDS FIRST COUNT FOLDER: cases FIRST to FIRST + COUNT of each of some kinds of file, such
+as "coco_truth,voc_xml". Each case is named before it runs, and how many of a kind were refused at its end. An exception
+that no user should see, 20 seconds of the processor for a case, or more than 3 GB end the process with a code other
+than 0.
+"""
+
+import contextlib
+import faulthandler
+import io
+import json
+import logging
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import check_dataset
+from tests.support.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
+from tests.support.mutations import damaged, damaged_json
+from transfer.data import catalog
+from transfer.data.faults import KINDS, Findings
+from transfer.data.voc import records
+from transfer.errors import TransferError
+from transfer.evaluation import coco, coco_results, voc, voc_results
+
+SECONDS = 20  # of the processor for one case: the machine may be busy
+BYTES = 3 * 2**30
+
+_POINTS = [value for i in range(17) for value in (5 + i, 6 + i, i % 3)]
+
+
+def main() -> None:
+    kinds, first, count, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    faulthandler.register(signal.SIGPROF, chain=True)  # shows where, then the signal ends the process, C code or not
+    logging.disable(logging.WARNING)
+    for kind in kinds.split(","):
+        run = FILES[kind](folder / kind)
+        refused = 0
+        for number in range(first, first + count):
+            print("case", kind, number, flush=True)
+            signal.setitimer(signal.ITIMER_PROF, SECONDS)
+            random = Random(f"{kind} {number}")
+            try:
+                run(random, _rules(random))
+            except TransferError:
+                refused += 1
+        print("refused", kind, refused)
+
+
+def check(*arguments: object, rules: dict[str, str]) -> None:
+    """Call tools/check_dataset.py as `command.run` would, its output thrown away."""
+    settings = [f"--rule={kind}={rule}" for kind, rule in rules.items()]
+    sys.argv = ["check_dataset.py", *map(str, arguments), *settings]
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # strict, as a terminal is
+    with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit, TransferError):
+        check_dataset.main()
+
+
+def _rules(random: Random) -> dict[str, str]:
+    """No rule in half of the cases, as users run it; else one of each kind."""
+    return {} if random.random() < 0.5 else {name: random.choice(kind.rules) for name, kind in KINDS.items()}
+
+
+def _coco_truth(folder: Path) -> Callable[[Random, dict[str, str]], None]:
+    """A damaged annotation file: loaded as for training, and scored."""
+    content = _scored_content()
+    path = make_coco(folder, content)
+    text = path.read_bytes()
+
+    def run(random: Random, rules: dict[str, str]) -> None:
+        path.write_bytes(damaged(text, random) if random.random() < 0.4 else damaged_json(content, random))
+        check("coco", "--annotations", path, "--images", folder / "train2017", rules=rules)
+        with contextlib.suppress(TransferError):
+            catalog.load([random.choice(("coco_2017_train", "keypoints_coco_2017_train"))], folder, rules=rules)
+        coco.evaluate(path, _rows(), random.choice(coco.IOU_TYPES), findings=Findings(rules))
+
+    return run
+
+
+def _coco_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
+    """A damaged results file: scored against a whole annotation file."""
+    truth, path = make_coco(folder, _scored_content()), folder / "results.json"
+    text = json.dumps(_rows()).encode()
+
+    def run(random: Random, rules: dict[str, str]) -> None:
+        path.write_bytes(damaged(text, random) if random.random() < 0.4 else damaged_json(_rows(), random))
+        rows, iou_type = coco_results.read(path), random.choice(coco.IOU_TYPES)
+        coco.evaluate(truth, rows, iou_type, str(path), Findings(rules))
+
+    return run
+
+
+def _voc_xml(folder: Path) -> Callable[[Random, dict[str, str]], None]:
+    """A damaged XML file, or list of images: loaded as for training, and scored."""
+    split = records.VocSplit(_voc(folder), "trainval")
+    xml, images = split.folder / "Annotations" / "a.xml", split.folder / "ImageSets" / "Main" / "trainval.txt"
+    whole = {path: path.read_bytes() for path in (xml, images)}
+
+    def run(random: Random, rules: dict[str, str]) -> None:
+        for path, content in whole.items():
+            path.write_bytes(content)
+        path = xml if random.random() < 0.8 else images
+        path.write_bytes(damaged(whole[path], random))
+        check("voc", "--dataset-root", split.folder, "--split", "trainval", rules=rules)
+        read = records.read_split(split, Findings(rules), ["cat", "dog"] if random.random() < 0.5 else None)
+        names = records.class_names_in(read)
+        records.records(split, read, names)
+        truth = {image.image_id: image.objects for image in read}
+        voc.evaluate(truth, voc_results.from_rows([], names, range(len(names))), names)
+
+    return run
+
+
+def _voc_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
+    """A damaged result file of the devkit: scored."""
+    split, results = records.VocSplit(_voc(folder), "trainval"), folder / "results"
+    truth = {image.image_id: image.objects for image in records.read_split(split)}
+    results.mkdir()
+    (results / "dog.txt").write_text("b 0.5 1 1 40 30\n")
+
+    def run(random: Random, rules: dict[str, str]) -> None:
+        (results / "cat.txt").write_bytes(damaged(b"a 0.9 3 4 20 25\nb 0.4 1 1 9 9\na 0.1 1 1 40 30\n", random))
+        images = truth if random.random() < 0.5 else None
+        found, _ = voc_results.read(results, ["cat", "dog"], "trainval", Findings(rules), images)
+        voc.evaluate(truth, found, ["cat", "dog"])
+
+    return run
+
+
+FILES = {"coco_truth": _coco_truth, "coco_results": _coco_results, "voc_xml": _voc_xml, "voc_results": _voc_results}
+
+
+def _voc(folder: Path) -> Path:
+    objects = voc_object("cat", (3, 4, 20, 25)) + voc_object("dog", (1, 1, 40, 30), "<difficult>1</difficult>")
+    return make_voc(folder / "VOC2007", {"a": SIZE + objects, "b": voc_object("dog")})
+
+
+def _scored_content() -> dict[str, object]:
+    """`coco_content` with persons' keypoints, of which every IoU type can be scored."""
+    content = coco_content()
+    content["annotations"][0]["segmentation"].pop()  # of two points
+    content["annotations"][2]["segmentation"] = [[1, 1, 6, 1, 6, 6, 1, 6]]
+    for annotation in content["annotations"]:
+        annotation |= {"keypoints": _POINTS, "num_keypoints": sum(value > 0 for value in _POINTS[2::3])}
+    return content
+
+
+def _rows() -> list[dict[str, object]]:
+    shared = {"segmentation": {"size": [30, 40], "counts": [100, 300, 800]}, "keypoints": _POINTS}
+    return [
+        {"image_id": 4, "category_id": 7, "score": 0.9, "bbox": [2, 3, 10, 20], **shared},
+        {"image_id": 9, "category_id": 3, "score": 0.1, "bbox": [1, 1, 5, 5], **shared},
+    ]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,189 @@
+"""The same small training by the production step and by the plain reference, for every way to do it."""
+
+import copy
+import functools
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from pretrain.engine.optim import SGD
+from pretrain.engine.step import TrainingStep
+from pretrain.models import shuffle_bn
+from pretrain.models.end_to_end import EndToEnd
+from pretrain.models.memory_bank import MemoryBank
+from pretrain.models.moco import MoCo
+from pretrain.runtime import distributed
+from tests.support import algorithm1
+from tests.support.algorithm1 import Part, Sgd
+
+BATCH, SIDE, DIM, LR = 16, 9, 5, 0.05
+IMAGES = 23  # in the data set: some come twice in a batch
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to train. All of it matters to the production step; the reference is told what `groups` says."""
+
+    mechanism: str = "moco"
+    head: str = "fc"
+    temperature: float = 0.07
+    queue_size: int = 11  # smaller than the batch and no divisor of it; K of the memory bank
+    momentum: float = 0.9
+    shuffle: bool = True
+    bn_groups: int = 1  # in each process
+    sync: bool = False  # SyncBN over all processes
+    evaluation: bool = False  # BN in eval mode
+    accumulate: int = 1
+    clip: float = 0.0
+    channels_last: bool = False
+    dtype: torch.dtype = torch.float64
+    precision: str = "fp32"
+    steps: int = 20
+
+
+V1 = Case()
+V2 = Case(head="mlp", temperature=0.2, momentum=0.999)
+
+
+def images(step: int, view: int, dtype: torch.dtype = torch.float64) -> Tensor:
+    """The global batch: (BATCH, 3, SIDE, SIDE)."""
+    generator = torch.Generator().manual_seed(100 * step + view)
+    return torch.randn(BATCH, 3, SIDE, SIDE, generator=generator).to(dtype)
+
+
+def indices(step: int) -> Tensor:
+    """Which images of the data set the global batch is: (BATCH,)."""
+    return torch.randint(IMAGES, (BATCH,), generator=torch.Generator().manual_seed(step))
+
+
+def generators(case: Case, step: int) -> list[torch.Generator]:
+    """One for each part of the step, the same on every rank."""
+    return [torch.Generator().manual_seed(1000 + 10 * step + part) for part in range(case.accumulate)]
+
+
+def small_encoder(head: str = "fc") -> nn.Module:
+    """Two convolutions with BN: the arithmetic of a step is the same as in a ResNet, in a hundredth of the time."""
+    torch.manual_seed(3)
+    layers = [nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3, stride=2), nn.BatchNorm2d(8)]
+    heads = {"fc": [nn.Linear(8, DIM)], "mlp": [nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, DIM)]}
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *heads[head])
+
+
+def start(case: Case) -> Any:
+    """The mechanism with its first weights."""
+    encoder = small_encoder(case.head)
+    model: Any
+    if case.mechanism == "moco":
+        model = MoCo(encoder, DIM, case.queue_size, case.momentum, case.temperature, case.shuffle)
+    elif case.mechanism == "end_to_end":
+        model = EndToEnd(encoder, case.temperature, case.shuffle)
+    else:
+        model = MemoryBank(encoder, DIM, IMAGES, case.queue_size, case.momentum, case.temperature)
+    model = model.to(case.dtype).train(not case.evaluation)
+    if case.channels_last:
+        model = model.to(memory_format=torch.channels_last)
+    if case.bn_groups > 1:
+        shuffle_bn.split_batchnorm(model, case.bn_groups)
+    if case.sync:
+        shuffle_bn.convert_sync_batchnorm(model)
+    return model
+
+
+def state(model: Any) -> dict[str, Tensor]:
+    """Every number of a mechanism, the queue with its oldest key first."""
+    found = dict(model.state_dict())
+    if isinstance(model, MoCo):
+        found["queue.keys"] = found["queue.keys"].roll(-model.queue.pointer, 0)
+    return found
+
+
+def own(batch: Tensor, case: Case = V1) -> Tensor:
+    """This rank's slice of a global batch, in the memory layout of the case."""
+    rows = batch.chunk(distributed.world_size())[distributed.rank()]
+    return rows.contiguous(memory_format=torch.channels_last) if case.channels_last and rows.ndim == 4 else rows
+
+
+def produce(case: Case) -> dict[str, Tensor]:
+    """Losses and state after `case.steps` of the production step on this world."""
+    model = start(case)
+    optimizer = SGD(model.parameters(), LR, 0.9, weight_decay=1e-4)
+    step = TrainingStep(model, optimizer, case.precision, case.clip)
+    losses = []
+    for at in range(case.steps):
+        views = (own(images(at, view, case.dtype), case) for view in (0, 1))
+        losses.append(distributed.mean(step(*views, own(indices(at)), generators(case, at)).loss))
+    model.before_step()  # Algorithm 1 moves the key encoder at the end of a step, the published code before the next
+    for name, tensor in model.state_dict().items():
+        shared = "running_" not in name  # BN statistics are each rank's own
+        everywhere = distributed.all_gather(tensor[None])
+        if shared and not torch.equal(everywhere, tensor.expand_as(everywhere)):
+            raise RuntimeError(f"{name} is not the same on all ranks")
+    return {"losses": torch.stack(losses), **state(model)}
+
+
+def produce_all(cases: list[Case]) -> list[dict[str, Tensor]]:
+    """For `distributed.launch`: many cases for the price of one start of processes."""
+    return [produce(case) for case in cases]
+
+
+def expect(case: Case, world: int = 1) -> dict[str, Tensor]:
+    """The same from the reference, in float64, which shares the first weights alone with the production code."""
+    plain = replace(case, bn_groups=1, sync=False, channels_last=False, precision="fp32")
+    groups = 1 if case.sync else world * case.bn_groups
+    return dict(_expect(plain, groups, world if case.accumulate > 1 else 1))
+
+
+@functools.cache
+def _expect(case: Case, groups: int, world: int) -> dict[str, Tensor]:
+    model = start(case).double()
+    batches = [parts(case, step, world) for step in range(case.steps)]
+    f_q = small_encoder(case.head).double().train(not case.evaluation)
+    f_q.load_state_dict(model.encoder_q.state_dict())
+    sgd = Sgd(f_q, LR, clip=case.clip)
+    found = {}
+    if case.mechanism == "moco":
+        f_k, queue = copy.deepcopy(f_q), list(model.queue.keys.clone())
+        losses = algorithm1.moco(f_q, f_k, queue, batches, case.momentum, case.temperature, sgd, groups)
+        found = {f"encoder_k.{name}": tensor for name, tensor in f_k.state_dict().items()}
+        found["queue.keys"] = torch.stack(queue)
+    elif case.mechanism == "end_to_end":
+        losses = algorithm1.end_to_end(f_q, batches, case.temperature, sgd, groups)
+    else:
+        bank = list(model.bank.clone())
+        losses = algorithm1.memory_bank(f_q, bank, batches, case.momentum, case.temperature, sgd, groups)
+        found["bank"] = torch.stack(bank)
+    found |= {f"encoder_q.{name}": tensor for name, tensor in f_q.state_dict().items()}
+    return {"losses": torch.tensor(losses, dtype=torch.float64), **found}
+
+
+def parts(case: Case, step: int, world: int) -> list[Part]:
+    """The parts of a global batch: the p-th of every rank's slice make the p-th part."""
+    rows = torch.arange(BATCH).view(world, case.accumulate, -1)  # (rank, part, row of the batch)
+    made = []
+    for part, generator in enumerate(generators(case, step)):
+        mine = rows[:, part].flatten()
+        order = (
+            torch.randperm(len(mine), generator=generator) if case.shuffle and case.mechanism != "memory_bank" else None
+        )
+        drawn = (
+            torch.randint(IMAGES, (case.queue_size,), generator=generator) if case.mechanism == "memory_bank" else mine
+        )
+        x_q, x_k = (images(step, view, case.dtype).double()[mine] for view in (0, 1))
+        made.append(Part(x_q, x_k, mine.tolist(), order, indices(step)[mine].tolist(), drawn.tolist()))
+    return made
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float = 1e-10) -> None:
+    """Every number of the two within `tolerance`, absolute and relative."""
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(
+            found[name],
+            tensor,
+            rtol=tolerance,
+            atol=tolerance,
+            check_dtype=False,
+            msg=lambda text, name=name: f"{name}: {text}",
+        )

@@ -1,0 +1,371 @@
+"""tools/launcher/status.py and logs.py: rows from a run folder as jobs leave it, made by hand."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from launcher import logs, record, status
+from launcher.record import Entry, Record, Submission
+from launcher.resources import Resources
+from launcher.slurm import State
+from launcher.stage import Stage
+from tests.support.launched import call, controller
+from tests.support.waiting import wait_until
+
+GONE = "4194999"  # no process has this id
+
+
+def stage(run: Path, name: str, kind: str = "finetune", after: tuple[str, ...] = (), **changes: Any) -> Stage:
+    folder = str(run / name)
+    return Stage(name, kind, f"{kind}.py", None, (), folder, f"{folder}/result", Resources(), after, **changes)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Record:
+    """A pipeline of which nothing was submitted."""
+    stages = [
+        stage(tmp_path, "pretrain", "pretrain"),
+        stage(tmp_path, "convert", "convert", ("pretrain",)),
+        stage(tmp_path, "voc/random/trial_0", array="voc/random"),
+        stage(tmp_path, "voc/moco/trial_0", after=("convert",), array="voc/moco"),
+        stage(tmp_path, "report", "report", ("voc/random/trial_0", "voc/moco/trial_0")),
+    ]
+    return Record(tmp_path, "local", str(tmp_path), {made.name: Entry(made) for made in stages})
+
+
+def submit(run: Record, name: str, job: str = GONE) -> Entry:
+    entry = run.entries[name]
+    entry.submissions.append(Submission("moco-x", job, "2026-01-01T00:00:00+00:00", "/code", None, ()))
+    return entry
+
+
+def tell(run: Record, name: str, job: str, **line: Any) -> None:
+    path = run.attempts(run.entries[name].stage)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a") as file:
+        file.write(json.dumps({"time": "2026-01-01T00:00:00+00:00", "job": job, **line}) + "\n")
+
+
+def ended(run: Record, name: str, outcome: str, code: int, job: str = GONE, **more: Any) -> None:
+    tell(run, name, job, event="end", outcome=outcome, rank=more.pop("rank", 0), code=code, **more)
+
+
+def log(run: Record, name: str, text: str, job: str = GONE, rank: int = 0) -> Path:
+    folder = run.logs(run.entries[name].stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = logs.path(folder, job, rank)
+    path.write_text(text)
+    return path
+
+
+def rows(run: Record) -> dict[str, status.Row]:
+    return {row.stage: row for row in status.rows(run)}
+
+
+def states(run: Record) -> list[str]:
+    return [row.state for row in status.rows(run)]
+
+
+@pytest.fixture
+def live(run: Record) -> Iterator[str]:
+    """The id of a process that is, by its command line, submitit's controller of the run's pretraining."""
+    with controller(run.logs(run.entries["pretrain"].stage)) as job:
+        yield job
+
+
+def test_what_was_never_submitted_waits_for_what_it_needs(run: Record) -> None:
+    assert set(states(run)) == {"WAITING"}
+    found = rows(run)
+    assert found["convert"].note == "for pretrain"
+    assert found["report"].note == "for voc/random/trial_0, voc/moco/trial_0"
+    assert (found["pretrain"].job, found["pretrain"].attempt, found["pretrain"].done) == (None, 0, None)
+
+
+def test_running_needs_a_live_job(run: Record, live: str) -> None:
+    submit(run, "pretrain", live)
+    tell(run, "pretrain", live, event="start")
+    assert rows(run)["pretrain"].state == "RUNNING"
+    run.entries["pretrain"].submissions[-1].job = str(os.getpid())  # alive, but another program
+    assert rows(run)["pretrain"].state == "FAILED"
+    submit(run, "voc/random/trial_0", live)  # the controller of another stage
+    assert rows(run)["voc/random/trial_0"].state == "FAILED"
+
+
+def test_progress_and_time_left_of_pretraining(run: Record, live: str, tmp_path: Path) -> None:
+    submit(run, "pretrain", live)
+    tell(run, "pretrain", live, event="start")
+    folder = tmp_path / "pretrain"
+    folder.mkdir()
+    assert rows(run)["pretrain"].total is None  # nothing is there yet
+    (folder / "config.yaml").write_text(yaml.safe_dump({"optim": {"batch_size": 8}}))
+    lines = [{"step": n, "steps": 30, "images_per_second": 4.0} for n in range(1, 11)] + [{"step": 10, "knn": 3.0}]
+    whole = "".join(json.dumps(line) + "\n" for line in lines)
+    (folder / "metrics.json").write_text(whole + '{"step": 11, "ste')  # cut short by a kill, or half-written now
+    row = rows(run)["pretrain"]
+    assert (row.done, row.total, row.left_seconds) == (10, 30, 40.0)
+    middle = "".join(json.dumps(line) + "\n" for line in lines[:5]) + '{"step": 5, "st\n' + json.dumps(lines[9]) + "\n"
+    (folder / "metrics.json").write_text(middle)  # of a start before
+    assert rows(run)["pretrain"].done == 10
+    for broken in ("", '{"step": 11', "not json}\n", "{not json}\n", '{"step": 3}\n', "\xff\n"):
+        (folder / "metrics.json").write_text(broken)
+        assert rows(run)["pretrain"].state == "RUNNING"
+    (folder / "metrics.json").write_text(whole)
+    for broken in ("", "a: [", "optim: 3", "optim: {batch_size: many}"):
+        (folder / "config.yaml").write_text(broken)
+        assert rows(run)["pretrain"].done is None
+
+
+def test_progress_of_fine_tuning_counts_iterations_from_one(run: Record, tmp_path: Path) -> None:
+    submit(run, "voc/random/trial_0")
+    tell(run, "voc/random/trial_0", GONE, event="start")
+    folder = tmp_path / "voc/random/trial_0"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("SOLVER: {MAX_ITER: 90}\n")
+    (folder / "metrics.json").write_text('{"iteration": 19, "time": 0.5}\n{"iteration": 39, "time": 1.5}\n{"AP": 3}\n')
+    row = rows(run)["voc/random/trial_0"]
+    assert (row.done, row.total) == (40, 90)
+    assert row.left_seconds is None  # it has failed: nothing is left of it
+
+
+def test_a_long_metrics_file_is_read_from_its_end(run: Record, live: str, tmp_path: Path) -> None:
+    submit(run, "pretrain", live)
+    tell(run, "pretrain", live, event="start")
+    folder = tmp_path / "pretrain"
+    folder.mkdir()
+    (folder / "config.yaml").write_text("optim: {batch_size: 8}\n")
+    lines = [{"step": n, "steps": 9000, "images_per_second": 8.0 if n > 4000 else 1e-6} for n in range(1, 5001)]
+    (folder / "metrics.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    row = rows(run)["pretrain"]
+    assert (row.done, row.total, row.left_seconds) == (5000, 9000, 4000.0)
+
+
+def test_a_failure_blocks_what_hangs_on_it_and_says_why(run: Record, tmp_path: Path) -> None:
+    submit(run, "pretrain")
+    tell(run, "pretrain", GONE, event="start")
+    log(
+        run, "pretrain", "a step\nerror: data.root: X: no such folder\n  and more\nsrun: error: node1: task 0: Exited\n"
+    )
+    ended(run, "pretrain", "failed", 2)
+    submit(run, "voc/random/trial_0", "4194998")
+    tell(run, "voc/random/trial_0", "4194998", event="start")
+    ended(run, "voc/random/trial_0", "finished", 0, "4194998")
+    assert states(run) == ["FAILED", "BLOCKED", "FINISHED", "BLOCKED", "BLOCKED"]
+    found = rows(run)
+    assert found["pretrain"].note == "exit code 2: error: data.root: X: no such folder and more"
+    assert found["convert"].note == "not run: pretrain failed"
+    assert found["voc/moco/trial_0"].note == "not run: convert was not run"
+
+
+def test_the_log_of_the_rank_that_failed_first_is_told(run: Record) -> None:
+    submit(run, "pretrain")
+    tell(run, "pretrain", GONE, event="start")
+    log(run, "pretrain", "error: rank 0 only lost its friend\n")
+    log(run, "pretrain", "error: the disk of rank 3 is full\n", rank=3)
+    ended(run, "pretrain", "failed", 2, rank=3)
+    ended(run, "pretrain", "failed", 1, rank=0)
+    assert rows(run)["pretrain"].note == "exit code 2: error: the disk of rank 3 is full"
+
+
+def test_a_job_that_was_killed_ended_without_a_word(run: Record) -> None:
+    submit(run, "pretrain")
+    tell(run, "pretrain", GONE, event="start")
+    log(run, "pretrain", "the last step\n\n")
+    with open(run.attempts(run.entries["pretrain"].stage), "a") as file:
+        file.write('{"event": "end", "outco')
+    row = rows(run)["pretrain"]
+    assert (row.state, row.note, row.attempt) == ("FAILED", "ended without a word: the last step", 1)
+
+
+def test_attempts_of_all_jobs_are_counted_and_the_newest_job_decides(run: Record) -> None:
+    for job, outcome, code in (("4194997", "failed", 2), ("4194998", "stopped", 75)):
+        submit(run, "pretrain", job)
+        tell(run, "pretrain", job, event="start")
+        ended(run, "pretrain", outcome, code, job)
+    run.entries["pretrain"].cancelled = True
+    row = rows(run)["pretrain"]
+    assert (row.state, row.attempt, row.note) == ("CANCELLED", 2, "retry goes on")
+    run.entries["pretrain"].cancelled = False
+    submit(run, "pretrain", "4194999")
+    tell(run, "pretrain", "4194999", event="start")
+    ended(run, "pretrain", "finished", 0, "4194999")
+    assert (rows(run)["pretrain"].state, rows(run)["pretrain"].attempt) == ("FINISHED", 3)
+
+
+def test_what_was_cancelled_blocks_too(run: Record) -> None:
+    submit(run, "pretrain").cancelled = True
+    assert states(run) == ["CANCELLED", "BLOCKED", "WAITING", "BLOCKED", "BLOCKED"]
+    assert rows(run)["convert"].note == "not run: pretrain was cancelled"
+
+
+def test_json_is_a_list_of_rows_with_promised_names(run: Record, capsys: pytest.CaptureFixture[str]) -> None:
+    run.home.mkdir(parents=True)
+    run.save()
+    done = call(capsys, "status", run.folder, "--json")
+    told = json.loads(done.stdout)
+    assert [row["stage"] for row in told] == list(run.entries)
+    names = {"stage", "job", "state", "attempt", "done", "total", "left_seconds", "note"}
+    assert set(told[0]) == names
+    assert record.load(run.folder) == run
+
+
+def test_the_table_fits_a_terminal(run: Record, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    submit(run, "pretrain", "12345678")
+    tell(run, "pretrain", "12345678", event="start")
+    ended(run, "pretrain", "failed", 2, "12345678")
+    log(run, "pretrain", "error: [red]data.root[/red]: /a/long/folder/" + 30 * "of/images/" + "\n", "12345678")
+    folder = Path(run.entries["pretrain"].stage.folder)
+    folder.mkdir()
+    (folder / "config.yaml").write_text("optim: {batch_size: 256}\n")
+    (folder / "metrics.json").write_text('{"step": 100000, "steps": 1000200, "images_per_second": 2.5}\n')
+    run.save()
+    done = call(capsys, "status", run.folder)
+    lines = done.stdout.splitlines()
+    table, notes = lines[1 : len(run.entries) + 2], lines[len(run.entries) + 2 :]
+    assert [line for line in table if len(line) > 80] == []
+    assert [line.split(":")[0] for line in notes] == ["pretrain", "convert", "voc/moco/trial_0", "report"]
+    for text in ("pretrain", "12345678", "FAILED", "100000/1000200", "BLOCKED", "[red]"):
+        assert text in done.stdout
+    for name in run.entries:
+        assert sum(line.startswith(f"{name} ") for line in table) == 1
+
+
+# -- SLURM's words, as squeue gave them on a real one (tests/slurm asks a real one) -----------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "shown", "note"),
+    [
+        (State("PENDING", "Resources"), "PENDING", "SLURM: Resources"),
+        (State("RUNNING", limit="2:03:04"), "RUNNING", "limit in 2:03:04"),
+        (State("COMPLETING"), "RUNNING", "SLURM: COMPLETING"),
+        (State("NODE_FAIL"), "FAILED", "NODE_FAIL"),
+        (State("TIMEOUT"), "FAILED", "TIMEOUT"),
+        (State("CANCELLED"), "CANCELLED", ""),
+        (None, "FAILED", "ended without a word"),
+    ],
+)
+def test_a_state_of_slurm(run: Record, state: State | None, shown: str, note: str) -> None:
+    run.cluster = "slurm"
+    entry = submit(run, "pretrain", "7")
+    row = status._row(run, entry, state, {})
+    assert (row.state, row.note) == (shown, note)
+
+
+def test_a_job_that_was_requeued_says_that_it_goes_on(run: Record) -> None:
+    entry = submit(run, "pretrain", "7")
+    tell(run, "pretrain", "7", event="start")
+    ended(run, "pretrain", "stopped", 75, "7", signal="SIGUSR2")
+    row = status._row(run, entry, State("PENDING", "BeginTime"), {})
+    assert (row.state, row.note) == ("PENDING", "stopped by SIGUSR2 and saved, goes on; SLURM: BeginTime")
+
+
+def test_a_job_that_slurm_requeued_after_a_failure_only_waits(run: Record) -> None:
+    """A node died, and a rank on another one lost it."""
+    entry = submit(run, "pretrain", "7")
+    tell(run, "pretrain", "7", event="start")
+    ended(run, "pretrain", "failed", 1, "7", rank=3)
+    row = status._row(run, entry, State("PENDING", "BeginTime"), {})
+    assert (row.state, row.note) == ("PENDING", "SLURM: BeginTime")
+
+
+def test_the_newest_attempt_decides(run: Record) -> None:
+    entry = submit(run, "pretrain", "7")
+    log(run, "pretrain", "error: the disk is full\n", "7")
+    log(run, "pretrain", "lost its friend\n", "7", rank=3)
+    tell(run, "pretrain", "7", event="start")
+    ended(run, "pretrain", "stopped", 75, "7", signal="SIGUSR2")
+    tell(run, "pretrain", "7", event="start")  # and was killed without a word
+    assert status._row(run, entry, State("PENDING", "BeginTime"), {}).note == "SLURM: BeginTime"
+    ended(run, "pretrain", "failed", 1, "7", rank=3)
+    tell(run, "pretrain", "7", event="start")
+    ended(run, "pretrain", "failed", 2, "7")
+    assert status._row(run, entry, State("FAILED"), {}).note == "exit code 2: error: the disk is full"
+
+
+def test_a_stage_may_need_one_that_has_left_the_pipeline(run: Record) -> None:
+    del run.entries["convert"]
+    assert rows(run)["voc/moco/trial_0"].state == "WAITING"
+    row = status._row(run, submit(run, "voc/moco/trial_0", "9"), State("PENDING", "Dependency"), {})
+    assert (row.state, row.note) == ("WAITING", "for convert")
+
+
+def test_a_job_that_waits_for_others_names_them(run: Record) -> None:
+    before = {row.stage: row for row in status.rows(run)}
+    before["voc/random/trial_0"] = replace(before["voc/random/trial_0"], state="FINISHED")
+    row = status._row(run, submit(run, "report", "9"), State("PENDING", "Dependency"), before)
+    assert (row.state, row.note) == ("WAITING", "for voc/moco/trial_0")
+
+
+def test_a_job_that_has_been_silent_for_long_is_looked_at(run: Record, tmp_path: Path) -> None:
+    entry = submit(run, "pretrain", "7")
+    tell(run, "pretrain", "7", event="start")
+    assert "does it hang?" in status._row(run, entry, State("RUNNING"), {}).note  # since it began, long ago
+    (tmp_path / "pretrain").mkdir()
+    metrics = tmp_path / "pretrain/metrics.json"
+    metrics.write_text("")
+    assert status._row(run, entry, State("RUNNING"), {}).note == ""
+    os.utime(metrics, (time.time() - 3600, time.time() - 3600))
+    assert "does it hang?" in status._row(run, entry, State("RUNNING"), {}).note
+    ended(run, "pretrain", "failed", 1, "7")  # after which SLURM has started it again just now
+    assert status._row(run, entry, State("RUNNING"), {}).note == ""
+
+
+# -- logs -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        ("", ""),
+        ("\n \n", ""),
+        ("one\ntwo\n", "two"),
+        ("one\nTraceback (most recent call last):\n  File x\n    raise\nValueError: two\n", "ValueError: two"),
+        ("error: a\n  b\n  c\n", "error: a b c"),
+        ("error: old\nsteps\nerror: new\nslurmstepd: error: killed\n", "error: new"),
+        ("one\nsubmitit INFO (2026) - Job\nsrun: error: x\nsubmitit ERROR: y\n", "one"),
+        ("error: " + "x\n" * 50, "error: x x x x"),
+        ("\xff\n", "\xff"),
+    ],
+)
+def test_the_last_line_of_a_log_is_that_of_the_tool(run: Record, text: str, last: str) -> None:
+    path = log(run, "pretrain", text)
+    assert logs.last_line(path.parent, GONE, 0) == last
+
+
+def test_the_last_line_of_a_long_log_and_of_none(run: Record) -> None:
+    path = log(run, "pretrain", "x" * 100 + "\n" + "line\n" * 100_000 + "the end\n")
+    assert logs.last_line(path.parent, GONE, 0) == "the end"
+    assert logs.last_line(path.parent, GONE, 5) == ""
+
+
+def test_following_shows_all_until_the_job_has_ended(run: Record, live: str, tmp_path: Path) -> None:
+    submit(run, "pretrain", live)
+    run.home.mkdir(parents=True, exist_ok=True)
+    run.save()
+    shown = tmp_path / "shown.txt"
+    root = Path(__file__).parents[3]
+    line = [sys.executable, str(root / "tools/launch.py"), "logs", str(run.folder), "pretrain", "--follow"]
+    with open(shown, "w") as output:
+        follower = subprocess.Popen(line, stdout=output, stderr=subprocess.PIPE, text=True)
+    path = log(run, "pretrain", "one\n", live)  # it was not there yet
+    wait_until(lambda: "one\n" in shown.read_text() or follower.poll() is not None, "it shows the first line")
+    with open(path, "a") as file:
+        file.write("two")
+    wait_until(lambda: "two" in shown.read_text() or follower.poll() is not None, "it shows more")
+    assert follower.poll() is None, follower.communicate()[1]
+    with open(path, "a") as file:
+        file.write(", the end\n")
+    os.kill(int(live), 9)
+    assert follower.communicate(timeout=60)[1] == ""
+    assert follower.returncode == 0
+    assert shown.read_text() == "one\ntwo, the end\n"

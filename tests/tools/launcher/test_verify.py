@@ -1,0 +1,264 @@
+"""tools/launcher/verify.py: a result counts where it is whole and this stage's own; else it is refused by name."""
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+import convert
+from launcher import advance, jobs, record, snapshot, stage, verify
+from launcher.advance import Round
+from launcher.record import Entry, Record, Submission
+from launcher.resources import Resources
+from launcher.stage import Stage
+from tests.conftest import ROOT
+from tests.support import checkpoints
+from tests.support.launched import call, controller
+from tests.support.synthetic_runs import make_result
+from transfer import results
+from transfer.errors import TransferError
+from transfer.weights.detector_file import sha256
+
+
+def tuning(folder: Path, *words: object) -> Stage:
+    config = str(ROOT / "configs/transfer/demo_voc.yaml")
+    arguments = tuple(map(str, words))
+    result = str(folder / results.FILE_NAME)
+    return Stage("voc", "finetune", "finetune.py", config, arguments, str(folder), result, Resources())
+
+
+def refused(stage: Stage) -> str:
+    with pytest.raises(TransferError) as caught:
+        verify.verify(stage)
+    assert caught.value.args[0].startswith(f"{stage.name}: ")
+    return str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint and the backbone that was made of it."""
+    folder = tmp_path_factory.mktemp("converted")
+    checkpoint = checkpoints.write(folder / "moco.pth.tar")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.argv", ["convert.py", str(checkpoint), str(folder / "backbone.pth"), "--to", "detectron2"])
+        convert.main()
+    return folder
+
+
+def conversion(folder: Path) -> Stage:
+    words = (str(folder / "moco.pth.tar"), str(folder / "backbone.pth"), "--to", "detectron2")
+    return Stage("convert", "convert", "convert.py", None, words, str(folder), words[1], Resources())
+
+
+def test_nothing_is_not_finished(tmp_path: Path) -> None:
+    assert not verify.verify(conversion(tmp_path))
+    assert not verify.verify(tuning(tmp_path, "--init", "random"))
+
+
+def test_a_backbone_of_this_checkpoint_alone_is_good(converted: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(converted, folder)
+    stage = conversion(folder)
+    assert verify.verify(stage)
+    with open(folder / "moco.pth.tar", "ab") as file:
+        file.write(b"another one")
+    told = refused(stage)
+    assert f"{folder / 'backbone.pth'} was made of another file than {folder / 'moco.pth.tar'}" in told
+    assert "move it away" in told
+    (folder / "moco.pth.tar").unlink()  # the checkpoint may be removed
+    assert verify.verify(stage)
+    (folder / "backbone.pth").write_bytes(b"half of it")
+    with pytest.raises(TransferError, match=r"backbone\.pth"):
+        verify.verify(stage)
+
+
+def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, tmp_path: Path) -> None:
+    backbone = converted / "backbone.pth"
+    start = results.Init("file", "MoCo", str(backbone), sha256(backbone), "resnet18", {})
+    path = tmp_path / results.FILE_NAME
+    good = make_result("voc", "MoCo", 5, 30.0, init=start)
+    words = ("--init", backbone, "--seed", 3, "--engine", "torchvision", "OUTPUT_DIR", "x", "--trial", 2)
+    results.write(path, good)
+    assert verify.verify(tuning(tmp_path, *words))
+    assert "is of seed 5, not 4" in refused(tuning(tmp_path, *words[:-1], 1))
+    assert f"started from another file than {converted / 'moco.pth.tar'}" in refused(
+        tuning(tmp_path, "--init", converted / "moco.pth.tar", *words[2:])
+    )
+    assert "started from MoCo, not random" in refused(tuning(tmp_path, "--init", "random", *words[2:]))
+    other = dataclasses.replace(good, seed=9, engine=results.Engine("detectron2", {}))
+    results.write(path, other, overwrite=True)
+    told = refused(tuning(tmp_path, *words))
+    assert "is of seed 9, not 5" in told
+    assert "is of the engine detectron2, not torchvision" in told
+    path.write_text("{")
+    with pytest.raises(TransferError, match=r"result\.json"):
+        verify.verify(tuning(tmp_path, *words))
+
+
+def test_a_report_is_made_anew_after_a_later_run(tmp_path: Path) -> None:
+    page, run = tmp_path / "report/index.html", tmp_path / "voc/random/trial_0/result.json"
+    for path in (page, run):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    words = (str(tmp_path / "voc"), "--output", str(tmp_path / "report"))
+    stage = Stage("report", "report", "report.py", None, words, str(page.parent), str(page), Resources())
+    os.utime(run, (1, 1))
+    assert verify.verify(stage)
+    os.utime(page, (0, 0))
+    assert not verify.verify(stage)
+
+
+# -- the same command with other settings -----------------------------------------------------------------------------
+
+
+def begun(folder: Path, stage: Stage, job: str, config: str | None = None) -> Record:
+    run = Record(folder, "local", str(Path.cwd()))
+    run.home.mkdir(parents=True, exist_ok=True)
+    advance.begin(folder, [stage], "local")
+    run = record.load(folder)
+    run.entries[stage.name].submissions.append(
+        Submission("moco-a", job, "2026-01-01T00:00:00+00:00", "/code", config, stage.arguments)
+    )
+    run.save()
+    return run
+
+
+def test_other_settings_of_a_finished_stage_are_refused_and_change_nothing(converted: Path, tmp_path: Path) -> None:
+    shutil.copytree(converted, tmp_path, dirs_exist_ok=True)
+    stage = conversion(tmp_path)
+    run = begun(tmp_path, stage, "4194999")
+    changed = dataclasses.replace(stage, arguments=(*stage.arguments, "--encoder", "key"))
+    with pytest.raises(TransferError, match=r"convert: has finished with other settings .*--encoder key.*another out"):
+        advance.begin(tmp_path, [changed], "local")
+    assert record.load(tmp_path) == run
+    advance.begin(tmp_path, [dataclasses.replace(stage, resources=Resources(cpus=2))], "local")  # are no settings
+
+
+def test_other_settings_of_a_stage_on_its_way_are_refused(tmp_path: Path) -> None:
+    stage = conversion(tmp_path)
+    changed = dataclasses.replace(stage, arguments=(*stage.arguments, "--encoder", "key"))
+    logs = (tmp_path / "launch/logs/convert").resolve()
+    with controller(logs) as job:
+        run = begun(tmp_path, stage, job)
+        with pytest.raises(TransferError, match=rf"convert: its job {job} has other settings .* cancel it"):
+            advance.begin(tmp_path, [changed], "local")
+        with pytest.raises(TransferError, match="jobs of this run are on --cluster local; cancel them first"):
+            advance.begin(tmp_path, [stage], "slurm")
+        advance.begin(tmp_path, [stage], "local")
+        assert record.load(tmp_path) == run
+    advance.begin(tmp_path, [changed], "local")  # it has ended meanwhile, without a result
+    assert record.load(tmp_path).entries["convert"].stage == changed
+
+
+def test_another_content_of_the_config_is_another_setting(tmp_path: Path) -> None:
+    config = tmp_path / "mine.yaml"
+    config.write_text("optim: {lr: 0.1}\n")
+    result = tmp_path / "x"
+    stage = Stage("a", "finetune", "finetune.py", str(config), (), str(tmp_path), str(result), Resources())
+    begun(tmp_path, stage, "4194999", str(snapshot.config(config, tmp_path / "launch/configs").resolve()))
+    result.touch()
+    advance.begin(tmp_path, [stage], "local")
+    config.write_text("optim: {lr: 0.2}\n")
+    with pytest.raises(TransferError, match=r"a: has finished with another content of .*mine.yaml"):
+        advance.begin(tmp_path, [stage], "local")
+
+
+def test_a_run_is_gone_on_with_where_it_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun(tmp_path, conversion(tmp_path), "4194999")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TransferError, match=r"was begun in .*: give the command there"):
+        advance.begin(tmp_path, [conversion(tmp_path)], "local")
+
+
+def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_anew(tmp_path: Path) -> None:
+    page = tmp_path / "report" / "index.html"
+
+    def report(*tasks: str) -> Stage:
+        words = (*tasks, "--output", str(page.parent))
+        needs = tuple(f"{task}/trial_0" for task in tasks)
+        return Stage("report", "report", "report.py", None, words, str(page.parent), str(page), Resources(), needs)
+
+    def trial(task: str) -> Stage:
+        folder = str(tmp_path / task)
+        return Stage(f"{task}/trial_0", "finetune", "finetune.py", None, (), folder, folder + "/result", Resources())
+
+    (tmp_path / "launch").mkdir()
+    advance.begin(tmp_path, [trial("old"), trial("voc"), report("old", "voc")], "local")
+    run = record.load(tmp_path)
+    submitted = Submission(
+        "moco-a", "4194999", "2026-01-01T00:00:00+00:00", "/code", None, report("old", "voc").arguments
+    )
+    run.entries["report"].submissions.append(submitted)
+    run.save()
+    page.parent.mkdir()
+    page.touch()
+    stages = [trial("voc"), trial("coco"), report("voc", "coco")]
+    advance.begin(tmp_path, stages, "local")
+    run = record.load(tmp_path)
+    assert [entry.stage for entry in run.entries.values()] == stages  # "old" is let go of
+    told = run.attempts(report("voc"))
+    told.parent.mkdir(parents=True)
+    told.write_text('{"event": "end", "job": "4194999", "outcome": "finished"}\n')
+    for made, done in ((report("voc", "coco"), set()), (report("old", "voc"), {"report"})):
+        run.entries = {"report": Entry(dataclasses.replace(made, after=()), [submitted])}
+        assert advance._finished(run, (), ()) == done
+    run.entries["report"].submissions.append(dataclasses.replace(submitted, job="4194998"))  # it failed
+    assert advance._finished(run, (), ()) == set()
+
+
+def test_a_job_whose_submitter_died_before_it_knew_the_id_is_found_while_it_runs(tmp_path: Path) -> None:
+    run = begun(tmp_path, conversion(tmp_path), "4194999")
+    entry = run.entries["convert"]
+    entry.submissions[-1].job = None
+    with controller((tmp_path / "launch/logs/convert").resolve()) as job:
+        jobs.adopt(run)
+        assert record.load(tmp_path).entries["convert"].job == job
+
+
+def test_a_cancelled_run_goes_on_with_nothing_until_it_is_asked_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """On this machine a stage waits for its turn in the shell that was given the command, which looks for it again."""
+    first = conversion(tmp_path)
+    second = dataclasses.replace(first, name="second", result=str(tmp_path / "none"))
+    with controller((tmp_path / "launch/logs/convert").resolve()) as job:
+        begun(tmp_path, first, job)
+        advance.begin(tmp_path, [first, second], "local")
+        before = advance.begin_round(tmp_path)
+        done = call(capsys, "cancel", tmp_path)
+        assert done.stdout == f"cancelled   convert: job {job}\n"
+    found = advance.advance(tmp_path, before, 1)
+    assert (found.live, found.submitted, found.waiting) == ((), (), ("convert", "second"))
+    assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [True, True]
+    assert advance.begin_round(tmp_path) == Round({"convert": 2, "second": 1}, 1)
+    assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [False, False]
+
+
+def test_a_shell_submits_no_more_than_it_may(tmp_path: Path) -> None:
+    stages = [dataclasses.replace(conversion(tmp_path), name=name, result=str(tmp_path / name)) for name in "abc"]
+    with controller((tmp_path / "launch/logs/a").resolve()) as job:
+        begun(tmp_path, stages[0], job)
+        advance.begin(tmp_path, stages, "local")
+        allowed = advance.begin_round(tmp_path)
+        assert advance.advance(tmp_path, allowed, 0).submitted == ()  # --parallel was lowered while more were running
+        another_shells = dataclasses.replace(allowed, most={"a": 1})
+        assert advance.advance(tmp_path, another_shells, 9).submitted == ()
+        assert record.load(tmp_path).entries["b"].submissions == []
+
+
+def test_a_run_killed_while_it_saved_for_the_last_time_is_not_finished(tmp_path: Path) -> None:
+    made = stage.pretraining("pretrain", None, ["data.root", "x", "output_dir", str(tmp_path)], Resources())
+    Path(made.result).touch()  # its manifest is written after it
+    assert not verify.verify(made)
+
+
+def test_a_job_whose_submitter_died_and_that_has_ended_is_forgotten(tmp_path: Path) -> None:
+    run = begun(tmp_path, conversion(tmp_path), "4194999")
+    entry = run.entries["convert"]
+    entry.submissions.append(
+        Submission("moco-b", None, "2026-01-01T00:00:00+00:00", "/code", None, entry.stage.arguments)
+    )
+    jobs.adopt(run)
+    assert [submission.token for submission in entry.submissions] == ["moco-a"]
