@@ -14,6 +14,7 @@ DOOR = {
     "pretrain.models.shuffle_bn",
     "pretrain.runtime.signals",
     "pretrain.runtime.provenance",
+    "pretrain.runtime.stop",
 }
 TOOL_MODULES = {path.stem for path in (ROOT / "tools").glob("*.py")}
 
