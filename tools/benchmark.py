@@ -37,7 +37,7 @@ examples:
   python tools/benchmark.py end-to-end --arch resnet18 --size 64 --workers 1
   python tools/benchmark.py predict --batch 256 --worlds 64
 
-What the columns mean, and what was measured: docs/speed.md
+What the columns mean, and what was measured: docs/measurements/speed.md
 """
 
 BENCHMARKS: dict[str, Any] = {

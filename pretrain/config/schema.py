@@ -42,14 +42,14 @@ class Data:
     """Where the images come from and what is fed of them."""
 
     root: str = setting(
-        "", "images, unlabelled: a folder (tree or flat), a .txt list of paths, .tar shards; see docs/data.md"
+        "", "images, unlabelled: a folder (tree or flat), a .txt list of paths, .tar shards; see docs/guides/data.md"
     )
     workers: int = setting(4, "data loader processes beside each training process", at_least=0)
     image_size: int = setting(224, "side of a view in pixels", at_least=32)
     augmentation: str = setting("v2", "recipe of the views, as published for MoCo v1 or v2", choices=("v1", "v2"))
     pipeline: str = setting(
         "fast",
-        "how views are made: published (Pillow in the workers), fast (quicker operations, see docs/data.md) "
+        "how views are made: published (Pillow in the workers), fast (quicker operations, see docs/guides/data.md) "
         "or device (the workers crop, the training device does the rest)",
         choices=("published", "fast", "device"),
     )

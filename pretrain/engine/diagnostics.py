@@ -1,4 +1,4 @@
-"""Signs of health that a training step gives away for next to nothing. Healthy and sick values: docs/watching.md."""
+"""Cheap signs of health in every training step. Healthy and sick values: docs/reference/metrics.md."""
 
 import math
 

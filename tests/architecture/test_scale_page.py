@@ -1,4 +1,4 @@
-"""The predictions of docs/scale.md follow from what it says they follow from."""
+"""The predictions of docs/measurements/scale.md follow from what it says they follow from."""
 
 import math
 import pathlib
@@ -9,7 +9,7 @@ import pytest
 from benchmarks.scaling_model import BUCKET, GPUS_A_NODE, LATENCY, NETWORK, Setup, measure
 from benchmarks.step_profile import SENT
 
-PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "scale.md").read_text()
+PAGE = (pathlib.Path(__file__).parents[2] / "docs" / "measurements" / "scale.md").read_text()
 WORLDS = (64, 512)
 N, VIEW, KEY = 32, 3 * 224 * 224, 4 * 128  # images a GPU; bytes of an image and of a key
 H100, V100 = 2000, 200 * 1_281_167 / (53 * 3600) / 8  # pairs/s

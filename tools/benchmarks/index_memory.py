@@ -1,4 +1,4 @@
-"""Measure the memory that an index of images takes, on synthetic entries: the table of docs/data.md."""
+"""Measure the memory that an index of images takes, on synthetic entries: the table of docs/guides/data.md."""
 
 import argparse
 import itertools

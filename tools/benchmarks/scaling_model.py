@@ -1,4 +1,4 @@
-"""What the model of docs/speed.md foretells for many GPUs. Nothing is timed."""
+"""What the model of docs/measurements/speed.md foretells for many GPUs. Nothing is timed."""
 
 from dataclasses import asdict, dataclass
 from typing import Any

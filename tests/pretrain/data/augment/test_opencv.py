@@ -1,4 +1,4 @@
-"""How far the pixels of the fast pipeline are from Pillow's: the bounds that the module and docs/data.md state."""
+"""The distance of the fast pipeline's pixels from Pillow's: the bounds that docs/guides/data.md states."""
 
 import itertools
 import random

@@ -1,4 +1,4 @@
-"""What is asked of the storage behind a URL, as docs/scale.md says it."""
+"""What is asked of the storage behind a URL, as docs/measurements/scale.md says it."""
 
 import pathlib
 from collections.abc import Iterator

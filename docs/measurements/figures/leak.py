@@ -1,4 +1,4 @@
-"""Draw docs/leak.svg from the runs of docs/ablations.md: python docs/leak.py SHUFFLED NOT_SHUFFLED"""
+"""Draw leak.svg beside this file from the two runs of docs/reference/ablations.md: leak.py SHUFFLED NOT_SHUFFLED"""
 
 import json
 import pathlib
