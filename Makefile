@@ -6,9 +6,10 @@ READY := .venv/.ready
 TORTURE ?= --kills 100 --signals 40 --bit-flips 20 --full-disks 10
 # Tests run in this many processes of one thread each: threads beside busy processes cost more than they give.
 TEST_PROCESSES ?= 2
+PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-slurm lint format demo torture clean
+.PHONY: help install test test-all test-slurm lint format demo torture clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,11 +24,17 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --progress-bar on --editable '.[dev]'
 	@touch $(READY)
 
-test: $(READY)  ## lint, types, tests; what is skipped is counted with its reason
+test: $(READY)  ## lint, types and the everyday tests: minutes; what is left out is counted with its reason
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+	@echo "$(BIN)/mypy (beside the tests, its output follows theirs)"; report=$$(mktemp); \
+	$(BIN)/mypy >$$report 2>&1 & types=$$!; trap "kill $$types 2>/dev/null; rm -f $$report" EXIT; \
+	$(PYTEST) -m "not slow"; tests=$$?; \
+	wait $$types; typed=$$?; echo "mypy:"; cat $$report; \
+	if [ $$tests -ne 0 ]; then exit $$tests; fi; exit $$typed
+
+test-all: $(READY)  ## the tests that `make test` leaves out as slow: with it, all that this machine can run
+	$(PYTEST) -m slow
 
 test-slurm: $(READY)  ## tests on a real SLURM of two nodes here (root; installs Debian's packages, long)
 	$(BIN)/python -m tests.slurm.packages

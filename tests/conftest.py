@@ -10,6 +10,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support.left_out import (  # noqa: F401 (hooks of pytest)
+    pytest_deselected,
+    pytest_sessionfinish,
+    pytest_terminal_summary,
+    pytest_testnodedown,
+)
+
 hypothesis.settings.register_profile("busy machine", deadline=None)  # tests assert behaviour, never times
 hypothesis.settings.load_profile("busy machine")
 
