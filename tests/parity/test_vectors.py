@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tests.support.small_models import FIXTURES, reference
+from tests.support.tiers import slow_but
 from transfer.engines import torchvision as engine
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.modeling.meta_arch import Detector, GeneralizedRCNN, postprocess
@@ -68,7 +69,10 @@ def check_detections(found: Detections, recorded: dict[str, Any]) -> None:
         assert (found.keypoints[..., 2] - wanted[..., 2]).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("name", MODELS)
+QUICK = ("r50_fpn_faster", "r50_c4_extranorm_voc", "retinanet_r50_fpn")
+
+
+@pytest.mark.parametrize("name", slow_but(QUICK, MODELS))
 def test_recorded_outputs(name: str) -> None:
     model, images, recorded = load(name)
     with torch.no_grad():

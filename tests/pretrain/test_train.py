@@ -23,6 +23,7 @@ from pretrain.engine.step import TrainingStep
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.runtime import distributed, malloc, signals
 from pretrain.runtime.errors import PretrainError
+from tests.support.tiers import slow_but
 
 STEPS = 2  # an epoch: 9 images in batches of 4, the tail dropped
 LAST = "checkpoint_0001.pth.tar"
@@ -141,7 +142,7 @@ def test_the_checkpoint_has_the_published_layout(finished: pathlib.Path) -> None
     assert len(content["optimizer"]["state"]) == len(parameters) // 2
 
 
-@pytest.mark.parametrize("at", [1, 2, 3, 4])
+@pytest.mark.parametrize("at", slow_but([3], [1, 2, 3, 4]))
 def test_a_killed_run_goes_on_bit_by_bit(
     at: int, finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +264,7 @@ def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
             assert (distributed.all_gather(buffer[None]) == buffer).all(), f"{name} drifted apart between the ranks"
 
 
+@pytest.mark.slow
 def test_two_processes_go_on_bit_by_bit_and_are_one_process_of_two_groups(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pretrain import train
 from pretrain.checkpoints import moco_file
 from pretrain.config import schema
+from tests.support.tiers import slow_but
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs" / "pretrain" / "ablations"
@@ -79,7 +80,10 @@ def test_a_config_says_how_it_is_run_and_what_is_published(name: str) -> None:
     assert f"[{published}](../configs/pretrain/ablations/{name}.yaml)" in page
 
 
-@pytest.mark.parametrize("name", NAMES)
+TOUCHED = ["queue_256", "momentum_0.9", "end_to_end_256", "memory_bank_256", "no_shuffle"]
+
+
+@pytest.mark.parametrize("name", slow_but(TOUCHED, NAMES))
 def test_a_config_runs_cut_to_size(name: str, pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
     """Two steps of the mechanism that it names, with a dictionary of the size that it names."""
     folder = tmp_path / "run"

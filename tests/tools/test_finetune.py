@@ -183,6 +183,7 @@ def trained_by_two(tool: Tool, scenes: Path, tmp_path_factory: pytest.TempPathFa
     return output
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(trained_by_two: Path) -> None:
     assert results.read(trained_by_two / "result.json").device.processes == 2
 
@@ -225,6 +226,7 @@ def test_a_signal_ends_a_run_in_order_and_the_same_command_goes_on(
     assert_equal(trained, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_signal_to_the_parent_of_two_processes_reaches_both(
     trained_by_two: Path, scenes: Path, tool: Tool, tmp_path: Path
 ) -> None:
@@ -240,6 +242,7 @@ def test_a_signal_to_the_parent_of_two_processes_reaches_both(
     assert_equal(trained_by_two, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_signal_to_one_rank_stops_both(trained_by_two: Path, scenes: Path, tmp_path: Path) -> None:
     """Started as torchrun and srun start them: each rank by itself. Rank 1 alone is asked, then both go on."""
     words = words_for(scenes, tmp_path / "run")

@@ -57,6 +57,7 @@ def test_the_result_says_what_it_is(tool: Tool, given: tuple[str, ...], tmp_path
     assert f"--output: {tmp_path / 'out'}: already holds a linear_probe.json" in again
 
 
+@pytest.mark.slow
 def test_fast_under_torchrun_says_so_and_finds_what_one_process_finds(
     tool: Tool, given: tuple[str, ...], tmp_path: pathlib.Path
 ) -> None:

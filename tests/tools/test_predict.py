@@ -13,6 +13,7 @@ from PIL import Image
 import predict
 from tests.conftest import ROOT, Tool
 from tests.support.in_process import refusal
+from tests.support.tiers import slow_but
 
 FIXTURES = ROOT / "tests/fixtures/detectron2"
 OUTPUT_SCALE = 1.5  # the recorded boxes are in pixels of an output this much larger, whole pixels a side
@@ -31,7 +32,7 @@ def recipe() -> Any:
     return module
 
 
-@pytest.mark.parametrize("vector", RECORDED)
+@pytest.mark.parametrize("vector", slow_but(["r50_fpn_mask_syncbn_backbone_fpn_only"], RECORDED))
 def test_the_same_weights_and_images_give_what_detectron2_gave(vector: str, tool: Tool, tmp_path: Path) -> None:
     make, recorded = recipe(), json.loads((FIXTURES / "vectors" / f"{vector}.json").read_text())
     config, overrides = RECORDED[vector]

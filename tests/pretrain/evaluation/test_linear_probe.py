@@ -192,6 +192,7 @@ def on_each_rank(
     return [found, *distributed.all_gather_object(found)]
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_one_process(backbone: nn.Module, tmp_path: pathlib.Path) -> None:
     given = (backbone.state_dict(), *clusters(15, 3))
     results = []

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pretrain.models import shuffle_bn
 from pretrain.runtime import distributed
 from tests.support import algorithm1, small_runs
+from tests.support.tiers import slow_but
 
 N, CHANNELS = 3, 4
 
@@ -127,7 +128,7 @@ def on_ranks() -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module", params=slow_but([2], [2, 4]))
 def ranks(request: pytest.FixtureRequest) -> tuple[int, dict[str, Any]]:
     """Two and four gloo processes, and what they found; the assertions inside them fail the tests that use it."""
     return request.param, distributed.launch(on_ranks, request.param)

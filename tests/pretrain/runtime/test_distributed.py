@@ -98,6 +98,7 @@ def steps_in_two_starts(stop: int) -> dict[str, torch.Tensor]:
     return model.state_dict()
 
 
+@pytest.mark.slow
 def test_gradients_of_three_ranks_do_not_depend_on_when_the_run_was_started() -> None:
     whole, parts = (distributed.launch(steps_in_two_starts, 3, stop) for stop in (0, 2))
     for name, tensor in whole.items():

@@ -27,5 +27,6 @@ def page_faults(mode: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_memory_once_taken_is_not_paid_for_again() -> None:
     assert page_faults("keep") < 20 < page_faults("default")  # with pages of 2 MB 120 of them, with small ones 60,000

@@ -8,6 +8,7 @@ import torch.distributed as dist
 
 from benchmarks import shuffle
 from pretrain.runtime import distributed
+from tests.support.tiers import slow_but
 
 N, SIDE, DIM = 8, 64, 128
 SETUP = shuffle.Setup(size=SIDE, batch=N, dim=DIM, steps=1, repeats=2)
@@ -26,8 +27,7 @@ def on_ranks() -> dict[str, Any]:
     return found
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("world", [2, 8])
+@pytest.mark.parametrize("world", slow_but([2], [2, 8]))
 def test_a_rank_sends_its_own_images_once_whatever_the_world(world: int) -> None:
     found = distributed.launch(on_ranks, world)
     spoken = SPOKEN * world

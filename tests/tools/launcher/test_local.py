@@ -59,6 +59,7 @@ def undisturbed(images: Path, tool: Tool, tmp_path_factory: pytest.TempPathFacto
     return run
 
 
+@pytest.mark.slow
 def test_a_run_is_that_of_the_tool_from_a_snapshot(undisturbed: Path) -> None:
     told = json.loads((undisturbed / "env.json").read_text())
     assert told["processes"] == 2

@@ -348,6 +348,7 @@ def test_the_last_line_of_a_long_log_and_of_none(run: Record) -> None:
     assert logs.last_line(path.parent, GONE, 5) == ""
 
 
+@pytest.mark.slow
 def test_following_shows_all_until_the_job_has_ended(run: Record, live: str, tmp_path: Path) -> None:
     submit(run, "pretrain", live)
     run.home.mkdir(parents=True, exist_ok=True)

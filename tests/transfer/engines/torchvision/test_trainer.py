@@ -15,6 +15,7 @@ from pretrain.runtime.signals import Stopped
 from tests.support import small_models
 from tests.support.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
 from tests.support.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands
+from tests.support.tiers import slow_but
 from transfer.data.catalog import Dataset
 from transfer.engines import Predict
 from transfer.engines import torchvision as engine
@@ -88,7 +89,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tmp_path_factory.mktemp("undisturbed") / "run", 4, TESTED)
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", slow_but([1, 3, 7], LOOKS))
 def test_a_run_stops_before_any_batch_and_goes_on_exactly(look: int, undisturbed: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run(tmp_path / "run", 4, TESTED, stop=StopAt(look))
