@@ -11,8 +11,7 @@ from transfer.engines.torchvision.modeling.roi_heads.box_head import BoxHead, Bo
 from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import KeypointHead
 from transfer.engines.torchvision.modeling.roi_heads.mask_head import MaskHead
 from transfer.engines.torchvision.modeling.roi_heads.pooler import Pooler
-from transfer.engines.torchvision.modeling.roi_heads.res5_heads import Res5ROIHeads
-from transfer.engines.torchvision.modeling.roi_heads.roi_heads import StandardROIHeads
+from transfer.engines.torchvision.modeling.roi_heads.roi_heads import Res5ROIHeads, StandardROIHeads
 from transfer.engines.torchvision.modeling.rpn import RPN, RPNHead, RPNSettings
 from transfer.engines.torchvision.modeling.sampling import SamplingSettings
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from transfer.data.coco.records import PERSON_KEYPOINTS
 from transfer.data.images import read_image
 from transfer.engines.torchvision.modeling.meta_arch import Sample
-from transfer.engines.torchvision.modeling.roi_heads.keypoints import MIRRORED
-from transfer.engines.torchvision.modeling.roi_heads.masks import BitMasks, Masks, PolygonMasks, rasterise
+from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import MIRRORED
+from transfer.engines.torchvision.modeling.roi_heads.mask_head import BitMasks, Masks, PolygonMasks, rasterise
 from transfer.engines.torchvision.modeling.sampling import Truth
 from transfer.errors import TransferError
 

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from transfer.engines.torchvision.modeling.backbone.dilated_c5 import DilatedC5
 from transfer.engines.torchvision.modeling.backbone.fpn import FPN
-from transfer.engines.torchvision.modeling.backbone.resnet import Backbone
+from transfer.engines.torchvision.modeling.backbone.resnet import Backbone, DilatedC5
 from transfer.engines.torchvision.modeling.box_ops import clip, nonempty
 from transfer.engines.torchvision.modeling.roi_heads.box_head import Found
-from transfer.engines.torchvision.modeling.roi_heads.masks import paste
+from transfer.engines.torchvision.modeling.roi_heads.mask_head import paste
 from transfer.engines.torchvision.modeling.roi_heads.roi_heads import ROIHeads
 from transfer.engines.torchvision.modeling.rpn import RPN
 from transfer.engines.torchvision.modeling.sampling import Truth

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from transfer.engines.torchvision.modeling.matcher import IGNORE, match, subsample
-from transfer.engines.torchvision.modeling.roi_heads.masks import Masks
+from transfer.engines.torchvision.modeling.roi_heads.mask_head import Masks
 
 
 @dataclass(frozen=True)

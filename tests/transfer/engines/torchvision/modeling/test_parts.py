@@ -18,7 +18,7 @@ from transfer.engines.torchvision.modeling.backbone.resnet import Backbone, make
 from transfer.engines.torchvision.modeling.matcher import IGNORE, match, subsample
 from transfer.engines.torchvision.modeling.meta_arch import GeneralizedRCNN
 from transfer.engines.torchvision.modeling.roi_heads.box_head import BoxPredictor, BoxSettings
-from transfer.engines.torchvision.modeling.roi_heads.masks import BitMasks, PolygonMasks, paste, rasterise
+from transfer.engines.torchvision.modeling.roi_heads.mask_head import BitMasks, PolygonMasks, paste, rasterise
 from transfer.engines.torchvision.modeling.roi_heads.pooler import Pooler
 from transfer.engines.torchvision.modeling.sampling import SamplingSettings, Truth, sample_regions
 from transfer.weights.renaming import detectron2_name

@@ -1,15 +1,17 @@
-"""torchvision's ResNets as feature extractors, their tensors under Detectron2's names."""
+"""torchvision's ResNets as feature extractors, plain and dilated, their tensors under Detectron2's names."""
 
 from typing import Any
 
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from transfer.engines.torchvision.modeling.backbone.norm import NormFactory, freeze, frozen
+from transfer.engines.torchvision.modeling.backbone.norm import Conv2d, NormFactory, freeze, frozen
+from transfer.engines.torchvision.modeling.weight_init import init_he
 from transfer.weights.renaming import detectron2_name
 
 _BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _STAGES = {"res2": "layer1", "res3": "layer2", "res4": "layer3", "res5": "layer4"}
+_C5_CHANNELS = 512  # after the dilated C5's 3x3 convolution
 
 
 def make_resnet(
@@ -93,6 +95,33 @@ class Backbone(nn.Module):
         for level, name in enumerate(self.stages, start=2):
             if freeze_at >= level:
                 freeze(getattr(self, _STAGES[name]))
+
+
+class DilatedC5(nn.Module):
+    """The dilated-C5 backbone of the MoCo paper (arXiv 1911.05722, appendix A.1).
+
+    A ResNet whose res5 is dilated and keeps the resolution of res4, then a 3x3 convolution with a norm to 512 channels.
+
+    Args:
+        bottom_up: the ResNet, up to its dilated res5.
+        norm: of the convolution.
+    """
+
+    def __init__(self, bottom_up: Backbone, norm: NormFactory) -> None:
+        super().__init__()
+        self.bottom_up = bottom_up
+        self.reduce = Conv2d(bottom_up.channels["res5"], _C5_CHANNELS, 3, norm, relu=True)
+        init_he(self.reduce)
+        self.strides = {"res5": bottom_up.strides["res5"]}
+        self.channels = {"res5": _C5_CHANNELS}
+
+    @property
+    def size_divisibility(self) -> int:
+        """Pixels that the sides of a batch must be a multiple of; 0: any size will do."""
+        return 0
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:  # (N, 3, H, W) -> (N, 512, H/16, W/16)
+        return {"res5": self.reduce(self.bottom_up(images)["res5"])}
 
 
 def rename_state(module: nn.Module, prefix: str = "") -> None:

@@ -15,7 +15,7 @@ from tests.support import small_models
 from transfer.data import catalog
 from transfer.data.coco.records import PERSON_KEYPOINTS
 from transfer.engines.torchvision.data.mapper import View
-from transfer.engines.torchvision.modeling.roi_heads.keypoints import MIRRORED, from_heatmaps, shows_any, to_cells
+from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import MIRRORED, from_heatmaps, shows_any, to_cells
 from transfer.errors import TransferError
 from transfer.evaluation import coco, evaluator
 from transfer.predictions import Detections, coco_rows
