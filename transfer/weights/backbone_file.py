@@ -13,7 +13,7 @@ from torch import Tensor
 from pretrain.checkpoints import moco_file
 from transfer.errors import TransferError
 from transfer.faults import refuse
-from transfer.weights import architecture, formats, locate, model_card, pickled, source
+from transfer.weights import architecture, formats, locate, source
 from transfer.weights.detector_file import sha256
 from transfer.weights.formats import AUTHOR
 from transfer.weights.placement import FAMILIES, full_name, relative_name
@@ -63,13 +63,13 @@ def write(backbone: Backbone, output: Path, to: str = "detectron2", family: str 
     state = {target_name(name, to, family): tensor for name, tensor in backbone.state.items()}
     own = {"__author__": AUTHOR, "metadata": backbone.metadata}
     if to == "safetensors":
-        moco_file.save_text(model_card.path(output), model_card.text(backbone.arch, backbone.metadata, output.name))
+        moco_file.save_text(formats.card_path(output), formats.card_text(backbone.arch, backbone.metadata, output.name))
         _save_bytes(output, safetensors.torch.save(state, formats.header(backbone.metadata)))
     elif to != "detectron2":
         moco_file.save(output, {"state_dict": state, "arch": backbone.arch, **own})
     elif output.suffix == ".pkl":
         file = io.BytesIO()
-        pickled.write(file, {"model": state, "matching_heuristics": True, **own})
+        formats.write_pickle(file, {"model": state, "matching_heuristics": True, **own})
         _save_bytes(output, file.getbuffer())
     else:
         moco_file.save(output, {"model": state, "matching_heuristics": True, **own})
@@ -83,7 +83,7 @@ def check_output(output: Path, to: str = "detectron2", family: str | None = None
         )
     if family and (to != "detectron2" or family not in FAMILIES):
         raise TransferError(f"--full-names {family}: one of {', '.join(FAMILIES)}, with --to detectron2 alone")
-    written = [output, model_card.path(output)] if to == "safetensors" else [output]
+    written = [output, formats.card_path(output)] if to == "safetensors" else [output]
     refuse(
         [
             f"{path} exists already and is not overwritten: move it away or name another"

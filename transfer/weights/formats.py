@@ -1,16 +1,20 @@
 """Files of tensors, by their suffix: PyTorch's, safetensors, pickles of arrays. None is loaded in an unsafe way."""
 
+import collections
 import json
+import pickle
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import numpy
 import safetensors
 import safetensors.torch
+import torch
+from torch import Tensor
 
 from pretrain.checkpoints import moco_file
 from transfer.errors import TransferError
-from transfer.weights import pickled
 
 AUTHOR = "moco-transfer"  # in the files that tools/convert.py writes
 
@@ -23,6 +27,32 @@ def keep(v):
 torch.save(keep(torch.load(sys.argv[1], weights_only=False, map_location='cpu')), sys.argv[2])
 """
 
+_CARD = """\
+---
+library_name: timm
+tags: [image-feature-extraction, {arch}]
+---
+# {label}: {arch} backbone
+
+A ResNet without a classifier, under torchvision's names, which timm shares.
+
+| | |
+|---|---|
+| architecture | {arch} |
+| trained by | {label}, epoch {epoch} |
+| converted from | `{source}`, SHA-256 `{source_sha256}` |
+| input | {channel_order}, 0 to 255, minus mean {pixel_mean}, divided by std {pixel_std} |
+| stride | in the 3x3 convolution (Detectron2: `STRIDE_IN_1X1 {stride_in_1x1}`) |
+| proof | {tensors} tensors; feature maps as the source's to {difference:.1g} of their range, by {engine} |
+
+```python
+import timm
+model = timm.create_model("{arch}", num_classes=0, checkpoint_path="{file}")
+```
+
+Written by moco-transfer. Its license is that of the weights it was made from.
+"""
+
 
 def read(path: Path) -> Any:
     """The content of a file: tensors and plain values, tensors on the CPU.
@@ -33,7 +63,7 @@ def read(path: Path) -> Any:
     plain data: such a PyTorch file comes with the command that re-saves its tensors.
     """
     if path.suffix == ".pkl":
-        return pickled.read(path)
+        return read_pickle(path)
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
@@ -71,3 +101,94 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
         raise TransferError(f"{path}: not a readable safetensors file; it may be damaged or cut short") from error
     return content
+
+
+def card_path(output: Path) -> Path:
+    """Where the card of the file `output` stands."""
+    return output.with_suffix(".md")
+
+
+def card_text(arch: str, metadata: dict[str, Any], file: str) -> str:
+    """The card. `metadata` as transfer.conversion.convert makes it; `file`: the name of the file it describes."""
+    known = {**metadata, **metadata["proof"], "arch": arch, "file": file}
+    if known["epoch"] is None:
+        known["epoch"] = "not stated"
+    return _CARD.format(**known)
+
+
+def write_pickle(file: IO[bytes], content: object) -> None:
+    """Pickle nested dictionaries of tensors and plain values; tensors become arrays.
+
+    An array is written as numpy.ndarray(shape, dtype, bytes): public names, which NumPy 1 and 2 both have. NumPy's own
+    form names a private module that was renamed in version 2, and version 1.24 cannot load what version 2 writes.
+    """
+    _ArrayPickler(file, protocol=4).dump(content)
+
+
+def read_pickle(path: Path) -> Any:
+    """Read a pickle of arrays and plain values, arrays as tensors.
+
+    Raises TransferError for a file that holds anything else, is damaged, or was written under NumPy 2 in its own form.
+    """
+    try:
+        with open(path, "rb") as file:
+            return _tensors(_ArrayUnpickler(file, encoding="latin1").load())
+    except OSError as error:
+        raise TransferError(f"{path}: cannot be read: {error.strerror}") from error
+    except TransferError as error:
+        raise TransferError(f"{path}: {error}") from error
+    except Exception as error:  # damaged bytes lead the reader to any of a dozen types
+        raise TransferError(f"{path}: not a readable pickle of arrays; it may be damaged or cut short") from error
+
+
+class _ArrayPickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            array = value.detach().cpu().contiguous().numpy()
+            return numpy.ndarray, (array.shape, array.dtype.str, bytearray(array.tobytes()))
+        return NotImplemented
+
+
+class _ArrayUnpickler(pickle.Unpickler):  # the standard library's way to restrict what a pickle may name
+    def find_class(self, module: str, name: str) -> Any:
+        if module.startswith("numpy._core"):
+            raise TransferError(
+                "was pickled under NumPy 2, in a form that NumPy 1 cannot load: give tools/convert.py the file that it "
+                "was made from"
+            )
+        try:
+            return _ALLOWED[module, name]
+        except KeyError:
+            raise TransferError(
+                f"holds an object ({module}.{name}), not only arrays and plain values: reading it could run code"
+            ) from None
+
+
+class _Array(numpy.ndarray):
+    """What numpy.ndarray means in a pickle: no objects, and no more items than there are bytes."""
+
+    def __new__(cls, shape: tuple[int, ...], dtype: str, buffer: bytearray) -> Any:
+        return numpy.frombuffer(buffer, dtype).reshape(shape)
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """What a pickle of protocol 2 says for bytes, with _codecs.encode."""
+    if encoding != "latin1":
+        raise ValueError(encoding)
+    return text.encode("latin1")
+
+
+_ALLOWED: dict[tuple[str, str], Any] = {  # none of these runs code of the file's choice
+    ("builtins", "bytearray"): bytearray,
+    ("collections", "OrderedDict"): collections.OrderedDict,
+    ("_codecs", "encode"): _encode,
+    ("numpy", "ndarray"): _Array,
+    ("numpy", "dtype"): numpy.dtype,
+    ("numpy.core.multiarray", "_reconstruct"): numpy.ndarray.__reduce__(numpy.empty(0))[0],
+}
+
+
+def _tensors(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tensors(item) for key, item in value.items()}
+    return torch.as_tensor(value) if isinstance(value, numpy.ndarray) else value

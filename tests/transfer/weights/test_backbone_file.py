@@ -1,5 +1,6 @@
 """Files for other programs: each loads where it should, all hold the same; what would fail silently is refused."""
 
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from pretrain.runtime.errors import PretrainError
 from tests.support.pretrained import hollow, moco, resnet, saved
 from transfer.conversion.convert import Conversion, convert
 from transfer.errors import TransferError
-from transfer.weights import backbone_file, model_card
+from transfer.weights import formats
 from transfer.weights.backbone_file import check_output, is_backbone, load, write
 from transfer.weights.renaming import detectron2_name
 
@@ -142,18 +143,18 @@ def test_what_no_reader_would_take_is_not_written(name: str, to: str, family: st
 def test_a_failed_write_leaves_nothing_that_looks_whole(
     conversion: Conversion, to: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The disk fills up when all is written: fsync tells it.
-    whole = backbone_file.checkpoint.os.fsync
+    # The disk fills up when all is written: fsync reports it.
+    whole = os.fsync
 
     def full(file: int) -> None:
-        if (size := backbone_file.checkpoint.os.fstat(file).st_size) > 1 << 20:
+        if (size := os.fstat(file).st_size) > 1 << 20:
             raise OSError(28, f"No space left on device after {size} bytes")
         whole(file)
 
-    monkeypatch.setattr(backbone_file.checkpoint.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises((TransferError, PretrainError), match=r"cannot be written: .*No space left"):
         write(conversion, tmp_path / name, to)
-    assert {path.name for path in tmp_path.iterdir()} <= {model_card.path(tmp_path / name).name}
+    assert {path.name for path in tmp_path.iterdir()} <= {formats.card_path(tmp_path / name).name}
 
 
 @pytest.mark.parametrize("content", [resnet(), moco(resnet()), "torchvision"], ids=["torchvision", "moco", "ours"])

@@ -17,20 +17,20 @@ from hypothesis import strategies as st
 
 from tests.support.layouts import refused_naming
 from transfer.errors import TransferError
-from transfer.weights import pickled
+from transfer.weights import formats
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.int64, torch.uint8, torch.bool)
 
 
 def written(content: object) -> bytes:
     file = io.BytesIO()
-    pickled.write(file, content)
+    formats.write_pickle(file, content)
     return file.getvalue()
 
 
 def read(folder: Path, data: bytes) -> Any:
     (folder / "x.pkl").write_bytes(data)
-    return pickled.read(folder / "x.pkl")
+    return formats.read_pickle(folder / "x.pkl")
 
 
 @given(shape=st.lists(st.integers(1, 4), max_size=4), dtype=st.sampled_from(DTYPES), seed=st.integers(0, 99))
@@ -135,4 +135,4 @@ def test_a_changed_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFact
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=r"none\.pkl: cannot be read: No such file"):
-        pickled.read(tmp_path / "none.pkl")
+        formats.read_pickle(tmp_path / "none.pkl")
