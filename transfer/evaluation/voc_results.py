@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from transfer.data.boxes import FARTHEST
 from transfer.data.faults import Findings
+from transfer.data.values import FARTHEST
 from transfer.errors import TransferError
 from transfer.evaluation.voc import ClassDetections
 from transfer.faults import refuse

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from transfer.data import rle
-from transfer.data.boxes import clip, is_empty, reaches_beyond
 from transfer.data.faults import GONE, Findings
-from transfer.data.values import are_numbers, is_id
+from transfer.data.values import are_numbers, clip_box, is_empty_box, is_id, reaches_beyond
 
 _VISIBILITIES = (0, 1, 2)  # not labelled, hidden, visible
 _MAX_OUTLINE = 2_000_000  # pixels: pycocotools walks an outline in steps of a fifth and keeps each, here in 0.1 GB
@@ -99,7 +98,7 @@ def is_polygon(numbers: Sequence[float]) -> bool:
 def _box_fault(box: Any, size: Size | None) -> tuple[str, str] | None:
     if not are_numbers(box, 4) or min(box[2:]) < 0:
         return "box", f"bbox {reprlib.repr(box)} is not x, y, width, height in finite numbers, sides from 0 up"
-    if min(box[2:]) == 0 or (size is not None and is_empty(_edges(box), *size)):
+    if min(box[2:]) == 0 or (size is not None and is_empty_box(_edges(box), *size)):
         return "zero_area", f"bbox {reprlib.repr(box)} has no area inside the image{_sized(size)}"
     if size is not None and reaches_beyond(_edges(box), *size):
         return "outside", f"bbox {reprlib.repr(box)} reaches beyond the image{_sized(size)}"
@@ -139,7 +138,7 @@ def _by_rules(annotation: dict[str, Any], rules: Mapping[str, str], size: Size |
         if not annotation["segmentation"]:
             return None
     if rules.get("outside") == "clip" and size is not None:
-        x1, y1, x2, y2 = clip(_edges(annotation["bbox"]), *size)
+        x1, y1, x2, y2 = clip_box(_edges(annotation["bbox"]), *size)
         annotation = {**annotation, "bbox": [x1, y1, x2 - x1, y2 - y1]}
     return annotation
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer.data import rle
-from transfer.data.boxes import is_empty
 from transfer.data.coco import objects as coco_annotations
+from transfer.data.values import is_empty_box
 from transfer.faults import refuse
 
 CLASS_NAMES = (
@@ -72,7 +72,7 @@ def records(
             made_object = _object(annotation, index)
             if made_object is None:
                 without_polygon += 1
-            elif is_empty(made_object["bbox"], height, width):
+            elif is_empty_box(made_object["bbox"], height, width):
                 without_area += 1
             else:
                 annotations.append(made_object)

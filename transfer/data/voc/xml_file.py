@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from transfer.data.boxes import FARTHEST, clip, is_empty, reaches_beyond
 from transfer.data.faults import GONE, Findings
+from transfer.data.values import FARTHEST, clip_box, is_empty_box, reaches_beyond
 from transfer.data.voc import plain_xml
 from transfer.errors import TransferError
 
@@ -87,7 +87,7 @@ def edges(box: Box) -> Box:
 def has_area(box: Box, size: tuple[int, int] | None) -> bool:
     """Whether a box is more than a point or line in the file's own numbers, with something of it inside the image."""
     xmin, ymin, xmax, ymax = box
-    return xmin < xmax and ymin < ymax and (size is None or not is_empty(edges(box), *size))
+    return xmin < xmax and ymin < ymax and (size is None or not is_empty_box(edges(box), *size))
 
 
 def _faults(
@@ -124,7 +124,7 @@ def _box(element: ET.Element) -> Box | None:
 
 
 def _clipped(box: Box, size: tuple[int, int]) -> Box:
-    x1, y1, x2, y2 = clip(edges(box), *size)
+    x1, y1, x2, y2 = clip_box(edges(box), *size)
     return x1 + 1, y1 + 1, x2, y2
 
 

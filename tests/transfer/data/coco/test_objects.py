@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.layouts import coco_content, make_coco
-from transfer.data import boxes
+from transfer.data import values
 from transfer.data.coco import annotation_file
 from transfer.data.faults import Findings
 from transfer.errors import TransferError
@@ -131,7 +131,7 @@ def test_what_clipping_leaves_has_no_fault_and_is_what_was_inside(
     content, findings = read(tmp_path, changed(bbox=list(box)), outside="clip", zero_area="drop", box="drop")
     x, y, width, height = box
     edges = (x, y, x + width, y + height)
-    if min(width, height) <= 0 or boxes.is_empty(edges, 30, 40):
+    if min(width, height) <= 0 or values.is_empty_box(edges, 30, 40):
         assert len(content["annotations"]) == 2
         return
     kept = content["annotations"][1]["bbox"]
