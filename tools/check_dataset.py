@@ -16,10 +16,9 @@ from rich.progress import track
 
 from common import cli
 from transfer.data import faults as data_rules
-from transfer.data import image_faults
 from transfer.data.coco import annotation_file
 from transfer.data.faults import KINDS, Fault, Findings
-from transfer.data.image_faults import Stated
+from transfer.data.images import StatedImage, check_image_files
 from transfer.data.voc import records
 from transfer.errors import TransferError
 from transfer.evaluation import coco_results, voc_results
@@ -121,14 +120,14 @@ def check_coco(arguments: argparse.Namespace, findings: Findings) -> str:
         return "0 images"
     if arguments.images is not None:
         stated = [
-            Stated(
+            StatedImage(
                 f"{arguments.annotations}: image id {image['id']}",
                 arguments.images / image["file_name"],
                 (image["height"], image["width"]),
             )
             for image in content["images"]
         ]
-        image_faults.check(_watched(stated), findings)
+        check_image_files(_watched(stated), findings)
     if arguments.results is not None:
         _check_rows(arguments.results, content, arguments.iou_type, findings)
     names = {category["id"]: category["name"] for category in content["categories"]}
@@ -152,17 +151,17 @@ def _check_voc_images(folder: Path, images: Sequence[records.VocImage], findings
         findings.add("file", str(folder), str(error).removeprefix(f"{folder}: "))
         return
     stated = [
-        Stated(
+        StatedImage(
             str(folder / "Annotations" / f"{image.image_id}.xml"),
             files.get(image.image_id, folder / "JPEGImages" / f"{image.image_id}.jpg"),
             image.size,
         )
         for image in images
     ]
-    image_faults.check(_watched(stated), findings)
+    check_image_files(_watched(stated), findings)
 
 
-def _watched(images: Sequence[Stated]) -> Iterable[Stated]:
+def _watched(images: Sequence[StatedImage]) -> Iterable[StatedImage]:
     return track(images, description="images", console=Console(stderr=True), disable=not sys.stderr.isatty())
 
 

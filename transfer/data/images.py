@@ -1,11 +1,14 @@
-"""Reading an image as Detectron2 does: EXIF orientation applied, then converted to RGB."""
+"""The reading of images as Detectron2 does it, upright and in RGB, and the check of image files against annotations."""
 
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from transfer.data.faults import Findings
 from transfer.errors import TransferError
 
 _ORIENTATION = 274  # EXIF tag
@@ -20,10 +23,24 @@ _TURN_UPRIGHT = {
 }
 
 
-def read_image(path: Path | str) -> np.ndarray:
-    """The image as uint8 RGB (H, W, 3), upright, in an array of its own. TransferError naming the path if unreadable.
+class StatedImage(NamedTuple):
+    """An image as annotations state it: the place where they do, its file, and (height, width) or None."""
 
-    As detectron2.data.detection_utils.read_image: an alpha channel is dropped, of an animation the first frame counts.
+    where: str
+    file: Path
+    size: tuple[int, int] | None
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """Read an image upright, as detectron2.data.detection_utils.read_image does.
+
+    An alpha channel is dropped; an animation is represented by its first frame.
+
+    Returns:
+        (H, W, 3) uint8 RGB, in an array of its own.
+
+    Raises:
+        TransferError: the image cannot be read; the message names its path.
     """
     try:
         with Image.open(path) as image:
@@ -38,13 +55,33 @@ def read_image(path: Path | str) -> np.ndarray:
 
 
 def image_size(path: Path | str) -> tuple[int, int]:
-    """(height, width) of the upright image, from its header alone. TransferError naming the path if unreadable."""
+    """Return (height, width) of the upright image, read from its header only.
+
+    Raises:
+        TransferError: the header cannot be read; the message names the path.
+    """
     try:
         with Image.open(path) as image:
             sideways = _orientation(image) in (5, 6, 7, 8)
             return (image.width, image.height) if sideways else (image.height, image.width)
     except Exception as error:
         raise TransferError(_unreadable(path, error)) from error
+
+
+def check_image_files(images: Iterable[StatedImage], findings: Findings) -> None:
+    """Add a fault for each image that is missing, unreadable or of another size than stated.
+
+    Only headers are read; tools/check_images.py decodes the pixels too.
+    """
+    for image in images:
+        try:
+            height, width = image_size(image.file)
+        except TransferError as error:
+            findings.add("image_file", image.where, str(error))
+            continue
+        if image.size is not None and image.size != (height, width):
+            stated = f"{image.size[1]} x {image.size[0]}"
+            findings.add("image_file", image.where, f"{image.file} is {width} x {height}, not {stated}")
 
 
 def _orientation(image: Image.Image) -> int:

@@ -1,10 +1,13 @@
-"""Images are read upright, as RGB, or refused by name."""
+"""Images are read upright, as RGB, or refused by name, and compared with what annotations state."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from transfer.data.images import image_size, read_image
+from transfer.data.faults import Findings
+from transfer.data.images import StatedImage, check_image_files, image_size, read_image
 from transfer.errors import TransferError
 
 
@@ -29,6 +32,31 @@ def test_an_unreadable_image_is_named(tmp_path):
     (tmp_path / "text.jpg").write_text("not an image")
     with pytest.raises(TransferError, match=r"text\.jpg: not a readable image"):
         read_image(tmp_path / "text.jpg")
+
+
+def test_only_the_image_that_is_as_stated_passes(tmp_path: Path) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
+    (tmp_path / "text.jpg").write_text("no image")
+    exif = Image.Exif()
+    exif[274] = 6  # lies on its side; upright it is 30 wide
+    Image.new("RGB", (40, 30)).save(tmp_path / "sideways.jpg", exif=exif)
+    findings = Findings()
+    stated = [
+        StatedImage("first", tmp_path / "a.jpg", (30, 40)),
+        StatedImage("no size", tmp_path / "a.jpg", None),
+        StatedImage("other size", tmp_path / "a.jpg", (40, 30)),
+        StatedImage("upright", tmp_path / "sideways.jpg", (40, 30)),
+        StatedImage("as stored", tmp_path / "sideways.jpg", (30, 40)),
+        StatedImage("missing", tmp_path / "b.jpg", (30, 40)),
+        StatedImage("unreadable", tmp_path / "text.jpg", (30, 40)),
+    ]
+    check_image_files(stated, findings)
+    assert [(fault.kind, fault.where) for fault in findings.faults] == [
+        ("image_file", where) for where in ("other size", "as stored", "missing", "unreadable")
+    ]
+    assert findings.faults[0].what == f"{tmp_path / 'a.jpg'} is 40 x 30, not 30 x 40"
+    assert "no such image" in findings.faults[2].what
+    assert "not a readable image" in findings.faults[3].what
 
 
 @pytest.mark.data
