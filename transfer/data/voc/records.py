@@ -72,10 +72,10 @@ def examine_split(split: VocSplit, findings: Findings, class_names: Sequence[str
     images = []
     for image_id in _image_ids(split, findings):
         path = split.folder / "Annotations" / f"{image_id}.xml"
-        annotation = xml_file.read(path, findings)
+        annotation = xml_file.read_annotation(path, findings)
         if annotation is not None:
-            size = xml_file.size_of(annotation, path, findings) or _size_of_file(split.folder, image_id)
-            objects = xml_file.objects_of(annotation, size, path, findings, class_names)
+            size = xml_file.read_size(annotation, path, findings) or _size_of_file(split.folder, image_id)
+            objects = xml_file.read_objects(annotation, size, path, findings, class_names)
             images.append(VocImage(image_id, size, objects))
     return images
 
@@ -123,12 +123,12 @@ def _record(image: VocImage, file: Path, index: dict[str, int]) -> dict[str, Any
     annotations = [
         {
             "category_id": index[item.name],
-            "bbox": list(xml_file.edges(item.box)),
+            "bbox": list(xml_file.box_edges(item.box)),
             "bbox_mode": 0,
             "difficult": int(item.difficult),
         }
         for item in image.objects
-        if xml_file.has_area(item.box, (height, width))
+        if xml_file.box_has_area(item.box, (height, width))
     ]
     return {
         "file_name": str(file),

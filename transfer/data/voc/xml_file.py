@@ -1,14 +1,17 @@
-"""One annotation file of PASCAL VOC, each of its objects checked."""
+"""The annotation file of one image in PASCAL VOC layout, each of its objects checked.
+
+Only plain XML is read: a document type is refused, and with it entities, which are how XML attacks its reader.
+"""
 
 import reprlib
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+from xml.parsers import expat
 
 from transfer.data.faults import GONE, Findings
 from transfer.data.values import FARTHEST, clip_box, is_empty_box, reaches_beyond
-from transfer.data.voc import plain_xml
 from transfer.errors import TransferError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -24,10 +27,47 @@ class VocObject(NamedTuple):
     difficult: bool
 
 
-def read(path: Path, findings: Findings) -> ET.Element | None:
-    """The outermost element, <annotation>; None, and a finding, where the file has none."""
+class _Element(ET.Element):
+    line = 0
+
+
+def parse_plain_xml(data: bytes) -> ET.Element:
+    """Parse XML that has no document type, and return its outermost element.
+
+    Raises:
+        TransferError: the message says what is not plain XML, and on which line.
+    """
+    parser = expat.ParserCreate()
+    builder = ET.TreeBuilder(element_factory=_Element)
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        element = builder.start(tag, attributes)
+        element.line = parser.CurrentLineNumber  # type: ignore[attr-defined]  # the factory made it
+
+    def doctype(*_: object) -> None:
+        raise TransferError(f"line {parser.CurrentLineNumber}: plain XML without DOCTYPE and entities is expected")
+
+    parser.StartElementHandler, parser.EndElementHandler = start, builder.end
+    parser.CharacterDataHandler, parser.buffer_text = builder.data, True
+    parser.StartDoctypeDeclHandler = doctype  # called before any entity is expanded
     try:
-        root = plain_xml.parse(path.read_bytes())
+        parser.Parse(data, True)
+        return builder.close()
+    except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
+        raise TransferError(f"not XML ({error})") from error
+
+
+def line_of(element: ET.Element) -> int:
+    """Return the line of its file, from 1, on which an element of `parse_plain_xml` begins."""
+    if not isinstance(element, _Element):
+        raise TypeError(f"{element!r} was not made by parse_plain_xml")
+    return element.line
+
+
+def read_annotation(path: Path, findings: Findings) -> ET.Element | None:
+    """Read the outermost element, <annotation>; return None, and add a fault, where the file has none."""
+    try:
+        root = parse_plain_xml(path.read_bytes())
     except OSError as error:
         findings.add("file", str(path), error.strerror or str(error))
     except TransferError as error:
@@ -39,8 +79,8 @@ def read(path: Path, findings: Findings) -> ET.Element | None:
     return None
 
 
-def size_of(annotation: ET.Element, path: Path, findings: Findings) -> tuple[int, int] | None:
-    """(height, width) in pixels; None where the file has none, or zeros, as some tools write."""
+def read_size(annotation: ET.Element, path: Path, findings: Findings) -> tuple[int, int] | None:
+    """Return (height, width) in pixels; None where the file has no size, or zeros, which some tools write."""
     texts = [_text(annotation, f"size/{side}") or "0" for side in ("height", "width")]
     if not all(text.isascii() and text.isdigit() and len(text) < 10 for text in texts):
         findings.add(
@@ -51,51 +91,51 @@ def size_of(annotation: ET.Element, path: Path, findings: Findings) -> tuple[int
     return (height, width) if height and width else None
 
 
-def objects_of(
+def read_objects(
     annotation: ET.Element,
     size: tuple[int, int] | None,
     path: Path,
     findings: Findings,
     class_names: Sequence[str] | None = None,
 ) -> tuple[VocObject, ...]:
-    """The objects as the rules of `findings` leave them.
+    """Return the objects that pass by the rules of `findings`, to which every fault is added.
 
     Args:
-        size: (height, width) of the image; None: whether boxes lie inside cannot be said.
+        size: (height, width) of the image; None if it is not known, then boxes are not compared with it.
         path: of the file, for messages.
-        class_names: the classes that there may be; None: any.
+        class_names: the classes that may occur; None: any.
     """
-    made = []
+    objects = []
     for number, element in enumerate(annotation.iterfind("object"), start=1):
-        faults = _faults(element, size, class_names)
-        where = f"{path}, object {number} (line {plain_xml.line_of(element)})"
+        faults = _object_faults(element, size, class_names)
+        where = f"{path}, object {number} (line {line_of(element)})"
         rules = [findings.add(kind, where, what) for kind, what in faults]
-        box = _box(element)
+        box = _read_box(element)
         if box is not None and GONE.isdisjoint(rules):
             if size is not None and "clip" in rules:
                 box = _clipped(box, size)
-            made.append(VocObject(_text(element, "name"), box, _text(element, "difficult") == "1"))
-    return tuple(made)
+            objects.append(VocObject(_text(element, "name"), box, _text(element, "difficult") == "1"))
+    return tuple(objects)
 
 
-def edges(box: Box) -> Box:
-    """1-based inclusive pixels -> edges from 0."""
+def box_edges(box: Box) -> Box:
+    """Convert 1-based inclusive pixels to edges counted from 0."""
     xmin, ymin, xmax, ymax = box
     return xmin - 1, ymin - 1, xmax, ymax
 
 
-def has_area(box: Box, size: tuple[int, int] | None) -> bool:
-    """Whether a box is more than a point or line in the file's own numbers, with something of it inside the image."""
+def box_has_area(box: Box, size: tuple[int, int] | None) -> bool:
+    """Return True if a box is more than a point or line in the file's own numbers and some of it is in the image."""
     xmin, ymin, xmax, ymax = box
-    return xmin < xmax and ymin < ymax and (size is None or not is_empty_box(edges(box), *size))
+    return xmin < xmax and ymin < ymax and (size is None or not is_empty_box(box_edges(box), *size))
 
 
-def _faults(
+def _object_faults(
     element: ET.Element, size: tuple[int, int] | None, class_names: Sequence[str] | None
 ) -> list[tuple[str, str]]:
-    """(kind, what is wrong) of one object."""
+    """Return (kind of fault, description) of everything wrong with one object."""
     faults = []
-    name, difficult, box = _text(element, "name"), _text(element, "difficult"), _box(element)
+    name, difficult, box = _text(element, "name"), _text(element, "difficult"), _read_box(element)
     if not name:
         faults.append(("class", "no <name>"))
     elif class_names is not None and name not in class_names:
@@ -103,18 +143,18 @@ def _faults(
     if difficult not in ("", "0", "1"):
         faults.append(("flag", f"<difficult> is {reprlib.repr(difficult)}, 0 or 1 is expected"))
     sides = ", ".join(_text(element, f"bndbox/{side}")[:20] or "nothing" for side in _SIDES)
-    beyond = box is not None and size is not None and reaches_beyond(edges(box), *size)
+    beyond = box is not None and size is not None and reaches_beyond(box_edges(box), *size)
     if box is None:
         faults.append(("box", f"<bndbox> {sides}: finite numbers xmin <= xmax and ymin <= ymax are expected"))
-    elif not has_area(box, size) or (beyond and size is not None and not has_area(_clipped(box, size), size)):
-        faults.append(("zero_area", f"<bndbox> {sides} has no area inside the image{_sized(size)}"))
+    elif not box_has_area(box, size) or (beyond and size is not None and not box_has_area(_clipped(box, size), size)):
+        faults.append(("zero_area", f"<bndbox> {sides} has no area inside the image{_size_text(size)}"))
     elif beyond:
-        faults.append(("outside", f"<bndbox> {sides} reaches beyond the image{_sized(size)}"))
+        faults.append(("outside", f"<bndbox> {sides} reaches beyond the image{_size_text(size)}"))
     return faults
 
 
-def _box(element: ET.Element) -> Box | None:
-    """xmin, ymin, xmax, ymax; None where they are not finite, at most FARTHEST, and in this order."""
+def _read_box(element: ET.Element) -> Box | None:
+    """Return xmin, ymin, xmax, ymax; None unless they are finite, at most FARTHEST, and in order."""
     try:
         xmin, ymin, xmax, ymax = (float(_text(element, f"bndbox/{side}")) for side in _SIDES)
     except ValueError:
@@ -124,7 +164,7 @@ def _box(element: ET.Element) -> Box | None:
 
 
 def _clipped(box: Box, size: tuple[int, int]) -> Box:
-    x1, y1, x2, y2 = clip_box(edges(box), *size)
+    x1, y1, x2, y2 = clip_box(box_edges(box), *size)
     return x1 + 1, y1 + 1, x2, y2
 
 
@@ -132,5 +172,5 @@ def _text(element: ET.Element, path: str) -> str:
     return (element.findtext(path) or "").strip()
 
 
-def _sized(size: tuple[int, int] | None) -> str:
+def _size_text(size: tuple[int, int] | None) -> str:
     return "" if size is None else f" ({size[1]} x {size[0]})"

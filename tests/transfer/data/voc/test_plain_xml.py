@@ -2,13 +2,13 @@
 
 import pytest
 
-from transfer.data.voc import plain_xml
+from transfer.data.voc.xml_file import line_of, parse_plain_xml
 from transfer.errors import TransferError
 
 
 def test_elements_know_their_line() -> None:
-    root = plain_xml.parse(b"<a>\n <b>x\n</b>\r\n<c/><d/>\n</a>\n")
-    assert {element.tag: plain_xml.line_of(element) for element in root.iter()} == {"a": 1, "b": 2, "c": 4, "d": 4}
+    root = parse_plain_xml(b"<a>\n <b>x\n</b>\r\n<c/><d/>\n</a>\n")
+    assert {element.tag: line_of(element) for element in root.iter()} == {"a": 1, "b": 2, "c": 4, "d": 4}
     assert root.findtext("b") == "x\n"
 
 
@@ -19,7 +19,7 @@ BOMB = f'<!DOCTYPE a [<!ENTITY l0 "ha">{LAUGHS}]>\n<a>&l29;</a>'
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-16-le"])
 def test_billion_laughs_are_refused_in_every_encoding(encoding: str) -> None:
     with pytest.raises(TransferError, match="line 1: plain XML without DOCTYPE and entities is expected"):
-        plain_xml.parse(BOMB.encode(encoding))
+        parse_plain_xml(BOMB.encode(encoding))
 
 
 def test_an_encoding_cannot_hide_a_document_type() -> None:
@@ -27,12 +27,12 @@ def test_an_encoding_cannot_hide_a_document_type() -> None:
     for encoding in ("cp037", "cp500", "iso8859-15"):
         head = f'<?xml version="1.0" encoding="{encoding}"?>\n'.encode()
         with pytest.raises(TransferError):
-            plain_xml.parse(head + BOMB.encode(encoding))
+            parse_plain_xml(head + BOMB.encode(encoding))
 
 
 def test_other_files_are_not_fetched() -> None:
     with pytest.raises(TransferError, match="line 2: plain XML"):
-        plain_xml.parse(b'<?xml version="1.0"?>\n<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>')
+        parse_plain_xml(b'<?xml version="1.0"?>\n<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>')
 
 
 @pytest.mark.parametrize(
@@ -41,15 +41,15 @@ def test_other_files_are_not_fetched() -> None:
 )
 def test_what_is_no_xml_is_said(data: bytes) -> None:
     with pytest.raises(TransferError, match=r"not XML \(.*line \d+, column \d+"):
-        plain_xml.parse(data)
+        parse_plain_xml(data)
 
 
 def test_declared_encodings_are_read() -> None:
     for encoding in ("iso-8859-1", "windows-1252", "utf-16"):
-        root = plain_xml.parse(f'<?xml version="1.0" encoding="{encoding}"?><a>Käse</a>'.encode(encoding))
+        root = parse_plain_xml(f'<?xml version="1.0" encoding="{encoding}"?><a>Käse</a>'.encode(encoding))
         assert root.text == "Käse"
 
 
 def test_deep_nesting_is_read() -> None:
     deep = 200_000
-    assert plain_xml.parse(b"<a>" * deep + b"</a>" * deep).tag == "a"
+    assert parse_plain_xml(b"<a>" * deep + b"</a>" * deep).tag == "a"

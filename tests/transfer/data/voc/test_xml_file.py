@@ -92,8 +92,10 @@ def test_what_clipping_leaves_has_no_fault_and_is_what_was_inside(
             assert item.box == (max(xmin, 1), max(ymin, 1), min(xmax, 40), min(ymax, 30))
         else:
             assert item.box == box
-    expected = box[0] < box[2] and box[1] < box[3] and not values.is_empty_box(xml_file.edges(box), 30, 40)
-    if expected and values.reaches_beyond(xml_file.edges(box), 30, 40):  # then also what is left, in the file's numbers
+    expected = box[0] < box[2] and box[1] < box[3] and not values.is_empty_box(xml_file.box_edges(box), 30, 40)
+    if expected and values.reaches_beyond(
+        xml_file.box_edges(box), 30, 40
+    ):  # then also what is left, in the file's numbers
         expected = max(box[0], 1) < min(box[2], 40) and max(box[1], 1) < min(box[3], 30)
     assert len(image.objects) == expected
 
