@@ -1,6 +1,6 @@
 """What a detector found in one image, and the same as rows of a COCO results file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,10 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+
+# Records of a data set in (only file_name is read), run as one zero-padded batch; out: detections in their pixels.
+Predict = Callable[[list[dict[str, Any]]], list[Detections]]
 
 
 def coco_rows(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:

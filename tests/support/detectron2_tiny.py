@@ -15,7 +15,7 @@ from PIL import Image
 from pretrain.runtime import distributed
 from transfer import engines
 from transfer.data.catalog import Dataset, VocSplit
-from transfer.engines import Predict
+from transfer.predictions import Predict
 
 RECIPES = Path(__file__).resolve().parents[2] / "configs" / "transfer"
 TINY = {  # a ResNet-18 FPN that trains in a second

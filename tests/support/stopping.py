@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from pretrain.runtime.signals import Stopped, StopRequest
-from transfer.engines import Predict
+from transfer.predictions import Predict
 
 Evaluate = Callable[[Predict], dict[str, dict[str, float | None]]]
 

@@ -15,17 +15,11 @@ Detectron2 is the engine of record; torchvision is the one that can be installed
 
 import importlib
 import importlib.util
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any
 
 from transfer.errors import TransferError
-from transfer.predictions import Detections
 
 NAMES = ("auto", "detectron2", "torchvision")
-
-# Dataset records in (only file_name is read), run as one zero-padded batch; detections in pixels of each image out.
-Predict = Callable[[list[dict[str, Any]]], list[Detections]]
 
 
 def load(name: str) -> ModuleType:

@@ -17,10 +17,9 @@ from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.catalog import Dataset
 from transfer.data.faults import Findings
 from transfer.data.voc import records
-from transfer.engines import Predict
 from transfer.errors import TransferError
 from transfer.evaluation import coco, voc, voc_results
-from transfer.predictions import coco_rows
+from transfer.predictions import Predict, coco_rows
 
 Points = dict[str, float | None]  # metric -> AP points in [0, 100]; None where it is undefined
 

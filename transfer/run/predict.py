@@ -14,10 +14,9 @@ from transfer.config.resolve import settle_device
 from transfer.data.coco import records as coco_records
 from transfer.data.images import read_image
 from transfer.data.voc import records as voc_records
-from transfer.engines import Predict
 from transfer.errors import TransferError
 from transfer.faults import refuse
-from transfer.predictions import coco_rows
+from transfer.predictions import Predict, coco_rows
 from transfer.visualize import draw
 from transfer.weights.detector_file import Classes, read_classes
 

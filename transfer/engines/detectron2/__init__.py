@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 
 from transfer.config import detectron2_defaults as vocabulary
-from transfer.engines import Predict
 from transfer.engines.detectron2.models import build_model, model_state
 from transfer.engines.detectron2.predictor import predict
 from transfer.engines.detectron2.quiet import quiet
 from transfer.engines.detectron2.training import train
 from transfer.errors import TransferError
+from transfer.predictions import Predict
 from transfer.weights import detector_file as weight_files
 
 with quiet():

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from pretrain.runtime import distributed
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.catalog import Dataset
-from transfer.engines import Predict
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.checkpoints import Checkpoints, Part, share_statistics
 from transfer.engines.common.metrics_file import PERIOD, MetricRows, flatten
@@ -22,6 +21,7 @@ from transfer.engines.detectron2.models import build_model
 from transfer.engines.detectron2.predictor import predict
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
+from transfer.predictions import Predict
 
 with quiet():
     import detectron2.utils.comm as comm

@@ -9,11 +9,11 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from transfer.config import detectron2_defaults
-from transfer.engines import Predict
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.config_checks import supported
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.engines.torchvision.trainer import prepare_device, train
+from transfer.predictions import Predict
 from transfer.weights import detector_file
 
 __all__ = ["NAME", "load_config", "load_predictor", "model_state", "train", "versions"]

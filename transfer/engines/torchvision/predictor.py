@@ -5,10 +5,9 @@ from typing import Any
 from fvcore.common.config import CfgNode
 
 from transfer.data.images import read_image
-from transfer.engines import Predict
 from transfer.engines.torchvision.data.mapper import View, shortest_edge, to_tensor
 from transfer.engines.torchvision.modeling.meta_arch import Detector, postprocess
-from transfer.predictions import Detections
+from transfer.predictions import Detections, Predict
 
 
 def make_predictor(model: Detector, cfg: CfgNode) -> Predict:

@@ -14,7 +14,6 @@ from torch import Tensor
 from pretrain.runtime import distributed
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.catalog import Dataset
-from transfer.engines import Predict
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.checkpoints import Checkpoints, Part, share_statistics
 from transfer.engines.common.metrics_file import PERIOD, flatten
@@ -28,6 +27,7 @@ from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.engines.torchvision.progress import TrainingProgress
 from transfer.errors import TransferError
+from transfer.predictions import Predict
 
 Evaluate = Callable[[Predict], dict[str, dict[str, float | None]]]
 

@@ -20,8 +20,8 @@ from tests.support import detectron2_tiny, small_models
 from tests.support.detectron2_tiny import squares, tiny_config
 from tests.support.small_models import FPN, MASKS, RETINANET
 from tests.support.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, stands
-from transfer.engines import Predict
 from transfer.errors import TransferError
+from transfer.predictions import Predict
 from transfer.weights.placement import place
 
 engine = pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)

@@ -17,7 +17,6 @@ from tests.support.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
 from tests.support.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands
 from tests.support.tiers import slow_but
 from transfer.data.catalog import Dataset
-from transfer.engines import Predict
 from transfer.engines import torchvision as engine
 from transfer.engines.common import precise_bn
 from transfer.engines.common.checkpoints import FINAL, Checkpoints
@@ -26,6 +25,7 @@ from transfer.engines.torchvision.build import build_model, build_training_input
 from transfer.engines.torchvision.data.loader import TrainingBatches
 from transfer.engines.torchvision.trainer import Trainer, images_per_rank
 from transfer.errors import TransferError
+from transfer.predictions import Predict
 
 EXTRA = {"class_names": ["bright", "dark", "red"], "category_ids": [1, 2, 3]}
 NO_MASKS = {"MODEL.MASK_ON": False}
