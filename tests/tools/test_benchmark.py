@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import benchmark
+from benchmarks import arguments
 from tests.support.in_process import refusal
 
 SMALL = ("--size", 32, "--batch", 4, "--steps", 1, "--repeats", 2)
@@ -161,10 +162,9 @@ def test_a_user_s_mistakes_are_told(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_examples_of_the_help_parse() -> None:
+    parser = arguments.make_parser("", benchmark.EXAMPLES, benchmark.BENCHMARKS)
     commands = [line.split()[2:] for line in benchmark.EXAMPLES.splitlines() if line.startswith("  python tools/")]
     assert {words[0] for words in commands} == set(benchmark.BENCHMARKS)
     for words in commands:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["benchmark", *words])
-            parsed = benchmark.parse()
-        assert benchmark.make_setups(benchmark.BENCHMARKS[parsed.benchmark].Setup, parsed)
+        parsed = parser.parse_args(words)
+        assert arguments.make_setups(benchmark.BENCHMARKS[parsed.benchmark].Setup, parsed)

@@ -7,6 +7,7 @@ import shutil
 import torch
 
 import torture
+from fault_injection.campaign import LAYOUTS, Totals
 from fault_injection.job import EPOCHS, differences
 from pretrain.checkpoints import moco_file
 from tests.support.in_process import refusal
@@ -35,3 +36,12 @@ def test_one_bit_in_a_weight_or_a_number_in_the_metrics_is_a_difference(tmp_path
     content["optimizer"][0]["lr"] = 0.2  # type: ignore[index]
     moco_file.save(other / name, content)
     assert sorted(differences(one, other)) == [".optimizer.0.lr", ".state_dict.queue", "metrics.json"]
+
+
+def test_the_layouts_share_all_disturbances() -> None:
+    totals = Totals(kills=20, signals=4, bit_flips=2, full_disks=0)
+    shares = [totals.share(number, len(LAYOUTS)) for number in range(len(LAYOUTS))]
+    assert [share.kills for share in shares] == [7, 7, 6]
+    assert [share.bit_flips for share in shares] == [1, 1, 0]
+    assert Totals(*map(sum, zip(*(vars(share).values() for share in shares), strict=True))) == totals
+    assert not Totals(0, 0, 0, 0)

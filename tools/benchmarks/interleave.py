@@ -19,7 +19,8 @@ from typing import Any, NamedTuple, Protocol
 import torch.distributed as dist
 
 from pretrain.runtime import distributed
-from pretrain.runtime.errors import PretrainError
+
+from .errors import BenchmarkError
 
 LOOK = 0.01  # seconds between two looks for an answer
 
@@ -64,7 +65,7 @@ def take_turns(
         processes: of each contender, on `device`; they can talk to each other.
         tell: called before each piece of work.
 
-    Raises what a contender raised; PretrainError where its process died.
+    Raises what a contender raised; BenchmarkError where its process died.
     """
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=distributed.TIMEOUT)
     context = multiprocessing.get_context("forkserver")
@@ -98,7 +99,7 @@ def _answer(store: dist.TCPStore, name: str, piece: int, leader: BaseProcess) ->
         if store.check([f"{name}/failure"]):
             raise pickle.loads(base64.b64decode(store.get(f"{name}/failure")))  # noqa: S301 (our own process wrote it)
         if not alive:
-            raise PretrainError(f"{name}: a process died; was there too little memory?")
+            raise BenchmarkError(f"{name}: a process died; was there too little memory?")
         time.sleep(LOOK)
     return json.loads(store.get(f"{name}/{piece}/end"))
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from pretrain.models import shuffle_bn
 from pretrain.runtime import distributed
 
-from . import published_step, step_profile, wire
+from . import published_step, step_profile
 from .interleave import Tell
 from .measure import quotient, spread, text
+from .process_counters import tcp_bytes_sent
 
 PUBLISHED = "published fp32"  # what its script does
 Exchange = Callable[[], object]
@@ -101,9 +102,9 @@ def timed(images: Exchange, keys: Exchange, steps: int) -> float:
 def counted(exchange: Exchange) -> float:
     """Bytes that a rank sends, on average over the ranks, as their kernel has counted them."""
     distributed.barrier()
-    before = wire.bytes_sent()
+    before = tcp_bytes_sent()
     exchange()
-    sent = torch.tensor([wire.bytes_sent() - before], dtype=torch.float64)
+    sent = torch.tensor([tcp_bytes_sent() - before], dtype=torch.float64)
     return distributed.mean(sent).item()
 
 

@@ -18,12 +18,12 @@ from pretrain.engine.step import PRECISIONS, TrainingStep
 from pretrain.models import moco
 from pretrain.runtime import distributed, seeds
 from pretrain.runtime import malloc as memory
-from pretrain.runtime.errors import PretrainError
 
 from . import step_profile
-from .index_memory import memory as resident
+from .errors import BenchmarkError
 from .interleave import Contender, Numbers, Tell, take_turns
 from .measure import quotient, spread, text
+from .process_counters import memory_bytes
 from .published_step import PublishedMoCo, PublishedStep
 
 FLOOR, PUBLISHED, OURS = "floor", "published", "ours"
@@ -48,9 +48,9 @@ class Setup:
     repeats: int = 5
 
     def check(self) -> None:
-        """Raise PretrainError where the published formulation cannot do this."""
+        """Raise BenchmarkError where the published formulation cannot do this."""
         if self.queue % (self.batch * self.processes):
-            raise PretrainError(
+            raise BenchmarkError(
                 f"--queue: {self.queue} is no multiple of the global batch, {self.batch} x {self.processes} processes; "
                 "the published queue has no other sizes"
             )
@@ -81,7 +81,7 @@ class StepRunner:
 
     def report(self) -> Numbers:
         """Peak memory of rank 0, the shares of its parts, and what the ranks say to each other in a step."""
-        peak = resident("VmHWM") - self.idle
+        peak = memory_bytes("VmHWM") - self.idle
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.device)
         words = step_profile.collectives(self.step)
@@ -172,7 +172,7 @@ def prepare(setup: Setup, workers: int = 0) -> tuple[torch.device, int]:
         distributed.share_cores(device, workers)
     torch.backends.cudnn.benchmark = True
     torch.manual_seed(0)
-    return device, resident("VmRSS")
+    return device, memory_bytes("VmRSS")
 
 
 def model_settings(setup: Setup) -> schema.Model:

@@ -1,0 +1,7 @@
+"""The errors of a benchmark."""
+
+from pretrain.runtime.errors import PretrainError
+
+
+class BenchmarkError(PretrainError):
+    """A benchmark that cannot be run as it was asked for, or whose process died."""
