@@ -9,8 +9,8 @@ import torch
 from pretrain.checkpoints import moco_file, saver
 from pretrain.config import schema as config
 from pretrain.config.schema import Config, ConfigError
-from pretrain.data import two_views
 from pretrain.data.images.image_set import ImageSet, digest_of, open_images
+from pretrain.data.sampler import EpochSampler
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.runtime import distributed, run_folder
 from pretrain.runtime.errors import PretrainError
@@ -35,7 +35,7 @@ class Plan:
     images: ImageSet | None  # on the main process; `share_images` gives them to all
     size: int  # number of images
     digest: str  # of their names
-    sampler: two_views.EpochSampler  # this rank's share of each batch
+    sampler: EpochSampler  # this rank's share of each batch
     shuffle: bool  # whether keys are encoded in another order than queries
     validation: KnnMonitor | None
     start: dict[str, Any] | None  # the content of the checkpoint to go on from
@@ -95,7 +95,7 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     notices = [f"--resume passes over {reason}" for reason in skipped]
     notices += _check_same_run(start, settings, size, digest) if start else []
     shuffle, reasons = _shuffle_effect(settings, world)
-    sampler = two_views.EpochSampler(size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
+    sampler = EpochSampler(size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
     notices += [*reasons, *_short_dictionary(settings)]
     return Plan(settings, device, folder, images, size, digest, sampler, shuffle, validation, start, tuple(notices))
 

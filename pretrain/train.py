@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pretrain.build import build_model, build_optimizer
 from pretrain.checkpoints import moco_file
 from pretrain.checkpoints.saver import Saver
 from pretrain.config import schema
@@ -15,17 +16,14 @@ from pretrain.data import two_views
 from pretrain.data.augment import recipe
 from pretrain.data.broken_images import BrokenImages
 from pretrain.data.images.image_set import ImageSet
-from pretrain.data.prefetch import Feed
-from pretrain.engine import diagnostics, schedule
+from pretrain.data.loader import DevicePrefetch, close_loader, make_loader
+from pretrain.engine import diagnostics
 from pretrain.engine.finite_check import NotFiniteError
 from pretrain.engine.metrics import Monitor, console_handler
-from pretrain.engine.optim import SGD
+from pretrain.engine.optim import cosine_schedule, step_schedule
 from pretrain.engine.profiler import Tracer
 from pretrain.engine.step import Result, TrainingStep
-from pretrain.models import moco, shuffle_bn
-from pretrain.models.end_to_end import EndToEnd
-from pretrain.models.memory_bank import MemoryBank
-from pretrain.models.method import Mechanism
+from pretrain.models.published_state import load_published_state, published_state
 from pretrain.plan import Plan, make_plan, share_images
 from pretrain.runtime import distributed, malloc, run_folder, seeds, signals
 from pretrain.runtime.errors import PretrainError, from_worker
@@ -89,13 +87,13 @@ class Trainer:
         self.plan, self.settings, self.stop = plan, settings, stop
         self.steps = len(plan.sampler)  # an epoch
         torch.manual_seed(settings.seed)
-        self.model = build(settings.model, plan.device, plan.size, plan.shuffle).train()
+        self.model = build_model(settings.model, plan.device, plan.size, plan.shuffle).train()
         self.optimizer = build_optimizer(self.model, optim)
         if plan.start:
-            moco.load_published_state(self.model, plan.start["state_dict"])
+            load_published_state(self.model, plan.start["state_dict"])
             self.optimizer.load_state_dict(plan.start["optimizer"])
         self.step = TrainingStep(self.model, self.optimizer, optim.precision, optim.clip_norm)
-        self.loader = two_views.make_loader(
+        self.loader = make_loader(
             two_views.TwoViews(
                 images,
                 recipe.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale),
@@ -106,7 +104,7 @@ class Trainer:
             settings.data.workers,
             pin_memory=plan.device.type == "cuda",
         )
-        self.feed = Feed(plan.device, settings.model.channels_last)
+        self.prefetch = DevicePrefetch(plan.device, settings.model.channels_last)
         self.broken = BrokenImages(images, settings.data.max_broken)
         self.saver = Saver(plan.folder, settings.checkpoint_keep) if distributed.is_main() else None
         self.monitor = Monitor(
@@ -126,7 +124,7 @@ class Trainer:
                         self._stop(epoch)
                         return False
         finally:
-            two_views.close(self.loader)
+            close_loader(self.loader)
             if self.saver:
                 self.saver.close()
         distributed.agree(self._fault())
@@ -172,7 +170,7 @@ class Trainer:
     def _step(self, batch: two_views.Batch) -> Result:
         done, settings = self.monitor.done, self.settings
         generators = [seeds.generator("step", settings.seed, done, part) for part in range(settings.optim.accumulate)]
-        query, key = self.feed(batch)
+        query, key = self.prefetch(batch)
         try:
             return self.step(query, key, batch.asked, generators)
         except NotFiniteError as error:
@@ -233,7 +231,7 @@ class Trainer:
         content = {
             "epoch": finished,
             "arch": self.settings.model.arch,
-            "state_dict": moco.published_state(self.model),
+            "state_dict": published_state(self.model),
             "optimizer": self.optimizer.state_dict(),
             "moco_transfer": self._state(),
         }
@@ -275,10 +273,10 @@ class Trainer:
         return self.monitor.fault or (self.saver.fault if self.saver else None)
 
     def _lr(self, epoch: int) -> float:
-        optim = self.settings.optim
-        if optim.schedule == "step":
-            return optim.lr * schedule.step(epoch, optim.milestones, optim.gamma)
-        return optim.lr * schedule.cosine(epoch, optim.epochs)
+        settings = self.settings.optim
+        if settings.schedule == "step":
+            return settings.lr * step_schedule(epoch, settings.milestones, settings.gamma)
+        return settings.lr * cosine_schedule(epoch, settings.epochs)
 
     def _health(self, result: Result) -> dict[str, Any]:
         """Numbers that tell a run that learns from one that has collapsed or leaks."""
@@ -291,41 +289,6 @@ class Trainer:
         if self.step.scaler.is_enabled():
             numbers["loss_scale"] = self.step.scaler.get_scale()
         return {**numbers, "broken_images": self.broken.count}
-
-
-def build(settings: schema.Model, device: torch.device | str, images: int, shuffle: bool) -> Mechanism:
-    """The mechanism with the BN that the settings ask for. Draws its weights from the default generator of the CPU.
-
-    Args:
-        images: how many there are to train on, the size of a memory bank.
-    """
-    encoder = moco.build_encoder(settings.arch, settings.dim, settings.head)
-    model: Mechanism
-    if settings.mechanism == "moco":
-        model = moco.MoCo(encoder, settings.dim, settings.queue_size, settings.momentum, settings.temperature, shuffle)
-    elif settings.mechanism == "end_to_end":
-        model = EndToEnd(encoder, settings.temperature, shuffle)
-    else:
-        model = MemoryBank(
-            encoder, settings.dim, images, settings.queue_size, settings.bank_momentum, settings.temperature
-        )
-    model.to(device)
-    if settings.channels_last:
-        model.to(memory_format=torch.channels_last)
-    if settings.bn_groups > 1:
-        shuffle_bn.split_batchnorm(model, settings.bn_groups)
-    if settings.bn_sync_ranks != 1:
-        group = distributed.subgroup(settings.bn_sync_ranks or distributed.world_size())
-        shuffle_bn.convert_sync_batchnorm(model, group)
-    return model
-
-
-def build_optimizer(model: Mechanism, optim: schema.Optim) -> SGD:
-    """SGD as published: weight decay on every parameter.
-
-    The key encoder's parameters get no gradient and so no update; they are listed as in the published optimizer.
-    """
-    return SGD(model.parameters(), optim.lr, optim.sgd_momentum, weight_decay=optim.weight_decay)
 
 
 def _log_start(plan: Plan) -> None:

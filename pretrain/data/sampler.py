@@ -11,6 +11,10 @@ from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
+from torch.utils.data import Sampler
+
+from pretrain.runtime import seeds
+from pretrain.runtime.errors import PretrainError
 
 ROUNDS = 8
 SMALLEST_HALF = 4  # bits; of 2 the 24 orders of 4 numbers came unevenly (chi-square 57, 23 expected, 12,000 keys)
@@ -60,3 +64,39 @@ def _mix(words: Words) -> Words:
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """One permutation of all images an epoch, cut into global batches, the tail dropped; rank r takes slice r of each.
+
+    Yields this rank's (epoch, index) of each batch, in memory that does not grow with the number of images. The
+    batches are the same for any number of ranks.
+
+    Attributes, to set before iterating:
+        epoch: which permutation.
+        skip: how many batches of the epoch are done already, and are left out.
+    """
+
+    def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        """`batch_size` is the global one, a multiple of `world_size`."""
+        if size < batch_size:
+            raise PretrainError(
+                f"optim.batch_size: {batch_size} is more than the {size} images found; take fewer or add images"
+            )
+        self.size, self.batch_size, self.seed = size, batch_size, seed
+        self.rank, self.world_size = rank, world_size
+        self.epoch = self.skip = 0
+
+    def __len__(self) -> int:
+        """Batches of a whole epoch, whatever `skip` is."""
+        return self.size // self.batch_size
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self._batches(self.epoch, range(self.skip, len(self)))  # as the attributes are now
+
+    def _batches(self, epoch: int, numbers: range) -> Iterator[list[tuple[int, int]]]:
+        order = Permutation(self.size, seeds.seed_of("order", self.seed, epoch))
+        share = self.batch_size // self.world_size
+        for number in numbers:
+            first = number * self.batch_size + self.rank * share
+            yield [(epoch, index) for index in order(np.arange(first, first + share)).tolist()]

@@ -1,6 +1,7 @@
-"""SGD in one pass over the memory of the weights."""
+"""SGD in one pass over the memory of the weights, and the learning rate as a pure function of the epoch."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -54,3 +55,13 @@ def _as_it_lies(x: Tensor, parameter: Tensor) -> Tensor:
     if parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
         return x.permute(0, 2, 3, 1)
     return x
+
+
+def step_schedule(epoch: int, milestones: Sequence[int], gamma: float = 0.1) -> float:
+    """`gamma` to the power of the milestones reached (MoCo v1: epochs 120 and 160 of 200). Epochs count from 0."""
+    return gamma ** sum(epoch >= milestone for milestone in milestones)
+
+
+def cosine_schedule(epoch: int, epochs: int) -> float:
+    """Half a cosine from 1 towards 0, constant within an epoch, no warmup (MoCo v2). Epochs count from 0."""
+    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))

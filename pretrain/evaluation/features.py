@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from pretrain.data.augment import recipe
 from pretrain.data.images.image_set import ImageSet
+from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import PretrainError, from_worker
 from pretrain.runtime.signals import Stopped, StopRequest
@@ -99,7 +99,7 @@ def extract_share(
                     **loader_options(workers, device),
                 )
             ):
-                parts.append(body(recipe.normalize(crops.to(device, non_blocking=True))).float().cpu())
+                parts.append(body(normalize(crops.to(device, non_blocking=True))).float().cpu())
                 if on_batch:
                     on_batch(len(crops))
                 if stop and stop.name:

@@ -15,7 +15,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.engine import schedule
+from pretrain.engine.optim import step_schedule
 from pretrain.evaluation.probe_features import Source
 from pretrain.runtime import seeds
 from pretrain.runtime.errors import PretrainError
@@ -49,7 +49,7 @@ def train(
     val_features, val_labels = val_features.to(device), val_labels.to(device)
     rows = []
     for epoch in range(epochs):
-        optimizer.param_groups[0]["lr"] = lr * schedule.step(epoch, milestones)
+        optimizer.param_groups[0]["lr"] = lr * step_schedule(epoch, milestones)
         sums = torch.zeros(3, dtype=torch.float64, device=device)  # images, loss, right
         for batch, labels in source.epoch(epoch):
             labels = labels.to(device)

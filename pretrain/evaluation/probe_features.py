@@ -12,9 +12,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from pretrain.data.augment import recipe
 from pretrain.data.images.labelled_set import Labelled
 from pretrain.evaluation import features
+from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed, seeds
 from pretrain.runtime.errors import PretrainError
 
@@ -105,7 +105,7 @@ class Crops:
                 except PretrainError as error:
                     fault = error
                 distributed.agree(fault)
-                yield self.backbone(recipe.normalize(images.to(self.device, non_blocking=True))), labels
+                yield self.backbone(normalize(images.to(self.device, non_blocking=True))), labels
 
 
 class Cached:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.data.augment import recipe
+from pretrain.models.normalize import normalize
 
 
 class Output(NamedTuple):
@@ -58,7 +58,7 @@ class Mechanism(nn.Module):
 
 def encode(encoder: nn.Module, images: Tensor) -> Tensor:
     """(N, 3, H, W), uint8 or normalised -> (N, dim) of length 1."""
-    return unit_length(encoder(recipe.normalize(images) if images.dtype == torch.uint8 else images))
+    return unit_length(encoder(normalize(images) if images.dtype == torch.uint8 else images))
 
 
 def unit_length(features: Tensor) -> Tensor:

@@ -5,31 +5,43 @@ pretrain/engine/step.py, the loss in info_nce.py.
 """
 
 import copy
-from collections.abc import Mapping
 
 import torch
-import torchvision
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import record_function
 
 from pretrain.models import shuffle_bn
 from pretrain.models.info_nce import info_nce
-from pretrain.models.key_queue import KeyQueue
 from pretrain.models.method import Mechanism, Output, encode
 from pretrain.runtime import distributed
 
 
-def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
-    """A torchvision ResNet that ends in a feature of length `dim`: (N, 3, H, W) -> (N, dim).
+class KeyQueue(nn.Module):
+    """The last `size` keys. Any size goes with any batch: the ring just wraps.
 
-    Args:
-        head: `fc`, one linear layer (v1), or `mlp`, a hidden layer as wide as the backbone's output, without BN (v2).
+    Attributes:
+        keys: (size, dim), rows of length 1; random ones before the first `size` keys have come.
+        pointer: the row that the next key overwrites, 0 <= pointer < size.
     """
-    encoder = torchvision.models.get_model(arch, num_classes=dim)
-    if head == "mlp":
-        width = encoder.fc.in_features
-        encoder.fc = nn.Sequential(nn.Linear(width, width), nn.ReLU(), encoder.fc)
-    return encoder
+
+    keys: Tensor
+
+    def __init__(self, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("keys", F.normalize(torch.randn(size, dim), dim=1))
+        self.pointer = 0
+
+    @torch.no_grad()
+    def enqueue(self, keys: Tensor) -> None:
+        """Overwrite the oldest keys with (N, dim) new ones, the last row newest; of more than `size` the last stay."""
+        size = len(self.keys)
+        start = (self.pointer + max(0, len(keys) - size)) % size
+        keys = keys[-size:]
+        before_end = min(len(keys), size - start)
+        self.keys[start : start + before_end] = keys[:before_end]
+        self.keys[: len(keys) - before_end] = keys[before_end:]
+        self.pointer = (start + len(keys)) % size
 
 
 class MoCo(Mechanism):
@@ -101,21 +113,3 @@ class MoCo(Mechanism):
     def after_step(self, keys: Tensor, indices: Tensor) -> None:
         """Enqueue the keys of the global batch, (world size x N, dim) in its order."""
         self.queue.enqueue(keys)
-
-
-def published_state(model: Mechanism) -> dict[str, Tensor]:
-    """The `state_dict` of the published checkpoint: names as under DistributedDataParallel, queue (dim, K)."""
-    state = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("queue.")}
-    if isinstance(model, MoCo):
-        state["queue"] = model.queue.keys.T.contiguous()
-        state["queue_ptr"] = torch.tensor([model.queue.pointer])
-    return {f"module.{name}": tensor for name, tensor in state.items()}
-
-
-def load_published_state(model: Mechanism, state: Mapping[str, Tensor]) -> None:
-    """Put what `published_state` gave back; RuntimeError where a name or a shape does not fit."""
-    named = {name.removeprefix("module."): tensor for name, tensor in state.items()}
-    if isinstance(model, MoCo):
-        named["queue.keys"] = named.pop("queue").T
-        model.queue.pointer = int(named.pop("queue_ptr"))
-    model.load_state_dict(named)

@@ -193,13 +193,13 @@ def test_a_signal_stops_between_two_steps_and_nothing_is_lost(
 def test_a_signal_before_the_first_step_leaves_a_start_to_resume(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = train.build
+    build = train.build_model
 
     def signalled(*arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return build(*arguments)
 
-    monkeypatch.setattr(train, "build", signalled)
+    monkeypatch.setattr(train, "build_model", signalled)
     assert train.run(settings(pictures, tmp_path / "run")) is False
     monkeypatch.undo()
     assert saver.manifests(tmp_path / "run")[-1].step == 0
@@ -234,8 +234,8 @@ def test_a_step_found_not_finite_late_is_named_and_leaves_nothing(
     """As on a GPU: in the next step, or before a line of metrics, a checkpoint, the end of an epoch."""
     folder = tmp_path / "run"
     models = []
-    build = train.build
-    monkeypatch.setattr(train, "build", lambda *arguments: models.append(build(*arguments)) or models[-1])
+    build = train.build_model
+    monkeypatch.setattr(train, "build_model", lambda *arguments: models.append(build(*arguments)) or models[-1])
     monkeypatch.setattr(train, "TrainingStep", functools.partial(TrainingStep, delay=1))
     before_step(monkeypatch, steps, lambda: models[0].encoder_q.fc[2].bias.data.fill_(torch.nan))
     periods = f"log_period {log_period} checkpoint_steps {checkpoint_steps} optim.batch_size 2 model.bn_groups 1"
@@ -251,8 +251,8 @@ def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
     """On each of two ranks: a run of two epochs; one that rank 1 alone is asked to stop in, and that goes on."""
     options = ("model.bn_groups", "1", "checkpoint_period", "2")
     models = []
-    build = train.build
-    train.build = lambda *arguments: models.append(build(*arguments)) or models[-1]  # type: ignore[func-returns-value]
+    build = train.build_model
+    train.build_model = lambda *arguments: models.append(build(*arguments)) or models[-1]  # type: ignore[func-returns-value]
     train.run(settings(pictures, folder / "whole", *options))
     with pytest.MonkeyPatch.context() as patch:
         if distributed.rank() == 1:

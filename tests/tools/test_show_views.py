@@ -12,6 +12,8 @@ from pretrain.config import schema
 from pretrain.data import two_views
 from pretrain.data.augment import gpu, recipe
 from pretrain.data.images.image_set import open_images
+from pretrain.data.loader import make_loader
+from pretrain.data.sampler import EpochSampler
 from tests.conftest import Tool
 from tests.support.coloured_images import paint
 from tests.support.in_process import refusal
@@ -33,8 +35,8 @@ def test_the_sheet_holds_what_the_encoders_get(pipeline: str, root: pathlib.Path
     drawn = torch.from_numpy(np.array(show_views.draw(settings, 3, range(4, 6))))
 
     images = open_images(str(root))
-    sampler = two_views.EpochSampler(len(images), 9, seed=5)
-    loader = two_views.make_loader(two_views.TwoViews(images, recipe.recipe("v2", 32), 5, pipeline), sampler, workers=0)
+    sampler = EpochSampler(len(images), 9, seed=5)
+    loader = make_loader(two_views.TwoViews(images, recipe.recipe("v2", 32), 5, pipeline), sampler, workers=0)
     measures = show_views.layout(32, 2)
     seen = 0
     for at, epoch in enumerate((4, 5)):

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from pretrain.data import two_views
-from pretrain.data.prefetch import Feed
+from pretrain.data.loader import DevicePrefetch
 from pretrain.runtime import distributed, seeds
 
 from . import input_pipeline, step_profile, training_step
@@ -102,7 +102,7 @@ def make_published(setup: Setup, folder: Path) -> TrainingRunner:
 def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
     """What tools/train_moco.py does."""
     device, _ = training_step.prepare(setup, setup.workers)
-    step, feed = training_step.our_step(setup, device), Feed(device, setup.channels_last)
+    step, prefetch = training_step.our_step(setup, device), DevicePrefetch(device, setup.channels_last)
     on_gpu = device.type == "cuda"
     loader, sampler = input_pipeline.our_loader(setup.input(folder), folder, pipeline, setup.workers, on_gpu)
 
@@ -110,7 +110,7 @@ def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
         sampler.epoch += 1
 
     def train_on(batch: two_views.Batch) -> None:
-        query, key = feed(batch)
+        query, key = prefetch(batch)
         step(query, key, batch.asked, [seeds.generator("step", 0)])
 
     return TrainingRunner(input_pipeline.endless(loader, next_epoch), train_on, setup)

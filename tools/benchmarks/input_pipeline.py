@@ -15,6 +15,8 @@ from torch.utils.data import DataLoader
 from pretrain.data import two_views
 from pretrain.data.augment import recipe
 from pretrain.data.images.image_set import open_images
+from pretrain.data.loader import make_loader
+from pretrain.data.sampler import EpochSampler
 
 from . import published_input
 from .interleave import Contender, Numbers, Tell, take_turns
@@ -90,12 +92,12 @@ def published_loader(setup: Setup, folder: Path, workers: int, pin_memory: bool 
 
 def our_loader(
     setup: Setup, folder: Path, pipeline: str, workers: int, pin_memory: bool = False
-) -> tuple[DataLoader, two_views.EpochSampler]:
+) -> tuple[DataLoader, EpochSampler]:
     """Production's, and its sampler."""
     images = open_images(str(folder))
-    sampler = two_views.EpochSampler(len(images), setup.batch, seed=0)
+    sampler = EpochSampler(len(images), setup.batch, seed=0)
     views = two_views.TwoViews(images, recipe.recipe(setup.augmentation, setup.size), 0, pipeline)
-    return two_views.make_loader(views, sampler, workers, pin_memory), sampler
+    return make_loader(views, sampler, workers, pin_memory), sampler
 
 
 def measure(setup: Setup, tell: Tell) -> dict[str, Any]:

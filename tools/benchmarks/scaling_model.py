@@ -7,7 +7,7 @@ import torch
 from rich.table import Table
 
 from pretrain.config import schema
-from pretrain.models import moco
+from pretrain.models.encoders import build_encoder
 
 from .interleave import Tell
 from .step_profile import SENT
@@ -40,7 +40,7 @@ def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
     tell("nothing is timed", 0, 1)
     settings = schema.Model(arch=setup.arch)
     with torch.device("meta"):
-        encoder = moco.build_encoder(setup.arch, settings.dim, settings.head)
+        encoder = build_encoder(setup.arch, settings.dim, settings.head)
     parameters = sum(parameter.numel() for parameter in encoder.parameters())
     return {
         "setup": {**asdict(setup), "parameters": parameters, "dim": settings.dim},

@@ -12,10 +12,10 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from pretrain import train
+from pretrain.build import build_model, build_optimizer
 from pretrain.config import schema
 from pretrain.engine.step import PRECISIONS, TrainingStep
-from pretrain.models import moco
+from pretrain.models.encoders import build_encoder
 from pretrain.runtime import distributed, seeds
 from pretrain.runtime import malloc as memory
 
@@ -102,7 +102,7 @@ class StepRunner:
 def make_floor(setup: Setup) -> StepRunner:
     """The bare encoders: query forward, backward, key forward without gradient, on the same images."""
     device, idle = prepare(setup)
-    model = train.build(model_settings(setup), device, 1, shuffle=False).train()
+    model = build_model(model_settings(setup), device, 1, shuffle=False).train()
     encoder_q, encoder_k = model.encoder_q, copy.deepcopy(model.encoder_q).requires_grad_(False)
     query, key = views(setup, device, setup.channels_last)
     gradient = torch.ones(setup.batch, schema.Model().dim, device=device)
@@ -144,7 +144,7 @@ def published_step(setup: Setup, device: torch.device) -> PublishedStep:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     settings, optim = schema.Model(), schema.Optim()
-    encoder = moco.build_encoder(setup.arch, settings.dim, settings.head)
+    encoder = build_encoder(setup.arch, settings.dim, settings.head)
     queue = nn.functional.normalize(torch.randn(settings.dim, setup.queue), dim=0)
     model = PublishedMoCo(encoder, queue, settings.momentum, settings.temperature).to(device).train()
     sgd = torch.optim.SGD(model.parameters(), optim.lr, optim.sgd_momentum, weight_decay=optim.weight_decay)
@@ -153,8 +153,8 @@ def published_step(setup: Setup, device: torch.device) -> PublishedStep:
 
 def our_step(setup: Setup, device: torch.device) -> TrainingStep:
     """Production's MoCo v2."""
-    model = train.build(model_settings(setup), device, 1, shuffle=True).train()
-    return TrainingStep(model, train.build_optimizer(model, schema.Optim()), setup.precision)
+    model = build_model(model_settings(setup), device, 1, shuffle=True).train()
+    return TrainingStep(model, build_optimizer(model, schema.Optim()), setup.precision)
 
 
 def prepare(setup: Setup, workers: int = 0) -> tuple[torch.device, int]:

@@ -1,6 +1,6 @@
 """A batch of views on the training device: what is left to do to crops, each with its own draw, in Pillow's arithmetic.
 
-For the same crop the pixels are those of augment_published.py, to the bit on a CPU; but for the blur at a sigma such as
+For the same crop the pixels are those of pil.py, to the bit on a CPU; but for the blur at a sigma such as
 1, whose weights tie (3 of 255). Nothing here waits for the device, looks at a value on the host, or has a shape that
 depends on one, so torch.compile takes it whole.
 """
@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pretrain.data.augment import box_blur
-from pretrain.data.augment.params import OPERATIONS, Draw, hue_steps
+from pretrain.data.augment.params import BLUR_PASSES, OPERATIONS, Draw, box_blur_weights, hue_steps
 
 STEPS = len(OPERATIONS)  # of a view at most
 REACH = 2  # pixels from the middle of a box to its end, at most: enough for a sigma of 2.4
@@ -28,7 +27,7 @@ def encode(draw: Draw) -> list[float]:
     operations = [float(OPERATIONS.index(name)) for name, _ in draw.colours]
     amounts = [float(hue_steps(amount)) if name == "hue" else amount for name, amount in draw.colours]
     unused = STEPS - len(draw.colours)
-    box = box_blur.weights(draw.sigma) if draw.sigma else [1.0]
+    box = box_blur_weights(draw.sigma) if draw.sigma else [1.0]
     if len(box) > REACH + 1:
         raise ValueError(f"sigma: {draw.sigma} pixels blur wider than {REACH} pixels a pass; 2.4 is the most")
     box += [0.0] * (REACH + 1 - len(box))
@@ -110,7 +109,7 @@ def _turn(pixels: Tensor, steps: Tensor) -> Tensor:
 def _blur(pixels: Tensor, box: Tensor) -> Tensor:
     """Box blurs with weights (N, REACH + 1) by distance, rounded after each as Pillow does. (N, 3, S, S)"""
     near, *far = box[:, :, None, None, None].unbind(1)  # (N, 1, 1, 1) each
-    for dim in [3] * box_blur.PASSES + [2] * box_blur.PASSES:
+    for dim in [3] * BLUR_PASSES + [2] * BLUR_PASSES:
         size = pixels.shape[dim]
         edges = (REACH, REACH, 0, 0) if dim == 3 else (0, 0, REACH, REACH)
         padded = pad(pixels, edges, mode="replicate")

@@ -1,6 +1,6 @@
 """A view by torch's and OpenCV's 8-bit operations: several times faster than Pillow, and close to it.
 
-Of 255, at most / on average over photographs from the pixels of augment_published.py: crop and resize 2 / 0.02;
+Of 255, at most / on average over photographs from the pixels of pil.py: crop and resize 2 / 0.02;
 brightness, contrast 0; saturation, gray 1 / 0.002; hue 7 / 0.2, since OpenCV's HSV is not Pillow's; blur 3 / 0.25. Each
 is held by tests/pretrain/data/augment/test_opencv.py.
 """
@@ -13,8 +13,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import interpolate
 
-from pretrain.data.augment import box_blur
-from pretrain.data.augment.params import Draw, hue_steps
+from pretrain.data.augment.params import BLUR_PASSES, Draw, box_blur_weights, hue_steps
 
 Pixels = npt.NDArray[Any]  # (H, W, 3) uint8 RGB; what OpenCV returns is annotated no narrower
 
@@ -70,9 +69,9 @@ def gray(pixels: Pixels, _: float = 0.0) -> Pixels:
 
 def blur(pixels: Pixels, sigma: float) -> Pixels:
     """Pillow's three boxes, each along rows and columns at once."""
-    side = box_blur.weights(sigma)
+    side = box_blur_weights(sigma)
     box = np.array(side[:0:-1] + side)
-    for _ in range(box_blur.PASSES):
+    for _ in range(BLUR_PASSES):
         pixels = cv2.sepFilter2D(pixels, -1, box, box, borderType=cv2.BORDER_REPLICATE)
     return pixels
 

@@ -9,6 +9,7 @@ from pretrain.data.augment.recipe import Recipe
 
 Uniform = Callable[[], float]  # a float of [0, 1), each time another one
 
+BLUR_PASSES = 3  # boxes after each other, for one Gaussian
 ATTEMPTS = 10  # at a crop that fits, as torchvision's RandomResizedCrop makes them
 OPERATIONS = ("brightness", "contrast", "saturation", "hue", "gray")  # amount: a factor; of hue circles; of gray 0
 
@@ -62,6 +63,15 @@ def draw_crop(recipe: Recipe, height: int, width: int, uniform: Uniform) -> tupl
 def hue_steps(turn: float) -> int:
     """A turn in circles -> whole steps of Pillow's 8-bit hue, as torchvision's adjust_hue cuts it."""
     return int(turn * 255)
+
+
+def box_blur_weights(sigma: float) -> list[float]:
+    """Weights of the box of one pass, for a Gaussian of `sigma` pixels: those at distance 0, 1, ... on either side."""
+    variance = sigma**2 / BLUR_PASSES
+    whole = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)  # equations 7 and 11
+    part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))  # equation 14
+    inner = 1 / (2 * (whole + part) + 1)
+    return [inner] * (whole + 1) + [part * inner]
 
 
 def _jitter(recipe: Recipe, uniform: Uniform) -> tuple[tuple[str, float], ...]:

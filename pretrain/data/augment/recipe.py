@@ -1,17 +1,10 @@
 """The published augmentations of MoCo v1 (arXiv 1911.05722, section 3.3) and v2 (arXiv 2003.04297): their numbers.
 
-What a view draws from them is in draws.py; what that does to pixels in augment_published.py, augment_fast.py and
-augment_device.py. Views leave as uint8: a quarter of the bytes on the way from the loader; `normalize` does the rest.
+What a view draws from them is in params.py, what that does to pixels in pil.py, opencv.py and gpu.py. Views leave as
+uint8, a quarter of the bytes on the way from the loader; models/normalize.py does the rest.
 """
 
-import functools
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
-
-MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]
-STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -42,14 +35,3 @@ def recipe(name: str, size: int = 224, crop_scale: tuple[float, float] = (0.2, 1
         "v1": Recipe(size, crop_scale, gray_first=True, jitter=1.0, hue=0.4, blur=0.0),
         "v2": Recipe(size, crop_scale, gray_first=False, jitter=0.8, hue=0.1, blur=0.5),
     }[name]
-
-
-def normalize(images: Tensor) -> Tensor:
-    """(N, 3, H, W) uint8 -> float32 of ImageNet's mean and deviation, as torchvision's ToTensor and Normalize."""
-    mean, std = _statistics(images.device)
-    return images.float().div_(255).sub_(mean).div_(std)
-
-
-@functools.cache  # to send them to a GPU anew for each batch would make the host wait for it
-def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
-    return torch.tensor(MEAN, device=device).view(3, 1, 1), torch.tensor(STD, device=device).view(3, 1, 1)

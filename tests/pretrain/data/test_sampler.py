@@ -1,11 +1,15 @@
-"""A permutation that is computed where it is asked for: what makes it one, and that it looks like any other."""
+"""The permutation that is computed where it is asked for, and the sampler that cuts it into batches."""
+
+import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.data.sampler import Permutation
+from pretrain.data.sampler import EpochSampler, Permutation
+from pretrain.runtime.errors import PretrainError
 
 KEYS = st.integers(-(2**63), 2**64 - 1)
 
@@ -76,3 +80,65 @@ def test_positions_outside_are_refused() -> None:
         Permutation(10, 0)(np.arange(11))
     with pytest.raises(ValueError, match="a permutation of 0 numbers"):
         Permutation(0, 0)
+
+
+@pytest.mark.parametrize(("world", "size", "batch"), [(1, 11, 4), (2, 11, 4), (4, 32, 8)])
+def test_ranks_share_out_the_global_batches_of_one_process(world: int, size: int, batch: int) -> None:
+    alone = EpochSampler(size, batch, seed=3)
+    ranks = [EpochSampler(size, batch, 3, rank, world) for rank in range(world)]
+    orders = []
+    for epoch in (0, 1):
+        for sampler in (alone, *ranks):
+            sampler.epoch = epoch
+        together = [[*itertools.chain(*shares)] for shares in zip(*ranks, strict=True)]  # rank r has slice r
+        assert together == list(alone)
+        assert len(together) == len(alone) == size // batch
+        indices = [index for rows in together for at, index in rows if at == epoch]
+        assert len(indices) == len(set(indices)) == size // batch * batch  # each at most once, the tail dropped
+        assert set(indices) <= set(range(size))
+        orders.append(indices)
+    assert orders[0] != orders[1]
+
+
+@pytest.mark.parametrize(("before", "after"), [(1, 4), (4, 2), (2, 2)])
+def test_an_epoch_goes_on_on_another_number_of_ranks(before: int, after: int) -> None:
+    size, batch, done = 103, 8, 5
+    whole = [index for rows in EpochSampler(size, batch, seed=7) for _, index in rows]
+
+    def indices(world: int, skip: int) -> list[list[int]]:
+        ranks = [EpochSampler(size, batch, 7, rank, world) for rank in range(world)]
+        for sampler in ranks:
+            sampler.skip = skip
+            assert len(sampler) == size // batch
+        return [[index for _, index in itertools.chain(*shares)] for shares in zip(*ranks, strict=True)]
+
+    joined = indices(before, 0)[:done] + indices(after, done)
+    assert [*itertools.chain(*joined)] == whole
+    assert len(set(whole)) == len(whole) == size // batch * batch
+
+
+def test_what_is_set_later_does_not_change_an_iteration_under_way() -> None:
+    sampler = EpochSampler(64, 8, seed=1)
+    expected = list(sampler)
+    iterator = iter(sampler)
+    sampler.epoch, sampler.skip = 5, 3
+    assert list(iterator) == expected
+
+
+def test_the_order_of_a_billion_images_takes_no_memory() -> None:
+    tracemalloc.start()
+    try:
+        sampler = EpochSampler(10**9, 256, seed=1)
+        sampler.skip = 2_000_000
+        batches = [*itertools.islice(sampler, 20)]
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(batches) == 20
+    assert len({index for rows in batches for _, index in rows}) == 20 * 256
+    assert peak < 2_000_000  # bytes
+
+
+def test_too_few_images_for_a_batch_are_refused() -> None:
+    with pytest.raises(PretrainError, match=r"optim.batch_size: 16 is more than the 15 images"):
+        EpochSampler(15, 16, 0)

@@ -1,13 +1,16 @@
-"""SGD on weights as they lie in memory against torch's own."""
+"""SGD on weights as they lie in memory against torch's own, and the two published schedules."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from pretrain.engine.optim import SGD
+from pretrain.engine.optim import SGD, cosine_schedule, step_schedule
 
 SHAPES = [(6, 3, 5, 5), (8, 6, 1, 1), (1, 4, 3, 3), (5, 7), (9,), (4, 4, 2, 2)]
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -68,3 +71,26 @@ def test_either_goes_on_with_the_state_of_the_other() -> None:
     train(b, range(3, 6))
     for left, right in zip(ours, plain, strict=True):
         torch.testing.assert_close(left, right, rtol=1e-6, atol=1e-7)
+
+
+def test_v1_drops_at_120_and_160() -> None:
+    rates = [0.03 * step_schedule(epoch, (120, 160)) for epoch in (0, 119, 120, 159, 160, 199)]
+    assert rates == pytest.approx([0.03, 0.03, 0.003, 0.003, 0.0003, 0.0003])
+
+
+def test_v2_is_half_a_cosine_stepped_by_epoch() -> None:
+    assert cosine_schedule(0, 200) == 1
+    assert cosine_schedule(100, 200) == pytest.approx(0.5)
+    # lr * 0.5 * (1 + cos(pi e / E)), from the published code
+    assert 0.03 * cosine_schedule(150, 200) == pytest.approx(0.03 * 0.5 * (1 + math.cos(math.pi * 0.75)))
+
+
+@given(st.integers(1, 1000), st.data())
+def test_both_fall_and_stay_between_0_and_1(epochs: int, data: st.DataObject) -> None:
+    milestones = sorted(data.draw(st.sets(st.integers(0, epochs))))
+    for factors in (
+        [cosine_schedule(epoch, epochs) for epoch in range(epochs)],
+        [step_schedule(epoch, milestones) for epoch in range(epochs)],
+    ):
+        assert all(0 < factor <= 1 for factor in factors)
+        assert factors == sorted(factors, reverse=True)

@@ -9,7 +9,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from pretrain import train
+from pretrain.build import build_model
 from pretrain.config import schema
 from pretrain.engine.optim import SGD
 from pretrain.engine.step import TrainingStep
@@ -38,7 +38,7 @@ def resnet18(version: str, queue_size: int, **settings: Any) -> Any:
     torch.manual_seed(0)
     settings = {"channels_last": False, **HEADS[version], **settings}
     settings |= {"arch": "resnet18", "queue_size": queue_size, "bn_groups": GROUPS}
-    return train.build(schema.Model(**settings), "cpu", 1, True).train()
+    return build_model(schema.Model(**settings), "cpu", 1, True).train()
 
 
 def views() -> list[Tensor]:

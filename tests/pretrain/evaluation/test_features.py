@@ -13,7 +13,7 @@ from torchvision import transforms
 
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.evaluation import features
-from pretrain.models import moco
+from pretrain.models.encoders import build_encoder
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import PretrainError
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def encoder() -> nn.Module:
     torch.manual_seed(1)
-    return moco.build_encoder("resnet18", 16, "mlp")
+    return build_encoder("resnet18", 16, "mlp")
 
 
 def test_features_are_those_of_torchvisions_network_on_torchvisions_crop(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from pretrain.evaluation import features, knn
-from pretrain.models import moco
+from pretrain.models.encoders import build_encoder
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import PretrainError
 from tests.support.coloured_images import paint
@@ -99,7 +99,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.fixture(scope="module")
 def encoder() -> nn.Module:
     torch.manual_seed(3)
-    return moco.build_encoder("resnet18", 16, "mlp")
+    return build_encoder("resnet18", 16, "mlp")
 
 
 def test_train_votes_on_val_where_there_are_both(folders: pathlib.Path, encoder: nn.Module) -> None:

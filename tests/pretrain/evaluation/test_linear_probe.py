@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from pretrain.data.augment import recipe
 from pretrain.data.images.labelled_set import Labelled, open_split
 from pretrain.evaluation import features, linear_probe
 from pretrain.evaluation.probe_features import AugmentedImages, Batches, Cached, Crops
-from pretrain.models import moco
+from pretrain.models.encoders import build_encoder
+from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed, seeds
 from pretrain.runtime.errors import PretrainError
 from tests.support.coloured_images import paint
@@ -34,7 +34,7 @@ def split(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labelled, Labelled]
 @pytest.fixture
 def backbone() -> nn.Module:
     torch.manual_seed(3)
-    encoder = moco.build_encoder("resnet18", 16)
+    encoder = build_encoder("resnet18", 16)
     encoder.fc = nn.Identity()
     return encoder
 
@@ -157,7 +157,7 @@ def test_features_of_crops_are_those_of_the_backbone_in_eval_mode(
     for batch, (rows, labels) in zip(batches, found, strict=True):
         pixels = torch.stack([images[position][0] for position in batch])
         with torch.no_grad(), features.evaluating(backbone):
-            torch.testing.assert_close(rows, backbone(recipe.normalize(pixels)))
+            torch.testing.assert_close(rows, backbone(normalize(pixels)))
         assert labels.tolist() == [train.labels[index] for _, index in batch]
         assert not rows.requires_grad
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.engine.step import TrainingStep
-from pretrain.models import moco
 from pretrain.models.end_to_end import EndToEnd, all_gather
 from pretrain.models.memory_bank import MemoryBank
+from pretrain.models.published_state import load_published_state, published_state
 from pretrain.runtime import distributed
 from tests.support.small_runs import (
     DIM,
@@ -197,9 +197,9 @@ def test_the_checkpoint_holds_the_encoder_under_its_published_name(case: Case) -
     with torch.no_grad():
         for tensor in [*source.parameters(), *source.buffers()]:
             tensor.copy_(torch.rand_like(tensor.double()).to(tensor.dtype))
-    state = moco.published_state(source)
+    state = published_state(source)
     names = {f"module.encoder_q.{name}" for name in small_encoder().state_dict()}
     assert set(state) - {"module.bank"} == names
-    moco.load_published_state(target, state)
+    load_published_state(target, state)
     for name, tensor in source.state_dict().items():
         assert torch.equal(tensor, target.state_dict()[name]), name

@@ -1,4 +1,4 @@
-"""The production step against Algorithm 1, on one process and on four."""
+"""The production step against Algorithm 1, on one process and on four; the queue against a plain list."""
 
 import copy
 from dataclasses import replace
@@ -7,10 +7,14 @@ from typing import Any
 import pytest
 import torch
 import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from pretrain.checkpoints import moco_file
-from pretrain.models import moco
+from pretrain.models.encoders import build_encoder
+from pretrain.models.moco import KeyQueue, MoCo
+from pretrain.models.published_state import load_published_state, published_state
 from pretrain.runtime import distributed
 from tests.support.small_runs import DIM, V1, V2, Case, assert_same, expect, produce, produce_all, start
 
@@ -125,11 +129,11 @@ def test_the_ends_of_momentum(momentum: float, same_as: str) -> None:
 @pytest.mark.parametrize(("arch", "head"), [("resnet18", "fc"), ("resnet34", "mlp"), ("resnet101", "mlp")])
 def test_encoders_have_the_published_names(arch: str, head: str) -> None:
     with torch.device("meta"):
-        model = moco.MoCo(moco.build_encoder(arch, 16, head), 16, 32)
+        model = MoCo(build_encoder(arch, 16, head), 16, 32)
         wanted = set(torchvision.models.get_model(arch).state_dict()) - {"fc.weight", "fc.bias"}
     heads = {"fc": {"fc.weight", "fc.bias"}, "mlp": {f"fc.{i}.{kind}" for i in (0, 2) for kind in ("weight", "bias")}}
     names = {f"module.encoder_{side}.{name}" for side in "qk" for name in wanted | heads[head]}
-    assert set(moco.published_state(model)) == names | {"module.queue", "module.queue_ptr"}
+    assert set(published_state(model)) == names | {"module.queue", "module.queue_ptr"}
 
 
 def test_the_published_layout_goes_round() -> None:
@@ -138,10 +142,10 @@ def test_the_published_layout_goes_round() -> None:
     with torch.no_grad():
         for tensor in [*source.parameters(), *source.buffers()]:
             tensor.copy_(torch.rand_like(tensor.double()).to(tensor.dtype))
-    state = moco.published_state(source)
+    state = published_state(source)
     assert state["module.queue"].shape == (DIM, 11)
     assert state["module.queue_ptr"].tolist() == [4]
-    moco.load_published_state(target, state)
+    load_published_state(target, state)
     assert target.queue.pointer == 4
     for name, tensor in source.state_dict().items():
         assert torch.equal(tensor, target.state_dict()[name]), name
@@ -162,3 +166,30 @@ def test_a_file_in_the_released_layout_gives_its_query_encoder(tmp_path: Any) ->
     assert found.state_dict.keys() == backbone.keys()
     assert all(torch.equal(found.state_dict[name], tensor) for name, tensor in backbone.items())
     assert set(found.dropped) == {name for name in state if "encoder_q" not in name or ".fc." in name}
+
+
+@settings(deadline=None)
+@given(st.integers(1, 12), st.lists(st.integers(1, 30), max_size=8))
+def test_it_holds_the_newest_keys_in_order_for_any_size_and_batch(size: int, batches: list[int]) -> None:
+    queue = KeyQueue(size, 2)
+    plain = [tuple(key) for key in queue.keys.tolist()]  # oldest first
+    count = 0
+    for n in batches:
+        keys = torch.arange(count, count + 2 * n, dtype=torch.float32).view(n, 2)
+        count += 2 * n
+        queue.enqueue(keys)
+        plain = (plain + [tuple(key) for key in keys.tolist()])[-size:]
+        oldest_first = queue.keys.roll(-queue.pointer, 0).tolist()
+        assert [tuple(key) for key in oldest_first] == plain
+
+
+def test_it_starts_with_random_directions() -> None:
+    keys = KeyQueue(500, 16).keys
+    torch.testing.assert_close(keys.norm(dim=1), torch.ones(500))
+    assert keys.mean(0).norm() < 0.3
+
+
+def test_it_keeps_no_graph() -> None:
+    queue = KeyQueue(4, 2)
+    queue.enqueue(torch.ones(2, 2, requires_grad=True) * 2)
+    assert not queue.keys.requires_grad

@@ -9,6 +9,7 @@ from benchmarks import published_input, sample_images
 from pretrain.data import two_views
 from pretrain.data.augment import recipe
 from pretrain.data.images.image_set import open_images
+from pretrain.models.normalize import normalize
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +29,7 @@ def test_its_views_have_the_statistics_of_production_s(name: str, folder: pathli
     ours = two_views.TwoViews(images, recipe.recipe(name, size), seed=0)
     theirs_views = torch.cat([view for _ in range(rounds) for batch in theirs for view in batch])
     batches = [ours[[(epoch, index) for index in range(len(images))]] for epoch in range(rounds)]
-    our_views = torch.cat([recipe.normalize(view) for batch in batches for view in batch[:2]])
+    our_views = torch.cat([normalize(view) for batch in batches for view in batch[:2]])
     assert theirs_views.dtype == torch.float32
     assert theirs_views.shape == our_views.shape
     for statistic in (torch.mean, torch.std):

@@ -4,7 +4,7 @@ import torch
 
 from pretrain.data.augment import gpu, params
 from pretrain.data.augment.recipe import recipe
-from pretrain.data.prefetch import Feed
+from pretrain.data.loader import DevicePrefetch
 from pretrain.data.two_views import Batch
 
 
@@ -20,7 +20,7 @@ def batch(columns: int) -> Batch:
 def test_whole_views_pass_as_they_are() -> None:
     given = batch(0)
     for channels_last, layout in ((False, torch.contiguous_format), (True, torch.channels_last)):
-        query, key = Feed(torch.device("cpu"), channels_last)(given)
+        query, key = DevicePrefetch(torch.device("cpu"), channels_last)(given)
         assert torch.equal(query, given.query)
         assert torch.equal(key, given.key)
         assert query.dtype == key.dtype == torch.uint8
@@ -30,7 +30,7 @@ def test_whole_views_pass_as_they_are() -> None:
 
 def test_crops_become_views_each_by_its_own_draw() -> None:
     given = batch(gpu.COLUMNS)
-    query, key = Feed(torch.device("cpu"))(given)
+    query, key = DevicePrefetch(torch.device("cpu"))(given)
     assert torch.equal(query, gpu.augment_batch(given.query, given.draws[:, 0]))
     assert torch.equal(key, gpu.augment_batch(given.key, given.draws[:, 1]))
     assert not torch.equal(query, given.query)

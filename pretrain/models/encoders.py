@@ -1,0 +1,17 @@
+"""The encoders: torchvision's ResNets with the projection heads of MoCo v1 and v2."""
+
+import torchvision
+from torch import nn
+
+
+def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
+    """A torchvision ResNet that ends in a feature of length `dim`: (N, 3, H, W) -> (N, dim).
+
+    Args:
+        head: `fc`, one linear layer (v1), or `mlp`, a hidden layer as wide as the backbone's output, without BN (v2).
+    """
+    encoder = torchvision.models.get_model(arch, num_classes=dim)
+    if head == "mlp":
+        width = encoder.fc.in_features
+        encoder.fc = nn.Sequential(nn.Linear(width, width), nn.ReLU(), encoder.fc)
+    return encoder

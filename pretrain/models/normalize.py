@@ -1,0 +1,20 @@
+"""The normalisation of images by ImageNet's statistics, on the device that they are on."""
+
+import functools
+
+import torch
+from torch import Tensor
+
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in [0, 1]
+STD = (0.229, 0.224, 0.225)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """(N, 3, H, W) uint8 -> float32 of ImageNet's mean and deviation, as torchvision's ToTensor and Normalize."""
+    mean, std = _statistics(images.device)
+    return images.float().div_(255).sub_(mean).div_(std)
+
+
+@functools.cache  # to send them to a GPU anew for each batch would make the host wait for it
+def _statistics(device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.tensor(MEAN, device=device).view(3, 1, 1), torch.tensor(STD, device=device).view(3, 1, 1)
