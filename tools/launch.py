@@ -17,10 +17,12 @@ from rich.console import Console
 
 import finetune
 from common import cli
-from launcher import advance, jobs, local, logs, pipeline, record, resources, slurm, stage, status
 from launcher import arguments as command_line
-from launcher.pipeline import Pipeline
-from launcher.stage import Stage
+from launcher import jobs, reconcile, record, status
+from launcher.cluster import local, logs, resources, slurm
+from launcher.stages import pipeline, stage
+from launcher.stages.pipeline import Pipeline
+from launcher.stages.stage import Stage
 from transfer.errors import TransferError
 
 _PAUSE, _PAUSE_SLURM = 1.0, 10.0  # seconds between two looks at jobs; others ask SLURM, too
@@ -88,7 +90,7 @@ def launch(run: Pipeline, arguments: argparse.Namespace) -> None:
     if getattr(arguments, "parallel", None) is not None:
         at_least_one("--parallel", arguments.parallel)
     check_cluster(arguments.cluster, run, arguments.dry_run)
-    for group, lines, text in advance.preview(run.output, run.stages, arguments.cluster):
+    for group, lines, text in reconcile.preview(run.output, run.stages, arguments.cluster):
         show_group(group, lines, arguments.cluster)
         if arguments.dry_run and text:
             print(text)
@@ -98,7 +100,7 @@ def launch(run: Pipeline, arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         return
     with record.locked(run.output):
-        advance.begin(run.output, run.stages, arguments.cluster)
+        reconcile.begin(run.output, run.stages, arguments.cluster)
     go_on(run.output, arguments.wait)
 
 
@@ -152,14 +154,14 @@ def check_cluster(cluster: str, run: Pipeline, dry_run: bool) -> None:
 def go_on(folder: Path, wait: bool) -> None:
     """Submit what is neither finished nor on its way; wait for it if asked, and to start what must wait here."""
     with record.locked(folder):
-        allowed = advance.begin_round(folder)
+        allowed = reconcile.begin_round(folder)
         run = record.load(folder)
     wait = wait or run.cluster == "debug"  # there a job has ended when it has been submitted
     looks = 0
     good: tuple[str, ...] = ()
     while True:
         with record.locked(folder):
-            found = advance.advance(folder, allowed, local_limit(run), good)
+            found = reconcile.advance(folder, allowed, local_limit(run), good)
         run, good = record.load(folder), found.finished
         if looks == 0:
             tell(found, run)
@@ -186,7 +188,7 @@ def local_limit(run: record.Record) -> int:
     return max((entry.stage.parallel or 1 for entry in run.entries.values()), default=1)
 
 
-def tell(found: advance.Advance, run: record.Record) -> None:
+def tell(found: reconcile.Advance, run: record.Record) -> None:
     if found.finished:
         print(f"finished    {', '.join(found.finished)}")
     if found.live:
@@ -231,7 +233,7 @@ def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
 
     def may_grow() -> bool:
         try:
-            return arguments.follow and entry.job in advance.live_states(run)
+            return arguments.follow and entry.job in reconcile.live_states(run)
         except TransferError:  # SLURM does not answer: that has not ended the job
             return True
 
@@ -248,12 +250,12 @@ def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     with record.locked(folder):
         run = record.load(folder)
         jobs.adopt(run)
-        live = advance.live_states(run)
+        live = reconcile.live_states(run)
         ended = {name: entry for name, entry in run.entries.items() if entry.job in live}
         if run.cluster == "slurm":
             slurm.cancel(entry.job for entry in ended.values() if entry.job)
         else:
-            local.cancel(advance.local_jobs(run))
+            local.cancel(reconcile.local_jobs(run))
         run.cancels += 1
         for entry in run.entries.values():
             entry.cancelled = entry.cancelled or entry.job is None or entry.job in live

@@ -22,8 +22,8 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
 class StopRequest:
     """While the block runs, STOPPING signals are noted and do nothing else; SIGQUIT and SIGKILL end the process still.
 
-    A process may be started with them blocked (tools/launcher/block_signals.py does): what came before the block, while
-    nobody could note it, is noted at its beginning.
+    A process may be started with them blocked (tools/launcher/cluster/block_signals.py does): what came before the
+    block, while nobody could note it, is noted at its beginning.
 
     Attributes:
         name: of the first signal that came, or None.

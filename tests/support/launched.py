@@ -12,7 +12,7 @@ import pytest
 
 import launch
 from common import cli
-from launcher import local
+from launcher.cluster import local
 from tests.support.waiting import wait_until
 
 Plan = Callable[..., "subprocess.CompletedProcess[str]"]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from launcher import record
+from launcher.cluster.resources import Resources
 from launcher.record import Entry, Record, Submission
-from launcher.resources import Resources
-from launcher.stage import Stage
+from launcher.stages.stage import Stage
 from tests.conftest import ROOT, refused
 from tests.support.launched import Plan, call
 

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from . import jobs, resources
+from . import jobs
+from .cluster import resources
 
 Action = Callable[[argparse.Namespace, Sequence[str]], None]
 WAIT = "return when all has ended; exit code 1 if something failed"

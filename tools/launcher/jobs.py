@@ -13,10 +13,10 @@ import submitit.helpers
 
 from transfer.errors import TransferError
 
-from . import local, slurm
+from .cluster import local, slurm
+from .cluster.task import Task
 from .record import Record
-from .stage import Stage
-from .task import Task
+from .stages.stage import Stage
 
 CLUSTERS = ("slurm", "local", "debug")
 _LOCAL_MINUTES = 60 * 24 * 30  # submitit ends a local job after this; without a number, after two minutes
@@ -169,7 +169,7 @@ def _outside_of_jobs() -> Iterator[None]:
 
 def _python(code: Path) -> str:
     """The start of a task's command line: signals blocked, modules from the snapshot."""
-    start = code / "tools" / "launcher" / "block_signals.py"
+    start = code / "tools" / "launcher" / "cluster" / "block_signals.py"
     return shlex.join([sys.executable, "-I", "-S", str(start), str(code), sys.executable])
 
 

@@ -16,7 +16,7 @@ from typing import Any
 from pretrain.checkpoints import moco_file
 from transfer.errors import TransferError
 
-from .stage import Stage
+from .stages.stage import Stage
 
 FOLDER, FILE, VERSION = "launch", "record.json", 1
 

@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import logs
-from .advance import known_states
+from .cluster import logs
+from .cluster.slurm import State
+from .reconcile import known_states
 from .record import Entry, Record
-from .slurm import State
-from .stage import Stage
+from .stages.stage import Stage
 
 WAITING, PENDING, RUNNING, FINISHED = "WAITING", "PENDING", "RUNNING", "FINISHED"
 FAILED, CANCELLED, BLOCKED = "FAILED", "CANCELLED", "BLOCKED"

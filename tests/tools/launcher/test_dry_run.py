@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from launcher import jobs
+from launcher.cluster.resources import Resources
 from launcher.record import Record
-from launcher.resources import Resources
-from launcher.stage import Stage
+from launcher.stages.stage import Stage
 from tests.conftest import ROOT
 from tests.support.launched import Plan, call
 
@@ -176,7 +176,7 @@ def test_srun_gets_the_words_that_were_meant(scratch: Path, folder: str, name: s
     log, code = str(run / "launch/logs" / name), str(run / "code")
     assert argv(text, scratch) == [
         *("--unbuffered", "--output", f"{log}/%j_%t_log.out", "--kill-on-bad-exit=1"),
-        *(sys.executable, "-I", "-S", f"{code}/tools/launcher/block_signals.py", code),
+        *(sys.executable, "-I", "-S", f"{code}/tools/launcher/cluster/block_signals.py", code),
         *(sys.executable, "-u", "-m", "submitit.core._submit", log),
     ]
     assert [path.name for path in scratch.iterdir()] == ["programs"]  # it was not even touched

@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 import yaml
 
-from launcher import logs, record, status
+from launcher import record, status
+from launcher.cluster import logs
+from launcher.cluster.resources import Resources
+from launcher.cluster.slurm import State
 from launcher.record import Entry, Record, Submission
-from launcher.resources import Resources
-from launcher.slurm import State
-from launcher.stage import Stage
+from launcher.stages.stage import Stage
 from tests.support.launched import call, controller
 from tests.support.waiting import wait_until
 

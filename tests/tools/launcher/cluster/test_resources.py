@@ -1,4 +1,4 @@
-"""tools/launcher/resources.py: what a job asks for; every fault at once, with the names there are."""
+"""tools/launcher/cluster/resources.py: what a job asks for; every fault at once, with the names there are."""
 
 from pathlib import Path
 from typing import Any
@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from launcher import jobs, resources
+from launcher import jobs
+from launcher.cluster import resources
+from launcher.cluster.resources import Resources
 from launcher.record import Record
-from launcher.resources import Resources
-from launcher.stage import Stage
+from launcher.stages.stage import Stage
 from tests.conftest import ROOT
 from transfer.errors import TransferError
 

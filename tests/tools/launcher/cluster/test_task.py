@@ -1,4 +1,4 @@
-"""tools/launcher/task.py: what a task makes of the end of its tool."""
+"""tools/launcher/cluster/task.py: what a task makes of the end of its tool."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 TASK = """
 import sys
 import submitit
-from launcher.task import Task
+from launcher.cluster.task import Task
 folder, tool = sys.argv[1:]
 task = Task((sys.executable, "-c", tool, folder), folder, folder + "/result", False, folder + "/attempts.jsonl", 1)
 submitit.DebugExecutor(folder).submit(task).results()

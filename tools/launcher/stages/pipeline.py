@@ -15,8 +15,8 @@ from transfer import engines
 from transfer.errors import TransferError
 from transfer.report import page
 
-from . import resources
-from .resources import Resources
+from ..cluster import resources
+from ..cluster.resources import Resources
 from .stage import Stage, fine_tuning, pretraining
 
 PRETRAINED = "pretrained"  # a start: what this pipeline pretrains

@@ -13,7 +13,7 @@ from transfer import engines, results
 from transfer.errors import TransferError
 from transfer.run import trials
 
-from .resources import Resources
+from ..cluster.resources import Resources
 
 
 @dataclass(frozen=True)

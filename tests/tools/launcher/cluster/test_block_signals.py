@@ -1,4 +1,4 @@
-"""tools/launcher/block_signals.py: from the first moment of a task on, no signal is fatal and none is lost."""
+"""tools/launcher/cluster/block_signals.py: from the first moment of a task on, no signal is fatal and none is lost."""
 
 import os
 import signal
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import block_signals
+from launcher.cluster import block_signals
 from pretrain.runtime import signals
 
 TOOL = """

@@ -1,4 +1,4 @@
-"""tools/launcher/snapshot.py: a job runs the code and the config of the moment in which it was submitted."""
+"""tools/launcher/stages/snapshot.py: a job runs the code and the config of the moment in which it was submitted."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from launcher import snapshot
+from launcher.stages import snapshot
 from pretrain.runtime import provenance
 from tests.conftest import ROOT
 from tests.support.waiting import outcomes, wait_until
@@ -48,7 +48,7 @@ def test_the_same_code_is_the_same_snapshot_and_carries_the_revision(tmp_path: P
     assert (first / provenance.NOTE).read_text().strip() == (provenance.revision() or "")
     copied = {str(path.relative_to(first)) for path in first.rglob("*") if path.is_file()}
     assert copied >= {
-        "tools/launcher/block_signals.py",
+        "tools/launcher/cluster/block_signals.py",
         "tools/train_moco.py",
         "transfer/report/page.py",
         "pretrain/train.py",

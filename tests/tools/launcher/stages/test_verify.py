@@ -1,4 +1,4 @@
-"""tools/launcher/verify.py: a result counts where it is whole and this stage's own; else it is refused by name."""
+"""tools/launcher/stages/verify.py: a result counts where it is whole and its stage's own."""
 
 import dataclasses
 import os
@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 import convert
-from launcher import advance, jobs, record, snapshot, stage, verify
-from launcher.advance import Round
+from launcher import jobs, reconcile, record
+from launcher.cluster.resources import Resources
+from launcher.reconcile import Round
 from launcher.record import Entry, Record, Submission
-from launcher.resources import Resources
-from launcher.stage import Stage
+from launcher.stages import snapshot, stage, verify
+from launcher.stages.stage import Stage
 from tests.conftest import ROOT
 from tests.support import checkpoints
 from tests.support.launched import call, controller
@@ -116,7 +117,7 @@ def test_a_report_is_made_anew_after_a_later_run(tmp_path: Path) -> None:
 def begun(folder: Path, stage: Stage, job: str, config: str | None = None) -> Record:
     run = Record(folder, "local", str(Path.cwd()))
     run.home.mkdir(parents=True, exist_ok=True)
-    advance.begin(folder, [stage], "local")
+    reconcile.begin(folder, [stage], "local")
     run = record.load(folder)
     run.entries[stage.name].submissions.append(
         Submission("moco-a", job, "2026-01-01T00:00:00+00:00", "/code", config, stage.arguments)
@@ -131,9 +132,9 @@ def test_other_settings_of_a_finished_stage_are_refused_and_change_nothing(conve
     run = begun(tmp_path, stage, "4194999")
     changed = dataclasses.replace(stage, arguments=(*stage.arguments, "--encoder", "key"))
     with pytest.raises(TransferError, match=r"convert: has finished with other settings .*--encoder key.*another out"):
-        advance.begin(tmp_path, [changed], "local")
+        reconcile.begin(tmp_path, [changed], "local")
     assert record.load(tmp_path) == run
-    advance.begin(tmp_path, [dataclasses.replace(stage, resources=Resources(cpus=2))], "local")  # are no settings
+    reconcile.begin(tmp_path, [dataclasses.replace(stage, resources=Resources(cpus=2))], "local")  # are no settings
 
 
 def test_other_settings_of_a_stage_on_its_way_are_refused(tmp_path: Path) -> None:
@@ -143,12 +144,12 @@ def test_other_settings_of_a_stage_on_its_way_are_refused(tmp_path: Path) -> Non
     with controller(logs) as job:
         run = begun(tmp_path, stage, job)
         with pytest.raises(TransferError, match=rf"convert: its job {job} has other settings .* cancel it"):
-            advance.begin(tmp_path, [changed], "local")
+            reconcile.begin(tmp_path, [changed], "local")
         with pytest.raises(TransferError, match="jobs of this run are on --cluster local; cancel them first"):
-            advance.begin(tmp_path, [stage], "slurm")
-        advance.begin(tmp_path, [stage], "local")
+            reconcile.begin(tmp_path, [stage], "slurm")
+        reconcile.begin(tmp_path, [stage], "local")
         assert record.load(tmp_path) == run
-    advance.begin(tmp_path, [changed], "local")  # it has ended meanwhile, without a result
+    reconcile.begin(tmp_path, [changed], "local")  # it has ended meanwhile, without a result
     assert record.load(tmp_path).entries["convert"].stage == changed
 
 
@@ -159,17 +160,17 @@ def test_another_content_of_the_config_is_another_setting(tmp_path: Path) -> Non
     stage = Stage("a", "finetune", "finetune.py", str(config), (), str(tmp_path), str(result), Resources())
     begun(tmp_path, stage, "4194999", str(snapshot.config(config, tmp_path / "launch/configs").resolve()))
     result.touch()
-    advance.begin(tmp_path, [stage], "local")
+    reconcile.begin(tmp_path, [stage], "local")
     config.write_text("optim: {lr: 0.2}\n")
     with pytest.raises(TransferError, match=r"a: has finished with another content of .*mine.yaml"):
-        advance.begin(tmp_path, [stage], "local")
+        reconcile.begin(tmp_path, [stage], "local")
 
 
 def test_a_run_is_gone_on_with_where_it_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(tmp_path, conversion(tmp_path), "4194999")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TransferError, match=r"was begun in .*: give the command there"):
-        advance.begin(tmp_path, [conversion(tmp_path)], "local")
+        reconcile.begin(tmp_path, [conversion(tmp_path)], "local")
 
 
 def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_anew(tmp_path: Path) -> None:
@@ -185,7 +186,7 @@ def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_an
         return Stage(f"{task}/trial_0", "finetune", "finetune.py", None, (), folder, folder + "/result", Resources())
 
     (tmp_path / "launch").mkdir()
-    advance.begin(tmp_path, [trial("old"), trial("voc"), report("old", "voc")], "local")
+    reconcile.begin(tmp_path, [trial("old"), trial("voc"), report("old", "voc")], "local")
     run = record.load(tmp_path)
     submitted = Submission(
         "moco-a", "4194999", "2026-01-01T00:00:00+00:00", "/code", None, report("old", "voc").arguments
@@ -195,7 +196,7 @@ def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_an
     page.parent.mkdir()
     page.touch()
     stages = [trial("voc"), trial("coco"), report("voc", "coco")]
-    advance.begin(tmp_path, stages, "local")
+    reconcile.begin(tmp_path, stages, "local")
     run = record.load(tmp_path)
     assert [entry.stage for entry in run.entries.values()] == stages  # "old" is let go of
     told = run.attempts(report("voc"))
@@ -203,9 +204,9 @@ def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_an
     told.write_text('{"event": "end", "job": "4194999", "outcome": "finished"}\n')
     for made, done in ((report("voc", "coco"), set()), (report("old", "voc"), {"report"})):
         run.entries = {"report": Entry(dataclasses.replace(made, after=()), [submitted])}
-        assert advance._finished(run, (), ()) == done
+        assert reconcile._finished(run, (), ()) == done
     run.entries["report"].submissions.append(dataclasses.replace(submitted, job="4194998"))  # it failed
-    assert advance._finished(run, (), ()) == set()
+    assert reconcile._finished(run, (), ()) == set()
 
 
 def test_a_job_whose_submitter_died_before_it_knew_the_id_is_found_while_it_runs(tmp_path: Path) -> None:
@@ -225,14 +226,14 @@ def test_a_cancelled_run_goes_on_with_nothing_until_it_is_asked_to(
     second = dataclasses.replace(first, name="second", result=str(tmp_path / "none"))
     with controller((tmp_path / "launch/logs/convert").resolve()) as job:
         begun(tmp_path, first, job)
-        advance.begin(tmp_path, [first, second], "local")
-        before = advance.begin_round(tmp_path)
+        reconcile.begin(tmp_path, [first, second], "local")
+        before = reconcile.begin_round(tmp_path)
         done = call(capsys, "cancel", tmp_path)
         assert done.stdout == f"cancelled   convert: job {job}\n"
-    found = advance.advance(tmp_path, before, 1)
+    found = reconcile.advance(tmp_path, before, 1)
     assert (found.live, found.submitted, found.waiting) == ((), (), ("convert", "second"))
     assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [True, True]
-    assert advance.begin_round(tmp_path) == Round({"convert": 2, "second": 1}, 1)
+    assert reconcile.begin_round(tmp_path) == Round({"convert": 2, "second": 1}, 1)
     assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [False, False]
 
 
@@ -240,11 +241,11 @@ def test_a_shell_submits_no_more_than_it_may(tmp_path: Path) -> None:
     stages = [dataclasses.replace(conversion(tmp_path), name=name, result=str(tmp_path / name)) for name in "abc"]
     with controller((tmp_path / "launch/logs/a").resolve()) as job:
         begun(tmp_path, stages[0], job)
-        advance.begin(tmp_path, stages, "local")
-        allowed = advance.begin_round(tmp_path)
-        assert advance.advance(tmp_path, allowed, 0).submitted == ()  # --parallel was lowered while more were running
+        reconcile.begin(tmp_path, stages, "local")
+        allowed = reconcile.begin_round(tmp_path)
+        assert reconcile.advance(tmp_path, allowed, 0).submitted == ()  # --parallel was lowered while more were running
         another_shells = dataclasses.replace(allowed, most={"a": 1})
-        assert advance.advance(tmp_path, another_shells, 9).submitted == ()
+        assert reconcile.advance(tmp_path, another_shells, 9).submitted == ()
         assert record.load(tmp_path).entries["b"].submissions == []
 
 

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from fault_injection.job import differences
-from launcher import local, record, verify
+from launcher import record
+from launcher.cluster import local
+from launcher.stages import verify
 from pretrain.checkpoints import moco_file, saver
 from pretrain.runtime import provenance
 from tests.conftest import ROOT, Tool, refused

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from transfer.errors import TransferError
 
-from . import jobs, local, record, slurm, snapshot
-from . import verify as finished
+from . import jobs, record
+from .cluster import local, slurm
 from .record import Entry, Record, Submission
-from .stage import Stage
+from .stages import snapshot
+from .stages import verify as finished
+from .stages.stage import Stage
 
 
 @dataclass(frozen=True)

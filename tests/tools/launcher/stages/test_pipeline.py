@@ -1,4 +1,4 @@
-"""tools/launcher/pipeline.py: a file as stages; every fault of it in one message that says where."""
+"""tools/launcher/stages/pipeline.py: a file as stages; every fault of it in one message that says where."""
 
 import copy
 from pathlib import Path
@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
-from launcher import pipeline
-from launcher.resources import Resources
-from launcher.stage import Stage
+from launcher.cluster.resources import Resources
+from launcher.stages import pipeline
+from launcher.stages.stage import Stage
 from tests.conftest import ROOT
 from transfer.errors import TransferError
 

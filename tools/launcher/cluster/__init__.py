@@ -1,0 +1,1 @@
+"""A cluster or this machine: what a job asks for, how it starts, how it is, what it printed. Knows no stage."""
