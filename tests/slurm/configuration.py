@@ -1,4 +1,4 @@
-"""The files of a two-node SLURM on one machine; ../shared/reference/slurm.md says how each value was found."""
+"""The files of a two-node SLURM on one machine."""
 
 import socket
 from pathlib import Path

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from tests.conftest import SHARED_DATA
 
-# Of ../shared/data/bad_images: those that no reader can read.
+# Of the folder bad_images in the shared data: those that no reader can read.
 BROKEN = (
     "decompression_bomb.gif",
     "text_not_image.jpg",

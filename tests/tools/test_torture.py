@@ -10,7 +10,6 @@ import torture
 from fault_injection.campaign import LAYOUTS, Totals
 from fault_injection.job import EPOCHS, differences
 from pretrain.checkpoints import moco_file
-from pretrain.runtime import files
 from tests.support.in_process import refusal
 
 
@@ -23,7 +22,7 @@ def test_one_bit_in_a_weight_or_a_number_in_the_metrics_is_a_difference(tmp_path
     one.mkdir()
     content = {"state_dict": {"queue": torch.tensor([1.0, -0.0])}, "optimizer": [{"lr": 0.1}], "epoch": EPOCHS}
     name = moco_file.file_name(EPOCHS - 1)
-    files.save_tensors(one / name, content)
+    moco_file.save(one / name, content)
     rows = [{"step": 1, "loss": 2.5, "images_per_second": 3}, {"step": 2, "loss": 2.25, "images_per_second": 4}]
     (one / "metrics.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     shutil.copytree(one, other)
@@ -35,7 +34,7 @@ def test_one_bit_in_a_weight_or_a_number_in_the_metrics_is_a_difference(tmp_path
     (other / "metrics.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     content["state_dict"]["queue"][1] = 0.0  # equal to -0, and another bit  # type: ignore[index]
     content["optimizer"][0]["lr"] = 0.2  # type: ignore[index]
-    files.save_tensors(other / name, content)
+    moco_file.save(other / name, content)
     assert sorted(differences(one, other)) == [".optimizer.0.lr", ".state_dict.queue", "metrics.json"]
 
 

@@ -8,7 +8,7 @@ PER_GPU = 4 * 3 * 224 * 224  # bytes of a view in float32
 
 
 def test_the_published_shuffle_grows_with_the_gpus_and_ours_does_not() -> None:
-    """135 MB at 8 GPUs and 1.2 GB at 64, N 32 (../shared/reference/speed.md); ours 4.8 MB at any number."""
+    """135 MB at 8 GPUs and 1.2 GB at 64, N 32; ours 4.8 MB at any number."""
     found = measure(Setup(), lambda said, done, of: None)["worlds"]
     assert found["8"]["published"]["shuffle"] * NODE == pytest.approx(135e6, rel=0.01)
     assert found["64"]["published"]["shuffle"] * NETWORK == pytest.approx(1.2e9, rel=0.02)
