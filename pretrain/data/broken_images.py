@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime import distributed
-from pretrain.runtime.errors import PretrainError, UserError
+from pretrain.runtime.errors import PretrainError
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class BrokenImages:
         """The image and what is wrong with it: worth another look, for only the worker that met it knows."""
         try:
             self.images.read(index)
-        except UserError as error:
+        except PretrainError as error:
             return str(error)
         return f"{self.images.name(index)}: could not be read for a time"
 

@@ -5,7 +5,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from pretrain.runtime.errors import UserError
+from pretrain.runtime.errors import PretrainError
+from transfer.errors import TransferError
 
 BAD_INPUT = 2  # argparse's own code for a bad command line
 
@@ -14,7 +15,7 @@ def run(main: Callable[[], None]) -> None:
     """Call `main`; turn a user's mistake into a message and exit code 2. A bug keeps its traceback."""
     try:
         main()
-    except UserError as error:
+    except (PretrainError, TransferError) as error:
         if is_main():  # under torchrun every rank meets the same fault: say it once
             print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)

@@ -13,8 +13,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pretrain.runtime import files
-from pretrain.runtime.errors import UserError
+from pretrain.checkpoints import moco_file
 from transfer.errors import TransferError
 
 AUTHOR = "moco-transfer"  # in the files that tools/convert.py writes
@@ -68,8 +67,8 @@ def read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        return files.load_tensors(path)
-    except UserError as error:
+        return moco_file.load(path)
+    except moco_file.PretrainError as error:
         if "GLOBAL " not in str(error.__cause__):  # torch's word for an object that is no plain data
             raise
         resaved = path.with_name(f"resaved_{path.name}")

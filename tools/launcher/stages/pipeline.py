@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pretrain.runtime.errors import UserError
+from pretrain.runtime.errors import PretrainError
 from transfer import engines
 from transfer.errors import TransferError
 from transfer.report import page
@@ -190,7 +190,7 @@ class _Reader:
     def _built(self, where: str, build: Callable[[], Stage]) -> Stage | None:
         try:
             return build()
-        except UserError as error:
+        except (PretrainError, TransferError) as error:
             self.faults += _indented(where, error)
             return None
         except SystemExit:  # argparse has said why

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from pretrain.runtime import distributed, files
+from pretrain.checkpoints import moco_file
+from pretrain.runtime import distributed
 from transfer.engines.common import rng_state
 from transfer.errors import TransferError
 
@@ -49,7 +50,7 @@ class Checkpoints:
             done: iterations done.
             pending: what is still due after the last one (transfer.engines.common.periodic_work).
         """
-        distributed.share_batchnorm_statistics(self.model)
+        share_statistics(self.model)
         states = distributed.all_gather_object(rng_state.states())
         normalizers = distributed.all_gather_object(getattr(self.model, "loss_normalizer", None))
         if distributed.is_main():
@@ -62,8 +63,8 @@ class Checkpoints:
                 "loss_normalizers": normalizers,  # of each rank
                 **self.extra,
             }
-            files.save_tensors(self.folder / name, content)
-            with files.whole_file(self.folder / files.LAST) as file:
+            moco_file.save(self.folder / name, content)
+            with moco_file.whole_file(self.folder / moco_file.LAST) as file:
                 file.write(name.encode())
             self._remove_stopped(name)
         distributed.barrier()
@@ -74,8 +75,8 @@ class Checkpoints:
         Raises:
             PretrainError, TransferError: there is nothing to resume, or the file is not one of this engine's runs.
         """
-        path = files.newest_checkpoint(self.folder)
-        content = files.load_tensors(path)
+        path = moco_file.newest(self.folder)
+        content = moco_file.load(path)
         needed = ("model", *self.parts, "iteration", "pending", "generators", "loss_normalizers")
         absent = [key for key in needed if key not in content]
         if absent:
@@ -107,3 +108,8 @@ class Checkpoints:
     def _remove_stopped(self, newest: str) -> None:
         if newest != STOPPED:
             (self.folder / STOPPED).unlink(missing_ok=True)
+
+
+def share_statistics(model: nn.Module) -> None:
+    """Test and save one model: BN that is not synchronised runs apart on the ranks, and rank 0's is kept."""
+    distributed.broadcast(list(model.buffers()))

@@ -1,0 +1,76 @@
+"""The Markdown pages of the project as data: their links, their code, and the commands that they show."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+TEMPLATES = ROOT / "transfer" / "report" / "templates"
+HIDDEN = {".venv", ".git", "output", "build", "fixtures"}
+
+_LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_INDENTED = re.compile(r"(?:^    .*\n?|^[ \t]*\n(?=    ))+", re.MULTILINE)
+_PROGRAMS = {"python", ".venv/bin/python", "torchrun", ".venv/bin/torchrun"}
+
+
+def pages() -> list[Path]:
+    """All Markdown files that are ours to write, without the report's templates."""
+    found = (path for path in ROOT.rglob("*.md") if not HIDDEN & set(path.relative_to(ROOT).parts))
+    return sorted(path for path in found if TEMPLATES not in path.parents)
+
+
+def links(text: str) -> list[str]:
+    """The targets of all links and pictures, also those of HTML, outside code."""
+    prose = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", text))
+    return [first or second for first, second in _LINK.findall(prose)]
+
+
+def anchors(text: str) -> set[str]:
+    """The anchors that GitHub gives to the headings."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ +(.+?) *#*$", _FENCE.sub("", text), re.MULTILINE):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
+        slug = re.sub(r"[^\w\- ]", "", plain).replace(" ", "-")
+        number = 0
+        while (name := f"{slug}-{number}" if number else slug) in found:
+            number += 1
+        found.add(name)
+    return found
+
+
+def code(text: str) -> list[str]:
+    """What stands in backticks and in code blocks, block by block."""
+    fenced = [content for _, content in _FENCE.findall(text)]
+    rest = _FENCE.sub("", text)
+    indented = [match[0] for match in _INDENTED.finditer(rest)]
+    return fenced + indented + re.findall(r"`([^`\n]+)`", rest)
+
+
+def python_blocks(text: str) -> list[str]:
+    return [content for language, content in _FENCE.findall(text) if language == "python"]
+
+
+def commands(text: str) -> Iterator[list[str]]:
+    """The words of each shell command in the indented and the ```sh blocks, in their order.
+
+    Continued lines are joined, comments dropped. Lines of output, in ```text blocks, are no commands.
+    """
+    blocks = []
+    for match in re.finditer(rf"{_FENCE.pattern}|{_INDENTED.pattern}", text, re.MULTILINE | re.DOTALL):
+        if match[1] is None:
+            blocks.append(match[0])
+        elif match[1] == "sh":
+            blocks.append(match[2])
+    for block in blocks:
+        for line in re.sub(r"\\\n\s*", "", block).splitlines():
+            if words := shlex.split(line, comments=True):
+                yield words
+
+
+def tool_of(words: list[str]) -> str | None:
+    """`train_moco` for a command that runs tools/train_moco.py, by Python or torchrun; None for another command."""
+    if words[0] not in _PROGRAMS:
+        return None
+    return next((Path(word).stem for word in words if re.fullmatch(r"tools/\w+\.py", word)), None)
