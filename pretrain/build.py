@@ -10,7 +10,7 @@ from pretrain.models.end_to_end import EndToEnd
 from pretrain.models.memory_bank import MemoryBank
 from pretrain.models.method import Mechanism
 from pretrain.models.moco import MoCo
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, sync_batchnorm
 
 
 def build_model(settings: schema.Model, device: torch.device | str, images: int, shuffle: bool) -> Mechanism:
@@ -36,7 +36,7 @@ def build_model(settings: schema.Model, device: torch.device | str, images: int,
         shuffle_bn.split_batchnorm(model, settings.bn_groups)
     if settings.bn_sync_ranks != 1:
         group = distributed.subgroup(settings.bn_sync_ranks or distributed.world_size())
-        shuffle_bn.convert_sync_batchnorm(model, group)
+        sync_batchnorm.convert_sync_batchnorm(model, group)
     return model
 
 

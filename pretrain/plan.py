@@ -6,14 +6,14 @@ from typing import Any
 
 import torch
 
-from pretrain.checkpoints import moco_file, saver
+from pretrain.checkpoints import saver
 from pretrain.config import schema as config
 from pretrain.config.schema import Config, ConfigError
 from pretrain.data.images.image_set import ImageSet, digest_of, open_images
 from pretrain.data.sampler import EpochSampler
 from pretrain.evaluation.knn import KnnMonitor
-from pretrain.runtime import distributed, run_folder
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime import distributed, files, run_folder
+from pretrain.runtime.errors import PretrainError, UserError
 
 # What a resumed run may change: settings of the machine and of watching, not of the experiment.
 FREE = (
@@ -86,7 +86,7 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
         distributed.on_main(lambda: run_folder.refuse_file(folder))
     elif resume is not False:
         path, skipped = distributed.on_main(lambda: saver.newest_good(folder))
-        start = moco_file.load(path)
+        start = files.load_tensors(path)
     else:
         distributed.on_main(lambda: run_folder.refuse_existing_run(folder))
     validation = _open_validation(settings)
@@ -127,7 +127,7 @@ def _open_validation(settings: Config) -> KnnMonitor | None:
             settings.knn.temperature,
             workers=settings.data.workers,
         )
-    except PretrainError as error:
+    except UserError as error:
         fault = error
     distributed.agree(fault)
     return found
@@ -152,7 +152,7 @@ def _look(root: str, index: pathlib.Path, known: str | None) -> tuple[ImageSet |
 def _indexed(index: pathlib.Path, root: str, digest: str) -> ImageSet | None:
     try:
         images = ImageSet.load(index, root)
-    except PretrainError:
+    except UserError:
         return None
     return images if images.shards is not None and digest_of(images.arrays) == digest else None
 

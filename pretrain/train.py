@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import nn
 
 from pretrain.build import build_model, build_optimizer
 from pretrain.checkpoints import moco_file
@@ -26,7 +25,7 @@ from pretrain.engine.step import Result, TrainingStep
 from pretrain.models.published_state import load_published_state, published_state
 from pretrain.plan import Plan, make_plan, share_images
 from pretrain.runtime import distributed, malloc, run_folder, seeds, signals
-from pretrain.runtime.errors import PretrainError, from_worker
+from pretrain.runtime.errors import PretrainError, UserError, from_worker
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +156,7 @@ class Trainer:
             fault, batch = self._fault(), None
             try:
                 batch = next(batches, None)
-            except PretrainError as error:
+            except UserError as error:
                 fault = from_worker(error)
             news = batch is not None and self.broken.note(batch.asked, batch.shown)
             stopping, news = distributed.agree(fault, self.stop.name is not None, news)
@@ -195,7 +194,7 @@ class Trainer:
         settings, number = self.settings, epoch + 1
         last = number == settings.optim.epochs
         if self.plan.validation and (number % settings.knn.period == 0 or last):
-            self._share_statistics()
+            distributed.share_batchnorm_statistics(self.model)
             try:
                 found = self.plan.validation.evaluate(self.model.encoder_q, self.plan.device, self.stop)
             except signals.Stopped:
@@ -214,11 +213,11 @@ class Trainer:
         if self.saver:
             self.saver.wait()
         distributed.agree(self._fault())
-        names = sorted({name for name in distributed.all_gather_object(self.stop.name) if name})
+        names = signals.names_on_all_ranks(self.stop)
         if distributed.is_main():
             log.warning(
                 "stopped by %s after step %d of %d, saved; the same command with --resume goes on",
-                " and ".join(names),
+                names,
                 self.monitor.done,
                 self.monitor.steps,
             )
@@ -226,7 +225,7 @@ class Trainer:
     def _save(self, epoch: int, within: bool = False) -> None:
         """Checkpoint now; every rank takes part. `within`: in the middle of the epoch."""
         self._settle()
-        self._share_statistics()
+        distributed.share_batchnorm_statistics(self.model)
         finished = epoch if within else epoch + 1
         content = {
             "epoch": finished,
@@ -263,12 +262,7 @@ class Trainer:
         self.step.scaler.load_state_dict(state["scaler"])
         torch.set_rng_state(state["rng"])
 
-    def _share_statistics(self) -> None:
-        """Every rank takes over rank 0's BN statistics, as it would from the checkpoint."""
-        norms = [module for module in self.model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
-        distributed.broadcast([buffer for norm in norms for buffer in norm.buffers()])
-
-    def _fault(self) -> PretrainError | None:
+    def _fault(self) -> UserError | None:
         """What went wrong on this rank beside the training."""
         return self.monitor.fault or (self.saver.fault if self.saver else None)
 

@@ -13,8 +13,8 @@ from benchmarks import end_to_end, index_memory, input_pipeline, scaling_model, 
 from benchmarks.errors import BenchmarkError
 from benchmarks.interleave import Tell
 from common import cli
-from pretrain.checkpoints.moco_file import save_text
 from pretrain.runtime import distributed, run_folder
+from pretrain.runtime.files import save_text
 
 EXAMPLES = """\
 examples:

@@ -11,11 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.data import DataLoader
 
 from common import cli
-from pretrain.checkpoints.moco_file import whole_file
 from pretrain.config.schema import Data
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.data.images.integrity import Checked, Fault
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.files import whole_file
 
 FOUND = 1  # exit code where there are faults
 CHUNK = 32  # images a process checks before it answers

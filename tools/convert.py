@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from common import cli
-from pretrain.checkpoints import moco_file
+from pretrain.runtime import files
 from transfer import engines
 from transfer.conversion import convert
 from transfer.errors import TransferError
@@ -127,7 +127,7 @@ def write_report(conversion: convert.Conversion, arguments: argparse.Namespace) 
     ]
     lines += [f"{name}\t\t" for name in conversion.source.dropped]
     arguments.report.parent.mkdir(parents=True, exist_ok=True)
-    moco_file.save_text(arguments.report, "\n".join(lines) + "\n")
+    files.save_text(arguments.report, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

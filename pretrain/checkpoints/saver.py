@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from pretrain.checkpoints import moco_file
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime import files
+from pretrain.runtime.errors import PretrainError, UserError
 
 log = logging.getLogger(__name__)
 MANIFEST = ".json"  # added to the checkpoint's name
@@ -49,7 +49,7 @@ class Saver:
 
     def __init__(self, folder: pathlib.Path, keep: int) -> None:
         self.folder, self.keep = folder, keep
-        self.fault: PretrainError | None = None
+        self.fault: UserError | None = None
         for left_by_a_kill in folder.glob(".checkpoint_*.tmp"):
             left_by_a_kill.unlink()
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "checkpoint")
@@ -74,10 +74,10 @@ class Saver:
     def _write(self, name: str, content: Any, epoch: int, step: int, milestone: bool) -> None:
         try:
             write(self.folder / name, content, epoch, step, milestone)
-            moco_file.save_text(self.folder / moco_file.LAST, name)
+            files.save_text(self.folder / files.LAST, name)
             remove_old(self.folder, self.keep, newest=step)
             log.info("saved %s", self.folder / name)
-        except PretrainError as error:
+        except UserError as error:
             self.fault = error
 
 
@@ -96,9 +96,9 @@ def write(path: pathlib.Path, content: Any, epoch: int, step: int, milestone: bo
     """Save a checkpoint, then its manifest, each whole. Raises PretrainError where the disk does not take them."""
     manifest_path(path).unlink(missing_ok=True)  # of an older file of this name
     digest = hashlib.sha256()
-    size = moco_file.save(path, content, digest.update)
+    size = files.save_tensors(path, content, digest.update)
     manifest = Manifest(path.name, digest.hexdigest(), size, epoch, step, milestone)
-    moco_file.save_text(manifest_path(path), json.dumps(asdict(manifest), indent=2) + "\n")
+    files.save_text(manifest_path(path), json.dumps(asdict(manifest), indent=2) + "\n")
 
 
 def has_checkpoint(folder: pathlib.Path) -> bool:

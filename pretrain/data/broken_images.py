@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime import distributed
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import PretrainError, UserError
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class BrokenImages:
         """The image and what is wrong with it: worth another look, for only the worker that met it knows."""
         try:
             self.images.read(index)
-        except PretrainError as error:
+        except UserError as error:
             return str(error)
         return f"{self.images.name(index)}: could not be read for a time"
 

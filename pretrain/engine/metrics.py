@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from pretrain.runtime import distributed, run_folder
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ class Monitor:
 
     def __init__(self, folder: pathlib.Path, steps: int, done: int, batch_size: int, period: int) -> None:
         self.folder, self.steps, self.done, self.batch_size, self.period = folder, steps, done, batch_size, period
-        self.fault: PretrainError | None = None
+        self.fault: UserError | None = None
         self._bar = Progress(
             BarColumn(bar_width=10),
             TaskProgressColumn(),
@@ -153,10 +153,10 @@ class Monitor:
                 for key in row.keys() - {"epoch", "step", "steps"}:
                     if isinstance(row[key], int | float):
                         self._board.add_scalar(key, row[key], row["step"])
-        except PretrainError as error:
+        except UserError as error:
             self.fault = error
         except OSError as error:  # TensorBoard's
-            self.fault = PretrainError(f"{self.folder}: cannot be written: {error.strerror}")
+            self.fault = UserError(f"{self.folder}: cannot be written: {error.strerror}")
 
     def _tell(self, row: Mapping[str, Any], seconds_per_step: float) -> None:
         epoch, loss, accuracy, speed = (row[key] for key in ("epoch", "loss", "contrast_accuracy", "images_per_second"))

@@ -17,7 +17,7 @@ from torchvision.transforms import functional
 from pretrain.data.images.image_set import ImageSet
 from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed
-from pretrain.runtime.errors import PretrainError, from_worker
+from pretrain.runtime.errors import PretrainError, UserError, from_worker
 from pretrain.runtime.signals import Stopped, StopRequest
 
 
@@ -86,7 +86,7 @@ def extract_share(
     signals.Stopped on all ranks where one of them was asked to stop.
     """
     body = headless(encoder)
-    fault: PretrainError | Stopped | None = None
+    fault: UserError | Stopped | None = None
     with evaluating(encoder):
         parts = [body(torch.zeros(1, 3, 32, 32, device=device))[:0].float().cpu()]  # of a share without images: (0, C)
         try:
@@ -104,7 +104,7 @@ def extract_share(
                     on_batch(len(crops))
                 if stop and stop.name:
                     raise Stopped("in a validation, of which nothing is saved")
-        except (PretrainError, Stopped) as error:
+        except (UserError, Stopped) as error:
             fault = error
     features = torch.cat(parts)
     if fault is None and not features.isfinite().all():
@@ -158,5 +158,5 @@ def read_batches(loader: DataLoader) -> Iterator[Tensor]:
     """What the loader yields. An image that cannot be read is a PretrainError in one line, also from a worker."""
     try:
         yield from loader
-    except PretrainError as error:
+    except UserError as error:
         raise from_worker(error) from error

@@ -16,7 +16,7 @@ from pretrain.data.images.labelled_set import Labelled
 from pretrain.evaluation import features
 from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed, seeds
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 
 Position = tuple[int, int]  # epoch, index of the image
 
@@ -102,7 +102,7 @@ class Crops:
                 fault = None
                 try:
                     images, labels = next(batches)
-                except PretrainError as error:
+                except UserError as error:
                     fault = error
                 distributed.agree(fault)
                 yield self.backbone(normalize(images.to(self.device, non_blocking=True))), labels

@@ -3,43 +3,33 @@
 Knows no config and no model. Collectives on CPU tensors go through gloo, on CUDA tensors through NCCL.
 """
 
-import contextlib
 import datetime
 import gc
 import importlib
 import inspect
 import os
-import pathlib
-import pickle
 import re
-import signal
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as multiprocessing
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pretrain.runtime import signals
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)  # a rank that waits longer for the others gives up
 # torch 2.14 renamed it and warns of the old name.
 _gather_rows = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-POLL = 0.2  # seconds between two looks for a signal to pass on
-GRACE = 5  # seconds that launched processes, which note signals and go on, have to end when one has failed
-RESULT, FAILURE = "result", "failure"  # files through which a launched process answers
 
 
 def select_device(name: str) -> torch.device:
     """The device of this process: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:1`.
 
-    `auto` and `cuda` take the GPU of the local rank. Raises PretrainError where there is no such device.
+    `auto` and `cuda` take the GPU of the local rank. Raises UserError where there is no such device.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -47,10 +37,10 @@ def select_device(name: str) -> torch.device:
         return torch.device("cpu")
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if not match:
-        raise PretrainError(f"device: '{name}' is none of auto, cpu, cuda, cuda:N")
+        raise UserError(f"device: '{name}' is none of auto, cpu, cuda, cuda:N")
     index = int(match[1]) if match[1] else local_rank()
     if index >= torch.cuda.device_count():
-        raise PretrainError(
+        raise UserError(
             f"device: '{name}' asks for GPU {index} on local rank {local_rank()}, "
             f"but PyTorch sees {torch.cuda.device_count()} GPUs here"
         )
@@ -68,12 +58,12 @@ def init(device: torch.device | str) -> None:
     if "RANK" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
         os.environ.update(_slurm_environment(os.environ))
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        _join(device)
+        join(device)
     elif device.type == "cuda":
         torch.cuda.set_device(device)
 
 
-def _join(device: torch.device, **where: Any) -> None:
+def join(device: torch.device, **where: Any) -> None:
     importlib.import_module("torch._dynamo")  # which DDP would import later, and which keeps a group that is there then
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -84,7 +74,7 @@ def _slurm_environment(slurm: Mapping[str, str]) -> dict[str, str]:
     """torchrun's variables from those that srun gives each task of a step (sbatch alone gives no SLURM_STEP_*)."""
     host = re.match(r"([^,\[]+)(?:\[(\d+))?", slurm["SLURM_STEP_NODELIST"])  # first of "gpu[07-09,12],login1"
     if host is None:
-        raise PretrainError(f"SLURM_STEP_NODELIST: '{slurm['SLURM_STEP_NODELIST']}' names no host")
+        raise UserError(f"SLURM_STEP_NODELIST: '{slurm['SLURM_STEP_NODELIST']}' names no host")
     job = int(slurm["SLURM_JOB_ID"])  # a port of its own: two jobs on one host must not join each other
     return {
         "MASTER_ADDR": host[1] + (host[2] or ""),
@@ -184,6 +174,15 @@ def broadcast(tensors: list[torch.Tensor]) -> None:
             dist.broadcast(tensor, src=0)
 
 
+def share_batchnorm_statistics(model: nn.Module) -> None:
+    """Give every rank the BN statistics of rank 0, which are those that a checkpoint keeps.
+
+    BN that is not synchronised sees other images on each rank; all ranks evaluate and save one and the same model.
+    """
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    broadcast([buffer for norm in norms for buffer in norm.buffers()])
+
+
 def data_parallel(module: nn.Module) -> nn.Module:
     """The module, with its gradients averaged over the ranks in backward; its buffers stay each rank's own."""
     if not dist.is_initialized():
@@ -255,74 +254,3 @@ def on_main(function: Callable[[], T]) -> T:
     if result[1] is not None:
         raise result[1]
     return result[0]
-
-
-def launch(
-    function: Callable[..., T],
-    processes: int,
-    *args: Any,
-    device: str = "cpu",
-    stop: signals.StopRequest | None = None,
-) -> T:
-    """Call `function(*args)` in `processes` new processes of this machine that can talk to each other.
-
-    Each has joined through `init` before the call. Returns what rank 0 returned; that, `function` and `args` must be
-    picklable. The first failure ends the others and is raised here as itself, its own traceback as the cause.
-    One process: a direct call, here.
-
-    stop: signals to stop that come here are passed on to the new processes, and wait there for a StopRequest of
-    `function`'s own; this process goes on until it has returned.
-    """
-    if processes == 1:
-        init(select_device(device))
-        return function(*args)
-    # The store lives here, on a port that the system picks: no other job can take it in between.
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=TIMEOUT)
-    with tempfile.TemporaryDirectory() as folder:
-        outcome = pathlib.Path(folder)
-        try:
-            # Not by the forkserver: the one of signals.py has the signals to stop blocked, for loader workers.
-            with signals.kept_from_children() if stop else contextlib.nullcontext():
-                context = multiprocessing.spawn(
-                    _worker, (processes, store.port, device, outcome, function, args), nprocs=processes, join=False
-                )
-            _wait(context, stop)
-        except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as error:
-            if (outcome / FAILURE).exists():
-                raise pickle.loads((outcome / FAILURE).read_bytes()) from error  # noqa: S301 (our own process wrote it)
-            raise
-        return pickle.loads((outcome / RESULT).read_bytes())  # noqa: S301
-
-
-def _wait(context: multiprocessing.ProcessContext, stop: signals.StopRequest | None) -> None:
-    """Until all have ended, or one has failed and the others are ended."""
-    passed_on = False
-    while not context.join(timeout=POLL if stop else None, grace_period=GRACE if stop else None):
-        if stop and stop.name and not passed_on:
-            passed_on = True
-            for process in context.processes:
-                if process.is_alive():
-                    os.kill(process.pid, signal.Signals[stop.name])
-
-
-def _worker(
-    index: int, processes: int, port: int, device: str, outcome: pathlib.Path, function: Callable[..., Any], args: Any
-) -> None:
-    os.environ.update(LOCAL_RANK=str(index), LOCAL_WORLD_SIZE=str(processes))
-    try:
-        store = dist.TCPStore("127.0.0.1", port, is_master=False, timeout=TIMEOUT)
-        _join(select_device(device), store=store, rank=index, world_size=processes)
-        result = function(*args)
-        if index == 0:
-            (outcome / RESULT).write_bytes(pickle.dumps(result))
-        barrier()  # nobody leaves while another still talks
-    except Exception as error:
-        # Only the first counts: what the others raise next is that they have lost this one. The link makes it whole
-        # at once: this process may be ended any moment now.
-        own = outcome / str(index)
-        own.write_bytes(pickle.dumps(error))
-        with contextlib.suppress(FileExistsError):
-            os.link(own, outcome / FAILURE)
-        raise
-    finally:
-        shutdown()

@@ -1,10 +1,35 @@
-"""The one exception of the pretraining stage that is a user's mistake and not a bug."""
+"""The tree of errors that are a user's mistake and not a bug. Tools print their message and exit with code 2.
+
+UserError                      a file, a device or a disk is not what a run needs (raised by pretrain/runtime/)
+├── PretrainError              images, checkpoints or settings of pretraining
+│   └── ConfigError            every fault of a configuration at once (pretrain/config/)
+├── TransferError              annotations, weights, configs or runs of the transfer stage (transfer/errors.py)
+├── LaunchError                a cluster, a pipeline file or a run's record (tools/launcher/)
+└── BenchmarkError             a measurement that cannot be made here (tools/benchmarks/)
+"""
+
+from collections.abc import Iterable
 
 
-class PretrainError(Exception):
-    """Bad input: the message says what is wrong, where, and what would be right. Tools print it and exit with 2."""
+class UserError(Exception):
+    """Bad input: the message says what is wrong, where, and what would be right."""
 
 
-def from_worker(error: PretrainError) -> PretrainError:
-    """The error in one line: a loader worker's arrives as where it was caught, its traceback, then what it said."""
-    return PretrainError(str(error).rsplit("PretrainError: ", maxsplit=1)[-1].strip())
+class PretrainError(UserError):
+    """Bad input of the pretraining stage."""
+
+
+def from_worker(error: UserError) -> UserError:
+    """Return the error of a loader worker as it was raised there.
+
+    torch hands over the place where it was caught, the worker's traceback, then the message, as one text.
+    """
+    kind = type(error)
+    return kind(str(error).rsplit(f"{kind.__name__}: ", maxsplit=1)[-1].strip())
+
+
+def listed(items: Iterable[object], shown: int = 5, separator: str = ", ") -> str:
+    """Join the first `shown` items, and say how many more there are: "a, b and 3 more"."""
+    items = list(items)
+    text = separator.join(map(str, items[:shown]))
+    return f"{text} and {len(items) - shown} more" if len(items) > shown else text

@@ -15,45 +15,44 @@ from typing import Any
 
 import torch
 
-from pretrain.checkpoints import moco_file
-from pretrain.runtime import distributed, provenance
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime import distributed, files, provenance
+from pretrain.runtime.errors import UserError
 
-FILES = ("config.yaml", "command.txt", "env.json", "log.txt", "metrics.json", moco_file.LAST)
+FILES = ("config.yaml", "command.txt", "env.json", "log.txt", "metrics.json", files.LAST)
 INDEX = "images"  # folder of the index of the run's images, which every process maps into memory
 PACKAGES = ("moco-transfer", "torch", "torchvision", "numpy", "pillow", "fvcore")
 
 
 def refuse_existing_run(folder: pathlib.Path) -> None:
-    """Raise PretrainError where the folder already holds a run, or is a file."""
+    """Raise UserError where the folder already holds a run, or is a file."""
     refuse_file(folder)
     checkpoints = sorted(path.name for path in folder.glob("checkpoint_*.pth.tar"))
     held = checkpoints + [name for name in FILES if (folder / name).exists()]
     if held:
         way_out = "continue it with --resume" if checkpoints else "it has no checkpoint to resume, so remove it"
-        raise PretrainError(
+        raise UserError(
             f"output_dir: {folder}: already holds a run ({', '.join(held[:3])}); {way_out} or choose another"
         )
 
 
 def refuse_file(folder: pathlib.Path) -> None:
-    """Raise PretrainError where the folder is a file."""
+    """Raise UserError where the folder is a file."""
     if folder.exists() and not folder.is_dir():
-        raise PretrainError(f"output_dir: {folder}: is not a folder")
+        raise UserError(f"output_dir: {folder}: is not a folder")
 
 
 def write_start(folder: pathlib.Path, config_yaml: str, command: Sequence[str], environment: Mapping[str, Any]) -> None:
     """Write what this start of the run is: config.yaml, env.json, and the command as one more line of command.txt."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with moco_file.whole_file(folder / "config.yaml") as file:
+        with files.whole_file(folder / "config.yaml") as file:
             file.write(config_yaml.encode())
-        with moco_file.whole_file(folder / "env.json") as file:
+        with files.whole_file(folder / "env.json") as file:
             file.write(json.dumps(environment, indent=2).encode() + b"\n")
         with open(folder / "command.txt", "a") as lines:
             lines.write(shlex.join(command) + "\n")
     except OSError as error:
-        raise PretrainError(f"output_dir: {folder}: cannot be written: {error.strerror or error}") from error
+        raise UserError(f"output_dir: {folder}: cannot be written: {error.strerror or error}") from error
 
 
 def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
@@ -90,13 +89,13 @@ class _LogFile(logging.FileHandler):
 
 
 def append_metrics(folder: pathlib.Path, row: Mapping[str, Any]) -> None:
-    """Add one line to metrics.json. Raises PretrainError where the disk does not take it."""
+    """Add one line to metrics.json. Raises UserError where the disk does not take it."""
     path = folder / "metrics.json"
     try:
         with open(path, "a") as file:
             file.write(json.dumps(row) + "\n")
     except OSError as error:
-        raise PretrainError(f"{path}: cannot be written: {error.strerror}") from error
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 def tensorboard(folder: pathlib.Path, done: int) -> Any:
@@ -113,7 +112,7 @@ def cut_metrics(folder: pathlib.Path, step: int, epoch: int) -> None:
 
     Kept are those up to `step`, of validations those of the first `epoch` epochs.
 
-    Raises PretrainError where the disk does not take the rest.
+    Raises UserError where the disk does not take the rest.
     """
     path = folder / "metrics.json"
     kept = []
@@ -122,7 +121,7 @@ def cut_metrics(folder: pathlib.Path, step: int, epoch: int) -> None:
             row = json.loads(line)
             if row["step"] <= step and (row["epoch"] < epoch or "loss" in row):
                 kept.append(line + "\n")
-    moco_file.save_text(path, "".join(kept))
+    files.save_text(path, "".join(kept))
 
 
 def _version(package: str) -> str | None:

@@ -11,6 +11,8 @@ from multiprocessing import forkserver, resource_tracker
 from types import FrameType
 from typing import Any
 
+from pretrain.runtime import distributed
+
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 EXIT_CODE = 75  # of a run that was asked to stop and has saved: sysexits.h's EX_TEMPFAIL, "try again later"
 
@@ -68,3 +70,14 @@ def shield_workers() -> None:
     """Start the process that loader workers are forked from so that none of them ever gets STOPPING signals."""
     with kept_from_children():
         forkserver.ensure_running()
+
+
+def any_rank_asked(stop: StopRequest) -> bool:
+    """Return whether any rank has been asked to stop. Every rank calls it and gets the same answer."""
+    (answer,) = distributed.agree(None, stop.name is not None)
+    return answer
+
+
+def names_on_all_ranks(stop: StopRequest) -> str:
+    """Return the signals that came to any of the ranks, for a message: "SIGTERM and SIGUSR1". Every rank calls it."""
+    return " and ".join(sorted({name for name in distributed.all_gather_object(stop.name) if name}))

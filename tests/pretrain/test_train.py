@@ -21,8 +21,8 @@ from pretrain.config import schema
 from pretrain.config.schema import ConfigError
 from pretrain.engine.step import TrainingStep
 from pretrain.evaluation.knn import KnnMonitor
-from pretrain.runtime import distributed, malloc, signals
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime import distributed, files, malloc, signals, spawn
+from pretrain.runtime.errors import UserError
 from tests.support.tiers import slow_but
 
 STEPS = 2  # an epoch: 9 images in batches of 4, the tail dropped
@@ -64,7 +64,7 @@ def assert_equal_content(a: Any, b: Any, where: str = "checkpoint") -> None:
 def assert_same_run(one: pathlib.Path, other: pathlib.Path) -> None:
     """Bit by bit: metrics, and what the last checkpoint holds."""
     assert metrics(one) == metrics(other)
-    assert_equal_content(moco_file.load(one / LAST), moco_file.load(other / LAST))
+    assert_equal_content(files.load_tensors(one / LAST), files.load_tensors(other / LAST))
 
 
 def before_step(monkeypatch: pytest.MonkeyPatch, number: int, happens: Callable[[], None]) -> None:
@@ -127,7 +127,7 @@ def test_a_run_leaves_what_it_was_and_what_it_did(finished: pathlib.Path, pictur
 
 
 def test_the_checkpoint_has_the_published_layout(finished: pathlib.Path) -> None:
-    content = moco_file.load(finished / "checkpoint_0001.pth.tar")
+    content = files.load_tensors(finished / "checkpoint_0001.pth.tar")
     assert {"epoch", "arch", "state_dict", "optimizer"} <= content.keys()
     assert (content["epoch"], content["arch"]) == (2, "resnet18")
     state = content["state_dict"]
@@ -187,7 +187,9 @@ def test_a_signal_stops_between_two_steps_and_nothing_is_lost(
     assert f"stopped by {number.name} after step {at} of 4, saved" in (folder / "log.txt").read_text()
     assert train.run(settings(pictures, folder, "log_period", "3"), resume=True) is True
     assert metrics(folder) == metrics(finished_in_threes)  # lines are means over steps on both sides of the stop
-    assert_equal_content(moco_file.load(folder / LAST)["state_dict"], moco_file.load(finished / LAST)["state_dict"])
+    assert_equal_content(
+        files.load_tensors(folder / LAST)["state_dict"], files.load_tensors(finished / LAST)["state_dict"]
+    )
 
 
 def test_a_signal_before_the_first_step_leaves_a_start_to_resume(
@@ -239,9 +241,7 @@ def test_a_step_found_not_finite_late_is_named_and_leaves_nothing(
     monkeypatch.setattr(train, "TrainingStep", functools.partial(TrainingStep, delay=1))
     before_step(monkeypatch, steps, lambda: models[0].encoder_q.fc[2].bias.data.fill_(torch.nan))
     periods = f"log_period {log_period} checkpoint_steps {checkpoint_steps} optim.batch_size 2 model.bn_groups 1"
-    with pytest.raises(
-        PretrainError, match=rf"^step {steps} \(epoch 0\): the loss on rank 0 is nan. Nothing of it was"
-    ):
+    with pytest.raises(UserError, match=rf"^step {steps} \(epoch 0\): the loss on rank 0 is nan. Nothing of it was"):
         train.run(settings(pictures, folder, *periods.split()))  # 4 steps an epoch
     assert not (folder / "metrics.json").exists()
     assert not [*folder.glob("checkpoint_*")]
@@ -268,7 +268,7 @@ def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
 def test_two_processes_go_on_bit_by_bit_and_are_one_process_of_two_groups(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    distributed.launch(two_ranks, 2, pictures, tmp_path)
+    spawn.run_on_ranks(two_ranks, 2, pictures, tmp_path)
     assert_same_run(tmp_path / "parts", tmp_path / "whole")
     assert "stopped by SIGUSR2 after step 3 of 4" in (tmp_path / "parts" / "log.txt").read_text()
     # Weights, data, order, views, shuffling and BN groups are those of one process. (Later steps drift apart: BN over
@@ -285,13 +285,13 @@ def test_another_number_of_processes_goes_on_with_the_same_batches_and_says_so(
     before_step(monkeypatch, 1, lambda: os.kill(os.getpid(), signal.SIGTERM))
     assert train.run(settings(pictures, folder)) is False
     monkeypatch.undo()
-    begun = moco_file.load(folder / saver.manifests(folder)[-1].file)["state_dict"]
-    assert distributed.launch(train.run, 2, settings(pictures, folder, "model.bn_groups", "1"), (), True) is True
+    begun = files.load_tensors(folder / saver.manifests(folder)[-1].file)["state_dict"]
+    assert spawn.run_on_ranks(train.run, 2, settings(pictures, folder, "model.bn_groups", "1"), (), True) is True
     log = (folder / "log.txt").read_text()
     assert "the run had 1 processes and has 2 now, model.bn_groups was 2 and is 1 now: it goes on with the same" in log
     assert "not bit by bit" in log
     assert [row["step"] for row in metrics(folder)] == [1, 2, 3, 4]
-    ended = moco_file.load(folder / LAST)["state_dict"]
+    ended = files.load_tensors(folder / LAST)["state_dict"]
     assert ended["module.queue_ptr"].tolist() == [STEPS * 2 * 4 % 10]
     # Two processes of one BN group each are one of two groups: they compute what it would have, but for rounding.
     assert metrics(folder)[1]["loss"] == pytest.approx(metrics(finished)[1]["loss"], rel=0.05)
@@ -309,16 +309,16 @@ def test_a_finished_run_resumed_changes_nothing(finished: pathlib.Path, pictures
 def test_an_output_folder_with_a_run_is_refused(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    with pytest.raises(PretrainError, match=f"output_dir: {finished}: already holds a run .*--resume"):
+    with pytest.raises(UserError, match=f"output_dir: {finished}: already holds a run .*--resume"):
         train.run(settings(pictures, finished))
     (tmp_path / "file").write_text("mine")
-    with pytest.raises(PretrainError, match=f"output_dir: {tmp_path}/file: is not a folder"):
+    with pytest.raises(UserError, match=f"output_dir: {tmp_path}/file: is not a folder"):
         train.run(settings(pictures, tmp_path / "file"))
     (tmp_path / "metrics.json").write_text("mine")
-    with pytest.raises(PretrainError, match=r"already holds a run \(metrics.json\)"):
+    with pytest.raises(UserError, match=r"already holds a run \(metrics.json\)"):
         train.run(settings(pictures, tmp_path))
     assert (tmp_path / "metrics.json").read_text() == "mine"
-    with pytest.raises(PretrainError, match=r"cannot be written: Not a directory"):
+    with pytest.raises(UserError, match=r"cannot be written: Not a directory"):
         train.run(settings(pictures, tmp_path / "file" / "below"))
 
 
@@ -360,7 +360,7 @@ def test_steps_between_checkpoints_are_counted_across_the_ends_of_epochs(
 
 
 def test_nothing_to_resume_is_an_error(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(PretrainError, match=f"{tmp_path}/none: nothing to resume"):
+    with pytest.raises(UserError, match=f"{tmp_path}/none: nothing to resume"):
         train.run(settings(pictures, tmp_path / "none"), resume=True)
     assert not (tmp_path / "none").exists()
 
@@ -376,7 +376,7 @@ def test_a_resumed_run_keeps_its_settings(
     fewer = tmp_path / "fewer"
     shutil.copytree(pictures, fewer)
     next(fewer.iterdir()).unlink()
-    with pytest.raises(PretrainError, match="began with 9 images, now there are 8"):
+    with pytest.raises(UserError, match="began with 9 images, now there are 8"):
         train.run(settings(fewer, finished), resume=True)
 
 
@@ -421,11 +421,11 @@ def test_uneven_shares_are_refused(batch: int, groups: int, synced: int, world: 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "run"
-    with pytest.raises(PretrainError, match=r"step \d \(epoch \d\): .* on rank 0 is .*last good checkpoint stands"):
+    with pytest.raises(UserError, match=r"step \d \(epoch \d\): .* on rank 0 is .*last good checkpoint stands"):
         train.run(settings(pictures, folder, "optim.lr", "1e30", "checkpoint_steps", "1"))
     good, passed_over = saver.newest_good(folder)
     assert passed_over == []
-    state = moco_file.load(good)["state_dict"]
+    state = files.load_tensors(good)["state_dict"]
     assert all(tensor.isfinite().all() for name, tensor in state.items() if "running" not in name)
 
 
@@ -448,7 +448,7 @@ def test_a_broken_image_is_replaced_counted_and_named_once(
 
 
 def test_too_many_broken_images_stop_the_run(with_a_broken_one: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(PretrainError, match=r"data.max_broken"):
+    with pytest.raises(UserError, match=r"data.max_broken"):
         train.run(settings(with_a_broken_one, tmp_path / "run", "optim.epochs", "3"))
 
 
@@ -480,7 +480,7 @@ def test_knn_is_measured_and_changes_nothing(finished: pathlib.Path, validated: 
     assert all(0 <= row["knn_top1"] <= row["knn_top5"] <= 1 for row in measured)
     assert [row for row in metrics(validated / "run") if "loss" in row] == metrics(finished)
     assert_equal_content(
-        moco_file.load(validated / "run" / LAST)["state_dict"], moco_file.load(finished / LAST)["state_dict"]
+        files.load_tensors(validated / "run" / LAST)["state_dict"], files.load_tensors(finished / LAST)["state_dict"]
     )
 
 
@@ -512,6 +512,6 @@ def test_a_signal_in_a_validation_is_obeyed_and_nothing_is_lost(
 def test_a_missing_folder_of_validation_is_told_before_anything_is_written(
     pictures: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
-    with pytest.raises(PretrainError, match=r"knn.root: .*nowhere"):
+    with pytest.raises(UserError, match=r"knn.root: .*nowhere"):
         train.run(settings(pictures, tmp_path / "run", "knn.root", str(tmp_path / "nowhere")))
     assert not (tmp_path / "run").exists()

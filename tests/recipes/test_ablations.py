@@ -10,6 +10,7 @@ import pytest
 from pretrain import train
 from pretrain.checkpoints import moco_file
 from pretrain.config import schema
+from pretrain.runtime import files
 from tests.support.tiers import slow_but
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -92,7 +93,7 @@ def test_a_config_runs_cut_to_size(name: str, pictures: pathlib.Path, tmp_path: 
     train.run(settings)
     lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2]
-    state = moco_file.load(folder / moco_file.file_name(1))["state_dict"]
+    state = files.load_tensors(folder / moco_file.file_name(1))["state_dict"]
     sides = {key.split(".")[1] for key in state}
     if settings.model.mechanism == "moco":
         assert sides == {"encoder_q", "encoder_k", "queue", "queue_ptr"}

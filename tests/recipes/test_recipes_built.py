@@ -8,7 +8,7 @@ import torch
 import torchvision
 from torch import nn
 
-from pretrain.models.shuffle_bn import SyncBatchNorm2d
+from pretrain.runtime.sync_batchnorm import SyncBatchNorm2d
 from tests.recipes.test_recipes import RECIPES, RUNNABLE
 from transfer.engines import torchvision as ours
 from transfer.engines.torchvision.build import build_model as build_ours

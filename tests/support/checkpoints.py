@@ -4,13 +4,13 @@ import pathlib
 
 import torch
 
-from pretrain.checkpoints import moco_file
 from pretrain.models.encoders import build_encoder
+from pretrain.runtime import files
 
 
 def write(path: pathlib.Path) -> pathlib.Path:
     torch.manual_seed(0)
     state = build_encoder("resnet18", 16).state_dict()
     named = {f"module.encoder_q.{name}": tensor for name, tensor in state.items()}
-    moco_file.save(path, {"epoch": 3, "arch": "resnet18", "state_dict": named})
+    files.save_tensors(path, {"epoch": 3, "arch": "resnet18", "state_dict": named})
     return path

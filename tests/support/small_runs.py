@@ -14,7 +14,7 @@ from pretrain.models import shuffle_bn
 from pretrain.models.end_to_end import EndToEnd
 from pretrain.models.memory_bank import MemoryBank
 from pretrain.models.moco import MoCo
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, sync_batchnorm
 from tests.support import algorithm1
 from tests.support.algorithm1 import Part, Sgd
 
@@ -87,7 +87,7 @@ def start(case: Case) -> Any:
     if case.bn_groups > 1:
         shuffle_bn.split_batchnorm(model, case.bn_groups)
     if case.sync:
-        shuffle_bn.convert_sync_batchnorm(model)
+        sync_batchnorm.convert_sync_batchnorm(model)
     return model
 
 
@@ -124,7 +124,7 @@ def produce(case: Case) -> dict[str, Tensor]:
 
 
 def produce_all(cases: list[Case]) -> list[dict[str, Tensor]]:
-    """For `distributed.launch`: many cases for the price of one start of processes."""
+    """For `spawn.run_on_ranks`: many cases for the price of one start of processes."""
     return [produce(case) for case in cases]
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, Protocol
 
 import torch.distributed as dist
 
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn
 
 from .errors import BenchmarkError
 
@@ -111,7 +111,7 @@ def _lead(name: str, contender: Contender, rounds: int, port: int, processes: in
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
     store = _connect(port)
     try:
-        distributed.launch(_serve, processes, name, contender, rounds, port, device=device)
+        spawn.run_on_ranks(_serve, processes, name, contender, rounds, port, device=device)
     except Exception as error:
         with contextlib.suppress(dist.DistError):  # nobody asks any more: the tool was killed
             store.set(f"{name}/failure", base64.b64encode(pickle.dumps(error)).decode())

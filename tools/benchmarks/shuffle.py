@@ -10,7 +10,7 @@ from rich.table import Table
 from torch import Tensor
 
 from pretrain.models import shuffle_bn
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn
 
 from . import published_step, step_profile
 from .interleave import Tell
@@ -38,7 +38,7 @@ def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
     found = {}
     for done, world in enumerate(setup.worlds):
         tell(f"{world} processes", done, len(setup.worlds))
-        found[str(world)] = distributed.launch(on_ranks, world, setup)
+        found[str(world)] = spawn.run_on_ranks(on_ranks, world, setup)
     return {"setup": asdict(setup), "worlds": found}
 
 

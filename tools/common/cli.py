@@ -5,8 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from pretrain.runtime.errors import PretrainError
-from transfer.errors import TransferError
+from pretrain.runtime.errors import UserError
 
 BAD_INPUT = 2  # argparse's own code for a bad command line
 
@@ -15,7 +14,7 @@ def run(main: Callable[[], None]) -> None:
     """Call `main`; turn a user's mistake into a message and exit code 2. A bug keeps its traceback."""
     try:
         main()
-    except (PretrainError, TransferError) as error:
+    except UserError as error:
         if is_main():  # under torchrun every rank meets the same fault: say it once
             print(f"error: {_message(error)}", file=sys.stderr)
         sys.exit(BAD_INPUT)

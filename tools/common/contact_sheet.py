@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pretrain.checkpoints.moco_file import whole_file
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.files import whole_file
 
 MARGIN, GAP, GROUP_GAP = 16, 6, 20  # pixels: around the sheet, between pictures, between groups of columns
 LINE = 16  # pixels: height of a line of text

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from pretrain.checkpoints import moco_file, saver
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime import files
+from pretrain.runtime.errors import UserError
 
 TOOL = pathlib.Path(__file__).resolve().parents[1] / "train_moco.py"
 EPOCHS, BATCH, SAVE_EVERY = 8, 8, 2
@@ -110,7 +111,7 @@ def has_checkpoint(folder: pathlib.Path) -> bool:
     """Whether a run can go on."""
     try:
         saver.newest_good(folder)
-    except PretrainError:
+    except UserError:
         return False
     return True
 
@@ -124,7 +125,7 @@ def rows(folder: pathlib.Path) -> list[dict[str, Any]]:
 def differences(one: pathlib.Path, other: pathlib.Path, epochs: int = EPOCHS) -> list[str]:
     """What differs, bit by bit, between the last checkpoints and the metrics of two runs that have ended."""
     name = moco_file.file_name(epochs - 1)
-    found = list(different("", moco_file.load(one / name), moco_file.load(other / name)))
+    found = list(different("", files.load_tensors(one / name), files.load_tensors(other / name)))
     return found + (["metrics.json"] if rows(one) != rows(other) else [])
 
 

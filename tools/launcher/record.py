@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pretrain.checkpoints import moco_file
+from pretrain.runtime import files
 from transfer.errors import TransferError
 
 from .stages.stage import Stage
@@ -92,7 +92,7 @@ class Record:
                 for name, entry in self.entries.items()
             },
         }
-        moco_file.save_text(self.home / FILE, json.dumps(content, indent=1) + "\n")
+        files.save_text(self.home / FILE, json.dumps(content, indent=1) + "\n")
 
 
 def load(folder: Path) -> Record:

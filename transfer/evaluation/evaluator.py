@@ -11,8 +11,7 @@ from typing import Any
 
 from rich.progress import track
 
-from pretrain.checkpoints import moco_file
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, files
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.catalog import Dataset
 from transfer.data.faults import Findings
@@ -84,8 +83,8 @@ class Scorer:
     def _score(self, rows: list[dict[str, Any]]) -> Scores:
         self.folder.mkdir(parents=True, exist_ok=True)
         images = {str(record["image_id"]): record["file_name"] for record in self.dataset.records}
-        moco_file.save_text(self.folder / "coco_instances_results.json", json.dumps(rows))
-        moco_file.save_text(self.folder / "images.json", json.dumps(images))
+        files.save_text(self.folder / "coco_instances_results.json", json.dumps(rows))
+        files.save_text(self.folder / "images.json", json.dumps(images))
         return self._score_coco(rows) if self.dataset.kind == "coco" else self._score_voc(rows)
 
     def _score_coco(self, rows: list[dict[str, Any]]) -> Scores:

@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn
 from pretrain.runtime import provenance as revision
-from pretrain.runtime.signals import Stopped, StopRequest
-from pretrain.runtime.stop import asked, names
+from pretrain.runtime.signals import Stopped, StopRequest, any_rank_asked, names_on_all_ranks
 from transfer import engines, results
 from transfer.config import scale
 from transfer.config.classes import class_key, settle_classes
@@ -124,9 +123,9 @@ def execute(run: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
     if all(one.finished for one in runs) and not _launched():
         return path
     if run.processes == 1:  # a direct call; under torchrun or SLURM it joins the others that they started
-        done = distributed.launch(_work_through, 1, runs, stop, device=run.config.MODEL.DEVICE)
+        done = spawn.run_on_ranks(_work_through, 1, runs, stop, device=run.config.MODEL.DEVICE)
     else:
-        done = distributed.launch(_work_as_child, run.processes, runs, device=run.config.MODEL.DEVICE, stop=stop)
+        done = spawn.run_on_ranks(_work_as_child, run.processes, runs, device=run.config.MODEL.DEVICE, stop=stop)
     distributed.shutdown()
     if not done:
         raise Stopped("saved")
@@ -142,11 +141,11 @@ def _work_through(runs: Sequence[Plan], stop: StopRequest) -> bool:
     """One rank's part of the runs. False where a request to stop cut them short."""
     try:
         for run in runs:
-            if asked(stop):  # nobody has written anything yet that another's plan could have read
+            if any_rank_asked(stop):  # nobody has written anything yet that another's plan could have read
                 raise Stopped("before a run began, nothing to save")
             _work(run, stop)
     except Stopped as where:
-        signals = names(stop)
+        signals = names_on_all_ranks(stop)
         if distributed.is_main():
             log.warning("stopped by %s %s; the same command with --auto-resume goes on", signals, where)
         return False

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.progress import track
 
-from pretrain.checkpoints import moco_file
+from pretrain.runtime import files
 from transfer import engines
 from transfer.config.classes import class_count, set_class_count
 from transfer.config.resolve import settle_device
@@ -109,5 +109,5 @@ def predict_images(
                 rows.append({**row, "file_name": str(path), "category": names[row["category_id"]]})
             picture = draw(read_image(path), detections, classes.names, min_score)
             picture.save(output / f"{index:05d}_{path.stem}.png")
-    moco_file.save_text(target, json.dumps(rows))
+    files.save_text(target, json.dumps(rows))
     return target

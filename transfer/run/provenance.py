@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from pretrain.checkpoints import moco_file
-from pretrain.runtime import provenance
+from pretrain.runtime import files, provenance
 from transfer import results
 
 _PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "fvcore", "numpy", "pillow")
@@ -22,8 +21,8 @@ _PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "fvcore", "num
 def write(output: Path, config: Any, command: Sequence[str], init: results.Init) -> None:
     """Write config.yaml, command.txt and env.json into `output`. env.json holds no environment variable."""
     output.mkdir(parents=True, exist_ok=True)
-    moco_file.save_text(output / "config.yaml", config.dump())
-    moco_file.save_text(output / "command.txt", shlex.join(command) + "\n")
+    files.save_text(output / "config.yaml", config.dump())
+    files.save_text(output / "command.txt", shlex.join(command) + "\n")
     environment = {
         "versions": versions(),
         "python": platform.python_version(),
@@ -32,7 +31,7 @@ def write(output: Path, config: Any, command: Sequence[str], init: results.Init)
         "seed": config.SEED,
         "init": asdict(init),
     }
-    moco_file.save_text(output / "env.json", json.dumps(environment, indent=2) + "\n")
+    files.save_text(output / "env.json", json.dumps(environment, indent=2) + "\n")
 
 
 def versions() -> dict[str, str]:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pretrain.checkpoints import moco_file
+from pretrain.runtime import files
 from transfer import results
 
 
@@ -15,7 +15,7 @@ def is_finished(output: Path) -> bool:
 
 def has_checkpoint(output: Path) -> bool:
     """Whether the run in the folder can go on. One that was killed before its first checkpoint begins anew."""
-    return (output / moco_file.LAST).exists()
+    return (output / files.LAST).exists()
 
 
 def seed_begun_with(output: Path) -> int | None:

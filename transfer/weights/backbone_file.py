@@ -10,7 +10,7 @@ from typing import Any
 import safetensors.torch
 from torch import Tensor
 
-from pretrain.checkpoints import moco_file
+from pretrain.runtime import files
 from transfer.errors import TransferError
 from transfer.faults import refuse
 from transfer.weights import architecture, formats, locate, source
@@ -63,16 +63,16 @@ def write(backbone: Backbone, output: Path, to: str = "detectron2", family: str 
     state = {target_name(name, to, family): tensor for name, tensor in backbone.state.items()}
     own = {"__author__": AUTHOR, "metadata": backbone.metadata}
     if to == "safetensors":
-        moco_file.save_text(formats.card_path(output), formats.card_text(backbone.arch, backbone.metadata, output.name))
+        files.save_text(formats.card_path(output), formats.card_text(backbone.arch, backbone.metadata, output.name))
         _save_bytes(output, safetensors.torch.save(state, formats.header(backbone.metadata)))
     elif to != "detectron2":
-        moco_file.save(output, {"state_dict": state, "arch": backbone.arch, **own})
+        files.save_tensors(output, {"state_dict": state, "arch": backbone.arch, **own})
     elif output.suffix == ".pkl":
         file = io.BytesIO()
         formats.write_pickle(file, {"model": state, "matching_heuristics": True, **own})
         _save_bytes(output, file.getbuffer())
     else:
-        moco_file.save(output, {"model": state, "matching_heuristics": True, **own})
+        files.save_tensors(output, {"model": state, "matching_heuristics": True, **own})
 
 
 def check_output(output: Path, to: str = "detectron2", family: str | None = None) -> None:
@@ -153,7 +153,7 @@ def _unconverted(path: Path) -> str:
 
 def _save_bytes(path: Path, data: bytes | memoryview) -> None:
     try:
-        with moco_file.whole_file(path) as file:
+        with files.whole_file(path) as file:
             file.write(data)
     except OSError as error:
         raise TransferError(f"{path}: cannot be written: {error.strerror or error}") from error

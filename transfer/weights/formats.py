@@ -13,7 +13,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from pretrain.checkpoints import moco_file
+from pretrain.runtime import files
+from pretrain.runtime.errors import UserError
 from transfer.errors import TransferError
 
 AUTHOR = "moco-transfer"  # in the files that tools/convert.py writes
@@ -67,8 +68,8 @@ def read(path: Path) -> Any:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        return moco_file.load(path)
-    except moco_file.PretrainError as error:
+        return files.load_tensors(path)
+    except UserError as error:
         if "GLOBAL " not in str(error.__cause__):  # torch's word for an object that is no plain data
             raise
         resaved = path.with_name(f"resaved_{path.name}")

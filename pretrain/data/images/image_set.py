@@ -15,11 +15,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pretrain.checkpoints.moco_file import whole_file
 from pretrain.data.images import decode as rgb
 from pretrain.data.images import roots, storage
 from pretrain.data.images.path_array import Names
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import PretrainError, UserError
+from pretrain.runtime.files import whole_file
 
 SUMMARY = "images.json"  # written last: a folder without one holds no whole index
 
@@ -120,7 +120,7 @@ class ImageSet:
             images = cls(roots.base(root), arrays, summary["digest"])
             if len(images) != summary["images"]:
                 raise ValueError(f"{len(images)} names for {summary['images']} images")
-        except (OSError, ValueError, KeyError, TypeError, PretrainError) as error:
+        except (OSError, ValueError, KeyError, TypeError, UserError) as error:
             raise PretrainError(f"{folder}: no readable index of images: {error}") from error
         images._loaded_from = folder, root
         return images

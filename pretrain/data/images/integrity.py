@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from pretrain.data.images import decode
 from pretrain.data.images.image_set import ImageSet
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 
 JPEG = b"\xff\xd8"  # how every JPEG begins
 
@@ -47,7 +47,7 @@ def check(images: ImageSet, index: int) -> Fault | None:
     try:
         content = images.read_bytes(index)
         decode.decode(content)
-    except (PretrainError, ValueError) as error:
+    except (UserError, ValueError) as error:
         return Fault(name, str(error).removeprefix(f"{name}: "), readable=False)
     try:
         _decode_strictly(content) if content.startswith(JPEG) else _verify(content)

@@ -10,29 +10,30 @@ import torch
 import torchvision
 
 from pretrain.checkpoints import moco_file as checkpoint
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime import files
+from pretrain.runtime.errors import UserError
 
 
 def moco_file(path: pathlib.Path, arch: str = "resnet18", prefix: str = "module.encoder_q.") -> pathlib.Path:
     encoder = torchvision.models.get_model(arch, num_classes=8).state_dict()
     state = {prefix + name: tensor for name, tensor in encoder.items()}
-    checkpoint.save(path, {"epoch": 3, "arch": arch, "state_dict": state})
+    files.save_tensors(path, {"epoch": 3, "arch": arch, "state_dict": state})
     return path
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "checkpoint.pth"
-    checkpoint.save(path, {"epoch": 1})
+    files.save_tensors(path, {"epoch": 1})
     with pytest.raises(AttributeError, match="pickle"):
-        checkpoint.save(path, {"epoch": lambda: 2})  # fails when the file is already open
-    assert checkpoint.load(path) == {"epoch": 1}
+        files.save_tensors(path, {"epoch": lambda: 2})  # fails when the file is already open
+    assert files.load_tensors(path) == {"epoch": 1}
     assert os.listdir(tmp_path) == ["checkpoint.pth"]
 
 
 def test_a_disk_that_does_not_take_it_is_a_message(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "gone" / "checkpoint.pth"
-    with pytest.raises(PretrainError, match=f"{path}: cannot be written: .*No such file"):
-        checkpoint.save(path, {"epoch": 1})
+    with pytest.raises(UserError, match=f"{path}: cannot be written: .*No such file"):
+        files.save_tensors(path, {"epoch": 1})
 
 
 def break_by_bytes(path: pathlib.Path) -> None:
@@ -51,7 +52,7 @@ def break_by_emptying(path: pathlib.Path) -> None:
 def test_a_missing_or_damaged_file_is_named(damage: Callable[[pathlib.Path], Any], tmp_path: pathlib.Path) -> None:
     path = moco_file(tmp_path / "moco.pth.tar")
     damage(path)
-    with pytest.raises(PretrainError, match=f"{path}: (no such checkpoint file|not a readable PyTorch checkpoint)"):
+    with pytest.raises(UserError, match=f"{path}: (no such checkpoint file|not a readable PyTorch checkpoint)"):
         checkpoint.load_query_encoder(path)
 
 
@@ -63,7 +64,7 @@ class Harmful:
 def test_code_in_a_file_is_not_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HARM", str(tmp_path / "harm"))
     torch.save({"state_dict": Harmful()}, tmp_path / "moco.pth.tar")
-    with pytest.raises(PretrainError, match=r"moco.pth.tar: holds an object \(posix.mkdir\)"):
+    with pytest.raises(UserError, match=r"moco.pth.tar: holds an object \(posix.mkdir\)"):
         checkpoint.load_query_encoder(tmp_path / "moco.pth.tar")
     assert not (tmp_path / "harm").exists()
 
@@ -91,8 +92,8 @@ def test_the_query_encoder_comes_with_torchvisions_names(arch: str, prefix: str,
 )
 def test_another_kind_of_file_is_refused(change: dict[str, Any], message: str, tmp_path: pathlib.Path) -> None:
     path = moco_file(tmp_path / "moco.pth.tar")
-    checkpoint.save(path, {**checkpoint.load(path), **change})
-    with pytest.raises(PretrainError) as caught:
+    files.save_tensors(path, {**files.load_tensors(path), **change})
+    with pytest.raises(UserError) as caught:
         checkpoint.load_query_encoder(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert message in str(caught.value)
@@ -100,13 +101,13 @@ def test_another_kind_of_file_is_refused(change: dict[str, Any], message: str, t
 
 def test_faults_of_the_tensors_are_listed(tmp_path: pathlib.Path) -> None:
     path = moco_file(tmp_path / "moco.pth.tar")
-    content = checkpoint.load(path)
+    content = files.load_tensors(path)
     state = content["state_dict"]
     del state["module.encoder_q.bn1.weight"]
     state["module.encoder_q.conv1.weight"] = torch.ones(64, 1, 7, 7)
     state["module.encoder_q.extra"] = torch.ones(1)
-    checkpoint.save(path, content)
-    with pytest.raises(PretrainError) as caught:
+    files.save_tensors(path, content)
+    with pytest.raises(UserError) as caught:
         checkpoint.load_query_encoder(path)
     wrong_shape = "conv1.weight is (64, 1, 7, 7) and should be (64, 3, 7, 7)"
     for fault in ("bn1.weight is missing", "extra is unknown", wrong_shape):
@@ -114,10 +115,10 @@ def test_faults_of_the_tensors_are_listed(tmp_path: pathlib.Path) -> None:
 
 
 def test_the_newest_is_the_one_named(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(PretrainError, match=f"{tmp_path}: nothing to resume"):
-        checkpoint.newest(tmp_path)
-    checkpoint.save_text(tmp_path / checkpoint.LAST, checkpoint.file_name(4))
-    with pytest.raises(PretrainError, match=r"names 'checkpoint_0004.pth.tar', which is not there"):
-        checkpoint.newest(tmp_path)
-    checkpoint.save(tmp_path / "checkpoint_0004.pth.tar", {})
-    assert checkpoint.newest(tmp_path) == tmp_path / "checkpoint_0004.pth.tar"
+    with pytest.raises(UserError, match=f"{tmp_path}: nothing to resume"):
+        files.newest_checkpoint(tmp_path)
+    files.save_text(tmp_path / files.LAST, checkpoint.file_name(4))
+    with pytest.raises(UserError, match=r"names 'checkpoint_0004.pth.tar', which is not there"):
+        files.newest_checkpoint(tmp_path)
+    files.save_tensors(tmp_path / "checkpoint_0004.pth.tar", {})
+    assert files.newest_checkpoint(tmp_path) == tmp_path / "checkpoint_0004.pth.tar"

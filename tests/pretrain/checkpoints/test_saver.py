@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pretrain.checkpoints import moco_file, saver
+from pretrain.runtime import files
 from pretrain.runtime.errors import PretrainError
 
 
@@ -41,7 +42,7 @@ def test_the_manifest_says_what_the_bytes_are(tmp_path: pathlib.Path) -> None:
     manifest = json.loads((tmp_path / f"{path.name}.json").read_text())
     assert manifest["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
     assert (manifest["bytes"], manifest["step"], manifest["file"]) == (path.stat().st_size, 7, path.name)
-    assert torch.equal(moco_file.load(path)["weights"], content(7)["weights"])
+    assert torch.equal(files.load_tensors(path)["weights"], content(7)["weights"])
 
 
 @given(bit=st.integers(0, 8 * 4000))
@@ -84,7 +85,7 @@ def test_the_last_few_and_milestones_stay(tmp_path: pathlib.Path) -> None:
     keeper.close()
     assert keeper.fault is None
     assert names(tmp_path) == {moco_file.file_name(0, step) for step in (1, 4, 6, 7)}
-    assert (tmp_path / moco_file.LAST).read_text() == moco_file.file_name(0, 7)
+    assert (tmp_path / files.LAST).read_text() == moco_file.file_name(0, 7)
     assert len(list(tmp_path.glob("*.json"))) == 4
 
 
@@ -106,7 +107,7 @@ def test_what_is_written_is_what_it_was_when_it_was_saved(tmp_path: pathlib.Path
     keeper.save("checkpoint_0000.pth.tar", {"nested": [{"weights": weights}], "text": "a"}, 1, 1)
     weights += 1  # training goes on
     keeper.close()
-    loaded = moco_file.load(tmp_path / "checkpoint_0000.pth.tar")
+    loaded = files.load_tensors(tmp_path / "checkpoint_0000.pth.tar")
     assert (loaded["nested"][0]["weights"] == 0).all()
 
 

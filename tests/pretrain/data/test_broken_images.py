@@ -9,7 +9,7 @@ import torch
 
 from pretrain.data.broken_images import BrokenImages
 from pretrain.data.images.image_set import open_images
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import PretrainError
 
 
@@ -118,7 +118,7 @@ def met_with_two_limits(root: str) -> list[list[tuple[list[bool], list[int], lis
 
 
 def test_all_ranks_know_what_any_has_met_and_stop_together(folder: pathlib.Path) -> None:
-    allowed, stopped = distributed.launch(met_with_two_limits, 2, str(folder))
+    allowed, stopped = spawn.run_on_ranks(met_with_two_limits, 2, str(folder))
     assert allowed == [([True, True], [2, 3], [2, 4, 6], ""), ([True, False], [2, 3], [2, 4, 6], "")]
     assert [rank[:3] for rank in stopped] == [rank[:3] for rank in allowed]
     for *_, fault in stopped:

@@ -15,7 +15,7 @@ from pretrain.data.augment.recipe import normalize
 from pretrain.engine.finite_check import NotFiniteError
 from pretrain.engine.optim import SGD
 from pretrain.engine.step import TrainingStep
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import PretrainError
 from tests.support import small_runs
 from tests.support.small_runs import LR, V1, V2, Case, generators, images, indices, own, start
@@ -234,7 +234,7 @@ def on_four_ranks() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def four_ranks() -> dict[str, Any]:
     """What four gloo processes found, in one launch."""
-    return distributed.launch(on_four_ranks, WORLD)
+    return spawn.run_on_ranks(on_four_ranks, WORLD)
 
 
 @pytest.mark.parametrize("name", POISONS)

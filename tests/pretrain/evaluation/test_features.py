@@ -14,7 +14,7 @@ from torchvision import transforms
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.evaluation import features
 from pretrain.models.encoders import build_encoder
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import PretrainError
 
 CPU = torch.device("cpu")
@@ -101,7 +101,7 @@ def test_two_ranks_have_the_features_of_one_and_share_faults(
     encoder.fc = nn.Identity()
     alone = [features.extract(encoder, open_images(str(tmp_path / count)), CPU, 32) for count in ("1", "5")]
     folders, lengths = [tmp_path / "1", tmp_path / "5", tmp_path / "broken"], [0, 1, 2, 3, 4, 9]
-    told = distributed.launch(on_each_rank, 2, folders, encoder.state_dict(), lengths)
+    told = spawn.run_on_ranks(on_each_rank, 2, folders, encoder.state_dict(), lengths)
     for one, five, broken in told["features"]:
         torch.testing.assert_close([one, five], alone)
         assert "broken/8.png: not an image" in broken

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from pretrain.evaluation import features, knn
 from pretrain.models.encoders import build_encoder
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import PretrainError
 from tests.support.coloured_images import paint
 
@@ -144,4 +144,4 @@ def test_two_ranks_find_what_one_process_finds(folders: pathlib.Path, encoder: n
     alone = on_each_rank(folders, state, bank, labels)["found"][0]
     assert alone[2] == loops(bank, bank, labels.tolist(), 4, 9, 0.07, False)
     assert alone[4] == f"knn.root: {folders}/nowhere: no such folder"
-    assert distributed.launch(on_each_rank, 2, folders, state, bank, labels)["found"] == [alone, alone]
+    assert spawn.run_on_ranks(on_each_rank, 2, folders, state, bank, labels)["found"] == [alone, alone]

@@ -16,7 +16,7 @@ from pretrain.evaluation import features, linear_probe
 from pretrain.evaluation.probe_features import AugmentedImages, Batches, Cached, Crops
 from pretrain.models.encoders import build_encoder
 from pretrain.models.normalize import normalize
-from pretrain.runtime import distributed, seeds
+from pretrain.runtime import distributed, seeds, spawn
 from pretrain.runtime.errors import PretrainError
 from tests.support.coloured_images import paint
 
@@ -201,7 +201,7 @@ def test_two_ranks_train_as_one_process(backbone: nn.Module, tmp_path: pathlib.P
         paint(root / "train", 5)
         paint(root / "val", 3, seed=1)
         train, val = open_split(str(root), "--root")
-        found = distributed.launch(on_each_rank, ranks, given[0], train, val, *given[1:])
+        found = spawn.run_on_ranks(on_each_rank, ranks, given[0], train, val, *given[1:])
         assert len(found) == 1 + ranks
         assert all(len(rank) == 3 and f"{train.images.name(14)}: not an image" in rank[2] for rank in found)
         results.append(found[0][:2])

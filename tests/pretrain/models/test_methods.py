@@ -11,7 +11,7 @@ from pretrain.engine.step import TrainingStep
 from pretrain.models.end_to_end import EndToEnd, all_gather
 from pretrain.models.memory_bank import MemoryBank
 from pretrain.models.published_state import load_published_state, published_state
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn
 from tests.support.small_runs import (
     DIM,
     IMAGES,
@@ -75,7 +75,7 @@ def on_four_ranks() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def four_ranks() -> dict[str, Any]:
     """What four gloo processes found."""
-    return distributed.launch(on_four_ranks, WORLD)
+    return spawn.run_on_ranks(on_four_ranks, WORLD)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -15,7 +15,7 @@ from pretrain.checkpoints import moco_file
 from pretrain.models.encoders import build_encoder
 from pretrain.models.moco import KeyQueue, MoCo
 from pretrain.models.published_state import load_published_state, published_state
-from pretrain.runtime import distributed
+from pretrain.runtime import spawn
 from tests.support.small_runs import DIM, V1, V2, Case, assert_same, expect, produce, produce_all, start
 
 WORLD = 4
@@ -57,7 +57,7 @@ SINGLE = {
 def four_ranks() -> dict[str, dict[str, Tensor]]:
     """What four gloo processes found."""
     cases = EXACT | {f"float32, {name}": case for name, case in SINGLE.items()}
-    return dict(zip(cases, distributed.launch(produce_all, WORLD, list(cases.values())), strict=True))
+    return dict(zip(cases, spawn.run_on_ranks(produce_all, WORLD, list(cases.values())), strict=True))
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.models import shuffle_bn
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn, sync_batchnorm
 from tests.support import algorithm1, small_runs
 from tests.support.tiers import slow_but
 
@@ -58,7 +58,7 @@ def outcome(network: nn.Module, x: Tensor, gradient: Tensor) -> dict[str, Tensor
 def synced(momentum: float | None, size: int) -> list[dict[str, Tensor]]:
     """With SyncBN over groups of `size` consecutive ranks: what each group found, its rows joined."""
     world = distributed.world_size()
-    network = shuffle_bn.convert_sync_batchnorm(layers(momentum), distributed.subgroup(size))
+    network = sync_batchnorm.convert_sync_batchnorm(layers(momentum), distributed.subgroup(size))
     mine = outcome(network, own(global_batch(world)), own(global_gradient(world)))
     ranks = {name: distributed.all_gather(tensor[None]) for name, tensor in mine.items()}  # (world, ...)
     groups = []
@@ -78,19 +78,19 @@ def synced(momentum: float | None, size: int) -> list[dict[str, Tensor]]:
 
 def synced_in_parts_and_bf16() -> None:
     """Sub-groups of one rank are plain BN; a rank without rows; bf16 in, bf16 out; eval mode is plain BN."""
-    alone = shuffle_bn.convert_sync_batchnorm(layers(), distributed.subgroup(1))
+    alone = sync_batchnorm.convert_sync_batchnorm(layers(), distributed.subgroup(1))
     x = own(global_batch())
     torch.testing.assert_close(alone(x), layers()(x))
-    norm = shuffle_bn.SyncBatchNorm2d(CHANNELS).double()
+    norm = sync_batchnorm.SyncBatchNorm2d(CHANNELS).double()
     rows = global_batch()[: 4 if distributed.rank() == 0 else 0]
     if distributed.rank() == 0:
         torch.testing.assert_close(norm(rows), F.batch_norm(rows, None, None, training=True))
     else:
         assert norm(rows).shape == (0, CHANNELS, 5, 5)
-    half = shuffle_bn.SyncBatchNorm2d(CHANNELS)(x.bfloat16())
+    half = sync_batchnorm.SyncBatchNorm2d(CHANNELS)(x.bfloat16())
     expected = own(F.batch_norm(global_batch().bfloat16().float(), None, None, training=True))
     torch.testing.assert_close(half, expected.bfloat16())
-    evaluated = shuffle_bn.convert_sync_batchnorm(layers().eval())
+    evaluated = sync_batchnorm.convert_sync_batchnorm(layers().eval())
     torch.testing.assert_close(evaluated(x), layers().eval()(x))
 
 
@@ -131,7 +131,7 @@ def on_ranks() -> dict[str, Any]:
 @pytest.fixture(scope="module", params=slow_but([2], [2, 4]))
 def ranks(request: pytest.FixtureRequest) -> tuple[int, dict[str, Any]]:
     """Two and four gloo processes, and what they found; the assertions inside them fail the tests that use it."""
-    return request.param, distributed.launch(on_ranks, request.param)
+    return request.param, spawn.run_on_ranks(on_ranks, request.param)
 
 
 @pytest.mark.parametrize("momentum", [0.3, None])
@@ -166,7 +166,7 @@ def test_keys_of_ranks_are_those_of_one_process_over_the_shuffled_groups(ranks: 
 
 
 def test_conversion_keeps_the_very_parameters_and_statistics() -> None:
-    for convert in (shuffle_bn.convert_sync_batchnorm, lambda network: shuffle_bn.split_batchnorm(network, 2)):
+    for convert in (sync_batchnorm.convert_sync_batchnorm, lambda network: shuffle_bn.split_batchnorm(network, 2)):
         plain = layers().eval()
         converted = convert(copy.copy(plain))
         assert [id(x) for x in converted.parameters()] == [id(x) for x in plain.parameters()]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from pretrain.runtime import distributed
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime import distributed, spawn
+from pretrain.runtime.errors import UserError
 
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 
@@ -42,13 +42,13 @@ def what_raises(function: Callable[[], Any]) -> str:
 
 def agree_on_rank_one() -> None:
     distributed.agree(None)
-    distributed.agree(PretrainError("no such file") if distributed.rank() == distributed.world_size() - 1 else None)
+    distributed.agree(UserError("no such file") if distributed.rank() == distributed.world_size() - 1 else None)
 
 
 @pytest.mark.parametrize("world", [1, 2])
 def test_processes_know_themselves_and_exchange_in_rank_order(world: int) -> None:
     ranks = range(world)
-    assert distributed.launch(report, world, 5) == {
+    assert spawn.run_on_ranks(report, world, 5) == {
         "identity": (0, world, 0, True),
         "objects": [5 + 10 * rank for rank in ranks],
         "rows": [[rank, 5] for rank in ranks],
@@ -56,19 +56,19 @@ def test_processes_know_themselves_and_exchange_in_rank_order(world: int) -> Non
         "broadcast": [10] * world,
         "on main": ["from 0"] * world,
         "main fails": ["IndexError: list index out of range"] * world,
-        "rank 1 fails": ["PretrainError: no such file"] * world,
+        "rank 1 fails": ["UserError: no such file"] * world,
     }
 
 
 def fail_on_rank_one() -> None:
     if distributed.rank() == 1:
-        raise PretrainError("rank 1: no such folder: /somewhere")
+        raise UserError("rank 1: no such folder: /somewhere")
     distributed.barrier()
 
 
 def test_a_failure_of_one_rank_is_raised_as_itself() -> None:
-    with pytest.raises(PretrainError, match="rank 1: no such folder: /somewhere"):
-        distributed.launch(fail_on_rank_one, 2)
+    with pytest.raises(UserError, match="rank 1: no such folder: /somewhere"):
+        spawn.run_on_ranks(fail_on_rank_one, 2)
 
 
 class LastIsFirst(torch.nn.Module):
@@ -100,7 +100,7 @@ def steps_in_two_starts(stop: int) -> dict[str, torch.Tensor]:
 
 @pytest.mark.slow
 def test_gradients_of_three_ranks_do_not_depend_on_when_the_run_was_started() -> None:
-    whole, parts = (distributed.launch(steps_in_two_starts, 3, stop) for stop in (0, 2))
+    whole, parts = (spawn.run_on_ranks(steps_in_two_starts, 3, stop) for stop in (0, 2))
     for name, tensor in whole.items():
         assert torch.equal(tensor, parts[name]), name
 
@@ -121,7 +121,7 @@ def leave_a_model_behind() -> tuple[list[str], list[str]]:
 
 def test_no_thread_talks_after_the_shutdown() -> None:
     """One that still frees a tensor while the interpreter ends aborts the process."""
-    before, after = distributed.launch(leave_a_model_behind, 2)
+    before, after = spawn.run_on_ranks(leave_a_model_behind, 2)
     assert before
     assert after == []
 
@@ -134,17 +134,17 @@ def die() -> None:
 
 def test_a_process_that_dies_without_a_word_is_noticed() -> None:
     with pytest.raises(Exception, match=r"exit code 7|Connection closed|closed by peer|reset by peer"):
-        distributed.launch(die, 2)
+        spawn.run_on_ranks(die, 2)
 
 
 @pytest.mark.parametrize("name", ["gpu", "cuda:x", "CPU", ""])
 def test_an_unknown_device_is_named(name: str) -> None:
-    with pytest.raises(PretrainError, match=f"'{name}' is none of auto, cpu, cuda"):
+    with pytest.raises(UserError, match=f"'{name}' is none of auto, cpu, cuda"):
         distributed.select_device(name)
 
 
 def test_a_gpu_that_is_not_there_is_refused() -> None:
-    with pytest.raises(PretrainError, match="asks for GPU 99"):
+    with pytest.raises(UserError, match="asks for GPU 99"):
         distributed.select_device("cuda:99")
 
 

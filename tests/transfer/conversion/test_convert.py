@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 from tests.support.pretrained import moco, resnet, rolled, saved
 from transfer import engines
 from transfer.conversion import equivalence
@@ -209,10 +209,10 @@ def test_a_damaged_file_is_refused_without_that_advice(tmp_path: Path) -> None:
     for name in ("source.pth.tar", "source.safetensors", "source.pkl"):
         other = tmp_path / name
         other.write_bytes(path.read_bytes())
-        with pytest.raises((PretrainError, TransferError), match=f"{name}.*damaged") as error:
+        with pytest.raises((UserError, TransferError), match=f"{name}.*damaged") as error:
             convert(other)
         assert "weights_only=False" not in str(error.value)
-        with pytest.raises((PretrainError, TransferError, OSError), match=f"none_{name}"):
+        with pytest.raises((UserError, TransferError, OSError), match=f"none_{name}"):
             convert(tmp_path / f"none_{name}")
 
 

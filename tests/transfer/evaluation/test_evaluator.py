@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data import catalog
 from transfer.evaluation import evaluator
@@ -86,7 +86,7 @@ def _score(root: Path, folder: Path) -> dict[str, Any]:
 def test_two_processes_score_as_one(scenes: Path, tmp_path: Path) -> None:
     alone = _score(scenes, tmp_path / "one")
     assert 0 < alone["bbox"]["AP"] < 100
-    assert distributed.launch(_score, 2, scenes, tmp_path / "two") == alone
+    assert spawn.run_on_ranks(_score, 2, scenes, tmp_path / "two") == alone
 
 
 class Interrupted(Oracle):
@@ -125,7 +125,7 @@ def _stopped_on_rank_one(root: Path, folder: Path) -> list[bool]:
 
 
 def test_all_ranks_stop_where_one_is_asked(scenes: Path, tmp_path: Path) -> None:
-    assert distributed.launch(_stopped_on_rank_one, 2, scenes, tmp_path / "out") == [True, True]
+    assert spawn.run_on_ranks(_stopped_on_rank_one, 2, scenes, tmp_path / "out") == [True, True]
 
 
 def test_a_signal_after_the_last_image_loses_no_score(scenes: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 import torchvision
 
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 from tests.support.pretrained import hollow, moco, resnet, saved
 from transfer.conversion.convert import Conversion, convert
 from transfer.errors import TransferError
@@ -152,7 +152,7 @@ def test_a_failed_write_leaves_nothing_that_looks_whole(
         whole(file)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises((TransferError, PretrainError), match=r"cannot be written: .*No space left"):
+    with pytest.raises((TransferError, UserError), match=r"cannot be written: .*No space left"):
         write(conversion, tmp_path / name, to)
     assert {path.name for path in tmp_path.iterdir()} <= {formats.card_path(tmp_path / name).name}
 

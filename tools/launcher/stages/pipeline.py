@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 from transfer import engines
 from transfer.errors import TransferError
 from transfer.report import page
@@ -190,7 +190,7 @@ class _Reader:
     def _built(self, where: str, build: Callable[[], Stage]) -> Stage | None:
         try:
             return build()
-        except (PretrainError, TransferError) as error:
+        except UserError as error:
             self.faults += _indented(where, error)
             return None
         except SystemExit:  # argparse has said why

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from pretrain.checkpoints import moco_file
-from pretrain.runtime import provenance
+from pretrain.runtime import files, provenance
 from transfer.config.detectron2_defaults import read_yaml
 
 PARTS = ("pretrain", "transfer", "tools", "configs")
@@ -39,7 +38,7 @@ def config(path: Path, folder: Path) -> Path:
     copy = folder / hashlib.sha256(text.encode()).hexdigest()[:16] / path.name
     if not copy.exists():
         copy.parent.mkdir(parents=True, exist_ok=True)
-        moco_file.save_text(copy, text)
+        files.save_text(copy, text)
     return copy
 
 

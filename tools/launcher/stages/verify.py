@@ -6,7 +6,7 @@ import finetune
 from pretrain import plan
 from pretrain.checkpoints import saver
 from pretrain.config import schema
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 from transfer import engines, results
 from transfer.errors import TransferError
 from transfer.weights import backbone_file
@@ -32,7 +32,7 @@ def verify(stage: Stage) -> bool:
             "finetune": _fine_tuning,
             "report": lambda _: [],
         }[stage.kind](stage)
-    except PretrainError as error:
+    except UserError as error:
         faults = [str(error)]
     if faults:
         raise TransferError(

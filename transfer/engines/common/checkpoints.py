@@ -7,8 +7,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from pretrain.checkpoints import moco_file
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, files
 from transfer.engines.common import rng_state
 from transfer.errors import TransferError
 
@@ -50,7 +49,7 @@ class Checkpoints:
             done: iterations done.
             pending: what is still due after the last one (transfer.engines.common.periodic_work).
         """
-        share_statistics(self.model)
+        distributed.share_batchnorm_statistics(self.model)
         states = distributed.all_gather_object(rng_state.states())
         normalizers = distributed.all_gather_object(getattr(self.model, "loss_normalizer", None))
         if distributed.is_main():
@@ -63,8 +62,8 @@ class Checkpoints:
                 "loss_normalizers": normalizers,  # of each rank
                 **self.extra,
             }
-            moco_file.save(self.folder / name, content)
-            with moco_file.whole_file(self.folder / moco_file.LAST) as file:
+            files.save_tensors(self.folder / name, content)
+            with files.whole_file(self.folder / files.LAST) as file:
                 file.write(name.encode())
             self._remove_stopped(name)
         distributed.barrier()
@@ -75,8 +74,8 @@ class Checkpoints:
         Raises:
             PretrainError, TransferError: there is nothing to resume, or the file is not one of this engine's runs.
         """
-        path = moco_file.newest(self.folder)
-        content = moco_file.load(path)
+        path = files.newest_checkpoint(self.folder)
+        content = files.load_tensors(path)
         needed = ("model", *self.parts, "iteration", "pending", "generators", "loss_normalizers")
         absent = [key for key in needed if key not in content]
         if absent:
@@ -108,8 +107,3 @@ class Checkpoints:
     def _remove_stopped(self, newest: str) -> None:
         if newest != STOPPED:
             (self.folder / STOPPED).unlink(missing_ok=True)
-
-
-def share_statistics(model: nn.Module) -> None:
-    """Test and save one model: BN that is not synchronised runs apart on the ranks, and rank 0's is kept."""
-    distributed.broadcast(list(model.buffers()))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pretrain.checkpoints import moco_file
+from pretrain.runtime import files
 
 PERIOD = 20  # iterations between two rows of training
 
@@ -21,7 +21,7 @@ class MetricRows:
     def __init__(self, path: Path, first: int = 0, test_due: bool = False) -> None:
         self.path = path
         rows = path.read_bytes().splitlines(keepends=True) if first and path.exists() else []
-        with moco_file.whole_file(path) as file:
+        with files.whole_file(path) as file:
             file.writelines(row for row in rows if _stays(row, first, test_due))
 
     def write(self, row: Mapping[str, float | None]) -> None:

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.runtime import signals
-from pretrain.runtime.signals import Stopped, StopRequest
-from pretrain.runtime.stop import asked
+from pretrain.runtime.signals import Stopped, StopRequest, any_rank_asked
 from transfer.data.catalog import Dataset
 from transfer.engines.common.batches import Batches
 from transfer.engines.detectron2.quiet import quiet
@@ -84,7 +83,7 @@ class TrainingData:
             loaded = iter(loader)
             first = next(loaded)  # by now its workers are there
         for batch in itertools.chain([first], loaded):
-            if asked(self.stop):
+            if any_rank_asked(self.stop):
                 raise Stopped("between two batches")
             yield batch
 

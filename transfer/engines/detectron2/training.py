@@ -13,7 +13,7 @@ from pretrain.runtime import distributed
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.catalog import Dataset
 from transfer.engines.common import precise_bn, rng_state
-from transfer.engines.common.checkpoints import Checkpoints, Part, share_statistics
+from transfer.engines.common.checkpoints import Checkpoints, Part
 from transfer.engines.common.metrics_file import PERIOD, MetricRows, flatten
 from transfer.engines.common.periodic_work import Course, is_due
 from transfer.engines.detectron2.data import TrainingData
@@ -156,7 +156,7 @@ class AfterStep(HookBase):
             precise_bn.update(self.model, self.data.batches(earlier * iterations, workers=0), iterations)
 
     def _test(self, done: int) -> None:
-        share_statistics(self.model)
+        distributed.share_batchnorm_statistics(self.model)
         with rng_state.kept():
             scores = flatten(_score(self.cfg, self.model, self.evaluate))
         self._write(done - 1, scores)

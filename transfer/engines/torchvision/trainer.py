@@ -15,7 +15,7 @@ from pretrain.runtime import distributed
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.catalog import Dataset
 from transfer.engines.common import precise_bn, rng_state
-from transfer.engines.common.checkpoints import Checkpoints, Part, share_statistics
+from transfer.engines.common.checkpoints import Checkpoints, Part
 from transfer.engines.common.metrics_file import PERIOD, flatten
 from transfer.engines.common.periodic_work import Course, is_due
 from transfer.engines.torchvision import initial as initial_weights
@@ -148,7 +148,7 @@ class Trainer:
         precise_bn.update(self.model, self._batches(0, workers=0), self.cfg.TEST.PRECISE_BN.NUM_ITER)
 
     def _test(self, done: int) -> None:
-        share_statistics(self.model)
+        distributed.share_batchnorm_statistics(self.model)
         self.model.eval()
         with rng_state.kept(), self.progress.paused():
             results = self.evaluate(make_predictor(self.model, self.cfg))

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 from pretrain.runtime.signals import Stopped, StopRequest
 from tests.support import detectron2_tiny, small_models
 from tests.support.detectron2_tiny import squares, tiny_config
@@ -282,7 +282,7 @@ def test_images_come_in_detectron2s_order(sampler: str, tmp_path: Path) -> None:
 
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
     cfg = tiny_config(tmp_path / "run")
-    with pytest.raises(PretrainError, match="nothing to resume"):
+    with pytest.raises(UserError, match="nothing to resume"):
         engine.train(cfg, squares(tmp_path), {}, no_scores, True, {})
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from pretrain.runtime import distributed
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime import distributed, spawn
+from pretrain.runtime.errors import UserError
 from pretrain.runtime.signals import Stopped
 from tests.support import small_models
 from tests.support.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
@@ -174,7 +174,7 @@ def test_tensorboard_shows_what_metrics_json_has(tmp_path: Path) -> None:
 
 
 def test_nothing_is_resumed_from_nothing_or_from_another_engines_file(tmp_path: Path) -> None:
-    with pytest.raises(PretrainError, match="nothing to resume"):
+    with pytest.raises(UserError, match="nothing to resume"):
         run(tmp_path / "run", 1, resume=True)
     torch.save({"model": {}, "optimizer": {}, "iteration": 0}, tmp_path / "run" / "model_0000000.pth")
     (tmp_path / "run" / "last_checkpoint").write_text("model_0000000.pth")
@@ -367,7 +367,7 @@ def _on_two_ranks(folder: Path, dataset: Dataset) -> dict[str, Any]:
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     """They hold one model, go on from its file, stop together, and their gradient is the mean of both."""
     (tmp_path / "run").mkdir()
-    seen = distributed.launch(_on_two_ranks, 2, tmp_path / "run", small_models.dataset(tmp_path / "images"))
+    seen = spawn.run_on_ranks(_on_two_ranks, 2, tmp_path / "run", small_models.dataset(tmp_path / "images"))
     first, second, first_resumed, second_resumed = seen["sums"]
     assert first == second
     assert first_resumed == second_resumed != first

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torchvision.models import resnet18, resnet50
 
-from pretrain.models.shuffle_bn import SyncBatchNorm2d
+from pretrain.runtime.sync_batchnorm import SyncBatchNorm2d
 from tests.support import small_models
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.modeling import box_ops as box_code

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretrain.models.shuffle_bn import SyncBatchNorm2d
+from pretrain.runtime.sync_batchnorm import SyncBatchNorm2d
 
 NormFactory = Callable[[int], nn.Module]
 
