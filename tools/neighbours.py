@@ -1,4 +1,4 @@
-"""Draw the nearest neighbours of some images among all, by the cosine of a checkpoint's backbone features."""
+"""Draw the nearest neighbours of some images among all, by the cosine of a pretrained backbone's features."""
 
 import argparse
 from pathlib import Path
@@ -40,7 +40,7 @@ def main() -> None:
     )
     contact_sheet.check_output(arguments.output, arguments.overwrite)
     device = distributed.select_device(arguments.device)
-    encoder, network = checkpoint_cli.load(arguments.checkpoint, device)
+    found, network = checkpoint_cli.load_backbone(arguments.checkpoint, arguments.encoder, arguments.prefix, device)
     images = open_images(arguments.root, "--root")
     if len(images) < 2:
         raise PretrainError(f"--root: {arguments.root}: one image alone has no neighbours")
@@ -56,7 +56,10 @@ def main() -> None:
             on_batch=lambda count: bar.advance(task, count),
         )
     queries = torch.randperm(len(images), generator=seeds.generator("neighbours", arguments.seed))
-    title = f"{arguments.checkpoint}: {encoder.arch}, epoch {encoder.epoch}; {len(images)} images of {arguments.root}"
+    epoch = "not stated" if found.epoch is None else found.epoch
+    title = (
+        f"{arguments.checkpoint}: {found.architecture.name}, epoch {epoch}; {len(images)} images of {arguments.root}"
+    )
     contact_sheet.save(draw(images, rows, queries[: arguments.queries], arguments.k, title), arguments.output)
     print(f"wrote {arguments.output}")
 
@@ -65,8 +68,8 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    checkpoint_cli.add_backbone_arguments(parser)
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="of MoCo, released or this project's")
     add("--root", required=True, metavar="IMAGES", help="the images: whatever data.root takes")
     add("--output", type=Path, required=True, metavar="PNG", help="the sheet")
     add("--queries", type=int, default=8, help="images whose neighbours are shown, drawn at random (default: 8)")

@@ -9,8 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 import neighbours
-from common import contact_sheet
-from pretrain.checkpoints import moco_file
+from common import checkpoint_cli, contact_sheet
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.evaluation import features
 from tests.conftest import Tool
@@ -44,8 +43,7 @@ def test_the_sheet_shows_the_nearest(tool: Tool, images: ImageSet, tmp_path: pat
     assert done.returncode == 0, done.stderr
     drawn = torch.from_numpy(np.array(Image.open(output)))
 
-    encoder = moco_file.load_query_encoder(path)
-    network = features.backbone(encoder.arch, encoder.state_dict)
+    _, network = checkpoint_cli.load_backbone(path, None, None, torch.device("cpu"))
     rows = torch.nn.functional.normalize(features.extract(network, images, torch.device("cpu"), 32), dim=1)
     cosines = (rows @ rows.T).fill_diagonal_(-1)
     found = set()

@@ -1,5 +1,6 @@
 """What the tools that look at a checkpoint's features share: backbone, cores, progress bar, checks of flags."""
 
+import argparse
 import math
 import os
 from collections.abc import Iterable
@@ -11,20 +12,40 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 from torch import nn
 
-from pretrain.checkpoints import moco_file
-from pretrain.evaluation import features
 from pretrain.runtime.errors import PretrainError
+from transfer.weights import source
 
 from . import cli
 
 console = Console(stderr=True)
 
 
-def load(path: Path, device: torch.device) -> tuple[moco_file.QueryEncoder, nn.Module]:
-    """The query encoder of a MoCo checkpoint, as it lies in the file and as a frozen network in eval mode."""
-    encoder = moco_file.load_query_encoder(path)
-    network = features.backbone(encoder.arch, encoder.state_dict).requires_grad_(False)
-    return encoder, network.eval().to(device)
+def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name a pretrained ResNet: any file that tools/convert.py reads."""
+    add = parser.add_argument
+    add("checkpoint", type=Path, metavar="CHECKPOINT", help="the pretrained file: any that tools/convert.py reads")
+    add(
+        "--encoder",
+        choices=["query", "key"],
+        help="of a checkpoint that holds both (default: query)",
+    )
+    add("--prefix", help="the start of the network's names, where the file holds several networks")
+
+
+def load_backbone(
+    path: Path, encoder: str | None, prefix: str | None, device: torch.device
+) -> tuple[source.Source, nn.Module]:
+    """Read a pretrained ResNet.
+
+    Args:
+        encoder, prefix: which of the file's networks; see `transfer.weights.source.read`, whose errors are raised.
+
+    Returns:
+        The network as found in the file, and frozen and in evaluation mode on `device`: images (N, 3, H, W) to
+        features (N, C).
+    """
+    found = source.read(path, encoder, prefix)
+    return found, found.architecture.network_with(found.state).requires_grad_(False).to(device)
 
 
 def default_workers() -> int:

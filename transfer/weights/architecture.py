@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -59,6 +60,15 @@ class Architecture:
             network = ResNet(block, list(BLOCKS[self.depth]), groups=self.groups, width_per_group=self.width_per_group)
         network.fc = torch.nn.Identity()
         return network
+
+    def network_with(self, state: Mapping[str, Tensor]) -> ResNet:
+        """Return torchvision's network with the tensors of `state` (torchvision's names, no classifier).
+
+        Images (N, 3, H, W) become features (N, 512 or 2048). In evaluation mode and in single precision.
+        """
+        network = self.network()
+        network.load_state_dict({name: tensor.detach() for name, tensor in state.items()}, assign=True)
+        return network.float().eval()
 
     def shapes(self) -> Shapes:
         """torchvision's names and shapes of the backbone, in its order."""
