@@ -1,8 +1,6 @@
 """Convert a pretrained ResNet into a backbone that Detectron2, torchvision, timm and this project's detectors load."""
 
 import argparse
-import re
-from collections import Counter
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +9,7 @@ from rich.table import Table
 from common import cli
 from pretrain.runtime import files
 from transfer import engines
-from transfer.conversion import convert
+from transfer.conversion import convert, summary
 from transfer.errors import TransferError
 from transfer.weights import backbone_file
 from transfer.weights.placement import FAMILIES
@@ -38,8 +36,6 @@ outputs of --to:
 The conversion is proved each time: the feature maps of source and result on a random image must agree.
 """
 
-STAGE = re.compile(r"(.*?\.)??(stem|layer[1-4]|res[2-5])(?=\.)|(.*\.)?(conv1|bn1)(?=\.)")
-
 
 def main() -> None:
     arguments = parse()
@@ -48,7 +44,8 @@ def main() -> None:
         raise TransferError(f"{arguments.report} exists already and is not overwritten: name another --report")
     conversion = convert.convert(arguments.checkpoint, arguments.encoder, arguments.prefix, arguments.engine)
     if arguments.report:
-        write_report(conversion, arguments)
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
+        files.save_text(arguments.report, summary.name_table(conversion, arguments.to, arguments.full_names))
     backbone_file.write(conversion, arguments.output, arguments.to, arguments.full_names)
     show(conversion, arguments)
 
@@ -80,7 +77,7 @@ def parse() -> argparse.Namespace:
 
 
 def show(conversion: convert.Conversion, arguments: argparse.Namespace) -> None:
-    """Print what was recognised, mapped, dropped and filled, with counts, and the proof."""
+    """Print what was recognised, renamed, dropped and filled, with counts, and the result of the check."""
     source, console = conversion.source, Console(highlight=False)
     epoch = "not stated" if source.epoch is None else source.epoch
     kind = KINDS[source.kind][1] + (", converted before" if source.metadata else "")
@@ -88,14 +85,8 @@ def show(conversion: convert.Conversion, arguments: argparse.Namespace) -> None:
     if source.prefix:
         console.print(f"prefix {source.prefix}", soft_wrap=True, markup=False)
     table = Table("from", "to", "tensors", box=None)
-    rows = conversion.rows(arguments.to, arguments.full_names)
-    mapped = Counter((stage(name), stage(target)) for name, target, _ in rows if name)
-    for (origin, target), count in mapped.items():
+    for origin, target, count in summary.count_groups(conversion, arguments.to, arguments.full_names):
         table.add_row(origin, target, str(count))
-    for group, count in Counter(dropped_group(name) for name in source.dropped).items():
-        table.add_row(group, "dropped", str(count))
-    if source.filled:
-        table.add_row("not in the file", "*.num_batches_tracked = 0", str(len(source.filled)))
     console.print(table)
     console.print(
         f"{len(conversion.state)} tensors, as {conversion.arch} has. Features agree with the source's in "
@@ -104,30 +95,6 @@ def show(conversion: convert.Conversion, arguments: argparse.Namespace) -> None:
         soft_wrap=True,
         markup=False,
     )
-
-
-def stage(name: str) -> str:
-    """A tensor's name up to the part of the ResNet that it belongs to: "module.encoder_q.layer1", "stem"."""
-    match = STAGE.match(name)
-    return match[0] if match else name
-
-
-def dropped_group(name: str) -> str:
-    """What is left out, in few words: "module.encoder_k.*", "module.encoder_q.fc.*", "module.queue"."""
-    parts = name.split(".")
-    keep = 1 + (parts[0] == "module") + bool({"encoder_q", "base_encoder"} & set(parts))
-    return name if len(parts) <= keep else ".".join(parts[:keep]) + ".*"
-
-
-def write_report(conversion: convert.Conversion, arguments: argparse.Namespace) -> None:
-    """A tab-separated table: source name, target name, shape. Without a source: filled; without a target: dropped."""
-    lines = ["source\ttarget\tshape"]
-    lines += [
-        f"{name}\t{target}\t{shape}" for name, target, shape in conversion.rows(arguments.to, arguments.full_names)
-    ]
-    lines += [f"{name}\t\t" for name in conversion.source.dropped]
-    arguments.report.parent.mkdir(parents=True, exist_ok=True)
-    files.save_text(arguments.report, "\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,11 @@ from rich.logging import RichHandler
 from rich.progress import Progress
 from torch import Tensor, nn
 
-from pretrain.runtime.files import whole_file
 from pretrain.data.images import labelled_set
 from pretrain.evaluation import features, linear_probe, probe_features
 from pretrain.runtime import distributed, run_folder
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.files import whole_file
 from transfer.weights.detector_file import sha256
 
 from . import checkpoint_cli

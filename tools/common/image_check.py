@@ -1,0 +1,80 @@
+"""A check of every image of a set: its faults one by one, their summary, and the list of the images without one."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch.utils.data import DataLoader
+
+from pretrain.config.schema import Data
+from pretrain.data.images.image_set import ImageSet
+from pretrain.data.images.integrity import Checked, Fault
+from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.files import whole_file
+
+_CHUNK = 32  # images that a process checks before it answers
+
+
+def find_faults(images: ImageSet, workers: int) -> Iterator[tuple[int, Fault | None]]:
+    """Yield the index and the fault of each image, in order, with a progress bar.
+
+    Args:
+        workers: processes that read images; 0: this one.
+    """
+    columns = (
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    shared = sys.stdout.isatty()  # the list must stay above the bar there, and go to its file elsewhere
+    loader = DataLoader(
+        Checked(images),
+        batch_size=_CHUNK,
+        collate_fn=list,
+        num_workers=workers,
+        multiprocessing_context="forkserver" if workers else None,
+    )
+    index = 0
+    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=shared) as bar:
+        task = bar.add_task("", total=len(images), rate="")
+        for chunk in loader:
+            for fault in chunk:
+                yield index, fault
+                index += 1
+            speed = bar.tasks[task].speed
+            bar.update(task, completed=index, rate=f"{speed:.0f} images/s" if speed else "")
+
+
+def summarise(faults: list[Fault], images: int) -> str:
+    """Return one line: how many images are whole, and whether a run would accept the others."""
+    limit = Data().max_broken
+    damaged = sum(fault.readable for fault in faults)
+    unreadable = len(faults) - damaged
+    verdict = "more" if unreadable > limit * images else "not more"
+    return (
+        f"{images} images: {images - len(faults)} whole, {unreadable} unreadable ({unreadable / images:.3%}, {verdict} "
+        f"than the {limit:.3%} of data.max_broken), {damaged} damaged but readable"
+    )
+
+
+def good_paths(images: ImageSet, faulty: set[int]) -> Iterator[str]:
+    """Yield the absolute paths (or URLs) of the images without a fault."""
+    for index in range(len(images)):
+        if index not in faulty:
+            name = images.name(index)
+            path = name if "://" in name else os.path.abspath(name)
+            if "\n" in path or "\r" in path:
+                raise PretrainError(f"--good: {path!r}: a list cannot hold a name with a line break; rename it")
+            yield path
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file of lines; names that are not UTF-8 keep their bytes."""
+    with whole_file(path) as file:
+        for line in lines:
+            file.write(os.fsencode(line + "\n"))

@@ -1,0 +1,49 @@
+"""The account of a conversion: which tensors were renamed, dropped and filled, in groups or one by one."""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from transfer.conversion.convert import Conversion
+
+_GROUP = re.compile(r"(.*?\.)??(stem|layer[1-4]|res[2-5])(?=\.)|(.*\.)?(conv1|bn1)(?=\.)")
+
+
+def count_groups(conversion: Conversion, to: str, family: str | None) -> Iterator[tuple[str, str, int]]:
+    """Yield (group of names in the source, its group in the file written or "dropped", number of tensors).
+
+    Args:
+        to, family: the form of the file written; see `transfer.weights.backbone_file.write`.
+    """
+    rows = conversion.rows(to, family)
+    mapped = Counter((_stage_of(name), _stage_of(target)) for name, target, _ in rows if name)
+    for (origin, target), count in mapped.items():
+        yield origin, target, count
+    for group, count in Counter(_dropped_group(name) for name in conversion.source.dropped).items():
+        yield group, "dropped", count
+    if conversion.source.filled:
+        yield "not in the file", "*.num_batches_tracked = 0", len(conversion.source.filled)
+
+
+def name_table(conversion: Conversion, to: str, family: str | None) -> str:
+    """Return a tab-separated table: source name, target name, shape.
+
+    A tensor that the source lacks has no source name, one that is dropped has no target name.
+    """
+    lines = ["source\ttarget\tshape"]
+    lines += [f"{name}\t{target}\t{shape}" for name, target, shape in conversion.rows(to, family)]
+    lines += [f"{name}\t\t" for name in conversion.source.dropped]
+    return "\n".join(lines) + "\n"
+
+
+def _stage_of(name: str) -> str:
+    """The name of a tensor up to the part of the ResNet that it belongs to: "module.encoder_q.layer1", "stem"."""
+    match = _GROUP.match(name)
+    return match[0] if match else name
+
+
+def _dropped_group(name: str) -> str:
+    """A few words for what is left out: "module.encoder_k.*", "module.encoder_q.fc.*", "module.queue"."""
+    parts = name.split(".")
+    keep = 1 + (parts[0] == "module") + bool({"encoder_q", "base_encoder"} & set(parts))
+    return name if len(parts) <= keep else ".".join(parts[:keep]) + ".*"
