@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from pretrain import plan, train
-from pretrain.checkpoints import moco_file, saver
+from pretrain.checkpoints import saver
 from pretrain.config import schema
 from pretrain.config.schema import ConfigError
 from pretrain.engine.step import TrainingStep
@@ -24,6 +24,7 @@ from pretrain.evaluation.knn import KnnMonitor
 from pretrain.runtime import distributed, files, malloc, signals, spawn
 from pretrain.runtime.errors import UserError
 from tests.support.tiers import slow_but
+from transfer.weights import source
 
 STEPS = 2  # an epoch: 9 images in batches of 4, the tail dropped
 LAST = "checkpoint_0001.pth.tar"
@@ -134,8 +135,8 @@ def test_the_checkpoint_has_the_published_layout(finished: pathlib.Path) -> None
     assert {name.split(".")[1] for name in state} == {"encoder_q", "encoder_k", "queue", "queue_ptr"}
     assert state["module.queue"].shape == (8, 10)
     assert state["module.queue_ptr"].tolist() == [2 * STEPS * 4 % 10]
-    encoder = moco_file.load_query_encoder(finished / "checkpoint_0001.pth.tar")
-    assert (encoder.arch, encoder.epoch) == ("resnet18", 2)
+    encoder = source.read(finished / "checkpoint_0001.pth.tar")
+    assert (encoder.architecture.name, encoder.epoch, encoder.kind) == ("resnet18", 2, "moco_transfer")
     # The published optimizer lists both encoders; only the query encoder's parameters have a velocity.
     parameters = [name for name in state if name.endswith((".weight", ".bias"))]
     assert len(content["optimizer"]["param_groups"][0]["params"]) == len(parameters)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from pretrain.checkpoints import moco_file
 from pretrain.models.encoders import build_encoder
 from pretrain.models.moco import KeyQueue, MoCo
 from pretrain.models.published_state import load_published_state, published_state
 from pretrain.runtime import spawn
 from tests.support.small_runs import DIM, V1, V2, Case, assert_same, expect, produce, produce_all, start
+from transfer.weights import source
 
 WORLD = 4
 
@@ -160,11 +160,11 @@ def test_a_file_in_the_released_layout_gives_its_query_encoder(tmp_path: Any) ->
     optimizer = torch.optim.SGD(encoder_q.parameters(), 0.03, 0.9, weight_decay=1e-4)
     path = tmp_path / "moco_v1_200ep_pretrain.pth.tar"
     torch.save({"epoch": 200, "arch": "resnet18", "state_dict": state, "optimizer": optimizer.state_dict()}, path)
-    found = moco_file.load_query_encoder(path)
-    assert (found.arch, found.epoch) == ("resnet18", 200)
+    found = source.read(path)
+    assert (found.architecture.name, found.epoch) == ("resnet18", 200)
     backbone = {name: tensor for name, tensor in encoder_q.state_dict().items() if not name.startswith("fc.")}
-    assert found.state_dict.keys() == backbone.keys()
-    assert all(torch.equal(found.state_dict[name], tensor) for name, tensor in backbone.items())
+    assert found.state.keys() == backbone.keys()
+    assert all(torch.equal(found.state[name], tensor) for name, tensor in backbone.items())
     assert set(found.dropped) == {name for name in state if "encoder_q" not in name or ".fc." in name}
 
 

@@ -1,0 +1,72 @@
+"""Files that are whole or absent, and loaded without running what they carry."""
+
+import os
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from pretrain.checkpoints import moco_file
+from pretrain.runtime import files
+from pretrain.runtime.errors import UserError
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "checkpoint.pth"
+    files.save_tensors(path, {"epoch": 1})
+    with pytest.raises(AttributeError, match="pickle"):
+        files.save_tensors(path, {"epoch": lambda: 2})  # fails when the file is already open
+    assert files.load_tensors(path) == {"epoch": 1}
+    assert os.listdir(tmp_path) == ["checkpoint.pth"]
+
+
+def test_a_disk_that_does_not_take_it_is_a_message(tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "gone" / "checkpoint.pth"
+    with pytest.raises(UserError, match=f"{path}: cannot be written: .*No such file"):
+        files.save_tensors(path, {"epoch": 1})
+
+
+def break_by_bytes(path: pathlib.Path) -> None:
+    path.write_bytes(b"not a checkpoint" * 100)
+
+
+def break_by_cutting(path: pathlib.Path) -> None:
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+def break_by_emptying(path: pathlib.Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [break_by_bytes, break_by_cutting, break_by_emptying, pathlib.Path.unlink])
+def test_a_missing_or_damaged_file_is_named(damage: Callable[[pathlib.Path], Any], tmp_path: pathlib.Path) -> None:
+    path = tmp_path / "moco.pth.tar"
+    files.save_tensors(path, {"state_dict": {"module.encoder_q.conv1.weight": torch.ones(64, 3, 7, 7)}})
+    damage(path)
+    with pytest.raises(UserError, match=f"{path}: (no such checkpoint file|not a readable PyTorch checkpoint)"):
+        files.load_tensors(path)
+
+
+class Harmful:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (os.environ["HARM"],)
+
+
+def test_code_in_a_file_is_not_run(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HARM", str(tmp_path / "harm"))
+    torch.save({"state_dict": Harmful()}, tmp_path / "moco.pth.tar")
+    with pytest.raises(UserError, match=r"moco.pth.tar: holds an object \(posix.mkdir\)"):
+        files.load_tensors(tmp_path / "moco.pth.tar")
+    assert not (tmp_path / "harm").exists()
+
+
+def test_the_newest_is_the_one_named(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(UserError, match=f"{tmp_path}: nothing to resume"):
+        files.newest_checkpoint(tmp_path)
+    files.save_text(tmp_path / files.LAST, moco_file.file_name(4))
+    with pytest.raises(UserError, match=r"names 'checkpoint_0004.pth.tar', which is not there"):
+        files.newest_checkpoint(tmp_path)
+    files.save_tensors(tmp_path / "checkpoint_0004.pth.tar", {})
+    assert files.newest_checkpoint(tmp_path) == tmp_path / "checkpoint_0004.pth.tar"
