@@ -135,7 +135,7 @@ def test_the_checkpoint_has_the_published_layout(finished: pathlib.Path) -> None
     assert {name.split(".")[1] for name in state} == {"encoder_q", "encoder_k", "queue", "queue_ptr"}
     assert state["module.queue"].shape == (8, 10)
     assert state["module.queue_ptr"].tolist() == [2 * STEPS * 4 % 10]
-    encoder = source.read(finished / "checkpoint_0001.pth.tar")
+    encoder = source.read_pretrained(finished / "checkpoint_0001.pth.tar")
     assert (encoder.architecture.name, encoder.epoch, encoder.kind) == ("resnet18", 2, "moco_transfer")
     # The published optimizer lists both encoders; only the query encoder's parameters have a velocity.
     parameters = [name for name in state if name.endswith((".weight", ".bias"))]

@@ -34,18 +34,18 @@ def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
 
 def load_backbone(
     path: Path, encoder: str | None, prefix: str | None, device: torch.device
-) -> tuple[source.Source, nn.Module]:
+) -> tuple[source.PretrainedFile, nn.Module]:
     """Read a pretrained ResNet.
 
     Args:
-        encoder, prefix: which of the file's networks; see `transfer.weights.source.read`, whose errors are raised.
+        encoder, prefix: which of the file's networks; `source.read_pretrained` explains them and raises the errors.
 
     Returns:
         The network as found in the file, and frozen and in evaluation mode on `device`: images (N, 3, H, W) to
         features (N, C).
     """
-    found = source.read(path, encoder, prefix)
-    return found, found.architecture.network_with(found.state).requires_grad_(False).to(device)
+    found = source.read_pretrained(path, encoder, prefix)
+    return found, found.network().requires_grad_(False).to(device)
 
 
 def default_workers() -> int:

@@ -12,7 +12,7 @@ from transfer.weights import source
 from transfer.weights.backbone_file import Backbone, target_name
 from transfer.weights.detector_file import sha256
 from transfer.weights.renaming import detectron2_name
-from transfer.weights.source import KINDS, Source
+from transfer.weights.source import KINDS, PretrainedFile
 
 INPUT = {  # what all of these backbones were trained to see; a config that says otherwise loses AP silently
     "pixel_mean": [123.675, 116.28, 103.53],
@@ -26,7 +26,7 @@ INPUT = {  # what all of these backbones were trained to see; a config that says
 class Conversion(Backbone):
     """A backbone just converted, with what shows that it is right."""
 
-    source: Source
+    source: PretrainedFile
     proof: proof.Proof
 
     def rows(self, to: str = "detectron2", family: str | None = None) -> list[tuple[str, str, tuple[int, ...]]]:
@@ -46,10 +46,10 @@ def convert(path: Path, encoder: str | None = None, prefix: str | None = None, e
         engine: whose detector proves it: "auto" is Detectron2 where it is installed, torchvision elsewhere.
 
     Raises:
-        TransferError: transfer.weights.source.read's reasons; feature maps of source and result differ.
+        TransferError: transfer.weights.source.read_pretrained's reasons; feature maps of source and result differ.
         PretrainError: the file cannot be read safely.
     """
-    found = source.read(path, encoder, prefix)
+    found = source.read_pretrained(path, encoder, prefix)
     state = {detectron2_name(name): _plain(tensor) for name, tensor in found.state.items()}
     if len(state) != found.architecture.tensors:
         raise TransferError(
@@ -62,7 +62,7 @@ def convert(path: Path, encoder: str | None = None, prefix: str | None = None, e
     return Conversion(found.architecture.name, state, metadata, digest, found, proven)
 
 
-def _metadata(found: Source, digest: str) -> dict[str, Any]:
+def _metadata(found: PretrainedFile, digest: str) -> dict[str, Any]:
     return {
         "arch": found.architecture.name,
         "kind": found.kind,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import Tensor
+from torchvision.models.resnet import ResNet
 
 from transfer.errors import TransferError
 from transfer.weights import formats
@@ -36,7 +37,7 @@ _CAFFE2 = re.compile(r"conv1_w|res\d_\d+_branch\w+")
 
 
 @dataclass(frozen=True)
-class Source:
+class PretrainedFile:
     """A pretrained ResNet as found in a file."""
 
     path: Path
@@ -50,8 +51,15 @@ class Source:
     epoch: int | None
     metadata: dict[str, Any] = field(default_factory=dict)  # of a file that was converted before
 
+    def network(self) -> ResNet:
+        """Return torchvision's ResNet with these tensors, in evaluation mode and single precision.
 
-def read(path: Path, encoder: str | None = None, prefix: str | None = None) -> Source:
+        Normalised RGB images (N, 3, H, W) become features (N, C): 512 for depth 18 and 34, else 2048. No classifier.
+        """
+        return self.architecture.network_with(self.state)
+
+
+def read_pretrained(path: Path, encoder: str | None = None, prefix: str | None = None) -> PretrainedFile:
     """Find the ResNet in a file.
 
     Args:
@@ -83,7 +91,7 @@ def read(path: Path, encoder: str | None = None, prefix: str | None = None) -> S
     epoch = metadata.get("epoch", content.get("epoch"))
     names = {name: file_names[other] for name, other in chosen.names.items()}
     taken = set(names.values())
-    return Source(
+    return PretrainedFile(
         path,
         kind,
         chosen.architecture,

@@ -160,7 +160,7 @@ def test_a_file_in_the_released_layout_gives_its_query_encoder(tmp_path: Any) ->
     optimizer = torch.optim.SGD(encoder_q.parameters(), 0.03, 0.9, weight_decay=1e-4)
     path = tmp_path / "moco_v1_200ep_pretrain.pth.tar"
     torch.save({"epoch": 200, "arch": "resnet18", "state_dict": state, "optimizer": optimizer.state_dict()}, path)
-    found = source.read(path)
+    found = source.read_pretrained(path)
     assert (found.architecture.name, found.epoch) == ("resnet18", 200)
     backbone = {name: tensor for name, tensor in encoder_q.state_dict().items() if not name.startswith("fc.")}
     assert found.state.keys() == backbone.keys()
