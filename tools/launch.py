@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from rich.console import Console
 
-import finetune
 from common import cli
 from launcher import arguments as command_line
 from launcher import jobs, reconcile, record, status
@@ -24,6 +23,7 @@ from launcher.stages import pipeline, stage
 from launcher.stages.pipeline import Pipeline
 from launcher.stages.stage import Stage
 from transfer.errors import TransferError
+from transfer.run import arguments as finetune_arguments
 
 _PAUSE, _PAUSE_SLURM = 1.0, 10.0  # seconds between two looks at jobs; others ask SLURM, too
 
@@ -45,7 +45,7 @@ def launch_pretraining(arguments: argparse.Namespace, rest: Sequence[str]) -> No
 
 
 def launch_fine_tuning(arguments: argparse.Namespace, rest: Sequence[str]) -> None:
-    tool = finetune.parser()
+    tool = finetune_arguments.parser()
     tool.prog = "tools/finetune.py"
     command_line.words_of(tool, ["--config-file", arguments.config_file, *rest], arguments.parser)
     asked, file = asked_for(arguments), arguments.config_file

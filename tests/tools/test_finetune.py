@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +27,7 @@ from transfer.conversion import convert
 from transfer.engines.torchvision import build
 from transfer.errors import TransferError
 from transfer.run import plan as run
+from transfer.run.options import RunOptions
 from transfer.weights import backbone_file
 
 CONFIG = ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"
@@ -84,10 +86,10 @@ def test_classes_travel_with_the_model(trained: Path, scenes: Path, tool: Tool, 
     assert all(names[row["category_id"]] == row["category"] for row in rows)
 
 
-def plan(scenes: Path, *overrides: object, **options: object) -> run.Plan:
+def plan(scenes: Path, *overrides: object, **options: Any) -> run.Plan:
     """What the tool does with its command line, in this process."""
-    words = [str(word) for word in overrides]
-    return run.plan(CONFIG, words, engine="torchvision", dataset_root=scenes, **options)
+    words = tuple(map(str, overrides))
+    return run.plan_run(RunOptions(CONFIG, words, engine="torchvision", dataset_root=scenes, **options))
 
 
 def test_a_detector_that_sees_another_thing_than_the_pretrained_network_is_refused(
@@ -302,7 +304,7 @@ def test_auto_resume_refuses_another_run(trained: Path, scenes: Path, tmp_path: 
         with pytest.raises(TransferError, match=r"env.json: its seed is 3, this command's 4"):
             plan(scenes, *TINY, "OUTPUT_DIR", tmp_path, init="random", seed=4, **{option: True})
     both = refusal(finetune.main, *command(scenes), "--init", "random", "--auto-resume", "--resume", "--eval-only")
-    assert "--auto-resume trains, and goes on by itself" in both
+    assert "--auto-resume trains, and resumes by itself" in both
 
 
 def test_a_run_resumed_without_a_seed_keeps_its_own(trained: Path, scenes: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from transfer import results
 from transfer.errors import TransferError
 from transfer.run import plan as run
 from transfer.run import trials
+from transfer.run.options import RunOptions
 
 CONFIG = ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"
 TINY = [
@@ -34,8 +35,8 @@ def command(scenes: Path, output: Path, *options: object) -> list[object]:
 
 
 def plan(scenes: Path, output: Path, seed: int = 3, init: str = "random") -> run.Plan:
-    words = [str(word) for word in (*TINY, "OUTPUT_DIR", output)]
-    return run.plan(CONFIG, words, engine="torchvision", dataset_root=scenes, init=init, seed=seed)
+    words = tuple(str(word) for word in (*TINY, "OUTPUT_DIR", output))
+    return run.plan_run(RunOptions(CONFIG, words, engine="torchvision", dataset_root=scenes, init=init, seed=seed))
 
 
 def call(*arguments: object) -> None:
@@ -79,14 +80,14 @@ def test_what_is_finished_is_kept_and_what_was_cut_goes_on(trained: Path, scenes
         (cut / name).unlink()
     (cut / "last_checkpoint").write_text("model_0000000.pth")
     kept = (tmp_path / "cut" / "trial_0" / "result.json").read_bytes()
-    done, trial = trials.plans(plan(scenes, tmp_path / "cut"), 2)
+    done, trial = trials.plan_trials(plan(scenes, tmp_path / "cut"), 2)
     assert done.finished
     assert (trial.config.SEED, trial.resume, trial.config.OUTPUT_DIR) == (4, True, str(cut))
     run.execute(done, trial)
     assert equal(cut, trained / "trial_1")
     assert (tmp_path / "cut" / "trial_0" / "result.json").read_bytes() == kept
-    assert all(trial.finished for trial in trials.plans(plan(scenes, tmp_path / "cut"), 2))
-    four = trials.plans(plan(scenes, tmp_path / "cut"), 4)
+    assert all(trial.finished for trial in trials.plan_trials(plan(scenes, tmp_path / "cut"), 2))
+    four = trials.plan_trials(plan(scenes, tmp_path / "cut"), 4)
     assert [(trial.config.SEED, trial.finished) for trial in four] == [(3, True), (4, True), (5, False), (6, False)]
 
 
@@ -118,7 +119,7 @@ def test_a_trial_of_another_start_does_not_go_on(trained: Path, scenes: Path, tm
     record["init"] = dataclasses.asdict(results.Init("file", "MoCo", "x.pth", "ab" * 32))
     (cut / "env.json").write_text(json.dumps(record))
     with pytest.raises(TransferError, match=r"env.json: its start is MoCo \(abababab\), this command's random"):
-        trials.plan(plan(scenes, tmp_path), 0)
+        trials.plan_trial(plan(scenes, tmp_path), 0)
 
 
 def test_trials_of_something_else_in_the_folder_are_all_named(trained: Path, scenes: Path, tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_trials_of_something_else_in_the_folder_are_all_named(trained: Path, sce
         path = tmp_path / "other" / f"trial_{number}" / "result.json"
         results.write(path, dataclasses.replace(results.read(path), **change), overwrite=True)
     with pytest.raises(TransferError) as caught:
-        trials.plans(plan(scenes, tmp_path / "other"), 2)
+        trials.plan_trials(plan(scenes, tmp_path / "other"), 2)
     assert "trial_0/result.json: its seed is 9, this command's 3" in str(caught.value)
     assert "trial_1/result.json: its start is MoCo (abababab), this command's random" in str(caught.value)
     words = ["--trials", "2", "--seed", "3", "SOLVER.BASE_LR", "0.5"]

@@ -21,13 +21,13 @@ from transfer.config.classes import class_key, settle_classes
 from transfer.config.resolve import settle_device, settle_seed
 from transfer.data import catalog
 from transfer.data.catalog import Dataset
-from transfer.data.faults import Rules
 from transfer.errors import TransferError
 from transfer.evaluation import evaluator
 from transfer.faults import refuse
 from transfer.run import provenance
 from transfer.run import resume as going_on
 from transfer.run.init import Start, choose_start
+from transfer.run.options import RunOptions
 from transfer.weights import detector_file
 
 log = logging.getLogger(__name__)
@@ -52,56 +52,28 @@ class Plan:
     finished: bool = False  # before this command: nothing is left to do
 
 
-def plan(
-    config_file: Path,
-    overrides: Sequence[str] = (),
-    *,
-    engine: str = "auto",
-    dataset_root: Path | None = None,
-    data_rules: Rules | None = None,
-    init: str | None = None,
-    supervised_weights: Path | None = None,
-    download: bool = False,
-    seed: int | None = None,
-    processes: int = 1,
-    scale_to: int | None = None,
-    eval_only: bool = False,
-    resume: bool = False,
-    auto_resume: bool = False,
-    command: Sequence[str] = (),
-) -> Plan:
-    """Read and check everything a run needs. Writes nothing.
+def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
+    """Read and check everything a run needs; write nothing. Trials are planned by transfer.run.trials.plan_runs.
 
     Args:
-        overrides: KEY VALUE pairs over the file, Detectron2's keys.
-        engine: "auto", "detectron2" or "torchvision".
-        dataset_root: folder of VOC2007/VOC2012 or of annotations/ train2017/ val2017/; None: DETECTRON2_DATASETS.
-        data_rules: for faults of the data, of the kinds whose default is not wanted (transfer.data.faults).
-        init: where the backbone starts: "random", "supervised" or a file of tools/convert.py.
-        supervised_weights: a torchvision ResNet file, for init "supervised"; download: fetch torchvision's own.
-        seed: of initialisation, sampling and order; None: that of the run that goes on, else the config's SEED, or a
-            fresh one that the result records.
-        processes: data-parallel processes on this machine, one GPU each where the device is cuda.
-        scale_to: GPUs to rescale the recipe to by the linear rule (transfer.config.scale).
-        resume: go on from OUTPUT_DIR's last checkpoint; with eval_only: score it.
-        auto_resume: the same where there is one, begin where there is none; a finished run is only checked. The seed
-            is then 0 where nothing gives one, so that the same command goes on.
+        options: what the user asks for.
         command: what the user typed, for the record.
 
     Raises:
         TransferError: the message names what is at fault and what would be right.
     """
-    backend = engines.load(engine)
-    config = _read_config(backend, config_file, overrides, processes)
-    scaled = _scaled(config, scale_to, eval_only)
+    backend = engines.load(options.engine)
+    config = _read_config(backend, options)
+    scaled = _scaled(config, options.scale_to, options.eval_only)
     output = Path(config.OUTPUT_DIR)
-    finished = auto_resume and going_on.is_finished(output)
-    resume = _resumes(output, eval_only, resume, auto_resume)
-    going = resume and not eval_only
-    config.SEED = settle_seed(_seed(config.SEED if seed is None else seed, output, going, auto_resume))
-    start = choose_start(config, init, supervised_weights, download, eval_only, resume)
-    train, test = _read_data(config, start, dataset_root, data_rules, eval_only)
-    settle_classes(config, test.class_names, class_key(config) in overrides)
+    finished = options.auto_resume and going_on.is_finished(output)
+    resume = _resumes(output, options)
+    going = resume and not options.eval_only
+    asked_for = config.SEED if options.seed is None else options.seed
+    config.SEED = settle_seed(_seed(asked_for, output, going, options.auto_resume))
+    start = choose_start(config, options.init, options.supervised_weights, options.download, options.eval_only, resume)
+    train, test = _read_data(config, start, options)
+    settle_classes(config, test.class_names, class_key(config) in options.overrides)
     config.MODEL.WEIGHTS = str(start.path or "")
     start.check(config, backend.model_state(config))
     start.prove(backend, config)
@@ -109,7 +81,17 @@ def plan(
     if going:
         refuse(going_on.differences(output, config, backend.NAME, start.init))
     return Plan(
-        backend.NAME, config, config_file, train, test, start, processes, resume, tuple(command), scaled, finished
+        backend.NAME,
+        config,
+        options.config_file,
+        train,
+        test,
+        start,
+        options.processes,
+        resume,
+        tuple(command),
+        scaled,
+        finished,
     )
 
 
@@ -209,12 +191,13 @@ def _result(run: Plan, config: Config, scorer: evaluator.Scorer, seconds: float)
     )
 
 
-def _read_config(backend: ModuleType, file: Path, overrides: Sequence[str], processes: int) -> Config:
+def _read_config(backend: ModuleType, options: RunOptions) -> Config:
     """The configuration, still to be changed, with the device of the processes settled."""
-    config = backend.load_config(file, list(overrides)).clone()
+    config = backend.load_config(options.config_file, list(options.overrides)).clone()
     config.defrost()
-    _check_processes(processes)
-    config.MODEL.DEVICE = settle_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides, processes)
+    _check_processes(options.processes)
+    device_given = "MODEL.DEVICE" in options.overrides
+    config.MODEL.DEVICE = settle_device(config.MODEL.DEVICE, device_given, options.processes)
     return config
 
 
@@ -227,21 +210,20 @@ def _scaled(config: Config, gpus: int | None, eval_only: bool) -> results.Scaled
     return None
 
 
-def _resumes(output: Path, eval_only: bool, resume: bool, auto_resume: bool) -> bool:
-    """Whether the run goes on from what is in its folder; refuse to begin over that, or to go on from nothing."""
-    if auto_resume:
+def _resumes(output: Path, options: RunOptions) -> bool:
+    """Return whether the run resumes what is in its folder; refuse to begin over that, or to resume from nothing."""
+    if options.auto_resume:
         return going_on.is_finished(output) or going_on.has_checkpoint(output)
-    _check_output(output, eval_only, resume)
-    return resume
+    _check_output(output, options.eval_only, options.resume)
+    return options.resume
 
 
-def _read_data(
-    config: Config, start: Start, root: Path | None, rules: Rules | None, eval_only: bool
-) -> tuple[Dataset | None, Dataset]:
+def _read_data(config: Config, start: Start, options: RunOptions) -> tuple[Dataset | None, Dataset]:
     """What to train and test on, with the classes of the detector to start from where it is one."""
     known = detector_file.read_classes(start.path) if start.path else None
     names = known.names if known else None
-    train = None if eval_only else catalog.load(config.DATASETS.TRAIN, root, names, rules)
+    root, rules = options.dataset_root, options.data_rules
+    train = None if options.eval_only else catalog.load(config.DATASETS.TRAIN, root, names, rules)
     test = catalog.load(config.DATASETS.TEST, root, train.class_names if train else names, rules)
     _check_keypoints(config, [part for part in (train, test) if part is not None])
     return train, test

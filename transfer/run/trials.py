@@ -1,12 +1,15 @@
 """Trials: one run under several seeds, each in a folder of its own; a finished one is not run again."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from transfer import engines
 from transfer.errors import TransferError
 from transfer.faults import refuse
 from transfer.run import resume
-from transfer.run.plan import Plan
+from transfer.run.options import RunOptions
+from transfer.run.plan import Plan, plan_run
 
 
 def trial_folder(output: Path, number: int) -> Path:
@@ -14,25 +17,56 @@ def trial_folder(output: Path, number: int) -> Path:
     return output / f"trial_{number}"
 
 
-def plans(base: Plan, count: int) -> list[Plan]:
-    """The runs of trials 0 to `count` - 1: seeds from `base`'s up, folders in its OUTPUT_DIR.
+def plan_base(options: RunOptions, command: Sequence[str] = ()) -> Plan:
+    """Plan the run that the options ask for, or the one that its trials are made of; write nothing.
 
-    One that is finished is marked so; one that was interrupted goes on from its last checkpoint.
+    Args:
+        options: what the user asks for.
+        command: what the user typed, for the record.
 
     Raises:
-        TransferError: what is in a folder is not this trial (another seed, start, engine or configuration).
+        TransferError: as `plan_run`.
     """
+    if options.trials is None and options.trial is None:
+        return plan_run(options, command)
+    seed = _first_seed(options)
+    return plan_run(replace(options, trials=None, trial=None, auto_resume=False, seed=seed), command)
+
+
+def plan_runs(base: Plan, options: RunOptions) -> list[Plan]:
+    """Return `base` itself, or the trials of it that the options ask for.
+
+    A trial that is finished is marked so; one that was interrupted resumes from its last checkpoint.
+
+    Raises:
+        TransferError: no such trial; or what is in a trial's folder has another seed, start, engine or configuration.
+    """
+    if options.trial is not None:
+        return [plan_trial(base, options.trial)]
+    return [base] if options.trials is None else plan_trials(base, options.trials)
+
+
+def plan_trials(base: Plan, count: int) -> list[Plan]:
+    """Plan trials 0 to `count` - 1: seeds from `base`'s up, folders in its OUTPUT_DIR."""
     if count < 1:
         raise TransferError(f"--trials {count}: a number of trials from 1 up is expected")
     return _checked([_trial(base, number) for number in range(count)])
 
 
-def plan(base: Plan, number: int) -> Plan:
-    """The run of trial `number` alone, as among those of `plans`."""
+def plan_trial(base: Plan, number: int) -> Plan:
+    """Plan only trial `number` of those of `plan_trials`."""
     if number < 0:
         raise TransferError(f"--trial {number}: trials are counted from 0")
     (trial,) = _checked([_trial(base, number)])
     return trial
+
+
+def _first_seed(options: RunOptions) -> int:
+    """The seed of trial 0, known beforehand, so that the same command can resume the trials."""
+    if options.seed is not None:
+        return options.seed
+    config = engines.load(options.engine).load_config(options.config_file, list(options.overrides))
+    return max(0, config.SEED)
 
 
 def _trial(base: Plan, number: int) -> Plan:

@@ -18,6 +18,7 @@ from transfer.evaluation import evaluator
 from transfer.predictions import Detections
 from transfer.report import tables
 from transfer.run import plan as run
+from transfer.run.options import RunOptions
 
 CONFIG = ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"
 TINY = [
@@ -76,11 +77,11 @@ def test_coco_data_are_refused_or_read_by_the_rules_in_training_and_evaluation(f
 
 
 def test_the_result_tells_the_rules_and_what_they_settled(faulty: Path, tmp_path: Path) -> None:
-    plan = run.plan(
-        CONFIG, [*TINY, "OUTPUT_DIR", str(tmp_path / "run")], engine="torchvision", dataset_root=faulty,
+    options = RunOptions(
+        CONFIG, (*TINY, "OUTPUT_DIR", str(tmp_path / "run")), engine="torchvision", dataset_root=faulty,
         data_rules=RULES, init="random", seed=0,
     )  # fmt: skip
-    result = results.read(run.execute(plan))
+    result = results.read(run.execute(run.plan_run(options)))
     assert result.task.data_rules == RULES
     settled = {"zero_area=drop": 1, "outside=clip": 1}
     assert result.task.data_faults == {"train": settled, "test": settled}

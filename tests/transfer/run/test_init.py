@@ -16,6 +16,7 @@ from transfer.engines import torchvision as engine
 from transfer.errors import TransferError
 from transfer.run import init_check, plan
 from transfer.run.init import Start, choose_start
+from transfer.run.options import RunOptions
 from transfer.weights import backbone_file
 from transfer.weights.architecture import Architecture
 from transfer.weights.backbone_file import Backbone
@@ -164,7 +165,11 @@ def test_a_run_stops_at_a_contradiction_before_it_writes(
     words += ["MODEL.WEIGHTS", str(backbone)] if way == "MODEL.WEIGHTS" else []
     init = str(backbone) if way == "--init" else None
     with pytest.raises(TransferError, match=f"{key} is {value}"):
-        plan.plan(CONFIGS / "coco_r18_fpn_cpu.yaml", words, engine="torchvision", dataset_root=scenes, init=init)
+        plan.plan_run(
+            RunOptions(
+                CONFIGS / "coco_r18_fpn_cpu.yaml", tuple(words), engine="torchvision", dataset_root=scenes, init=init
+            )
+        )
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import finetune
 from pretrain.checkpoints import moco_file
 from pretrain.config import schema as config
 from transfer import engines, results
 from transfer.errors import TransferError
+from transfer.run import arguments as finetune_arguments
 from transfer.run import trials
 
 from ..cluster.resources import Resources
@@ -80,7 +80,7 @@ def fine_tuning(
 @functools.cache  # the trials of an array have the same words
 def check_finetune(words: tuple[str, ...]) -> str:
     """The OUTPUT_DIR of a command line of tools/finetune.py, which is read and whose configuration is built."""
-    arguments = finetune.parser().parse_intermixed_args(words)
+    arguments = finetune_arguments.parser().parse_intermixed_args(words)
     faults = [
         f"--{name.replace('_', '-')}: a job goes on by itself where its folder holds a checkpoint; leave it out"
         for name in ("resume", "auto_resume", "eval_only", "trial")

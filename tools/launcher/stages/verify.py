@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import finetune
 from pretrain import plan
 from pretrain.checkpoints import saver
 from pretrain.config import schema
 from pretrain.runtime.errors import UserError
 from transfer import engines, results
 from transfer.errors import TransferError
+from transfer.run import arguments as finetune_arguments
 from transfer.weights import backbone_file
 from transfer.weights import detector_file as weight_files
 
@@ -65,7 +65,7 @@ def _conversion(stage: Stage) -> list[str]:
 
 def _fine_tuning(stage: Stage) -> list[str]:
     found = results.read(Path(stage.result))
-    asked = finetune.parser().parse_intermixed_args(["--config-file", str(stage.config), *stage.arguments])
+    asked = finetune_arguments.parser().parse_intermixed_args(["--config-file", str(stage.config), *stage.arguments])
     trial = asked.trial or 0
     faults = []
     if asked.seed is not None and found.seed != asked.seed + trial:

@@ -1,0 +1,151 @@
+"""The command line of tools/finetune.py: words to RunOptions, and RunOptions to words."""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from pretrain.runtime import signals
+from transfer import engines
+from transfer.data import faults
+from transfer.run.options import RunOptions
+
+EPILOG = f"""examples:
+  # a converted MoCo backbone on PASCAL VOC 07+12, with Detectron2 where it is installed
+  python tools/finetune.py --config-file configs/transfer/voc_r50_c4_24k.yaml --num-gpus 8 \\
+      --dataset-root VOCdevkit --init moco_r50.pth --seed 1 OUTPUT_DIR output/voc/moco_1
+
+  # the baselines: random weights, and torchvision's supervised ones
+  python tools/finetune.py --config-file configs/transfer/coco_r50_fpn_1x.yaml --init random \\
+      OUTPUT_DIR output/coco/random_1
+  python tools/finetune.py --config-file configs/transfer/coco_r50_fpn_1x.yaml --init supervised \\
+      --supervised-weights resnet50-0676ba61.pth OUTPUT_DIR output/coco/supervised_1
+
+  # five trials, seeds 0 to 4, in output/voc/moco/trial_0 to trial_4; after an interruption the same command resumes
+  python tools/finetune.py --config-file configs/transfer/voc_r50_c4_24k.yaml --num-gpus 8 \\
+      --dataset-root VOCdevkit --init moco_r50.pth --trials 5 OUTPUT_DIR output/voc/moco
+
+  # only the second of them, seed 1 in output/voc/moco/trial_1
+  python tools/finetune.py --config-file configs/transfer/voc_r50_c4_24k.yaml --num-gpus 8 \\
+      --dataset-root VOCdevkit --init moco_r50.pth --trial 1 OUTPUT_DIR output/voc/moco
+
+  # one command to begin, to resume after an interruption, and to do nothing once the run is finished
+  python tools/finetune.py --config-file X.yaml --init random --auto-resume OUTPUT_DIR output/voc/random
+
+  # check everything and print the resolved config, run nothing
+  python tools/finetune.py --config-file configs/transfer/voc_r18_fpn_cpu.yaml --init random \\
+      --dataset-root VOCdevkit --dry-run
+
+  # resume after an interruption, or stop if there is nothing to resume; score finished weights
+  python tools/finetune.py --config-file X.yaml --init random --resume OUTPUT_DIR output/voc/random_1
+  python tools/finetune.py --config-file X.yaml --eval-only MODEL.WEIGHTS output/voc/moco_1/model_final.pth \\
+      OUTPUT_DIR output/scored_again
+
+exit codes:
+  0   finished
+  2   bad input, or a run that cannot be resumed; the message says why
+  {signals.EXIT_CODE}  stopped by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, and saved: start it again with --auto-resume
+"""
+
+ROOT_HELP = "VOC2007/VOC2012, or annotations/ train2017/ val2017/ (default: $DETECTRON2_DATASETS, else datasets)"
+
+
+DESCRIPTION = "Fine-tune a detector from a backbone and evaluate it: the number a backbone is worth."
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of tools/finetune.py. KEY VALUE pairs may stand anywhere: call parse_intermixed_args."""
+    options = argparse.ArgumentParser(
+        description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = options.add_argument
+    add("--config-file", type=Path, required=True, help="a YAML file in Detectron2's vocabulary (configs/transfer/)")
+    add("--dataset-root", type=Path, help=f"folder of the data: {ROOT_HELP}")
+    add(
+        faults.FLAG,
+        action="append",
+        default=[],
+        metavar="KIND=RULE",
+        help="what to do about a kind of fault in the data, such as zero_area=drop; tools/check_dataset.py lists them",
+    )
+    add("--init", help="initial weights of the backbone: random, supervised, or a file of tools/convert.py")
+    add("--supervised-weights", type=Path, help="with --init supervised: a torchvision ResNet file")
+    add("--download", action="store_true", help="with --init supervised: download torchvision's weights")
+    add("--engine", default="auto", choices=engines.NAMES, help="auto: detectron2 where it is installed (default)")
+    add("--num-gpus", type=int, default=1, help="processes on this machine, one GPU each; on a CPU: processes")
+    add("--scale-to", type=int, metavar="GPUS", help="rescale a recipe, written for 8 GPUs, by the linear rule")
+    add("--seed", type=int, help="default: the config's SEED, else a fresh one (result.json); resumed: the run's own")
+    add(
+        "--trials",
+        type=int,
+        metavar="N",
+        help="N runs, seeds SEED (default 0), SEED + 1, ..., in OUTPUT_DIR/trial_0, ...",
+    )
+    add("--trial", type=int, metavar="K", help="only run number K of --trials: SEED + K in OUTPUT_DIR/trial_K")
+    add("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
+    add("--resume", action="store_true", help="resume from OUTPUT_DIR's last checkpoint")
+    add(
+        "--auto-resume",
+        action="store_true",
+        help="resume where OUTPUT_DIR has a checkpoint, begin where it has none, end where the run is finished; "
+        "default SEED 0; each trial does so by itself",
+    )
+    add("--dry-run", action="store_true", help="check everything, print the resolved config, run nothing")
+    add("overrides", nargs="*", metavar="KEY VALUE", help="config keys over the file, as Detectron2 names them")
+    return options
+
+
+def options_from(args: argparse.Namespace) -> RunOptions:
+    """Return the options in what `parser` has read.
+
+    Raises:
+        TransferError: a --data-rule that does not exist, or options that exclude each other.
+    """
+    return RunOptions(
+        config_file=args.config_file,
+        overrides=tuple(args.overrides),
+        engine=args.engine,
+        dataset_root=args.dataset_root,
+        data_rules=faults.parse(args.data_rule),
+        init=args.init,
+        supervised_weights=args.supervised_weights,
+        download=args.download,
+        seed=args.seed,
+        processes=args.num_gpus,
+        scale_to=args.scale_to,
+        trials=args.trials,
+        trial=args.trial,
+        eval_only=args.eval_only,
+        resume=args.resume,
+        auto_resume=args.auto_resume,
+    )
+
+
+def words_from(options: RunOptions) -> list[str]:
+    """Return the command line of tools/finetune.py, without the script's name, that `parser` reads as `options`."""
+    return ["--config-file", str(options.config_file), *_flags(options), *options.overrides]
+
+
+def _flags(options: RunOptions) -> Iterator[str]:
+    values = {
+        "--dataset-root": options.dataset_root,
+        "--init": options.init,
+        "--supervised-weights": options.supervised_weights,
+        "--engine": None if options.engine == "auto" else options.engine,
+        "--num-gpus": None if options.processes == 1 else options.processes,
+        "--scale-to": options.scale_to,
+        "--seed": options.seed,
+        "--trials": options.trials,
+        "--trial": options.trial,
+    }
+    for flag, value in values.items():
+        if value is not None:
+            yield from (flag, str(value))
+    for kind, rule in options.data_rules.items():
+        yield from (faults.FLAG, f"{kind}={rule}")
+    switches = {
+        "--download": options.download,
+        "--eval-only": options.eval_only,
+        "--resume": options.resume,
+        "--auto-resume": options.auto_resume,
+    }
+    yield from (flag for flag, given in switches.items() if given)

@@ -1,0 +1,67 @@
+"""The options of one call of tools/finetune.py, typed."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transfer.data.faults import Rules
+from transfer.errors import TransferError
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """The run, or the trials of it, that a user asks for.
+
+    Args:
+        config_file: YAML in Detectron2's vocabulary.
+        overrides: KEY VALUE KEY VALUE ... over the file, Detectron2's keys.
+        engine: "auto", "detectron2" or "torchvision".
+        dataset_root: folder of VOC2007/VOC2012 or of annotations/ train2017/ val2017/; None: DETECTRON2_DATASETS.
+        data_rules: rules for faults of the data, by kind, where the default is not wanted (transfer.data.faults).
+        init: initial weights of the backbone: "random", "supervised" or a file of tools/convert.py; None where
+            MODEL.WEIGHTS names a detector, or where the run in OUTPUT_DIR is resumed.
+        supervised_weights: a torchvision ResNet file, for init "supervised".
+        download: download torchvision's weights, for init "supervised".
+        seed: of initialization, sampling and order. None: that of the run that is resumed, else the config's SEED,
+            else a fresh one that the result records.
+        processes: data-parallel processes on this machine, one GPU each where the device is cuda.
+        scale_to: number of GPUs to rescale the recipe to, by the linear rule (transfer.config.resolve).
+        trials: number of runs, with the seeds `seed` (0 where none is given), `seed` + 1, ..., in OUTPUT_DIR/trial_0,
+            ...; each resumes by itself.
+        trial: the number of a single one of them.
+        eval_only: score the detector of MODEL.WEIGHTS, train nothing.
+        resume: resume from OUTPUT_DIR's last checkpoint; with eval_only: score it.
+        auto_resume: resume where there is a checkpoint, begin where there is none; a finished run is only checked. The
+            seed is 0 where nothing gives one, so that the same command can resume the run.
+
+    Raises:
+        TransferError: options that exclude each other.
+    """
+
+    config_file: Path
+    overrides: tuple[str, ...] = ()
+    engine: str = "auto"
+    dataset_root: Path | None = None
+    data_rules: Rules = field(default_factory=dict)
+    init: str | None = None
+    supervised_weights: Path | None = None
+    download: bool = False
+    seed: int | None = None
+    processes: int = 1
+    scale_to: int | None = None
+    trials: int | None = None
+    trial: int | None = None
+    eval_only: bool = False
+    resume: bool = False
+    auto_resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.trials is not None and self.trial is not None:
+            raise TransferError("--trials runs all of them, --trial one: give one of the two")
+        resumes_itself = {
+            "--trial": self.trial is not None,
+            "--trials": self.trials is not None,
+            "--auto-resume": self.auto_resume,
+        }
+        flag = next((name for name, given in resumes_itself.items() if given), None)
+        if flag and (self.eval_only or self.resume):
+            raise TransferError(f"{flag} trains, and resumes by itself: it takes neither --eval-only nor --resume")
