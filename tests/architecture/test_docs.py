@@ -11,7 +11,7 @@ from tests.support import documents
 from tests.support.documents import ROOT
 
 PAGES = documents.pages()
-COMMAND_PAGES = [ROOT / "README.md"]
+COMMAND_PAGES = [ROOT / "README.md", ROOT / "docs" / "start" / "quickstart.md"]
 SHELL = {"cd", "git", "source"}  # beside make and the tools
 PATH = re.compile(r"(?<![\w./-])(?:pretrain|transfer|tools|tests|configs|docs)/[\w./*{},-]*[\w*}/]")
 TEST_FILE = re.compile(r"(?<![\w/])test_\w+\.py\b")
