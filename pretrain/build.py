@@ -1,34 +1,31 @@
 """The model and the optimizer that the settings ask for."""
 
+from typing import Any
+
 import torch
 
 from pretrain.config import schema
 from pretrain.engine.optim import SGD
 from pretrain.models import shuffle_bn
 from pretrain.models.encoders import build_encoder
-from pretrain.models.end_to_end import EndToEnd
-from pretrain.models.memory_bank import MemoryBank
-from pretrain.models.method import Mechanism
-from pretrain.models.moco import MoCo
+from pretrain.models.method import Method
+from pretrain.models.registry import METHODS
 from pretrain.runtime import distributed, sync_batchnorm
 
 
-def build_model(settings: schema.Model, device: torch.device | str, images: int, shuffle: bool) -> Mechanism:
-    """The mechanism with the BN that the settings ask for. Draws its weights from the default generator of the CPU.
+def build_model(
+    settings: schema.Model, device: torch.device | str, images: int, shuffle: bool, own: Any = None
+) -> Method:
+    """Build the method with the BN that the settings ask for. Its weights come from the CPU's default generator.
 
     Args:
-        images: how many there are to train on, the size of a memory bank.
+        settings: section `model` of the settings.
+        images: the number of images to train on, the size of a memory bank.
+        shuffle: encode the keys in another order than the queries.
+        own: the section of the method's own settings, None where it has none.
     """
     encoder = build_encoder(settings.arch, settings.dim, settings.head)
-    model: Mechanism
-    if settings.mechanism == "moco":
-        model = MoCo(encoder, settings.dim, settings.queue_size, settings.momentum, settings.temperature, shuffle)
-    elif settings.mechanism == "end_to_end":
-        model = EndToEnd(encoder, settings.temperature, shuffle)
-    else:
-        model = MemoryBank(
-            encoder, settings.dim, images, settings.queue_size, settings.bank_momentum, settings.temperature
-        )
+    model = METHODS[settings.mechanism].from_settings(encoder, settings, own, images, shuffle)
     model.to(device)
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)
@@ -40,8 +37,8 @@ def build_model(settings: schema.Model, device: torch.device | str, images: int,
     return model
 
 
-def build_optimizer(model: Mechanism, optim: schema.Optim) -> SGD:
-    """SGD as published: weight decay on every parameter.
+def build_optimizer(model: Method, optim: schema.Optim) -> SGD:
+    """Build SGD as published: weight decay on every parameter.
 
     The key encoder's parameters get no gradient and so no update; they are listed as in the published optimizer.
     """

@@ -12,6 +12,7 @@ from pretrain.config.schema import Config, ConfigError
 from pretrain.data.images.image_set import ImageSet, digest_of, open_images
 from pretrain.data.sampler import EpochSampler
 from pretrain.evaluation.knn import KnnMonitor
+from pretrain.models.registry import METHODS
 from pretrain.runtime import distributed, files, run_folder
 from pretrain.runtime.errors import PretrainError, UserError
 
@@ -96,7 +97,9 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     notices += _check_same_run(start, settings, size, digest) if start else []
     shuffle, reasons = _shuffle_effect(settings, world)
     sampler = EpochSampler(size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
-    notices += [*reasons, *_short_dictionary(settings)]
+    optim = settings.optim
+    keys = optim.batch_size // optim.accumulate
+    notices += [*reasons, *METHODS[settings.model.mechanism].notices(settings.model, keys)]
     return Plan(settings, device, folder, images, size, digest, sampler, shuffle, validation, start, tuple(notices))
 
 
@@ -179,7 +182,7 @@ def _check_shares(settings: Config, world: int) -> None:
 def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
     """Whether shuffling can change what a key shares its BN statistics with, and why not."""
     model = settings.model
-    if model.mechanism == "memory_bank":  # its keys are of earlier batches (section 3.3)
+    if not METHODS[model.mechanism].keys_of_batch:
         return False, []
     if not model.bn_shuffle or model.bn_groups * world // (model.bn_sync_ranks or world) > 1:
         return model.bn_shuffle, []
@@ -188,15 +191,6 @@ def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
     else:
         reason = "one process with one BN group has the same BN statistics in any order; set model.bn_groups 2 or more"
     return False, [f"model.bn_shuffle can do nothing here, so queries and keys may leak through BN: {reason}"]
-
-
-def _short_dictionary(settings: Config) -> list[str]:
-    """Where the dictionary is not what its setting says."""
-    model, optim = settings.model, settings.optim
-    keys = optim.batch_size // optim.accumulate
-    if model.mechanism == "end_to_end" and model.queue_size != keys:
-        return [f"model.queue_size {model.queue_size} is not used: the end-to-end dictionary is the batch, {keys} keys"]
-    return []
 
 
 def _check_same_run(start: dict[str, Any], settings: Config, size: int, digest: str) -> list[str]:

@@ -86,7 +86,7 @@ class Trainer:
         self.plan, self.settings, self.stop = plan, settings, stop
         self.steps = len(plan.sampler)  # an epoch
         torch.manual_seed(settings.seed)
-        self.model = build_model(settings.model, plan.device, plan.size, plan.shuffle).train()
+        self.model = build_model(settings.model, plan.device, plan.size, plan.shuffle, settings.method).train()
         self.optimizer = build_optimizer(self.model, optim)
         if plan.start:
             load_published_state(self.model, plan.start["state_dict"])
@@ -276,10 +276,7 @@ class Trainer:
         """Numbers that tell a run that learns from one that has collapsed or leaks."""
         numbers: dict[str, Any] = dict(diagnostics.health(result.query, result.positive, self.model.negatives))
         numbers["gradient_norm"] = result.gradient_norm
-        if self.settings.model.mechanism == "moco":
-            numbers.update(
-                diagnostics.queue_age(self.monitor.done, self.settings.optim.batch_size, self.settings.model.queue_size)
-            )
+        numbers.update(self.model.diagnostics(self.monitor.done, self.settings.optim.batch_size))
         if self.step.scaler.is_enabled():
             numbers["loss_scale"] = self.step.scaler.get_scale()
         return {**numbers, "broken_images": self.broken.count}

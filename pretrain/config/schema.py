@@ -6,8 +6,6 @@ The frozen dataclasses are the schema. A setting's key is its place in them: `op
 import dataclasses
 import difflib
 import json
-import math
-import operator
 import pathlib
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,23 +16,9 @@ import yaml
 
 from pretrain.checkpoints.moco_file import ARCHITECTURES
 from pretrain.config import text as config_text
+from pretrain.config.setting import allowed_range, range_faults, setting
 from pretrain.config.text import ConfigError
-
-
-def setting(
-    default: Any,
-    text: str,
-    at_least: float | None = None,
-    above: float | None = None,
-    at_most: float | None = None,
-    choices: Sequence[str] | None = None,
-) -> Any:
-    """A dataclass field with its meaning (and unit) and the range of its value, or of each element of a tuple."""
-    limits = {">=": at_least, ">": above, "<=": at_most}
-    allowed = " and ".join(f"{sign} {limit}" for sign, limit in limits.items() if limit is not None)
-    if choices:
-        allowed = "one of " + ", ".join(choices)
-    return field(default=default, metadata={"text": text, "allowed": allowed, "limits": limits, "choices": choices})
+from pretrain.models.registry import METHODS
 
 
 @dataclass(frozen=True)
@@ -62,7 +46,7 @@ class Data:
     )
 
     def __post_init__(self) -> None:
-        faults = _range_faults("data", self)
+        faults = range_faults("data", self)
         if not faults and self.crop_scale[0] > self.crop_scale[1]:
             faults.append(
                 f"data.crop_scale: {list(self.crop_scale)} runs from large to small; give [smallest, largest]"
@@ -74,9 +58,7 @@ class Data:
 class Model:
     """Encoder, dictionary and what keeps BN from leaking."""
 
-    mechanism: str = setting(
-        "moco", "where the keys come from (figure 2 of the paper)", choices=("moco", "end_to_end", "memory_bank")
-    )
+    mechanism: str = setting("moco", "where the keys come from (figure 2 of the paper)", choices=METHODS)
     arch: str = setting("resnet50", "torchvision's name of the encoder", choices=ARCHITECTURES)
     dim: int = setting(128, "length of a feature vector", at_least=2)
     head: str = setting("mlp", "projection: fc (v1) or two layers with ReLU (v2)", choices=("fc", "mlp"))
@@ -90,7 +72,7 @@ class Model:
     channels_last: bool = setting(True, "lay images and weights out channels last: faster, other last bits")
 
     def __post_init__(self) -> None:
-        faults = _range_faults("model", self)
+        faults = range_faults("model", self)
         if self.bn_groups > 1 and self.bn_sync_ranks != 1:
             faults.append(
                 f"model.bn_groups: {self.bn_groups} splits the statistics that model.bn_sync_ranks "
@@ -118,7 +100,7 @@ class Optim:
     clip_norm: float = setting(0.0, "largest norm of the gradient; 0: not clipped", at_least=0)
 
     def __post_init__(self) -> None:
-        faults = _range_faults("optim", self)
+        faults = range_faults("optim", self)
         if list(self.milestones) != sorted(set(self.milestones)):
             faults.append(f"optim.milestones: {list(self.milestones)} does not ascend")
         _refuse(faults)
@@ -134,7 +116,7 @@ class Knn:
     temperature: float = setting(0.07, "T of a vote's weight exp(cosine / T)", above=0)
 
     def __post_init__(self) -> None:
-        _refuse(_range_faults("knn", self))
+        _refuse(range_faults("knn", self))
 
 
 @dataclass(frozen=True)
@@ -145,6 +127,7 @@ class Config:
     model: Model = field(default_factory=Model)
     optim: Optim = field(default_factory=Optim)
     knn: Knn = field(default_factory=Knn)
+    method: Any = None  # an instance of the section that the method of model.mechanism adds; None where it adds none
     output_dir: str = setting("output/pretrain", "folder of the run; must not hold one yet")
     seed: int = setting(0, "of weights, order, views and shuffling", at_least=0, at_most=2**32 - 1)
     device: str = setting("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
@@ -160,7 +143,7 @@ class Config:
     log_period: int = setting(10, "steps from one line of metrics.json to the next", at_least=1)
 
     def __post_init__(self) -> None:
-        faults = _range_faults("", self)
+        faults = range_faults("", self)
         optim, model = self.optim, self.model
         if optim.batch_size % (optim.accumulate * model.bn_groups):
             faults.append(
@@ -175,8 +158,8 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
     f"{prefix}{field.name}": field
     for prefix, section in [*((f"{name}.", section) for name, section in SECTIONS.items()), ("", Config)]
     for field in dataclasses.fields(section)
-    if f"{prefix}{field.name}" not in SECTIONS
-}
+    if f"{prefix}{field.name}" not in (*SECTIONS, "method")
+}  # without those that only one method has
 
 
 def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -206,42 +189,64 @@ def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) 
 
 
 def to_yaml(config: Config) -> str:
-    """YAML that `load` reads back to an equal Config."""
-    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)
+    """Return YAML that `load` reads back to an equal Config."""
+    values = dataclasses.asdict(config)
+    own = values.pop("method")
+    if own is not None:
+        values[config.model.mechanism] = own
+    return yaml.safe_dump(values, sort_keys=False)
 
 
 def flat(config: Config) -> dict[str, Any]:
-    """Values by dotted key, tuples as lists."""
-    values = yaml.safe_load(to_yaml(config))
-    return {key: values[key] if "." not in key else values[key.split(".")[0]][key.split(".")[1]] for key in FIELDS}
+    """Return the values by dotted key, tuples as lists."""
+    values: dict[str, Any] = {}
+    for name, value in yaml.safe_load(to_yaml(config)).items():
+        values |= {f"{name}.{key}": inner for key, inner in value.items()} if name in _sections() else {name: value}
+    return values
 
 
 def describe() -> str:
-    """Every setting with its default, meaning and range: a line each."""
+    """Return a line for each setting: its key, default, meaning and range."""
     lines = []
-    for key, item in FIELDS.items():
-        allowed = f" ({item.metadata['allowed']})" if item.metadata["allowed"] else ""
-        lines.append(f"  {key:<24} {json.dumps(item.default):<16} {item.metadata['text']}{allowed}")
+    for key, item in _fields().items():
+        allowed = f" ({allowed_range(item)})" if allowed_range(item) else ""
+        lines.append(f"  {key:<24} {json.dumps(item.default):<16} {item.metadata.get('text', '')}{allowed}")
     return "\n".join(lines)
 
 
+def _sections() -> dict[str, type]:
+    """The dataclasses of all sections by name, with those that registered methods add."""
+    return {**{name: method.section for name, method in METHODS.items() if method.section}, **SECTIONS}
+
+
+def _fields() -> dict[str, dataclasses.Field[Any]]:
+    """FIELDS, and after them those of the sections that registered methods add."""
+    added = {
+        f"{name}.{item.name}": item
+        for name, section in _sections().items()
+        if name not in SECTIONS
+        for item in dataclasses.fields(section)
+    }
+    return FIELDS | added
+
+
 def _flatten(given: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Dotted keys and their values; a section without lines has none."""
+    """Yield dotted keys and their values; a section without lines has none."""
     for name, value in given.items():
         key = f"{prefix}{name}"
-        if key not in FIELDS and isinstance(value, Mapping):
+        if key not in _fields() and isinstance(value, Mapping):
             yield from _flatten(value, f"{key}.")
-        elif key not in SECTIONS or value is not None:
+        elif key not in _sections() or value is not None:
             yield key, value
 
 
 def _convert(key: str, value: Any) -> Any:
-    """The value in the type of its setting."""
-    if key in SECTIONS:
+    """Return the value in the type of its setting."""
+    if key in _sections():
         raise ConfigError([f"{key}: is a section and takes no value; its settings are {', '.join(_keys_below(key))}"])
-    if key not in FIELDS:
+    if key not in _fields():
         raise ConfigError([f"{key}: no such setting; nearest: {', '.join(_nearest(key))}"])
-    item = FIELDS[key]
+    item = _fields()[key]
     try:
         return config_text.convert(value, typing.get_type_hints(_section(key))[item.name])
     except ValueError as error:
@@ -249,12 +254,17 @@ def _convert(key: str, value: Any) -> Any:
 
 
 def _build(values: Mapping[str, Any]) -> Config:
+    """Make the Config of values by dotted key. Raises ConfigError with every fault of every section."""
     faults: list[str] = []
     parts: dict[str, Any] = {}
     for name, section in SECTIONS.items():
-        own = {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}
         try:
-            parts[name] = section(**own)
+            parts[name] = section(**_below(name, values))
+        except ConfigError as error:
+            faults += error.faults
+    if "model" in parts:
+        try:
+            parts["method"] = _build_own_section(parts["model"].mechanism, values)
         except ConfigError as error:
             faults += error.faults
     try:
@@ -265,26 +275,25 @@ def _build(values: Mapping[str, Any]) -> Config:
     return config
 
 
-def _range_faults(prefix: str, section: Any) -> list[str]:
-    """A fault for each field of the dataclass whose value, or an element of it, is out of range."""
-    faults = []
-    for item in dataclasses.fields(section):
-        value = getattr(section, item.name)
-        elements = value if isinstance(value, tuple) else (value,)
-        if item.metadata and not all(_in_range(element, item.metadata) for element in elements):
-            allowed = item.metadata["allowed"] or "finite"
-            key = f"{prefix}.{item.name}".lstrip(".")
-            faults.append(f"{key}: {value} is out of range, it must be {allowed} ({item.metadata['text']})")
-    return faults
+def _build_own_section(chosen: str, values: Mapping[str, Any]) -> Any:
+    """Make the section that the chosen method adds, or None. Raises ConfigError for settings of another method."""
+    _refuse(
+        [
+            f"{key}: a setting of method {name}, but model.mechanism is {chosen}"
+            for key in values
+            if (name := key.partition(".")[0]) in _sections().keys() - SECTIONS.keys() and name != chosen
+        ]
+    )
+    section = METHODS[chosen].section
+    try:
+        return section(**_below(chosen, values)) if section else None
+    except ValueError as error:
+        raise ConfigError([f"{chosen}: {error}"]) from error
 
 
-def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
-    if metadata["choices"]:
-        return value in metadata["choices"]
-    if isinstance(value, float) and not math.isfinite(value):
-        return False
-    compare = {">=": operator.ge, ">": operator.gt, "<=": operator.le}
-    return all(compare[sign](value, limit) for sign, limit in metadata["limits"].items() if limit is not None)
+def _below(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a section by the names of its fields."""
+    return {key.partition(".")[2]: value for key, value in values.items() if key.partition(".")[0] == section}
 
 
 def _refuse(faults: Sequence[str]) -> None:
@@ -293,16 +302,17 @@ def _refuse(faults: Sequence[str]) -> None:
 
 
 def _section(key: str) -> type:
-    return SECTIONS[key.partition(".")[0]] if "." in key else Config
+    return _sections()[key.partition(".")[0]] if "." in key else Config
 
 
 def _keys_below(section: str) -> list[str]:
-    return [key for key in FIELDS if key.startswith(f"{section}.")]
+    return [key for key in _fields() if key.startswith(f"{section}.")]
 
 
 def _nearest(key: str) -> list[str]:
     """The existing keys most like an unknown one; those with its last part under another section come first."""
     last = key.rpartition(".")[2]
-    elsewhere = [known for known in FIELDS if known.rpartition(".")[2] == last]
-    similar = difflib.get_close_matches(key, FIELDS, n=3, cutoff=0.5)
-    return list(dict.fromkeys(elsewhere + similar))[:3] or _keys_below(key.partition(".")[0]) or list(FIELDS)
+    known = list(_fields())
+    elsewhere = [each for each in known if each.rpartition(".")[2] == last]
+    similar = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
+    return list(dict.fromkeys(elsewhere + similar))[:3] or _keys_below(key.partition(".")[0]) or known

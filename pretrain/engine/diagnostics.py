@@ -32,21 +32,3 @@ def health(query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> 
         # The mean of all products is the product of the means: N + K rows are read, not N x K products made.
         found["negative_similarity"] = query.mean(0) @ negatives.float().mean(0)
     return found
-
-
-def queue_age(steps: int, batch_size: int, queue_size: int) -> dict[str, float]:
-    """How old the dictionary is, as the next step finds it.
-
-    Args:
-        steps: optimiser steps done since the queue was random, each of which put in the keys of one global batch.
-        batch_size: global batch.
-        queue_size: K.
-
-    Returns:
-        queue_age: steps since the oldest key in the queue was made; ceil(K / batch) once the queue is full.
-        queue_random: share of the queue that no key has reached yet, in [0, 1].
-    """
-    return {
-        "queue_age": float(min(steps, -(-queue_size // batch_size))),
-        "queue_random": max(0.0, 1 - steps * batch_size / queue_size),
-    }

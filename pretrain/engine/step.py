@@ -1,4 +1,4 @@
-"""One optimiser step, whatever the mechanism: forward and backward by parts, a check, then the update."""
+"""One optimiser step, whatever the method: forward and backward by parts, a check, then the update."""
 
 import contextlib
 import math
@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from torch.profiler import record_function
 
 from pretrain.engine import finite_check
-from pretrain.models.method import Mechanism, Output
+from pretrain.models.method import Method, Output
 from pretrain.runtime import distributed
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # the dtype of autocast
@@ -43,7 +43,7 @@ class TrainingStep:
     Weights, their momentum average, queue and loss are fp32 in every precision; autocast covers the two encoders.
 
     Args:
-        model: a mechanism, such as `moco.MoCo`, on its device.
+        model: a method, such as `moco.MoCo`, on its device.
         optimizer: over the model's parameters.
         precision: `fp32`, `bf16` or `fp16` (with loss scaling).
         clip_norm: largest norm of the gradient over all parameters; 0: any.
@@ -53,7 +53,7 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: Mechanism,
+        model: Method,
         optimizer: Optimizer,
         precision: str = "fp32",
         clip_norm: float = 0.0,

@@ -1,10 +1,10 @@
-"""The end-to-end mechanism (arXiv 1911.05722, figure 2a): the dictionary is the batch, and the keys learn too.
+"""The end-to-end method (arXiv 1911.05722, figure 2a): the dictionary is the batch, and the keys learn too.
 
 What MoCo is compared with in figure 3. The batch bounds the dictionary: a query of a global batch of K images has the
 K - 1 other keys as negatives. With gradient accumulation it is the micro-batch that is the dictionary.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.distributed as dist
@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.models import shuffle_bn
-from pretrain.models.method import Mechanism, Output, encode
+from pretrain.models.method import Method, ModelSettings, Output, encode
 from pretrain.runtime import distributed
 
 
-class EndToEnd(Mechanism):
+class EndToEnd(Method):
     """One encoder for queries and keys, both with gradient.
 
     The paper leaves open whether there is one encoder or two (figure 2: they "can be different"). One is what SimCLR
@@ -34,10 +34,22 @@ class EndToEnd(Mechanism):
         self.temperature = temperature
         self.shuffle = shuffle
 
+    @classmethod
+    def from_settings(cls, encoder: nn.Module, model: ModelSettings, own: Any, images: int, shuffle: bool) -> Self:
+        """See `Method`."""
+        return cls(encoder, model.temperature, shuffle)
+
+    @classmethod
+    def notices(cls, model: ModelSettings, keys: int) -> list[str]:
+        """Return a notice where the dictionary, which is the batch, is not as large as `model.queue_size` says."""
+        if model.queue_size == keys:
+            return []
+        return [f"model.queue_size {model.queue_size} is not used: the end-to-end dictionary is the batch, {keys} keys"]
+
     def forward(
         self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
-        """See `Mechanism`. The order of the keys is drawn from `generator`; `indices` are not asked for."""
+        """See `Method`. The order of the keys is drawn from `generator`; `indices` are not asked for."""
         query = encode(self.encoder_q, query_images)  # (N, dim)
         keys = self._encode_keys(key_images, generator)  # (K, dim), K = world size x N
         own = torch.arange(len(query), device=query.device) + distributed.rank() * len(query)

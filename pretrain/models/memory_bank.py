@@ -4,15 +4,17 @@ What MoCo is compared with in figure 3. The dictionary is a sample of the bank. 
 keys come from encoders of all the steps of the last epoch.
 """
 
+from typing import Any, ClassVar, Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.models.method import Mechanism, Output, encode
+from pretrain.models.method import Method, ModelSettings, Output, encode
 from pretrain.runtime import distributed
 
 
-class MemoryBank(Mechanism):
+class MemoryBank(Method):
     """An encoder that learns to find, among stored features, the one of its image.
 
     The bank takes 4 x size x dim bytes on every rank: 656 MB for ImageNet-1k and dim 128.
@@ -30,6 +32,7 @@ class MemoryBank(Mechanism):
     """
 
     bank: Tensor
+    keys_of_batch: ClassVar[bool] = False  # they are of earlier batches (section 3.3)
 
     def __init__(
         self,
@@ -47,6 +50,11 @@ class MemoryBank(Mechanism):
         self.temperature = temperature
         self.register_buffer("bank", F.normalize(torch.randn(size, dim), dim=1))
 
+    @classmethod
+    def from_settings(cls, encoder: nn.Module, model: ModelSettings, own: Any, images: int, shuffle: bool) -> Self:
+        """See `Method`. Shuffling has nothing to do: the keys are not of this batch."""
+        return cls(encoder, model.dim, images, model.queue_size, model.bank_momentum, model.temperature)
+
     @property
     def negatives(self) -> Tensor:
         """About K entries, spread evenly over the bank, for those who watch it; no copy."""
@@ -55,7 +63,7 @@ class MemoryBank(Mechanism):
     def forward(
         self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
-        """See `Mechanism`. The query view alone is encoded; the dictionary, one for all, is drawn from `generator`."""
+        """See `Method`. The query view alone is encoded; the dictionary, one for all, is drawn from `generator`."""
         query = encode(self.encoder_q, query_images)  # (N, dim)
         drawn = torch.randint(len(self.bank), (self.dictionary_size,), generator=generator)  # (K,)
         positive = self.bank[indices.to(self.bank.device, non_blocking=True)]  # (N, dim)

@@ -1,6 +1,11 @@
-"""What the three mechanisms of the paper's figure 2 have in common: the parts of a step and what they give."""
+"""The base class of a pretraining method: what it computes in a step, and what else the program asks of it.
 
-from typing import NamedTuple
+A method is one class. It is added by writing the class in a module of its own and naming it in registry.py; the
+settings, the training loop, the checkpoint and the plan ask the class and no name.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 import torch.nn.functional as F
@@ -10,50 +15,118 @@ from pretrain.models.normalize import normalize
 
 
 class Output(NamedTuple):
-    """What one forward pass of a mechanism gives, for this process's N images."""
+    """The result of one forward pass of a method, for this process's N images."""
 
     loss: Tensor  # () mean over the queries
     accuracy: Tensor  # () share of the queries that are nearer to their positive than to any negative
     keys: Tensor  # (world size x N, dim) of the whole batch, in its global order: for `after_step`
     query: Tensor  # (N, dim) of length 1, without gradient
-    positive: Tensor  # (N, dim) of length 1, without gradient: what each query is to be near
+    positive: Tensor  # (N, dim) of length 1, without gradient: the target of each query
 
 
-class Mechanism(nn.Module):
-    """Learns an encoder by telling each query's positive key from a dictionary of others.
+class ModelSettings(Protocol):
+    """The settings that methods share, of section `model` in pretrain/config/schema.py."""
 
-    A step calls `before_step` once, `forward` for each part of the batch, and after the update `after_step` once.
+    @property
+    def dim(self) -> int: ...
+    @property
+    def queue_size(self) -> int: ...
+    @property
+    def momentum(self) -> float: ...
+    @property
+    def bank_momentum(self) -> float: ...
+    @property
+    def temperature(self) -> float: ...
+
+
+class Method(nn.Module):
+    """A way to learn an encoder by comparing each query with its positive key and with others.
+
+    A step calls `before_step` once, `forward` for each part of the batch, and `after_step` once after the update.
+
+    A subclass defines `from_settings` and `forward`. The rest has a default: it stores nothing, publishes its
+    `state_dict` as it is, and adds no setting, diagnostic or notice.
+
+    Attributes:
+        encoder_q: the encoder that is transferred, (N, 3, H, W) -> (N, dim).
+        section: the settings that only this method has, as a frozen dataclass whose fields all have defaults; they
+            form the section of the settings that is named as the method is. Its `__post_init__` may raise ValueError
+            for a value out of range. A field's `metadata` may hold its `text` and its `allowed` range, for `--help`.
+        keys_of_batch: whether the keys are made of the batch's own images, so that BN can leak them to the queries
+            and shuffling can help (MoCo, arXiv 1911.05722, section 3.3).
     """
 
     encoder_q: nn.Module
+    section: ClassVar[type | None] = None
+    keys_of_batch: ClassVar[bool] = True
+
+    @classmethod
+    def from_settings(cls, encoder: nn.Module, model: ModelSettings, own: Any, images: int, shuffle: bool) -> Self:
+        """Build the method around an encoder. Random numbers come from torch's default generator of the CPU.
+
+        Args:
+            encoder: (N, 3, H, W) -> (N, model.dim), with its first weights.
+            model: the settings that methods share.
+            own: the settings of `section`; None for a method without one.
+            images: the number of images to train on.
+            shuffle: encode the keys in another order than the queries.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def notices(cls, model: ModelSettings, keys: int) -> list[str]:
+        """Return what the user should know of these settings before the run starts, a sentence each.
+
+        Args:
+            keys: how many keys one part of the global batch has.
+        """
+        return []
 
     @property
     def negatives(self) -> Tensor | None:
-        """(K, dim) of length 1: the stored dictionary, to be looked at; None where there is none."""
+        """(K, dim) of length 1: the stored dictionary, for the diagnostics; None for a method that stores none."""
         return None
 
     def before_step(self) -> None:
-        """What comes before the forward pass of a step. Nothing, unless the mechanism has something to do."""
+        """Do what comes before the forward pass of a step. Nothing by default."""
 
     def forward(
         self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
-        """Encode two views of the same N images and compare.
+        """Encode two views of the same N images and compare them.
 
         Args:
-            query_images, key_images: (N, 3, H, W) each, uint8, or normalised and of the encoder's type.
+            query_images: (N, 3, H, W), uint8, or normalised and of the encoder's type.
+            key_images: (N, 3, H, W), likewise.
             indices: (N,) int64 on the CPU, which images of the data set they are.
-            generator: on the CPU and in the same state on every rank; what is random in a mechanism is drawn from it.
+            generator: on the CPU and in the same state on every rank; all that is random is drawn from it.
         """
         raise NotImplementedError
 
     def after_step(self, keys: Tensor, indices: Tensor) -> None:
-        """What comes after the update of the weights. Nothing, unless the mechanism stores something.
+        """Do what comes after the update of the weights. Nothing by default.
 
         Args:
             keys: (world size x N, dim) of the global batch, in its order.
             indices: (N,) int64 on the CPU, which images those of this rank are.
         """
+
+    def diagnostics(self, steps: int, batch_size: int) -> dict[str, float]:
+        """Return numbers for a line of metrics that only this method has. None by default.
+
+        Args:
+            steps: steps of the run that are done.
+            batch_size: images of a step, of all ranks together.
+        """
+        return {}
+
+    def published_state(self) -> dict[str, Tensor]:
+        """Return all that a checkpoint keeps of the method, under the names that its published code has."""
+        return dict(self.state_dict())
+
+    def load_published_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `published_state` gave. Raises RuntimeError where a name or a shape does not fit."""
+        self.load_state_dict(state)
 
 
 def encode(encoder: nn.Module, images: Tensor) -> Tensor:

@@ -5,6 +5,8 @@ pretrain/engine/step.py, the loss in info_nce.py.
 """
 
 import copy
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,7 @@ from torch.profiler import record_function
 
 from pretrain.models import shuffle_bn
 from pretrain.models.info_nce import info_nce
-from pretrain.models.method import Mechanism, Output, encode
+from pretrain.models.method import Method, ModelSettings, Output, encode
 from pretrain.runtime import distributed
 
 
@@ -44,7 +46,7 @@ class KeyQueue(nn.Module):
         self.pointer = (start + len(keys)) % size
 
 
-class MoCo(Mechanism):
+class MoCo(Method):
     """A query encoder that learns by gradient, a key encoder that follows it, and the queue of keys.
 
     Args:
@@ -73,6 +75,11 @@ class MoCo(Mechanism):
         self.encoder_k = copy.deepcopy(encoder).requires_grad_(False)
         self.queue = KeyQueue(queue_size, dim)
 
+    @classmethod
+    def from_settings(cls, encoder: nn.Module, model: ModelSettings, own: Any, images: int, shuffle: bool) -> Self:
+        """See `Method`."""
+        return cls(encoder, model.dim, model.queue_size, model.momentum, model.temperature, shuffle)
+
     @property
     def negatives(self) -> Tensor:
         """(K, dim) of length 1: the keys that every query is compared with."""
@@ -88,7 +95,7 @@ class MoCo(Mechanism):
     def forward(
         self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
-        """See `Mechanism`. The order of shuffling BN is drawn from `generator`; `indices` are not asked for."""
+        """See `Method`. The order of shuffling BN is drawn from `generator`; `indices` are not asked for."""
         batch_size = distributed.world_size() * len(key_images)
         permutation = torch.randperm(batch_size, generator=generator) if self.shuffle else None
         keys = self.encode_keys(key_images, permutation)  # (world size x N, dim)
@@ -113,3 +120,34 @@ class MoCo(Mechanism):
     def after_step(self, keys: Tensor, indices: Tensor) -> None:
         """Enqueue the keys of the global batch, (world size x N, dim) in its order."""
         self.queue.enqueue(keys)
+
+    def diagnostics(self, steps: int, batch_size: int) -> dict[str, float]:
+        """Return the age of the dictionary, as the next step finds it.
+
+        Args:
+            steps: steps done since the queue was random, each of which put in the keys of one global batch.
+            batch_size: images of a step, of all ranks together.
+
+        Returns:
+            queue_age: steps since the oldest key in the queue was made; ceil(K / batch) once the queue is full.
+            queue_random: share of the queue that no key has reached yet, in [0, 1].
+        """
+        size = len(self.queue.keys)
+        return {
+            "queue_age": float(min(steps, -(-size // batch_size))),
+            "queue_random": max(0.0, 1 - steps * batch_size / size),
+        }
+
+    def published_state(self) -> dict[str, Tensor]:
+        """Return the tensors under the names of the published code, with the queue as (dim, K)."""
+        state = dict(self.state_dict())
+        state["queue"] = state.pop("queue.keys").T.contiguous()
+        state["queue_ptr"] = torch.tensor([self.queue.pointer])
+        return state
+
+    def load_published_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put back what `published_state` gave. Raises RuntimeError where a name or a shape does not fit."""
+        named = dict(state)
+        named["queue.keys"] = named.pop("queue").T
+        self.queue.pointer = int(named.pop("queue_ptr"))
+        self.load_state_dict(named)

@@ -86,7 +86,7 @@ TOUCHED = ["queue_256", "momentum_0.9", "end_to_end_256", "memory_bank_256", "no
 
 @pytest.mark.parametrize("name", slow_but(TOUCHED, NAMES))
 def test_a_config_runs_cut_to_size(name: str, pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    """Two steps of the mechanism that it names, with a dictionary of the size that it names."""
+    """Two steps of the method that it names, with a dictionary of the size that it names."""
     folder = tmp_path / "run"
     changes = [str(part) for pair in SMALL.items() for part in pair]
     settings = schema.load(FOLDER / f"{name}.yaml", [*changes, "data.root", str(pictures), "output_dir", str(folder)])

@@ -1,4 +1,4 @@
-"""MoCo as plainly as the paper's pseudo-code (arXiv 1911.05722, Algorithm 1), and the two mechanisms beside it.
+"""MoCo as plainly as the paper's pseudo-code (arXiv 1911.05722, Algorithm 1), and the two methods beside it.
 
 Written for the tests alone: one process, loss by loss, a list for the queue. Several BN groups stand for as many
 devices: queries lie on them in order, keys in the order of a permutation (section 3.3, shuffling BN). A batch comes in

@@ -26,7 +26,7 @@ IMAGES = 23  # in the data set: some come twice in a batch
 class Case:
     """One way to train. All of it matters to the production step; the reference is told what `groups` says."""
 
-    mechanism: str = "moco"
+    method: str = "moco"
     head: str = "fc"
     temperature: float = 0.07
     queue_size: int = 11  # smaller than the batch and no divisor of it; K of the memory bank
@@ -72,12 +72,12 @@ def small_encoder(head: str = "fc") -> nn.Module:
 
 
 def start(case: Case) -> Any:
-    """The mechanism with its first weights."""
+    """The method with its first weights."""
     encoder = small_encoder(case.head)
     model: Any
-    if case.mechanism == "moco":
+    if case.method == "moco":
         model = MoCo(encoder, DIM, case.queue_size, case.momentum, case.temperature, case.shuffle)
-    elif case.mechanism == "end_to_end":
+    elif case.method == "end_to_end":
         model = EndToEnd(encoder, case.temperature, case.shuffle)
     else:
         model = MemoryBank(encoder, DIM, IMAGES, case.queue_size, case.momentum, case.temperature)
@@ -92,7 +92,7 @@ def start(case: Case) -> Any:
 
 
 def state(model: Any) -> dict[str, Tensor]:
-    """Every number of a mechanism, the queue with its oldest key first."""
+    """Every number of a method, the queue with its oldest key first."""
     found = dict(model.state_dict())
     if isinstance(model, MoCo):
         found["queue.keys"] = found["queue.keys"].roll(-model.queue.pointer, 0)
@@ -143,12 +143,12 @@ def _expect(case: Case, groups: int, world: int) -> dict[str, Tensor]:
     f_q.load_state_dict(model.encoder_q.state_dict())
     sgd = Sgd(f_q, LR, clip=case.clip)
     found = {}
-    if case.mechanism == "moco":
+    if case.method == "moco":
         f_k, queue = copy.deepcopy(f_q), list(model.queue.keys.clone())
         losses = algorithm1.moco(f_q, f_k, queue, batches, case.momentum, case.temperature, sgd, groups)
         found = {f"encoder_k.{name}": tensor for name, tensor in f_k.state_dict().items()}
         found["queue.keys"] = torch.stack(queue)
-    elif case.mechanism == "end_to_end":
+    elif case.method == "end_to_end":
         losses = algorithm1.end_to_end(f_q, batches, case.temperature, sgd, groups)
     else:
         bank = list(model.bank.clone())
@@ -165,11 +165,9 @@ def parts(case: Case, step: int, world: int) -> list[Part]:
     for part, generator in enumerate(generators(case, step)):
         mine = rows[:, part].flatten()
         order = (
-            torch.randperm(len(mine), generator=generator) if case.shuffle and case.mechanism != "memory_bank" else None
+            torch.randperm(len(mine), generator=generator) if case.shuffle and case.method != "memory_bank" else None
         )
-        drawn = (
-            torch.randint(IMAGES, (case.queue_size,), generator=generator) if case.mechanism == "memory_bank" else mine
-        )
+        drawn = torch.randint(IMAGES, (case.queue_size,), generator=generator) if case.method == "memory_bank" else mine
         x_q, x_k = (images(step, view, case.dtype).double()[mine] for view in (0, 1))
         made.append(Part(x_q, x_k, mine.tolist(), order, indices(step)[mine].tolist(), drawn.tolist()))
     return made

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.engine.diagnostics import health, queue_age
+from pretrain.engine.diagnostics import health
 
 
 def sphere(rows: int, dim: int, seed: int = 0) -> torch.Tensor:
@@ -53,20 +53,3 @@ def test_features_of_autocast_are_measured_in_float32() -> None:
     found = health(query, query, query)
     assert all(value.dtype == torch.float32 for value in found.values())
     assert found["positive_similarity"].item() == pytest.approx(1, abs=1e-2)
-
-
-@given(st.integers(0, 60), st.integers(1, 30), st.integers(1, 100))
-def test_the_age_of_the_queue_is_what_a_queue_of_step_numbers_says(steps: int, batch: int, size: int) -> None:
-    queue: list[int | None] = [None] * size  # the step that made each key, the newest last
-    for step in range(1, steps + 1):
-        queue = (queue + [step] * batch)[-size:]
-    made = [step for step in queue if step is not None]
-    assert queue_age(steps, batch, size) == {
-        "queue_age": steps + 1 - min(made) if made else 0,
-        "queue_random": pytest.approx(queue.count(None) / size),
-    }
-
-
-def test_the_published_queue_is_256_steps_deep() -> None:
-    assert queue_age(10_000, 256, 65536) == {"queue_age": 256.0, "queue_random": 0.0}
-    assert queue_age(64, 256, 65536) == {"queue_age": 64.0, "queue_random": 0.75}

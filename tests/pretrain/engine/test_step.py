@@ -1,4 +1,4 @@
-"""The step around a mechanism: precision, clipping, numbers that are not finite, what the ranks send."""
+"""The step around a method: precision, clipping, numbers that are not finite, what the ranks send."""
 
 import copy
 import warnings
@@ -119,8 +119,8 @@ POISONS: dict[str, tuple[Case, Poison, str]] = {
     "NaN loss in 2 parts": (replace(V1, accumulate=2), nan_in_the_loss, "loss on rank 2"),
     "NaN gradient in 2 parts, clipped": (replace(V1, accumulate=2, clip=0.3), nan_in_a_gradient, "gradient on rank 2"),
     "NaN loss of fp16": (replace(V1, precision="fp16"), nan_in_the_loss, "loss on rank 2"),
-    "NaN loss, end to end": (replace(V1, mechanism="end_to_end"), nan_in_the_loss, "loss on rank 2"),
-    "NaN gradient, memory bank": (replace(V1, mechanism="memory_bank"), nan_in_a_gradient, "gradient on rank 2"),
+    "NaN loss, end to end": (replace(V1, method="end_to_end"), nan_in_the_loss, "loss on rank 2"),
+    "NaN gradient, memory bank": (replace(V1, method="memory_bank"), nan_in_a_gradient, "gradient on rank 2"),
 }
 
 
@@ -226,7 +226,7 @@ def on_four_ranks() -> dict[str, Any]:
     found["endless overflow"] = overflowing(2.0**4, 10, always=True)
     found["late"] = poisoned_and_found_late(2)
     found["collectives"] = collectives(V1)
-    found["collectives, memory bank"] = collectives(replace(V1, mechanism="memory_bank"))
+    found["collectives, memory bank"] = collectives(replace(V1, method="memory_bank"))
     found["collectives, 2 parts"] = collectives(replace(V1, accumulate=2))
     return found
 
@@ -243,7 +243,7 @@ def test_what_is_not_finite_on_one_rank_stops_all_before_the_update(name: str, f
     said, same = four_ranks[name]
     assert len(set(said)) == 1, "not every rank stopped with the same message"
     assert named in said[0]
-    if case.mechanism != "end_to_end":  # there the keys of all ranks get a share of each loss's gradient
+    if case.method != "end_to_end":  # there the keys of all ranks get a share of each loss's gradient
         assert "rank 0" not in said[0]
     assert same
     said, same = poisoned(case, poison, 0)  # and one process alone

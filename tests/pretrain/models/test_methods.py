@@ -1,4 +1,4 @@
-"""The end-to-end mechanism and the memory bank (figure 2 of the paper) against the plain reference."""
+"""The end-to-end method and the memory bank (figure 2 of the paper) against the plain reference."""
 
 from dataclasses import replace
 from typing import Any
@@ -32,7 +32,7 @@ from tests.support.small_runs import (
 )
 
 WORLD = 4
-END_TO_END, BANK = replace(V1, mechanism="end_to_end"), replace(V1, mechanism="memory_bank", momentum=0.5)
+END_TO_END, BANK = replace(V1, method="end_to_end"), replace(V1, method="memory_bank", momentum=0.5)
 V2_HEAD = {"head": V2.head, "temperature": V2.temperature}
 CASES = {
     "end to end": END_TO_END,

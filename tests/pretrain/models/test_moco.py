@@ -9,7 +9,7 @@ import torch
 import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.models.encoders import build_encoder
 from pretrain.models.moco import KeyQueue, MoCo
@@ -193,3 +193,24 @@ def test_it_keeps_no_graph() -> None:
     queue = KeyQueue(4, 2)
     queue.enqueue(torch.ones(2, 2, requires_grad=True) * 2)
     assert not queue.keys.requires_grad
+
+
+def queue_of(size: int) -> MoCo:
+    return MoCo(nn.Identity(), dim=1, queue_size=size)
+
+
+@given(st.integers(0, 60), st.integers(1, 30), st.integers(1, 100))
+def test_the_age_of_the_queue_is_what_a_queue_of_step_numbers_says(steps: int, batch: int, size: int) -> None:
+    queue: list[int | None] = [None] * size  # the step that made each key, the newest last
+    for step in range(1, steps + 1):
+        queue = (queue + [step] * batch)[-size:]
+    made = [step for step in queue if step is not None]
+    assert queue_of(size).diagnostics(steps, batch) == {
+        "queue_age": steps + 1 - min(made) if made else 0,
+        "queue_random": pytest.approx(queue.count(None) / size),
+    }
+
+
+def test_the_published_queue_is_256_steps_deep() -> None:
+    assert queue_of(65536).diagnostics(10_000, 256) == {"queue_age": 256.0, "queue_random": 0.0}
+    assert queue_of(65536).diagnostics(64, 256) == {"queue_age": 64.0, "queue_random": 0.75}
