@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from pretrain.data.augment.recipe import normalize
 from pretrain.engine.finite_check import NotFiniteError
 from pretrain.engine.optim import SGD
 from pretrain.engine.step import TrainingStep
+from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import PretrainError
 from tests.support import small_runs
