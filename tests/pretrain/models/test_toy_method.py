@@ -120,7 +120,7 @@ def test_toy_method_trains_saves_and_resumes(pictures: pathlib.Path, tmp_path: p
         file.unlink()  # killed after the first epoch
     assert train.run(settings(pictures, parts), resume=True)
     assert rows(parts) == rows(whole)
-    one, other = (files.load(folder / "checkpoint_0001.pth.tar")["state_dict"] for folder in (whole, parts))
+    one, other = (files.load_tensors(folder / "checkpoint_0001.pth.tar")["state_dict"] for folder in (whole, parts))
     assert {name.split(".")[1] for name in one} == {"encoder_q", "toy_centre"}
     assert one["module.toy_centre"].shape == (1, 8)
     assert one.keys() == other.keys()
