@@ -15,8 +15,8 @@ from pathlib import Path
 from common import cli
 from common.demo_steps import Step, duration, run, short
 from pretrain.config import schema
+from pretrain.runtime.errors import UserError
 from transfer import engines
-from transfer.errors import TransferError
 
 EXAMPLES = """examples:
   python tools/demo.py --output output/demo
@@ -102,16 +102,16 @@ def claim(output: Path, marker: dict[str, str]) -> None:
     """Make the demo's folder, or recognise an earlier demo's.
 
     Raises:
-        TransferError: the folder holds something else, or a demo with other options.
+        UserError: the folder holds something else, or a demo with other options.
     """
     path = output / MARKER
     if path.is_file():
         if json.loads(path.read_text()) != marker:
-            raise TransferError(f"{output}: holds a demo with other options: rm -r {output}, or name another --output")
+            raise UserError(f"{output}: holds a demo with other options: rm -r {output}, or name another --output")
         print(f"Going on with the demo in {output}; for a new one: rm -r {shlex.quote(str(output))}")
         return
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise TransferError(f"{output}: exists and is no earlier demo's; nothing is overwritten, name another --output")
+        raise UserError(f"{output}: exists and is no earlier demo's; nothing is overwritten, name another --output")
     output.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(marker) + "\n")
 

@@ -20,9 +20,9 @@ import numpy as np
 import rich.progress
 
 from common import cli
+from pretrain.runtime.errors import UserError
 from synthetic.layouts import write_coco, write_images, write_voc
 from synthetic.painter import SHAPES, Scene, paint
-from transfer.errors import TransferError
 
 EXAMPLES = """examples:
   python tools/make_scenes.py --output output/scenes
@@ -46,7 +46,7 @@ def main() -> None:
     arguments = parse_arguments()
     output: Path = arguments.output
     if output.exists():
-        raise TransferError(f"{output} exists: nothing is overwritten. Name another --output or remove it.")
+        raise UserError(f"{output} exists: nothing is overwritten. Name another --output or remove it.")
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:

@@ -12,7 +12,7 @@ from rich.table import Table
 from common import cli
 from fault_injection.campaign import LAYOUTS, Campaign, Count, Totals, can_mount, make_images
 from fault_injection.job import Setup
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 
 EPILOG = """\
 examples:
@@ -31,7 +31,7 @@ def main() -> None:
     """Parse the command line, disturb runs, print the counts."""
     arguments = make_parser().parse_args()
     if arguments.output.exists():
-        raise PretrainError(f"--output: {arguments.output}: already exists; remove it or choose another")
+        raise UserError(f"--output: {arguments.output}: already exists; remove it or choose another")
     seed = arguments.seed if arguments.seed is not None else random.randrange(2**32)
     console.print(f"seed {seed}")
     arguments.output.mkdir(parents=True)

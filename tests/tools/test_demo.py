@@ -9,9 +9,9 @@ import demo
 from common import demo_steps
 from common.demo_steps import Step, run
 from pretrain.config import schema
+from pretrain.runtime.errors import UserError
 from tests.conftest import ROOT, Tool, refused
 from transfer.engines.torchvision import load_config
-from transfer.errors import TransferError
 
 
 def a_step(folder: Path, code: str, **changes: object) -> Step:
@@ -52,7 +52,7 @@ def test_what_is_always_made_is_made_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", ["raise SystemExit(3)", "pass"])
 def test_a_step_that_fails_or_leaves_nothing_stops_the_demo_by_its_command(tmp_path: Path, code: str) -> None:
-    with pytest.raises(TransferError) as caught:
+    with pytest.raises(UserError) as caught:
         run("a step", [a_step(tmp_path / "x", code, environment={"ONE": "1"})])
     assert f"ONE=1 {demo_steps.short(sys.executable)} -c" in str(caught.value)
     assert code.split()[0] in str(caught.value)
@@ -72,17 +72,17 @@ def test_steps_of_one_title_run_at_the_same_time(tmp_path: Path) -> None:
 def test_a_failure_beside_another_ends_the_other_and_shows_what_was_said(tmp_path: Path) -> None:
     fails = a_step(tmp_path / "x", "print('because'); raise SystemExit(3)")
     endless = a_step(tmp_path / "y", "import time; time.sleep(600)")
-    with pytest.raises(TransferError, match=r"(?s)because.*exit code 3"):
+    with pytest.raises(UserError, match=r"(?s)because.*exit code 3"):
         run("both", [fails, endless])
 
 
 def test_a_folder_of_something_else_is_never_taken_for_a_demo(tmp_path: Path) -> None:
     (tmp_path / "moco").mkdir()
-    with pytest.raises(TransferError, match="no earlier demo"):
+    with pytest.raises(UserError, match="no earlier demo"):
         demo.claim(tmp_path, {"engine": "auto"})
     demo.claim(tmp_path / "new", {"engine": "auto"})
     demo.claim(tmp_path / "new", {"engine": "auto"})  # goes on
-    with pytest.raises(TransferError, match="other options"):
+    with pytest.raises(UserError, match="other options"):
         demo.claim(tmp_path / "new", {"engine": "torchvision"})
 
 

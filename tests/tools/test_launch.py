@@ -11,9 +11,11 @@ import pytest
 from launcher import record
 from launcher.cluster.resources import Resources
 from launcher.record import Entry, Record, Submission
+from launcher.stages.options import FinetuneOptions, PretrainOptions
 from launcher.stages.stage import Stage
 from tests.conftest import ROOT, refused
 from tests.support.launched import Plan, call
+from transfer.run.options import RunOptions
 
 PRETRAIN = ("pretrain", "--config-file", ROOT / "configs/pretrain/moco_v2_r18_cpu.yaml", "data.root", "X")
 FINETUNE = ("finetune", "--config-file", ROOT / "configs/transfer/voc_r18_fpn_cpu.yaml", "--engine", "torchvision")
@@ -63,7 +65,7 @@ def test_what_pretraining_cannot_do_is_refused_before_anything_is_written(
         (("--partiton", "x"), ("unrecognized arguments: --partiton", "--partition", "--scale-to", "tools/finetune.py")),
         (("--tri", 2), ("unrecognized arguments: --tri", "--trials N")),
         (("--num-gpus", 2), ("--num-gpus 2", "--processes")),
-        (("--resume", "--eval-only"), ("--resume: a job goes on by itself", "--eval-only")),
+        (("--resume", "--eval-only"), ("--resume: a job resumes by itself", "--eval-only")),
         (("--auto-resume", "--trial", 1), ("--auto-resume", "--trial")),
         (("--trials", 0), ("--trials 0",)),
         (("--trials", 2, "--parallel", 0), ("--parallel 0",)),
@@ -105,7 +107,7 @@ def test_a_folder_that_holds_no_run_is_named_and_stays_as_it_is(
     assert list((tmp_path / "x").iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"version": 1}', '{"version": 2, "stages": {}}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"version": 1}', '{"version": 3, "stages": {}}'])
 def test_a_record_that_is_none_is_refused_by_its_path(plan: Plan, tmp_path: Path, text: str) -> None:
     (tmp_path / "x/launch").mkdir(parents=True)
     (tmp_path / "x/launch/record.json").write_text(text)
@@ -122,7 +124,7 @@ def test_an_error_of_the_command_line_is_no_traceback_of_a_real_process(tmp_path
 
 def begun(folder: Path, cwd: Path, job: str | None = "4194999") -> Record:
     """A run of one stage whose job is gone."""
-    made = Stage("pretrain", "pretrain", "train_moco.py", None, ("--auto-resume",), "out/run", "out/run/x", Resources())
+    made = Stage("pretrain", PretrainOptions(None, ()), "out/run", "out/run/x", Resources())
     jobs = [Submission("moco-a", job, "2026-01-01T00:00:00+00:00", "/code", None, ())] if job else []
     run = Record(folder, "local", str(cwd), {"pretrain": Entry(made, jobs)})
     run.home.mkdir(parents=True)
@@ -132,12 +134,15 @@ def begun(folder: Path, cwd: Path, job: str | None = "4194999") -> Record:
 
 def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     run = begun(tmp_path, tmp_path)
+    run_options = RunOptions(
+        Path("c.yaml"), ("x y", "\n"), init="x", dataset_root=Path("d"), data_rules={"zero_area": "drop"}, trial=2
+    )
     run.entries["pretrain"].stage = Stage(
-        *("a/b", "finetune", "finetune.py", "c.yaml", ("x y", "\n"), "f", "r"),
+        *("a/b", FinetuneOptions(run_options), "f", "r"),
         *(Resources(nodes=2, mem=1.5, sbatch={"exclusive": True}, setup=["x"]), ("pretrain",), "a", 3),
     )
     run.save()
-    assert record.load(tmp_path) == run
+    assert record.load_record(tmp_path) == run
 
 
 def test_what_a_run_tells_does_not_hang_on_where_one_stands(
@@ -175,4 +180,4 @@ def test_there_is_nothing_to_cancel_where_no_job_is_left(plan: Plan, tmp_path: P
     before = begun(tmp_path / "run", tmp_path)
     done = plan("cancel", "run")
     assert (done.returncode, done.stdout) == (0, "nothing to cancel: no job of this run is on its way\n")
-    assert record.load(tmp_path / "run").entries == before.entries
+    assert record.load_record(tmp_path / "run").entries == before.entries

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from transfer.errors import TransferError
+from pretrain.runtime.errors import UserError
 
 _TAIL = 15  # lines of a failed command's log that are shown
 
@@ -43,7 +43,7 @@ def run(title: str, steps: Sequence[Step]) -> None:
     """Run what is not finished of `steps`: one in the open, several at the same time with their output in files.
 
     Raises:
-        TransferError: a command failed; it is named, and the others are ended.
+        UserError: a command failed; it is named, and the others are ended.
     """
     print(f"\n{title}", flush=True)
     todo = [step for step in steps if step.always or not step.result.exists()]
@@ -111,7 +111,7 @@ def _check(step: Step, code: int, log: Path | None = None) -> None:
     if code == 0 and step.result.exists():
         return
     tail = log.read_text(errors="replace").splitlines()[-_TAIL:] if log else []
-    raise TransferError("\n".join([*tail, f"the demo stops here: exit code {code} from", f"  {step}"]))
+    raise UserError("\n".join([*tail, f"the demo stops here: exit code {code} from", f"  {step}"]))
 
 
 def _command(step: Step) -> list[str]:

@@ -16,7 +16,7 @@ from PIL import Image
 from common.cli import BAD_INPUT
 from pretrain.checkpoints import saver
 from pretrain.runtime import signals
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import UserError
 
 from .job import Job, Setup, differences, rows
 
@@ -61,7 +61,7 @@ class Campaign:
         job.await_training()
         started = time.monotonic()
         if any(job.wait()):
-            raise PretrainError(f"the undisturbed run fails by itself: {job.output}")
+            raise UserError(f"the undisturbed run fails by itself: {job.output}")
         self.seconds = time.monotonic() - started  # of training
         self.checkpoint_bytes = saver.manifests(self.whole)[-1].bytes
 

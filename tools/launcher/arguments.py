@@ -1,13 +1,11 @@
-"""What can be typed after `tools/launch.py`."""
+"""The command line of tools/launch.py."""
 
 import argparse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from . import jobs
 from .cluster import resources
 
-Action = Callable[[argparse.Namespace, Sequence[str]], None]
 WAIT = "return when all has ended; exit code 1 if something failed"
 EXAMPLES = """examples:
   # what would run, with the files for sbatch, and nothing else
@@ -18,10 +16,10 @@ EXAMPLES = """examples:
   python tools/launch.py finetune --resources configs/launch/gpu8.yaml --trials 5 --parallel 2 \\
       --config-file configs/transfer/voc_r50_c4_24k.yaml --dataset-root VOCdevkit --init moco.pth OUTPUT_DIR output/voc
 
-  # from images to the report; given again, it goes on with what is missing
+  # from images to the report; given again, it runs what is missing
   python tools/launch.py pipeline configs/launch/pipeline_voc.yaml --partition gpu
 
-  # how far it is; a stage's output; stop all; go on with what failed
+  # its progress; a stage's output; stop all; run again what failed
   python tools/launch.py status output/study
   python tools/launch.py logs output/study voc/moco/trial_0 --follow
   python tools/launch.py cancel output/study
@@ -35,12 +33,8 @@ All options of pretrain and finetune but those of this tool go to tools/train_mo
 """
 
 
-def parser(description: str, actions: Mapping[str, Action]) -> argparse.ArgumentParser:
-    """Of tools/launch.py. What it reads has `run`, the action's function.
-
-    Args:
-        actions: by name: what is called with the arguments, and with the words that are passed on to another tool.
-    """
+def make_parser(description: str) -> argparse.ArgumentParser:
+    """Return the parser of tools/launch.py; `action` is the name of the action, `parser` its own parser."""
     top = argparse.ArgumentParser(
         description=description,
         epilog=EXAMPLES,
@@ -54,7 +48,7 @@ def parser(description: str, actions: Mapping[str, Action]) -> argparse.Argument
         ("pipeline", "all stages of a file, from images to the report"),
     ):
         action = names.add_parser(name, help=text, description=text, allow_abbrev=False)
-        action.set_defaults(run=actions[name], parser=action)
+        action.set_defaults(parser=action)
         _add_launch_options(action)
         if name == "pipeline":
             action.add_argument("file", type=Path, metavar="FILE.yaml", help="the stages (docs/cluster.md)")
@@ -66,19 +60,18 @@ def parser(description: str, actions: Mapping[str, Action]) -> argparse.Argument
         if name != "pretrain":
             action.add_argument("--parallel", type=int, metavar="N", help="trials of an array that run at a time")
     for name, text in (
-        ("status", "a table: what runs, how far it is, what failed and why"),
+        ("status", "a table of the stages: state, progress, why it failed"),
         ("logs", "the output of a stage"),
         ("cancel", "end all jobs of a run"),
-        ("retry", "submit what failed or was cancelled, and what hangs on it"),
+        ("retry", "submit what failed or was cancelled, and what depends on it"),
     ):
         action = names.add_parser(name, help=text, description=text, allow_abbrev=False)
-        action.set_defaults(run=actions[name])
         action.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
         if name == "status":
             action.add_argument("--json", action="store_true", help="as JSON, for programs")
         if name == "logs":
             action.add_argument("stage", metavar="STAGE", help="as `status` names it")
-            action.add_argument("--follow", action="store_true", help="go on until the stage has ended")
+            action.add_argument("--follow", action="store_true", help="until the stage has ended")
             action.add_argument("--rank", type=int, default=0, metavar="N", help="of the process (default 0)")
         if name == "retry":
             action.add_argument("--wait", action="store_true", help=WAIT)
@@ -88,7 +81,10 @@ def parser(description: str, actions: Mapping[str, Action]) -> argparse.Argument
 def _add_launch_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
-        "--cluster", choices=jobs.CLUSTERS, default="slurm", help="local: processes here; debug: one, in the foreground"
+        "--cluster",
+        choices=resources.CLUSTERS,
+        default="slurm",
+        help="local: processes here; debug: one, in the foreground",
     )
     add("--dry-run", action="store_true", help="check everything, print what would run, submit nothing")
     add("--wait", action="store_true", help=WAIT)
@@ -99,8 +95,10 @@ def _add_launch_options(parser: argparse.ArgumentParser) -> None:
         add(flag, dest=field.name, type=kind, metavar=kind.__name__.upper(), help=field.metadata["text"])
 
 
-def words_of(tool: argparse.ArgumentParser, rest: Sequence[str], own: argparse.ArgumentParser) -> argparse.Namespace:
-    """What a tool makes of the words that are passed on to it; what neither it nor this one knows is refused."""
+def parse_passed_on(
+    tool: argparse.ArgumentParser, rest: Sequence[str], own: argparse.ArgumentParser
+) -> argparse.Namespace:
+    """Parse the words that are passed on to a tool; refuse those that neither it nor our own parser knows."""
     tool.allow_abbrev = False  # a misspelt option must not be taken for another one
     found, unknown = tool.parse_known_intermixed_args(rest)
     if unknown:

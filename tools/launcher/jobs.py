@@ -11,14 +11,12 @@ from typing import Any
 import submitit
 import submitit.helpers
 
-from transfer.errors import TransferError
-
 from .cluster import local, slurm
 from .cluster.task import Task
+from .errors import LaunchError
 from .record import Record
 from .stages.stage import Stage
 
-CLUSTERS = ("slurm", "local", "debug")
 _LOCAL_MINUTES = 60 * 24 * 30  # submitit ends a local job after this; without a number, after two minutes
 _NEVER = 1_000_000  # submitit's count of time-outs, which ends a job after three: ours are as many as it takes
 # The batch shell must outlive a signal that reaches it, for srun ends with it.
@@ -26,13 +24,13 @@ _SETUP = ("trap : TERM INT USR1 USR2",)
 
 
 def command(stage: Stage, code: Path, config: Path | None) -> tuple[str, ...]:
-    """The command line of a stage that runs the snapshot `code`, with the copy of its config."""
+    """Return the command line of a stage that runs the snapshot `code`, with the copy of its config."""
     file = ("--config-file", str(config)) if config else ()
-    return (sys.executable, str(code / "tools" / stage.tool), *file, *stage.arguments)
+    return (sys.executable, str(code / "tools" / stage.options.tool), *file, *stage.arguments)
 
 
 def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
-    """What submitit pickles."""
+    """Return the task that submitit pickles."""
     attempts = str(record.attempts(stage).resolve())
     once = stage.kind == "convert"
     return Task(words, record.cwd, str(stage.result), once, attempts, stage.resources.tasks)
@@ -47,7 +45,7 @@ class _Sbatch(submitit.SlurmExecutor):
 
 
 def slurm_parameters(stages: Sequence[Stage], needs: Sequence[str], token: str) -> dict[str, Any]:
-    """What sbatch is asked for, under submitit's names. What the user did not ask for is left to the cluster.
+    """Return the request to sbatch under submitit's names. What the user did not ask for is left to the cluster.
 
     Args:
         stages: one, or those of an array, which share their resources.
@@ -82,7 +80,7 @@ def slurm_parameters(stages: Sequence[Stage], needs: Sequence[str], token: str) 
 
 
 def sbatch_file(stages: Sequence[Stage], record: Record, code: Path, needs: Sequence[str]) -> str:
-    """What would be handed to sbatch."""
+    """Return the file that would be handed to sbatch."""
     executor = _slurm_executor(stages, record, code, needs, token="(a token)")
     if len(stages) > 1:
         executor.parameters["map_count"] = len(stages)
@@ -96,7 +94,7 @@ def submit_slurm(
     """Submit one stage, or several as an array; returns the id of each.
 
     Raises:
-        TransferError: sbatch refused, with its reason.
+        LaunchError: sbatch refused, with its reason.
     """
     executor = _slurm_executor(stages, record, code, needs, token)
     return _submit(executor, [task(stage, record, line) for stage, line in zip(stages, words, strict=True)])
@@ -118,7 +116,7 @@ def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...
 
 
 def _visible_gpus() -> tuple[int, ...]:
-    """Those that this shell may use, by number; without it submitit takes the first ones of the machine."""
+    """Return the GPUs that this shell may use, by number; otherwise submitit takes the first ones of the machine."""
     listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     return tuple(map(int, listed)) if all(part.strip().isdigit() for part in listed) else ()
 
@@ -150,12 +148,12 @@ def _submit(executor: Any, tasks: Sequence[Task]) -> list[str]:
                 submitted = [executor.submit(task) for task in tasks]
             return [job.job_id for job in submitted]
     except submitit.core.utils.FailedJobError as error:
-        raise TransferError(f"sbatch refused the job: {error}") from error
+        raise LaunchError(f"sbatch refused the job: {error}") from error
 
 
 @contextlib.contextmanager
 def _outside_of_jobs() -> Iterator[None]:
-    """Within a job: without what SLURM told it of itself, which the new one must not take over.
+    """Within a job, hide the variables that SLURM set for it, which the new job must not take over.
 
     Elsewhere the user's SBATCH_* defaults count; submitit's clean_env drops them, and SLURM_CONF too.
     """
@@ -168,13 +166,13 @@ def _outside_of_jobs() -> Iterator[None]:
 
 
 def _python(code: Path) -> str:
-    """The start of a task's command line: signals blocked, modules from the snapshot."""
+    """Return the start of a task's command line: signals blocked, modules from the snapshot."""
     start = code / "tools" / "launcher" / "cluster" / "block_signals.py"
     return shlex.join([sys.executable, "-I", "-S", str(start), str(code), sys.executable])
 
 
 def adopt(record: Record) -> None:
-    """Give jobs whose submitter died before it could note their ids those that the queue has; forget the others.
+    """Find in the queue the jobs whose submitter died before it could note their ids; forget the others.
 
     A job that has no pickle, for submitit names it after the job's id when sbatch has answered, is cancelled: it would
     fail. The run's lock must be held.

@@ -1,4 +1,4 @@
-"""Submits what is to be submitted of a run, once: what is neither finished nor on its way."""
+"""Submits the stages of a run that are neither finished nor pending nor running, each once."""
 
 import contextlib
 import shlex
@@ -8,105 +8,109 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from transfer.errors import TransferError
-
-from . import jobs, record
-from .cluster import local, slurm
-from .record import Entry, Record, Submission
-from .stages import snapshot
-from .stages import verify as finished
+from . import jobs
+from .cluster import slurm
+from .errors import LaunchError
+from .job_states import known_states, live_states
+from .record import FILE, FOLDER, Entry, Record, Submission, load_record
+from .stages import snapshot, verify
 from .stages.stage import Stage
 
 
 @dataclass(frozen=True)
-class Advance:
-    """What was found and done: names of stages."""
+class Reconciled:
+    """The names of the stages that were found in each state, or submitted."""
 
     finished: tuple[str, ...]
-    live: tuple[str, ...]  # were on their way
+    live: tuple[str, ...]  # pending or running
     submitted: tuple[str, ...]
     waiting: tuple[str, ...]  # for others; --cluster local and debug submit a stage when what it needs has finished
 
 
 @dataclass(frozen=True)
 class Round:
-    """What one command may submit, however often it calls `advance`.
+    """The jobs that one command may submit, however often it calls `submit_ready`.
 
     Attributes:
-        most: stage -> number of jobs that it may have had in the end; one that fails is not submitted again and again.
-        cancels: how often the run had been cancelled before; after one more nothing is submitted.
+        most: number of jobs, by stage, that it may have had in the end; one that fails is not submitted over and over.
+        cancels: number of times that the run had been cancelled before; after one more nothing is submitted.
     """
 
     most: Mapping[str, int]
     cancels: int
 
-    def submits(self, run: Record, stage: Stage) -> bool:
-        """Whether the stage may have one more job. One that another shell has added since is left to that."""
-        return run.cancels == self.cancels and len(run.entries[stage.name].submissions) < self.most.get(stage.name, 0)
+    def submits(self, record: Record, stage: Stage) -> bool:
+        """Return whether the stage may have one more job. One that another shell has added since is left to that."""
+        return record.cancels == self.cancels and len(record.entries[stage.name].submissions) < self.most.get(
+            stage.name, 0
+        )
 
 
-def begin(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
-    """Enter the stages into the run's record, new or there before. The run's lock must be held.
+def enter_stages(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
+    """Enter the stages into the run's record, a new one or one that is there. The run's lock must be held.
 
     Raises:
-        TransferError: the run is on another cluster, or a stage of it is on its way, or finished, with other settings.
+        LaunchError: the run is on another cluster, or a stage of it is live, or finished, with other settings.
     """
     here = str(Path.cwd())
     try:
-        run = record.load(folder)
-    except TransferError:
-        if (folder / record.FOLDER / record.FILE).exists():
+        record = load_record(folder)
+    except LaunchError:
+        if (folder / FOLDER / FILE).exists():
             raise
-        run = Record(folder, cluster, here)
-    jobs.adopt(run)
-    live = set(live_states(run))
+        record = Record(folder, cluster, here)
+    jobs.adopt(record)
+    live = set(live_states(record))
     faults = []
-    if run.cluster != cluster and live:
-        faults.append(f"--cluster {cluster}: jobs of this run are on --cluster {run.cluster}; cancel them first")
-    if run.cwd != here and run.entries:
-        faults.append(f"this run was begun in {run.cwd}, which its paths are relative to: give the command there")
+    if record.cluster != cluster and live:
+        faults.append(f"--cluster {cluster}: jobs of this run are on --cluster {record.cluster}; cancel them first")
+    if record.cwd != here and record.entries:
+        faults.append(f"this run was begun in {record.cwd}, which its paths are relative to: give the command there")
     for stage in stages:
-        entry = run.entries.get(stage.name)
+        entry = record.entries.get(stage.name)
         other = entry and _difference(entry, stage, folder)
         if other and entry and entry.job in live:
             faults.append(f"{stage.name}: its job {entry.job} has {other}: cancel it first")
         elif other and Path(stage.result).exists():
-            faults += _contradiction(stage, other)
+            faults += _change_faults(stage, other)
     if faults:
-        raise TransferError("\n".join(faults))
-    run.cluster = cluster
-    before = run.entries
-    # In the order of the stages, each after those that it needs. What is no longer among them is let go of, once it
-    # is not on its way.
-    run.entries = {stage.name: before.get(stage.name) or Entry(stage) for stage in stages}
+        raise LaunchError("\n".join(faults))
+    record.cluster = cluster
+    before = record.entries
+    # In the order of the stages, each after those that it needs. A stage that is no longer among them is dropped once
+    # its job has ended.
+    record.entries = {stage.name: before.get(stage.name) or Entry(stage) for stage in stages}
     for stage in stages:
-        run.entries[stage.name].stage = stage
-    run.entries |= {name: entry for name, entry in before.items() if entry.job in live and name not in run.entries}
-    run.save()
+        record.entries[stage.name].stage = stage
+    record.entries |= {
+        name: entry for name, entry in before.items() if entry.job in live and name not in record.entries
+    }
+    record.save()
 
 
 def begin_round(folder: Path) -> Round:
-    """Find jobs whose ids were lost, cancel what can never start, forget what was cancelled. The lock must be held."""
-    run = record.load(folder)
-    jobs.adopt(run)
-    for entry in run.entries.values():
+    """Find jobs whose ids were lost, cancel those that can never start, forget cancellations. The lock must be held."""
+    record = load_record(folder)
+    jobs.adopt(record)
+    for entry in record.entries.values():
         entry.cancelled = False
-    run.save()
-    known = known_states(run)
-    doomed = _doomed(run, known)
-    slurm.cancel(doomed)
-    live = {job for job, state in known.items() if state.live} - doomed
-    most = {name: len(entry.submissions) + (entry.job not in live) for name, entry in run.entries.items()}
-    return Round(most, run.cancels)
+    record.save()
+    known = known_states(record)
+    never_satisfiable = _never_satisfiable(record, known)
+    slurm.cancel(never_satisfiable)
+    live = {job for job, state in known.items() if state.live} - never_satisfiable
+    most = {name: len(entry.submissions) + (entry.job not in live) for name, entry in record.entries.items()}
+    return Round(most, record.cancels)
 
 
-def _doomed(run: Record, known: Mapping[str, slurm.State]) -> set[str]:
-    """Jobs that wait for one that has failed, or for one that does so.
+def _never_satisfiable(record: Record, known: Mapping[str, slurm.State]) -> set[str]:
+    """Return the jobs that wait for one that has failed, or for another of these.
 
-    SLURM takes them out of the queue, but in its own time; until then they would pass for being on their way.
+    SLURM takes them out of the queue (DependencyNeverSatisfied), but in its own time; until then they would pass for
+    pending ones.
     """
-    lost, doomed = set(), set()
-    for name, entry in run.entries.items():  # each after those that it needs
+    lost, never_satisfiable = set(), set()
+    for name, entry in record.entries.items():  # each after those that it needs
         state = known.get(entry.job or "")
         if entry.job is None or state is None:
             continue
@@ -114,70 +118,49 @@ def _doomed(run: Record, known: Mapping[str, slurm.State]) -> set[str]:
             lost |= {name} if state.name != "COMPLETED" else set()
         elif state.name == "PENDING" and state.reason.startswith("Dependency") and lost & set(entry.stage.after):
             lost.add(name)
-            doomed.add(entry.job)
-    return doomed
+            never_satisfiable.add(entry.job)
+    return never_satisfiable
 
 
-def advance(folder: Path, allowed: Round, limit: int, known_good: Collection[str] = ()) -> Advance:
-    """Submit every stage of the record that is neither finished nor on its way. The run's lock must be held.
+def submit_ready(folder: Path, allowed: Round, limit: int, known_good: Collection[str] = ()) -> Reconciled:
+    """Submit every stage of the record that can be and is neither finished nor live. The run's lock must be held.
 
     Args:
-        limit: how many stages may be on their way where it is this machine; fewer than are already: no more.
+        limit: the number of stages that may be live at a time on this machine; where more are already, none is added.
         known_good: stages that have been found finished before, and are not verified again.
 
     Raises:
-        TransferError: a result is there and is not the stage's; the cluster refuses a job.
+        LaunchError: a result is there and is not the stage's; the cluster refuses a job.
     """
-    run = record.load(folder)
-    on_their_way = live_states(run)
-    live = {name for name, entry in run.entries.items() if entry.job in on_their_way}
-    stages = [entry.stage for entry in run.entries.values()]
-    done = _finished(run, live, known_good)
-    todo = [stage for stage in stages if stage.name not in done | live and allowed.submits(run, stage)]
-    if run.cluster != "slurm":
+    record = load_record(folder)
+    live_jobs = live_states(record)
+    live = {name for name, entry in record.entries.items() if entry.job in live_jobs}
+    stages = [entry.stage for entry in record.entries.values()]
+    done = _finished(record, live, known_good)
+    todo = [stage for stage in stages if stage.name not in done | live and allowed.submits(record, stage)]
+    if record.cluster != "slurm":
         todo = [stage for stage in todo if set(stage.after) <= done][: max(0, limit - len(live))]
-    submitted = _submit(run, todo, done) if todo else []
+    submitted = _submit(record, todo, done) if todo else []
     waiting = [stage.name for stage in stages if stage.name not in done | live | set(submitted)]
-    return Advance(tuple(sorted(done)), tuple(sorted(live)), tuple(submitted), tuple(waiting))
-
-
-def live_states(run: Record) -> dict[str, slurm.State]:
-    """The newest jobs that run or wait in the queue."""
-    return {job: state for job, state in known_states(run).items() if state.live}
-
-
-def known_states(run: Record) -> dict[str, slurm.State]:
-    """What the cluster says of the newest job of each stage, by job id."""
-    if run.cluster == "slurm":
-        return slurm.states(entry.job for entry in run.entries.values() if entry.job)
-    return local.states(local_jobs(run))
-
-
-def local_jobs(run: Record) -> list[tuple[str, Path]]:
-    """Ids of the newest jobs on this machine, with the folders that tell them from other processes."""
-    return [
-        (entry.job, run.logs(entry.stage).resolve())
-        for entry in run.entries.values()
-        if entry.job and entry.job.isdigit()
-    ]
+    return Reconciled(tuple(sorted(done)), tuple(sorted(live)), tuple(submitted), tuple(waiting))
 
 
 def _difference(entry: Entry, stage: Stage, folder: Path) -> str | None:
-    """What a stage's newest job has otherwise than `stage`: its words, or the content of its config."""
+    """Return the difference of a stage's newest job from `stage`: its words, or the content of its config."""
     if not entry.submissions:
         return None
     given = entry.submissions[-1].arguments
     if given != stage.arguments:
         one, other = (" ".join(words) for words in (given, stage.arguments))
         return f"other settings ({one} / now: {other})"
-    config = snapshot.config(Path(stage.config), folder / record.FOLDER / "configs") if stage.config else None
+    config = snapshot.config(Path(stage.config), folder / FOLDER / "configs") if stage.config else None
     if (entry.submissions[-1].config or None) != (config and str(config.resolve())):
         return f"another content of {stage.config}"
     return None
 
 
-def _contradiction(stage: Stage, other: str) -> list[str]:
-    """What keeps a stage that has finished from being given otherwise; pretraining allows some changes.
+def _change_faults(stage: Stage, other: str) -> list[str]:
+    """Return why a finished stage cannot be given with other settings; pretraining allows some changes.
 
     A report of other runs is simply made anew.
     """
@@ -186,71 +169,71 @@ def _contradiction(stage: Stage, other: str) -> list[str]:
     if stage.kind != "pretrain":
         return [f"{stage.name}: has finished with {other}: name another output"]
     try:
-        finished.verify(stage)
-    except TransferError as error:
+        verify.verify(stage)
+    except LaunchError as error:
         return [str(error)]
     return []
 
 
-def _finished(run: Record, live: Collection[str], known_good: Collection[str]) -> set[str]:
-    """Names of the stages with a good result whose needs have finished too. A bad result is an error."""
+def _finished(record: Record, live: Collection[str], known_good: Collection[str]) -> set[str]:
+    """Return the names of the stages with a good result whose needs have finished too. A bad result is an error."""
     done: set[str] = set()
-    for name, entry in run.entries.items():
+    for name, entry in record.entries.items():
         if name in live or not set(entry.stage.after) <= done:
             continue
-        if name in known_good or (_is_of_its_job(run, entry) and finished.verify(entry.stage)):
+        if name in known_good or (_is_of_its_job(record, entry) and verify.verify(entry.stage)):
             done.add(name)
     return done
 
 
-def _is_of_its_job(run: Record, entry: Entry) -> bool:
-    """Whether what is there can be what the newest job made: a report is replaced by one with other settings."""
+def _is_of_its_job(record: Record, entry: Entry) -> bool:
+    """Return whether the newest job can have made what is there: a report is replaced by one with other settings."""
     if entry.stage.kind != "report" or not entry.submissions:
         return True
-    told = any(line["job"] == entry.job and line.get("outcome") == "finished" for line in run.told(entry.stage))
-    return told and entry.submissions[-1].arguments == entry.stage.arguments
+    logged = any(line["job"] == entry.job and line.get("outcome") == "finished" for line in record.events(entry.stage))
+    return logged and entry.submissions[-1].arguments == entry.stage.arguments
 
 
-def _submit(run: Record, todo: Sequence[Stage], done: set[str]) -> list[str]:
-    code = snapshot.code(run.home / "code").resolve()
-    for group in _groups(todo, run.cluster):
+def _submit(record: Record, todo: Sequence[Stage], done: set[str]) -> list[str]:
+    code = snapshot.code(record.home / "code").resolve()
+    for group in _groups(todo, record.cluster):
         words, configs = [], []
         for stage in group:
-            config = snapshot.config(Path(stage.config), run.home / "configs").resolve() if stage.config else None
+            config = snapshot.config(Path(stage.config), record.home / "configs").resolve() if stage.config else None
             words.append(jobs.command(stage, code, config))
             configs.append(str(config) if config else None)
         token, now = f"moco-{uuid.uuid4().hex}", datetime.now(timezone.utc).isoformat(timespec="seconds")
         for stage, config_copy in zip(group, configs, strict=True):
-            entry = run.entries[stage.name]
+            entry = record.entries[stage.name]
             entry.submissions.append(Submission(token, None, now, str(code), config_copy, stage.arguments))
-        run.save()
+        record.save()
         try:
-            ids = _hand_over(run, group, code, words, token, done)
-        except TransferError:
-            with contextlib.suppress(TransferError):  # SLURM does not answer; the next command looks again
-                jobs.adopt(run)  # forgets it, or cancels it: SLURM may have taken it and then been slow to say so
+            ids = _hand_over(record, group, code, words, token, done)
+        except LaunchError:
+            with contextlib.suppress(LaunchError):  # SLURM does not answer; the next command looks again
+                jobs.adopt(record)  # forgets it, or cancels it: SLURM may have taken it and then been slow to say so
             raise
         for stage, job in zip(group, ids, strict=True):
-            run.entries[stage.name].submissions[-1].job = job
-        run.save()
+            record.entries[stage.name].submissions[-1].job = job
+        record.save()
     return [stage.name for stage in todo]
 
 
 def _hand_over(
-    run: Record, group: Sequence[Stage], code: Path, words: Sequence[tuple[str, ...]], token: str, done: set[str]
+    record: Record, group: Sequence[Stage], code: Path, words: Sequence[tuple[str, ...]], token: str, done: set[str]
 ) -> list[str]:
-    if run.cluster == "slurm":
-        names = {name for stage in group for name in stage.after} - done  # on their way, or just submitted
-        needs = [entry.job for name, entry in run.entries.items() if name in names and entry.job]
-        return jobs.submit_slurm(group, run, code, words, needs, token)
+    if record.cluster == "slurm":
+        names = {name for stage in group for name in stage.after} - done  # live, or just submitted
+        needs = [entry.job for name, entry in record.entries.items() if name in names and entry.job]
+        return jobs.submit_slurm(group, record, code, words, needs, token)
     (stage,), (line,) = group, words
-    if run.cluster == "local":
-        return [jobs.submit_local(stage, run, code, line)]
-    return [jobs.run_here(stage, run, code, line)]
+    if record.cluster == "local":
+        return [jobs.submit_local(stage, record, code, line)]
+    return [jobs.run_here(stage, record, code, line)]
 
 
 def _groups(stages: Iterable[Stage], cluster: str) -> list[list[Stage]]:
-    """Stages that are submitted together: on SLURM those of one array, which share resources and needs."""
+    """Group the stages that are submitted together: on SLURM those of one array, which share resources and needs."""
     groups: dict[str, list[Stage]] = {}
     for stage in stages:
         groups.setdefault((cluster == "slurm" and stage.array) or stage.name, []).append(stage)
@@ -258,11 +241,11 @@ def _groups(stages: Iterable[Stage], cluster: str) -> list[list[Stage]]:
 
 
 def preview(folder: Path, stages: Sequence[Stage], cluster: str) -> Iterable[tuple[list[Stage], list[str], str | None]]:
-    """Of a dry run: each group of stages, the command lines, and the sbatch file. Writes nothing."""
-    run = Record(folder, cluster, str(Path.cwd()))
-    code = run.home.resolve() / "code" / "SNAPSHOT"
+    """Return, for a dry run, each group of stages, their command lines, and the sbatch file. Writes nothing."""
+    record = Record(folder, cluster, str(Path.cwd()))
+    code = record.home.resolve() / "code" / "SNAPSHOT"
     for group in _groups(stages, cluster):
         needs = sorted({f"JOB_OF_{name}" for stage in group for name in stage.after})
-        text = jobs.sbatch_file(group, run, code, needs) if cluster == "slurm" else None
+        text = jobs.sbatch_file(group, record, code, needs) if cluster == "slurm" else None
         commands = [jobs.command(stage, code, Path(stage.config) if stage.config else None) for stage in group]
         yield group, [shlex.join(words) for words in commands], text

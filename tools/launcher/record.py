@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.runtime import files
-from transfer.errors import TransferError
 
+from . import record_v1
+from .errors import LaunchError
 from .stages.stage import Stage
 
-FOLDER, FILE, VERSION = "launch", "record.json", 1
+FOLDER, FILE, VERSION = "launch", "record.json", 2
 
 
 @dataclass
@@ -49,28 +50,28 @@ class Entry:
 
 @dataclass
 class Record:
-    """All that is known of a run's jobs."""
+    """The stages of a run and their jobs."""
 
     folder: Path  # the run's
     cluster: str
-    cwd: str  # what relative paths in commands are relative to
+    cwd: str  # the folder that paths in commands are relative to
     entries: dict[str, Entry] = field(default_factory=dict)
-    cancels: int = 0  # how often it was cancelled: a shell that waits to submit more submits nothing after one
+    cancels: int = 0  # a shell that waits to submit more submits nothing once this has grown
 
     @property
     def home(self) -> Path:
         return self.folder / FOLDER
 
     def logs(self, stage: Stage) -> Path:
-        """Where submitit's files of a stage are; on SLURM an array's stages share theirs."""
+        """Return the folder of submitit's files of a stage; on SLURM an array's stages share theirs."""
         return self.home / "logs" / ((self.cluster == "slurm" and stage.array) or stage.name)
 
     def attempts(self, stage: Stage) -> Path:
-        """The file that a stage's jobs tell their starts and ends in."""
+        """Return the file in which a stage's jobs log their starts and ends."""
         return self.home / "attempts" / f"{stage.name}.jsonl"
 
-    def told(self, stage: Stage) -> list[dict[str, Any]]:
-        """What the jobs of a stage told, a line a start and an end; a line cut short by a kill is left out."""
+    def events(self, stage: Stage) -> list[dict[str, Any]]:
+        """Return the starts and ends that a stage's jobs logged; a line cut short by a kill is left out."""
         path, found = self.attempts(stage), []
         for line in path.read_text().splitlines() if path.exists() else ():
             with contextlib.suppress(ValueError):
@@ -95,23 +96,25 @@ class Record:
         files.save_text(self.home / FILE, json.dumps(content, indent=1) + "\n")
 
 
-def load(folder: Path) -> Record:
-    """The record of a run.
+def load_record(folder: Path) -> Record:
+    """Read the record of a run, also one of version 1.
 
     Raises:
-        TransferError: there is none, or it is not ours.
+        LaunchError: there is none, or it is not a record.
     """
     path = folder / FOLDER / FILE
     try:
         content = json.loads(path.read_text())
-        if content["version"] != VERSION:
-            raise TransferError(f"{path}: version {content['version']}, this program reads version {VERSION}")
+        if content["version"] == record_v1.VERSION:
+            content = record_v1.upgrade(content)
+        elif content["version"] != VERSION:
+            raise LaunchError(f"{path}: version {content['version']}, this program reads versions 1 and {VERSION}")
         entries = {name: _entry(value) for name, value in content["stages"].items()}
         return Record(folder, content["cluster"], content["cwd"], entries, content["cancels"])
     except FileNotFoundError:
-        raise TransferError(f"{folder}: no run of tools/launch.py: it has no {FOLDER}/{FILE}") from None
+        raise LaunchError(f"{folder}: no run of tools/launch.py: it has no {FOLDER}/{FILE}") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise TransferError(f"{path}: not a record of tools/launch.py ({type(error).__name__}: {error})") from error
+        raise LaunchError(f"{path}: not a record of tools/launch.py ({type(error).__name__}: {error})") from error
 
 
 def _entry(content: dict[str, Any]) -> Entry:

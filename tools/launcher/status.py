@@ -1,4 +1,4 @@
-"""How far a run is: one row a stage, from what the cluster says, what its jobs told, and its metrics.json."""
+"""The progress of a run: a row a stage, from what the cluster says, what its jobs logged, and its metrics.json."""
 
 import json
 import time
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from .cluster import logs
 from .cluster.slurm import State
-from .reconcile import known_states
+from .job_states import known_states
 from .record import Entry, Record
 from .stages.stage import Stage
 
@@ -28,7 +28,7 @@ _WINDOW = 10  # rows of metrics.json that the speed is the mean of
 
 @dataclass(frozen=True)
 class Row:
-    """A stage as a person wants to see it."""
+    """A stage in the table."""
 
     stage: str
     job: str | None
@@ -40,20 +40,20 @@ class Row:
     note: str
 
 
-def rows(run: Record) -> list[Row]:
-    """One for each stage of a run, in the order of the pipeline."""
-    known = known_states(run)
+def rows(record: Record) -> list[Row]:
+    """Return a row for each stage of a run, in the order of the pipeline."""
+    known = known_states(record)
     found: dict[str, Row] = {}
-    for name, entry in run.entries.items():
-        found[name] = _row(run, entry, known.get(entry.job or ""), found)
+    for name, entry in record.entries.items():
+        found[name] = _row(record, entry, known.get(entry.job or ""), found)
     return list(found.values())
 
 
-def _row(run: Record, entry: Entry, state: State | None, before: dict[str, Row]) -> Row:
-    stage, told = entry.stage, run.told(entry.stage)
-    name, note = _state(run, entry, state, told, before)
-    done, total, left = _progress(stage) if told else (None, None, None)
-    starts = sum(line["event"] == "start" for line in told)
+def _row(record: Record, entry: Entry, state: State | None, before: dict[str, Row]) -> Row:
+    stage, events = entry.stage, record.events(entry.stage)
+    name, note = _state(record, entry, state, events, before)
+    done, total, left = _progress(stage) if events else (None, None, None)
+    starts = sum(line["event"] == "start" for line in events)
     if name != RUNNING:
         left = None
     elif done is not None and done == total:
@@ -62,10 +62,10 @@ def _row(run: Record, entry: Entry, state: State | None, before: dict[str, Row])
 
 
 def _state(
-    run: Record, entry: Entry, state: State | None, told: list[dict[str, Any]], before: dict[str, Row]
+    record: Record, entry: Entry, state: State | None, events: list[dict[str, Any]], before: dict[str, Row]
 ) -> tuple[str, str]:
     stage = entry.stage
-    lines = _newest_attempt([line for line in told if line["job"] == entry.job])
+    lines = _newest_attempt([line for line in events if line["job"] == entry.job])
     needed = [before[name] for name in stage.after if name in before]  # one may have left the pipeline
     needs = [row for row in needed if row.state in (FAILED, CANCELLED, BLOCKED)]
     unfinished = [row.stage for row in needed if row.state != FINISHED]
@@ -78,17 +78,17 @@ def _state(
     if Path(stage.result).exists() and not lines and (entry.job is None or stage.kind != "report"):
         return FINISHED, "by an earlier job"
     if entry.cancelled or (state and state.name == "CANCELLED"):
-        return CANCELLED, "retry goes on" if told else ""
+        return CANCELLED, "retry resumes it" if events else ""
     if entry.job is None:
         return WAITING, f"for {', '.join(unfinished)}" if unfinished else ""
-    return FAILED, _why(run, stage, entry, state, lines)
+    return FAILED, _why(record, stage, entry, state, lines)
 
 
 _WORDS = {FAILED: "failed", CANCELLED: "was cancelled", BLOCKED: "was not run"}
 
 
 def _newest_attempt(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Of what a job told, that of its newest attempt."""
+    """Return the events of a job's newest attempt."""
     starts = [number for number, line in enumerate(lines) if line["event"] == "start"]
     return lines[starts[-1] :] if starts else lines
 
@@ -98,54 +98,54 @@ def _live(state: State, lines: list[dict[str, Any]], stage: Stage, unfinished: l
         if state.reason == "Dependency":
             return WAITING, "for " + _few(unfinished or list(stage.after))
         stopped = _stopped(lines)
-        return PENDING, (f"{stopped}, goes on; " if stopped else "") + f"SLURM: {state.reason}"
+        return PENDING, (f"{stopped}, resumes; " if stopped else "") + f"SLURM: {state.reason}"
     if state.name != "RUNNING":
         return RUNNING, f"SLURM: {state.name}"
-    told = [f"limit in {state.limit}"] if state.limit else []
+    notes = [f"limit in {state.limit}"] if state.limit else []
     silent = _silence(stage, lines)
-    told += [f"silent for {timedelta(seconds=round(silent))}: does it hang?"] if silent > _SILENCE else []
-    return RUNNING, "; ".join(told)
+    notes += [f"silent for {timedelta(seconds=round(silent))}: does it hang?"] if silent > _SILENCE else []
+    return RUNNING, "; ".join(notes)
 
 
 def _stopped(lines: list[dict[str, Any]]) -> str:
-    """What stopped an attempt that has saved; empty where nothing did."""
+    """Return what stopped an attempt that has saved; empty where nothing did."""
     stops = [line["signal"] or "its tool" for line in lines if line.get("outcome") == "stopped"]
     return f"stopped by {stops[0]} and saved" if stops else ""
 
 
 def _silence(stage: Stage, lines: list[dict[str, Any]]) -> float:
-    """Seconds since a running attempt's start, or its last line of metrics.json; 0 where neither is to be expected."""
+    """Return the seconds since a running attempt's start or its last line of metrics.json; 0 where it writes none."""
     if stage.kind not in ("pretrain", "finetune") or not lines or lines[-1]["event"] != "start":
         return 0
     began = datetime.fromisoformat(lines[-1]["time"]).timestamp()
     try:
-        told = (Path(stage.folder) / "metrics.json").stat().st_mtime
+        written = (Path(stage.folder) / "metrics.json").stat().st_mtime
     except OSError:
-        told = 0
-    return time.time() - max(began, told)
+        written = 0
+    return time.time() - max(began, written)
 
 
 def _few(names: list[str]) -> str:
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
-def _why(run: Record, stage: Stage, entry: Entry, state: State | None, lines: list[dict[str, Any]]) -> str:
-    """Why a stage failed: what the cluster says, and the last line of the log of the rank that failed first.
+def _why(record: Record, stage: Stage, entry: Entry, state: State | None, lines: list[dict[str, Any]]) -> str:
+    """Return why a stage failed: what the cluster says, and the last line of the log of the rank that failed first.
 
     Args:
-        lines: what the newest attempt of its newest job told.
+        lines: events of the newest attempt of its newest job.
     """
     if lines and lines[-1]["event"] == "not requeued":
-        return f"saved, but not requeued ({lines[-1]['reason']}); retry goes on"
+        return f"saved, but not requeued ({lines[-1]['reason']}); retry resumes it"
     if stopped := _stopped(lines):
-        return f"{stopped}; retry goes on"
+        return f"{stopped}; retry resumes it"
     failed = [line for line in lines if line.get("outcome") == "failed"][:1]
-    told = [state.name] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []
-    told += [f"exit code {line['code']}" for line in failed]
-    ranks = [*(line["rank"] for line in failed), 0]  # a mistake that all ranks meet is told by rank 0 alone
-    last = [logs.last_line(run.logs(stage), entry.job or "", rank) for rank in ranks]
+    reasons = [state.name] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []
+    reasons += [f"exit code {line['code']}" for line in failed]
+    ranks = [*(line["rank"] for line in failed), 0]  # a mistake that all ranks meet is reported only by rank 0
+    last = [logs.last_line(record.logs(stage), entry.job or "", rank) for rank in ranks]
     message = next((line for line in last if line.startswith("error: ")), last[0])
-    return ", ".join(told or ["ended without a word"]) + (f": {message}" if message else "")
+    return ", ".join(reasons or ["ended without a message"]) + (f": {message}" if message else "")
 
 
 def _progress(stage: Stage) -> tuple[int | None, int | None, float | None]:
@@ -180,16 +180,16 @@ def _fine_tuning_progress(rows: list[dict[str, Any]], settings: Any) -> tuple[in
 
 
 def _tail(path: Path) -> list[str]:
-    """The last whole lines of a file, which may be long."""
+    """Return the last whole lines of a file, which may be long."""
     with open(path, "rb") as file:
         file.seek(max(0, path.stat().st_size - 65536))
         text = file.read().decode(errors="replace")
     return [line for line in text.split("\n")[:-1] if line.startswith("{") and line.endswith("}")][-_WINDOW:]
 
 
-def show(run: Record, shown: list[Row], console: Console) -> None:
-    """A table, and below it in full why what has ended badly has."""
-    console.print(Text(f"{run.folder} on {run.cluster}", style="bold"), soft_wrap=True)
+def show(record: Record, shown: list[Row], console: Console) -> None:
+    """Print a table, and below it in full why stages failed."""
+    console.print(Text(f"{record.folder} on {record.cluster}", style="bold"), soft_wrap=True)
     grid = Table("stage", "job", "state", "attempt", "progress", "time left", "", box=None, padding=(0, 1, 0, 0))
     for column in grid.columns[:-1]:
         column.no_wrap = True

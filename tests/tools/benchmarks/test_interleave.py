@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from benchmarks.errors import BenchmarkError
 from benchmarks.interleave import Contender, take_turns
 from pretrain.runtime import distributed
-from pretrain.runtime.errors import PretrainError
 from tests.conftest import ROOT
 
 
@@ -24,7 +24,7 @@ class Clock:
     def turn(self) -> dict[str, Any]:
         begin = time.monotonic()
         if self.name == "refuses":
-            raise PretrainError("no such thing")
+            raise BenchmarkError("no such thing")
         if self.name == "dies":
             os._exit(9)
         self.count += 1
@@ -62,7 +62,7 @@ def test_a_contender_may_have_several_processes() -> None:
 
 @pytest.mark.parametrize(("name", "said"), [("refuses", "^no such thing$"), ("dies", "dies: a process died")])
 def test_the_failure_of_one_ends_all(name: str, said: str) -> None:
-    with pytest.raises(PretrainError, match=said):
+    with pytest.raises(BenchmarkError, match=said):
         take_turns(contenders("a", name, "b"), 2)
 
 
@@ -76,7 +76,7 @@ def test_signals_that_the_server_of_processes_has_blocked_keep_nobody_alive(tmp_
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
     ended = subprocess.run([sys.executable, str(script)], env=environment, stderr=subprocess.PIPE, timeout=60)
-    assert b"PretrainError: no such thing" in ended.stderr
+    assert b"BenchmarkError: no such thing" in ended.stderr
 
 
 def test_who_waits_ends_when_the_tool_is_killed(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from launcher import jobs
 from launcher.cluster.resources import Resources
 from launcher.record import Record
+from launcher.stages.options import PretrainOptions
 from launcher.stages.stage import Stage
 from tests.conftest import ROOT
 from tests.support.launched import Plan, call
@@ -23,6 +24,7 @@ from tests.support.launched import Plan, call
 EVIL = "a 'b' \"c\" ; $(touch made) `touch made` & $HOME | \\ *"
 PRETRAIN = ("pretrain", "--config-file", ROOT / "configs/pretrain/moco_v2_r18_cpu.yaml", "data.root", "X")
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+SETTINGS = st.lists(st.tuples(TEXT, TEXT), max_size=3)
 # What a run's folder may be named: a slash begins the next name, SLURM takes no % and nothing that is not printed.
 NAME = st.text(st.characters(exclude_characters="/%", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
     lambda text: text.isprintable() and text not in (".", "..")
@@ -86,7 +88,7 @@ def test_trials_are_an_array_of_which_so_many_run_at_a_time(plan: Plan, tmp_path
     (file,) = files_of(done.stdout)
     assert "#SBATCH --array=0-2%2" in file
     assert "%A_%a_%t_log.out" in file
-    assert [f"OUTPUT_DIR out --trial {number}" in done.stdout for number in range(4)] == [True, True, True, False]
+    assert [f"--trial {number} OUTPUT_DIR out" in done.stdout for number in range(4)] == [True, True, True, False]
     assert "run folder  out\n" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -139,7 +141,7 @@ def test_a_line_break_in_an_override_is_quoted(plan: Plan) -> None:
 
 def stage(**changes: Any) -> Stage:
     made = {
-        **{"name": "pretrain", "kind": "pretrain", "tool": "train_moco.py", "config": None, "arguments": ()},
+        **{"name": "pretrain", "options": PretrainOptions(None, ())},
         **{"folder": "out", "result": "out/x", "resources": Resources(), **changes},
     }
     return Stage(**made)
@@ -185,17 +187,17 @@ def test_srun_gets_the_words_that_were_meant(scratch: Path, folder: str, name: s
             assert len(shlex.split(line.removeprefix("#SBATCH "))) == 1
 
 
-@given(st.lists(TEXT, max_size=5))
-def test_no_override_reaches_the_sbatch_file(words: list[str]) -> None:
+@given(SETTINGS)
+def test_no_override_reaches_the_sbatch_file(given: list[tuple[str, str]]) -> None:
     record = Record(Path("run"), "slurm", "/")
-    file = jobs.sbatch_file([stage(arguments=tuple(words))], record, Path("/code"), [])
+    file = jobs.sbatch_file([stage(options=PretrainOptions(None, tuple(given)))], record, Path("/code"), [])
     assert file == jobs.sbatch_file([stage()], record, Path("/code"), [])
 
 
 @settings(max_examples=25)
-@given(arguments=st.lists(TEXT, max_size=5), config=NAME)
-def test_words_come_back_from_the_pickle_as_they_were(scratch: Path, arguments: list[str], config: str) -> None:
-    made = stage(arguments=tuple(arguments), config=config)
+@given(given=SETTINGS, config=NAME)
+def test_words_survive_the_pickle(scratch: Path, given: list[tuple[str, str]], config: str) -> None:
+    made = stage(options=PretrainOptions(config, tuple(given)))
     record = Record(scratch / "run", "slurm", "/somewhere")
     words = jobs.command(made, scratch / "code", Path(config))
     file = scratch / "programs" / "job.pkl"
@@ -203,7 +205,8 @@ def test_words_come_back_from_the_pickle_as_they_were(scratch: Path, arguments: 
     submitit.core.utils.DelayedSubmission(jobs.task(made, record, words)).dump(file)
     task = submitit.core.utils.DelayedSubmission.load(file).function
     assert task.command == (
-        *(sys.executable, str(scratch / "code/tools/train_moco.py"), "--config-file", config, *arguments),
+        *(sys.executable, str(scratch / "code/tools/train_moco.py"), "--config-file", config),
+        *(*(word for setting in given for word in setting), "--auto-resume"),
     )
     assert list(map(type, task.command)) == [str] * len(task.command)
     plain = {name: type(value) for name, value in vars(task).items() if name != "command"}

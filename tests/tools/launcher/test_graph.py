@@ -102,5 +102,5 @@ def test_a_pipeline_from_images_to_the_report(
     done = call(capsys, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing to submit: all has finished" in done.stdout
-    assert record.load(run).entries.keys() == jobs(run).keys()
+    assert record.load_record(run).entries.keys() == jobs(run).keys()
     assert (run / "launch/record.json").read_bytes() == before

@@ -18,16 +18,24 @@ from launcher.cluster import logs
 from launcher.cluster.resources import Resources
 from launcher.cluster.slurm import State
 from launcher.record import Entry, Record, Submission
+from launcher.stages.options import ConvertOptions, FinetuneOptions, Options, PretrainOptions, ReportOptions
 from launcher.stages.stage import Stage
 from tests.support.launched import call, controller
 from tests.support.waiting import wait_until
+from transfer.run.options import RunOptions
 
+OPTIONS: dict[str, Options] = {
+    "pretrain": PretrainOptions(None, ()),
+    "convert": ConvertOptions("checkpoint", "backbone"),
+    "finetune": FinetuneOptions(RunOptions(Path("x.yaml"))),
+    "report": ReportOptions((), "report"),
+}
 GONE = "4194999"  # no process has this id
 
 
 def stage(run: Path, name: str, kind: str = "finetune", after: tuple[str, ...] = (), **changes: Any) -> Stage:
     folder = str(run / name)
-    return Stage(name, kind, f"{kind}.py", None, (), folder, f"{folder}/result", Resources(), after, **changes)
+    return Stage(name, OPTIONS[kind], folder, f"{folder}/result", Resources(), after, **changes)
 
 
 @pytest.fixture
@@ -183,7 +191,7 @@ def test_a_job_that_was_killed_ended_without_a_word(run: Record) -> None:
     with open(run.attempts(run.entries["pretrain"].stage), "a") as file:
         file.write('{"event": "end", "outco')
     row = rows(run)["pretrain"]
-    assert (row.state, row.note, row.attempt) == ("FAILED", "ended without a word: the last step", 1)
+    assert (row.state, row.note, row.attempt) == ("FAILED", "ended without a message: the last step", 1)
 
 
 def test_attempts_of_all_jobs_are_counted_and_the_newest_job_decides(run: Record) -> None:
@@ -193,7 +201,7 @@ def test_attempts_of_all_jobs_are_counted_and_the_newest_job_decides(run: Record
         ended(run, "pretrain", outcome, code, job)
     run.entries["pretrain"].cancelled = True
     row = rows(run)["pretrain"]
-    assert (row.state, row.attempt, row.note) == ("CANCELLED", 2, "retry goes on")
+    assert (row.state, row.attempt, row.note) == ("CANCELLED", 2, "retry resumes it")
     run.entries["pretrain"].cancelled = False
     submit(run, "pretrain", "4194999")
     tell(run, "pretrain", "4194999", event="start")
@@ -215,7 +223,7 @@ def test_json_is_a_list_of_rows_with_promised_names(run: Record, capsys: pytest.
     assert [row["stage"] for row in told] == list(run.entries)
     names = {"stage", "job", "state", "attempt", "done", "total", "left_seconds", "note"}
     assert set(told[0]) == names
-    assert record.load(run.folder) == run
+    assert record.load_record(run.folder) == run
 
 
 def test_the_table_fits_a_terminal(run: Record, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
@@ -252,7 +260,7 @@ def test_the_table_fits_a_terminal(run: Record, capsys: pytest.CaptureFixture[st
         (State("NODE_FAIL"), "FAILED", "NODE_FAIL"),
         (State("TIMEOUT"), "FAILED", "TIMEOUT"),
         (State("CANCELLED"), "CANCELLED", ""),
-        (None, "FAILED", "ended without a word"),
+        (None, "FAILED", "ended without a message"),
     ],
 )
 def test_a_state_of_slurm(run: Record, state: State | None, shown: str, note: str) -> None:
@@ -267,7 +275,7 @@ def test_a_job_that_was_requeued_says_that_it_goes_on(run: Record) -> None:
     tell(run, "pretrain", "7", event="start")
     ended(run, "pretrain", "stopped", 75, "7", signal="SIGUSR2")
     row = status._row(run, entry, State("PENDING", "BeginTime"), {})
-    assert (row.state, row.note) == ("PENDING", "stopped by SIGUSR2 and saved, goes on; SLURM: BeginTime")
+    assert (row.state, row.note) == ("PENDING", "stopped by SIGUSR2 and saved, resumes; SLURM: BeginTime")
 
 
 def test_a_job_that_slurm_requeued_after_a_failure_only_waits(run: Record) -> None:

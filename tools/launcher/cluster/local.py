@@ -13,7 +13,7 @@ from .slurm import State
 
 @contextlib.contextmanager
 def detached(output: Path) -> Iterator[None]:
-    """What is started in the block outlives this terminal: Ctrl-C and hang-up do not reach it, it holds no pipe open.
+    """Let what the block starts outlive this terminal: Ctrl-C and hang-up do not reach it, it holds no pipe open.
 
     Its output goes to the file `output`. The tasks have a session of their own (block_signals.py).
     """
@@ -36,12 +36,12 @@ def detached(output: Path) -> Iterator[None]:
 
 
 def states(jobs: Iterable[tuple[str, Path]]) -> dict[str, State]:
-    """RUNNING for those of the jobs, each with the folder of its logs, whose process is there."""
+    """Return RUNNING for each job, given with the folder of its logs, whose process is there."""
     return {job: State("RUNNING") for job, folder in jobs if _is_job(job, folder)}
 
 
 def find(folder: Path) -> str | None:
-    """The job whose logs are in a folder, if it runs."""
+    """Return the job whose logs are in a folder, if it runs."""
     found = [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_job(entry.name, folder)]
     return str(min(found)) if found else None  # with `setup` there are two, and the shell came first
 
@@ -58,7 +58,7 @@ def cancel(jobs: Iterable[tuple[str, Path]]) -> None:
 
 
 def _is_job(process: str, folder: Path) -> bool:
-    """Whether the process of that id is a job's controller, or the shell that runs its `setup`: ids are used again."""
+    """Return whether a process is a job's controller, or the shell that runs its `setup`: ids are used again."""
     try:
         words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[:-1]
     except OSError:

@@ -16,23 +16,23 @@ _TAIL = 65536  # bytes of a file that the last line is looked for in
 
 
 def path(folder: Path, job: str, rank: int) -> Path:
-    """The file of one rank of a job in the folder of its stage's logs."""
+    """Return the file of one rank of a job in the folder of its stage's logs."""
     return folder / f"{job}_{rank}_log.out"
 
 
 def last_line(folder: Path, job: str, rank: int) -> str:
-    """What a rank said last that was not said by SLURM or submitit; where there is one, an error's message."""
+    """Return the last line that a rank printed, without those of SLURM and submitit; where there is one, its error."""
     file = path(folder, job, rank)
     if not file.exists():
         return ""
     with open(file, "rb") as content:
         content.seek(max(0, file.stat().st_size - _TAIL))
         lines = content.read().decode(errors="replace").splitlines()
-    told = [line.strip() for line in lines if not _NOISE.match(line)]
-    errors = [number for number, line in enumerate(told) if line.startswith("error: ")]
+    printed = [line.strip() for line in lines if not _NOISE.match(line)]
+    errors = [number for number, line in enumerate(printed) if line.startswith("error: ")]
     if errors:
-        return " ".join(told[errors[-1] :][:_MESSAGE])
-    return told[-1] if told else ""
+        return " ".join(printed[errors[-1] :][:_MESSAGE])
+    return printed[-1] if printed else ""
 
 
 def show(file: Path, follow: Callable[[], bool], every: float) -> None:

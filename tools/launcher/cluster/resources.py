@@ -1,4 +1,4 @@
-"""What a job asks of a cluster: nodes, GPUs, processes, memory, time; from a YAML file and from flags over it."""
+"""The resources of a job: nodes, GPUs, processes, memory, time; from a YAML file and from flags over it."""
 
 import dataclasses
 import re
@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from transfer.errors import TransferError
+from ..errors import LaunchError
 
+CLUSTERS = ("slurm", "local", "debug")  # debug: this machine, in the foreground
 SIGNAL_DELAY = 120  # seconds of SLURM's warning before the time limit, or half of the limit where that is less
 _WORD = re.compile(r"[A-Za-z0-9_.,:=+&|*()\[\]/-]+")  # what SLURM's names and expressions are made of
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>\d\d)(?::(?P<seconds>\d\d))?")
@@ -24,7 +25,7 @@ _OURS = (
 
 
 def option(text: str, check: Callable[[Any], str | None], kind: type | None) -> Any:
-    """A field with the text of its flag, what is wrong with a value, and the flag's type (None: only in a file)."""
+    """Return a field with its flag's help text, a check of its values, and the flag's type (None: only in a file)."""
     return dataclasses.field(default=None, metadata={"text": text, "check": check, "kind": kind})
 
 
@@ -57,11 +58,11 @@ def _sbatch(value: Any) -> str | None:
     faults = []
     for name, given in value.items():
         if not isinstance(name, str) or not _OPTION.fullmatch(name):
-            faults.append(f"{name!r} is no long option of sbatch, without its dashes")
+            faults.append(f"{name!r} is not a long option of sbatch, without its dashes")
         elif name in _OURS:
             faults.append(f"{name!r} is launch.py's own (resources: {', '.join(NAMES)})")
         elif not isinstance(given, bool | int | float | str) or not str(given).isprintable():
-            faults.append(f"{name}: {given!r} is no number, no line of text and not true")
+            faults.append(f"{name}: {given!r} is not a number, a line of text or true")
     return "; ".join(faults) or None
 
 
@@ -72,7 +73,10 @@ def _setup(value: Any) -> str | None:
 
 @dataclass(frozen=True)
 class Resources:
-    """None: not asked for. Every process is one task, with a GPU of its own where there are any."""
+    """The resources of a job; None where nothing is requested.
+
+    Every process is one task, with a GPU of its own where there are any.
+    """
 
     nodes: int | None = option("machines (default 1)", _whole(1), int)
     gpus: int | None = option("GPUs on each machine, one process each (default 0: CPU)", _whole(0), int)
@@ -125,13 +129,13 @@ def _seconds(time: str) -> int:
 
 
 def read(*layers: tuple[str, Mapping[Any, Any]]) -> Resources:
-    """The resources of several layers, later ones over earlier ones (None: not given).
+    """Return the resources of several layers, later ones over earlier ones (None: not given).
 
     Args:
         layers: (origin, {name: value}): a file's name, "command line", ...
 
     Raises:
-        TransferError: every unknown name and every wrong value, with its origin and the names there are.
+        LaunchError: every unknown name and every wrong value, with its origin and the names there are.
     """
     faults: list[str] = []
     values: dict[str, Any] = {}
@@ -147,13 +151,13 @@ def read(*layers: tuple[str, Mapping[Any, Any]]) -> Resources:
                 faults.append(f"{origin}: {name}: is {value!r}, {fault}")
             values[name] = value
     if not faults:
-        faults = _contradictions(Resources(**values))
+        faults = _conflicts(Resources(**values))
     if faults:
-        raise TransferError("resources:\n  " + "\n  ".join(faults))
+        raise LaunchError("resources:\n  " + "\n  ".join(faults))
     return Resources(**values)
 
 
-def _contradictions(resources: Resources) -> list[str]:
+def _conflicts(resources: Resources) -> list[str]:
     faults = []
     if resources.gpus and resources.processes:
         faults.append("processes: with GPUs there is one process for each, leave it out")
@@ -163,11 +167,11 @@ def _contradictions(resources: Resources) -> list[str]:
 
 
 def content(path: Path) -> dict[Any, Any]:
-    """What a YAML file of resources holds. Raises TransferError where it cannot be read."""
+    """Read a YAML file of resources. Raises LaunchError where it cannot be read."""
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TransferError(f"{path}: resources cannot be read: {error}") from error
+        raise LaunchError(f"{path}: resources cannot be read: {error}") from error
     if not isinstance(found, dict):
-        raise TransferError(f"{path}: must hold NAME: VALUE lines; the names are {', '.join(NAMES)}")
+        raise LaunchError(f"{path}: must hold NAME: VALUE lines; the names are {', '.join(NAMES)}")
     return found

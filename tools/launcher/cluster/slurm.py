@@ -1,11 +1,11 @@
-"""What SLURM says of jobs, and what it is told: squeue, sacct, scontrol, scancel. Nothing goes through a shell."""
+"""The states of SLURM's jobs, and commands to it: squeue, sacct, scontrol, scancel. Nothing goes through a shell."""
 
 import subprocess
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from transfer.errors import TransferError
+from ..errors import LaunchError
 
 LIVE = {
     *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD"),
@@ -17,7 +17,7 @@ _TRIES, _PAUSE = 4, 5  # of a requeue; seconds
 
 @dataclass(frozen=True)
 class State:
-    """A job as SLURM tells of it: "RUNNING", why it waits, and when its time is over."""
+    """A job as SLURM describes it: "RUNNING", why it waits, and when its time is over."""
 
     name: str
     reason: str = ""
@@ -25,12 +25,12 @@ class State:
 
     @property
     def live(self) -> bool:
-        """Whether it runs or will."""
+        """True where the job runs or will run."""
         return self.name in LIVE
 
 
 def states(jobs: Iterable[str]) -> dict[str, State]:
-    """The states of jobs, of array tasks "12_3" too, as far as SLURM still knows them."""
+    """Return the states of jobs, also of array tasks "12_3", as far as SLURM still knows them."""
     wanted = set(jobs)
     if not wanted:
         return {}
@@ -47,7 +47,7 @@ def states(jobs: Iterable[str]) -> dict[str, State]:
 
 
 def by_comment(wanted: Collection[str]) -> dict[str, list[str]]:
-    """Comment -> ids of the jobs in the queue that have it, an array's in order, for each of the comments."""
+    """Return, for each comment, the ids of the jobs in the queue that have it, those of an array in order."""
     found: dict[str, list[str]] = {}
     for line in _queue("-t", "all", "-o", "%i|%k"):
         job, _, comment = line.partition("|")
@@ -60,16 +60,16 @@ def cancel(jobs: Iterable[str]) -> None:
     """End jobs, or take them out of the queue.
 
     Raises:
-        TransferError: SLURM does not, and they go on.
+        LaunchError: SLURM refuses, and they still run.
     """
     wanted = sorted(set(jobs))
     done = _run("scancel", *wanted) if wanted else None
     if done and done.returncode and any(state.live for state in states(wanted).values()):
-        raise TransferError(f"scancel: {done.stderr.strip() or done.returncode}")
+        raise LaunchError(f"scancel: {done.stderr.strip() or done.returncode}")
 
 
 def requeue(job: str) -> str | None:
-    """From within a running job: have it started once more. Returns why not, or None.
+    """Start a job once more, from within it while it runs. Returns why that failed, or None.
 
     Not where it is being ended, by scancel, by its time limit or by an administrator's requeue: it would come back to
     life, or wait twice.
@@ -78,7 +78,7 @@ def requeue(job: str) -> str | None:
     for _ in range(_TRIES):  # the controller may be busy, or changing places
         try:
             state = _queue("-j", job, "-o", "%T")
-        except TransferError as error:
+        except LaunchError as error:
             fault = str(error)
         else:
             if state != ["RUNNING"]:
@@ -92,14 +92,14 @@ def requeue(job: str) -> str | None:
 
 
 def _queue(*options: str) -> list[str]:
-    """squeue's lines; none for jobs that it has forgotten.
+    """Return squeue's lines; none for jobs that it has forgotten.
 
     Raises:
-        TransferError: SLURM does not answer. A job must not be taken for gone because of that.
+        LaunchError: SLURM does not answer. A job must not be taken for gone because of that.
     """
     done = _run("squeue", "-h", "-r", *options)
     if done.returncode and "Invalid job id" not in done.stderr:
-        raise TransferError(f"squeue: {done.stderr.strip() or done.returncode}: SLURM does not answer; try again")
+        raise LaunchError(f"squeue: {done.stderr.strip() or done.returncode}: SLURM does not answer; try again")
     return done.stdout.splitlines()
 
 

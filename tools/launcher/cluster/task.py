@@ -1,8 +1,8 @@
-"""What submitit calls in every task of a job: the tool, with this task's rank; after a stop the job is requeued.
+"""The task that submitit calls on every rank of a job: it runs the tool, and requeues the job after a stop.
 
-submitit's pickle holds this configuration and no more. A run goes on from its own checkpoints: the tool is started by
-the same command each time. Our handler stands in place of submitit's, which acts at once and on rank 0 alone: here
-every rank passes the signal on to its tool, the ranks agree on a step to stop at, rank 0 saves, and when the tool has
+submitit's pickle holds only this configuration. A run resumes from its own checkpoints: the tool is started by the
+same command each time. Our handler takes the place of submitit's, which acts at once and only on rank 0: here every
+rank passes the signal on to its tool, the ranks agree on a step to stop at, rank 0 saves, and when the tool has
 ended rank 0 requeues the job.
 """
 
@@ -39,7 +39,7 @@ class Task:
     cwd: str
     result: str  # there once the tool has finished
     once: bool  # the tool refuses to write it a second time
-    attempts: str  # file to tell starts and ends in
+    attempts: str  # the file that starts and ends are logged in
     tasks: int
 
     def __call__(self) -> None:
@@ -50,7 +50,7 @@ class Task:
         if environment.cluster != "debug":  # of an attempt before: clients would take it for this one's
             environment.paths.result_pickle.unlink(missing_ok=True)
         if main:
-            self._tell({"event": "start", "job": environment.job_id, "host": socket.gethostname()})
+            self._log({"event": "start", "job": environment.job_id, "host": socket.gethostname()})
         code, signals = (0, []) if self.once and Path(self.result).exists() else self._run()
         if code == 0 and main and not Path(self.result).exists():  # on another node the file may be seen late
             code = 1
@@ -58,18 +58,18 @@ class Task:
         end = {"event": "end", "job": environment.job_id, "rank": environment.global_rank, "code": code}
         if code == 0:
             if main:
-                self._tell({**end, "outcome": "finished"})
+                self._log({**end, "outcome": "finished"})
         elif code == EXIT_CODE:
             if not main:
                 sys.exit(0)  # another code would end rank 0 before it has requeued the job
-            self._tell({**end, "outcome": "stopped", "signal": signals[0] if signals else None})
+            self._log({**end, "outcome": "stopped", "signal": signals[0] if signals else None})
             self._again(environment, "SIGTERM" in signals)
         else:
-            self._tell({**end, "outcome": "failed"})
+            self._log({**end, "outcome": "failed"})
             sys.exit(code if code > 0 else 128 - code)
 
     def _run(self) -> tuple[int, list[str]]:
-        """The tool's exit code, and the signals that came meanwhile."""
+        """Run the tool; return its exit code, and the signals that came meanwhile."""
         came: list[str] = []
         # Started with the signals blocked, as this process is: the tool lets them in when it can note them.
         process = subprocess.Popen(self.command, env={**os.environ, **(_rank() if self.tasks > 1 else {})})
@@ -83,17 +83,17 @@ class Task:
         return code, came
 
     def _again(self, environment: Any, cancelled: bool) -> None:
-        """Have the job started once more, unless somebody is ending it. Does not return."""
+        """Start the job once more, unless somebody is ending it. Does not return."""
         if environment.cluster == "slurm":
             fault = slurm.requeue(environment.job_id)
             if fault:
-                self._tell({"event": "not requeued", "job": environment.job_id, "reason": fault})
+                self._log({"event": "not requeued", "job": environment.job_id, "reason": fault})
                 print(f"saved, but not requeued: {fault}", file=sys.stderr)
         elif environment.cluster == "local" and not cancelled:  # by SIGTERM
             sys.exit(_AGAIN_HERE)
         sys.exit(EXIT_CODE)
 
-    def _tell(self, line: dict[str, Any]) -> None:
+    def _log(self, line: dict[str, Any]) -> None:
         path = Path(self.attempts)
         path.parent.mkdir(parents=True, exist_ok=True)
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
@@ -103,7 +103,7 @@ class Task:
 
 @contextlib.contextmanager
 def _handled(handler: Any) -> Iterator[None]:
-    """Let the signals in that block_signals.py blocked, to `handler`."""
+    """Unblock the signals that block_signals.py blocked, for `handler`."""
     before = {number: signal.signal(number, handler) for number in STOPPING}
     mask = signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
     try:
@@ -115,7 +115,10 @@ def _handled(handler: Any) -> Iterator[None]:
 
 
 def _rank() -> dict[str, str]:
-    """torchrun's variables for this task. CUDA_VISIBLE_DEVICES stays as it is: the tools choose by local rank in it."""
+    """Return torchrun's variables for this task.
+
+    CUDA_VISIBLE_DEVICES stays as it is: the tools choose by local rank in it.
+    """
     for name in _LAUNCHERS:  # of the shell that submitted the job; the helper would take its port
         os.environ.pop(name, None)
     there = submitit.helpers.TorchDistributedEnvironment()
@@ -131,7 +134,7 @@ def _rank() -> dict[str, str]:
 
 
 def _below_ephemeral(port: int) -> int:
-    """The helper's port, from the job's id between 20000 and 60000, as one that no outgoing connection can have.
+    """Map the helper's port, which it makes of the job's id (20000 to 60000), to one that no outgoing connection has.
 
     Linux takes 32768 and up for those, and one that has the port would keep the job from starting.
     """

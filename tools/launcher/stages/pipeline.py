@@ -1,23 +1,26 @@
 """A pipeline file: pretraining, conversion, fine-tuning from several starts on several tasks, the report, as stages."""
 
 import dataclasses
-import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
 from pretrain.runtime.errors import UserError
 from transfer import engines
-from transfer.errors import TransferError
+from transfer.data import faults
 from transfer.report import page
+from transfer.run.options import RunOptions
 
 from ..cluster import resources
 from ..cluster.resources import Resources
-from .stage import Stage, fine_tuning, pretraining
+from ..errors import LaunchError
+from .build import check_fine_tuning, fine_tuning, pretraining
+from .options import ConvertOptions, ReportOptions
+from .stage import Stage
 
 PRETRAINED = "pretrained"  # a start: what this pipeline pretrains
 KEYS = {
@@ -37,6 +40,9 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")  # of a task and of a start: t
 _TAKEN = ("pretrain", "convert", "report", "launch")
 
 
+_Built = TypeVar("_Built")
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """A run: where it lies, and its stages in an order in which each comes after those that it needs."""
@@ -46,23 +52,23 @@ class Pipeline:
 
 
 def read(path: Path, output: Path | None, flags: Mapping[str, Any]) -> Pipeline:
-    """The pipeline of a YAML file.
+    """Read the pipeline of a YAML file.
 
     Args:
         output: in place of the file's.
         flags: resources over those of the file, for every stage.
 
     Raises:
-        TransferError: every fault of the file, of its configs and of its resources.
+        LaunchError: every fault of the file, of its configs and of its resources.
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise TransferError(f"{path}: cannot be read: {error}") from error
+        raise LaunchError(f"{path}: cannot be read: {error}") from error
     reader = _Reader(content, output, flags)
     stages = tuple(reader.stages())
     if reader.faults:
-        raise TransferError("\n  ".join([f"{path}:", *dict.fromkeys(reader.faults)]))
+        raise LaunchError("\n  ".join([f"{path}:", *dict.fromkeys(reader.faults)]))
     return Pipeline(reader.output, stages)
 
 
@@ -95,7 +101,7 @@ class _Reader:
         asked = self._resources(section, "pretrain")
         folder = str(self.output / "pretrain")
         settings = self._settings(section, "pretrain", "output_dir")
-        file = self._value(section, "config", "pretrain.config.schema", str, None)
+        file = self._value(section, "config", "pretrain.config", str, None)
         stage = self._built("pretrain", lambda: pretraining("pretrain", file, (*settings, "output_dir", folder), asked))
         convert = self._convert(stage.result if stage else "")
         return [stage, convert] if stage else []
@@ -107,9 +113,9 @@ class _Reader:
             self.faults.append(f"convert.encoder: is {encoder!r}, must be query or key")
         folder = self.output / "convert"
         result = str(folder / "backbone.pth")
-        words = (source, result, "--to", "detectron2", "--encoder", encoder)
         asked = _one_process(self._resources(section, "convert"))
-        return Stage("convert", "convert", "convert.py", None, words, str(folder), result, asked, ("pretrain",))
+        options = ConvertOptions(source, result, encoder)
+        return Stage("convert", options, str(folder), result, asked, ("pretrain",))
 
     def _finetune(self, made: list[Stage]) -> Iterator[Stage]:
         if "finetune" not in self.content:
@@ -141,60 +147,63 @@ class _Reader:
         asked = self._resources(section, "finetune", own, where)
         pretrained = init == PRETRAINED
         after = (made[-1].name,) if pretrained and made else ()
-        words = [
-            *("--init", made[-1].result if after else str(init), "--seed", str(seed)),
-            *self._options(both, where, init),
-            *(*self._settings(own, where, "OUTPUT_DIR"), "OUTPUT_DIR", str(self.output / task / start)),
-        ]
-        for trial in range(trials):
-            name = f"{task}/{start}/trial_{trial}"
-            more = {"trial": trial, "after": after, "array": f"{task}/{start}", "parallel": parallel}
-            build = functools.partial(fine_tuning, name, config_file, words, asked, **more)
-            stage = self._built(f"{where}, start {start}", build)
-            if stage is None:
-                return  # the other trials have the same fault
-            yield stage
+        overrides = (*self._settings(own, where, "OUTPUT_DIR"), "OUTPUT_DIR", str(self.output / task / start))
 
-    def _options(self, both: dict[str, Any], where: str, init: Any) -> Iterator[str]:
+        def checked() -> tuple[RunOptions, Path]:
+            run = RunOptions(
+                config_file=Path(config_file),
+                overrides=overrides,
+                init=made[-1].result if after else str(init),
+                seed=seed,
+                **self._run_options(both, where, init),
+            )
+            return run, check_fine_tuning(run)
+
+        found = self._built(f"{where}, start {start}", checked)
+        if found is None:
+            return
+        run, output = found
+        for trial in range(trials):
+            name, array = f"{task}/{start}/trial_{trial}", f"{task}/{start}"
+            yield fine_tuning(name, run, output, asked, trial, after=after, array=array, parallel=parallel)
+
+    def _run_options(self, both: dict[str, Any], where: str, init: Any) -> dict[str, Any]:
+        """Return the options of a fine-tuning run that a section gives, as RunOptions names them."""
         root = self._value(both, "dataset_root", f"{where}.dataset_root", str, None)
-        engine = self._value(both, "engine", f"{where}.engine", str, None)
-        scale_to = self._value(both, "scale_to", f"{where}.scale_to", int, None, least=1)
-        if engine is not None and engine not in engines.NAMES:
+        engine = self._value(both, "engine", f"{where}.engine", str, "auto")
+        if engine not in engines.NAMES:
             self.faults.append(f"{where}.engine: is {engine!r}, must be one of {', '.join(engines.NAMES)}")
-            engine = None
-        for flag, value in (("--dataset-root", root), ("--engine", engine), ("--scale-to", scale_to)):
-            if value is not None:
-                yield from (flag, str(value))
-        for kind, rule in self._mapping(both.get("data_rules", {}), f"{where}.data_rules", None).items():
-            yield from ("--data-rule", f"{kind}={rule}")
+            engine = "auto"
+        rules = self._mapping(both.get("data_rules", {}), f"{where}.data_rules", None)
+        options = {
+            "dataset_root": root and Path(root),
+            "engine": engine,
+            "scale_to": self._value(both, "scale_to", f"{where}.scale_to", int, None, least=1),
+            "data_rules": faults.parse([f"{kind}={rule}" for kind, rule in rules.items()]),
+        }
         if init == "supervised":
             file = self._value(both, "supervised_weights", "finetune.supervised_weights", str, None)
-            yield from ("--supervised-weights", file) if file else ("--download",)
+            options |= {"supervised_weights": Path(file)} if file else {"download": True}
+        return options
 
     def _report(self, tuned: list[Stage]) -> Stage:
         section = self._mapping(self.content.get("report", {}), "report", KEYS["report"])
         folder = self.output / "report"
         title = self._value(self.content, "title", "title", str, None)
         tasks = dict.fromkeys(str(self.output / stage.name.split("/")[0]) for stage in tuned)
-        words = [*tasks, "--output", str(folder), "--overwrite"]
-        for flag, kind in (("images", int), ("resamples", int)):
-            value = self._value(section, flag, f"report.{flag}", kind, None, least=0)
-            words += [f"--{flag}", str(value)] if value is not None else []
-        words += ["--title", title] if title else []
+        images, resamples = (
+            self._value(section, key, f"report.{key}", int, None, least=0) for key in ("images", "resamples")
+        )
+        options = ReportOptions(tuple(tasks), str(folder), images, resamples, title or None)
         asked = _one_process(self._resources(section, "report"))
         after = tuple(stage.name for stage in tuned)
-        return Stage(
-            "report", "report", "report.py", None, tuple(words), str(folder), str(folder / page.PAGE), asked, after
-        )
+        return Stage("report", options, str(folder), str(folder / page.PAGE), asked, after)
 
-    def _built(self, where: str, build: Callable[[], Stage]) -> Stage | None:
+    def _built(self, where: str, build: Callable[[], _Built]) -> _Built | None:
         try:
             return build()
         except UserError as error:
             self.faults += _indented(where, error)
-            return None
-        except SystemExit:  # argparse has said why
-            self.faults.append(f"{where}: its options are not those of the tool")
             return None
 
     def _mapping(self, content: Any, where: str, keys: tuple[str, ...] | None) -> dict[str, Any]:
@@ -208,7 +217,7 @@ class _Reader:
         return {str(name): value for name, value in content.items() if name not in unknown}
 
     def _named(self, section: dict[str, Any], key: str, where: str) -> dict[str, Any]:
-        """A mapping that is not empty, of names that may be folders."""
+        """Return a mapping that is not empty, of names that may be folders."""
         found = self._mapping(section.get(key, {}), f"{where}.{key}", None)
         if not found:
             self.faults.append(f"{where}.{key}: none is there; give NAME: VALUE")
@@ -233,7 +242,7 @@ class _Reader:
         return value
 
     def _settings(self, section: dict[str, Any], where: str, ours: str) -> list[str]:
-        """KEY VALUE words of a mapping; a value is written as Python writes it, as the tools read it."""
+        """Return the KEY VALUE words of a mapping; a value is written as Python writes it, as the tools read it."""
         words = []
         for key, value in self._mapping(section.get("settings", {}), f"{where}.settings", None).items():
             if isinstance(value, Mapping):
@@ -246,11 +255,11 @@ class _Reader:
         return words
 
     def _resources_of(self, given: Any, where: str) -> list[tuple[str, Mapping[Any, Any]]]:
-        """The layer that a section's `resources` are: a mapping, or the path of a file."""
+        """Return the layer of a section's `resources`: a mapping, or the path of a file."""
         try:
             if isinstance(given, str):
                 return [(given, resources.content(Path(given)))]
-        except TransferError as error:
+        except LaunchError as error:
             self.faults.append(f"{where}: {error}")
             return []
         return [(where, self._mapping(given, where, None))] if given is not None else []
@@ -258,20 +267,20 @@ class _Reader:
     def _resources(
         self, section: dict[str, Any], where: str, inner: dict[str, Any] | None = None, inner_where: str = ""
     ) -> Resources:
-        """Those of the innermost section that names any, under the flags; where none does, the file's common ones."""
+        """Return those of the innermost section that names any, else the file's common ones, under the flags."""
         layers = self._resources_of((inner or {}).get("resources"), f"{inner_where}.resources")
         layers = layers or self._resources_of(section.get("resources"), f"{where}.resources") or self.common
         try:
             return resources.read(*layers, ("command line", self.flags))
-        except TransferError as error:
+        except LaunchError as error:
             self.faults += _indented(where, error)
             return Resources()
 
     def _checked(self, flags: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Flags once, for all sections."""
+        """Check the flags once, for all sections."""
         try:
             resources.read(("command line", flags))
-        except TransferError as error:
+        except LaunchError as error:
             self.faults += str(error).splitlines()
             return {}
         return flags
@@ -282,5 +291,5 @@ def _indented(where: str, error: Exception) -> list[str]:
 
 
 def _one_process(asked: Resources) -> Resources:
-    """For a tool that is one process on one machine and needs no GPU."""
+    """Return the resources for a tool that is one process on one machine and needs no GPU."""
     return dataclasses.replace(asked, nodes=None, gpus=None, processes=None)

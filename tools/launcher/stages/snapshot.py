@@ -15,7 +15,7 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
 
 
 def code(folder: Path) -> Path:
-    """A copy of this code in `folder`/<digest of its content>, made once; carries its revision."""
+    """Copy this code, with its revision, to `folder`/<digest of its content>, once; return the copy."""
     files = sorted(path for part in PARTS for path in (provenance.ROOT / part).rglob("*") if _is_ours(path))
     digest = hashlib.sha256((provenance.revision() or "").encode())
     for path in files:
@@ -33,7 +33,7 @@ def code(folder: Path) -> Path:
 
 
 def config(path: Path, folder: Path) -> Path:
-    """A copy of a YAML file with all that its _BASE_ brings in it, of the same name, in `folder`."""
+    """Copy a YAML file, with all that its _BASE_ brings, under the same name into `folder`; return the copy."""
     text = f"# {path}, with its _BASE_\n{yaml.safe_dump(read_yaml(path), sort_keys=False)}"
     copy = folder / hashlib.sha256(text.encode()).hexdigest()[:16] / path.name
     if not copy.exists():

@@ -128,7 +128,7 @@ def test_a_job_goes_on_after_ctrl_c_a_signal_and_a_cancel_as_an_undisturbed_one(
     assert "nothing to submit: all has finished" in done.stdout
     assert jobs(run)["pretrain"] == before
     refused(call(capsys, *words, "optim.lr", 0.5), "pretrain: ", "another optim.lr", "name another output")
-    assert verify.verify(record.load(run).entries["pretrain"].stage)
+    assert verify.verify(record.load_record(run).entries["pretrain"].stage)
     name = moco_file.file_name(EPOCHS - 1)
     with open(run / name, "r+b") as file:
         file.seek(5000)
@@ -137,7 +137,7 @@ def test_a_job_goes_on_after_ctrl_c_a_signal_and_a_cancel_as_an_undisturbed_one(
 
 
 def logs(run: Path) -> Path:
-    found = record.load(run)
+    found = record.load_record(run)
     return found.logs(found.entries["pretrain"].stage).resolve()
 
 

@@ -10,10 +10,11 @@ from hypothesis import strategies as st
 from launcher import jobs
 from launcher.cluster import resources
 from launcher.cluster.resources import Resources
+from launcher.errors import LaunchError
 from launcher.record import Record
+from launcher.stages.options import PretrainOptions
 from launcher.stages.stage import Stage
 from tests.conftest import ROOT
-from transfer.errors import TransferError
 
 WRONG = {
     "nodes": (0, True, "2", 1.5),
@@ -33,7 +34,7 @@ WRONG = {
 
 
 def fault(*layers: tuple[str, dict[Any, Any]]) -> str:
-    with pytest.raises(TransferError) as caught:
+    with pytest.raises(LaunchError) as caught:
         resources.read(*layers)
     return str(caught.value)
 
@@ -42,7 +43,7 @@ def fault(*layers: tuple[str, dict[Any, Any]]) -> str:
 def test_a_wrong_value_is_named_with_where_it_stands(name: str, value: Any) -> None:
     told = fault(("some file", {name: value}))
     assert f"some file: {name}: is {value!r}" in told
-    assert "must be" in told or "option" in told or "no line of text" in told
+    assert "must be" in told or "option" in told or "line of text" in told
 
 
 def test_all_faults_of_all_layers_are_told_at_once() -> None:
@@ -89,7 +90,7 @@ def test_time_limits_are_read_as_slurm_reads_them(days: int, hours: int, minutes
 def test_a_time_of_any_kind_is_read_or_refused(value: Any) -> None:
     try:
         minutes = resources.read(("file", {"time": value})).minutes
-    except TransferError as error:
+    except LaunchError as error:
         minutes, value = None, str(error)
     assert minutes or "time: is" in value
 
@@ -111,7 +112,7 @@ def test_processes_beside_gpus_are_a_contradiction() -> None:
 def test_no_text_of_a_resource_begins_a_line_or_a_command(name: str, text: str) -> None:
     try:
         asked = resources.read(("file", {name: text}))
-    except TransferError:
+    except LaunchError:
         return
     assert f"#SBATCH --{name}=" in sbatch(asked)
     assert not set(text) & set("\n\r\0\t \"'`$;<>\\")
@@ -122,7 +123,7 @@ def test_no_text_of_a_resource_begins_a_line_or_a_command(name: str, text: str) 
 def test_no_text_of_an_sbatch_option_begins_a_line(options: dict[str, str]) -> None:
     try:
         asked = resources.read(("file", {"sbatch": options}))
-    except TransferError:
+    except LaunchError:
         return
     plain = resources.read(("file", {"sbatch": dict.fromkeys(options, "plain")}))
     assert directives(asked) == directives(plain)
@@ -159,12 +160,12 @@ def test_every_file_of_resources_can_be_read() -> None:
 def test_a_file_that_holds_no_names_is_refused_by_its_path(tmp_path: Path, text: str) -> None:
     path = tmp_path / "r.yaml"
     path.write_text(text)
-    with pytest.raises(TransferError, match=r"r\.yaml"):
+    with pytest.raises(LaunchError, match=r"r\.yaml"):
         resources.content(path)
 
 
 def sbatch(asked: Resources) -> str:
-    stage = Stage("pretrain", "pretrain", "train_moco.py", None, (), "out", "out/x", asked)
+    stage = Stage("pretrain", PretrainOptions(None, ()), "out", "out/x", asked)
     return jobs.sbatch_file([stage], Record(Path("run"), "slurm", "/"), Path("/code"), [])
 
 

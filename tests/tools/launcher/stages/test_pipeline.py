@@ -8,10 +8,12 @@ import pytest
 import yaml
 
 from launcher.cluster.resources import Resources
+from launcher.errors import LaunchError
 from launcher.stages import pipeline
+from launcher.stages.options import FinetuneOptions
 from launcher.stages.stage import Stage
 from tests.conftest import ROOT
-from transfer.errors import TransferError
+from transfer.run.options import RunOptions
 
 CONFIG = str(ROOT / "configs/transfer/voc_r18_fpn_cpu.yaml")
 GOOD: dict[str, Any] = {
@@ -58,9 +60,14 @@ def stages(tmp_path: Path, content: Any, **flags: Any) -> dict[str, Stage]:
 
 
 def faults(tmp_path: Path, content: Any, **flags: Any) -> str:
-    with pytest.raises(TransferError) as caught:
+    with pytest.raises(LaunchError) as caught:
         read(tmp_path, content, **flags)
     return str(caught.value)
+
+
+def run_options(stage: Stage) -> RunOptions:
+    assert isinstance(stage.options, FinetuneOptions)
+    return stage.options.run
 
 
 def changed(place: str, value: Any) -> dict[str, Any]:
@@ -103,15 +110,15 @@ def test_the_words_of_each_stage(tmp_path: Path) -> None:
     )
     moco = found["voc/moco/trial_1"]
     assert moco.arguments == (
-        *("--init", convert.result, "--seed", "5", "--dataset-root", "scenes", "--engine", "torchvision"),
-        *("SOLVER.MAX_ITER", "20", "SOLVER.STEPS", "[15]", "OUTPUT_DIR", "out/voc/moco", "--trial", "1"),
+        *("--dataset-root", "scenes", "--init", convert.result, "--engine", "torchvision", "--seed", "5"),
+        *("--trial", "1", "SOLVER.MAX_ITER", "20", "SOLVER.STEPS", "[15]", "OUTPUT_DIR", "out/voc/moco"),
     )
     assert (moco.config, moco.folder) == (CONFIG, "out/voc/moco/trial_1")
     assert moco.result == "out/voc/moco/trial_1/result.json"
-    coco = " ".join(found["coco/random/trial_0"].arguments)
-    assert "--dataset-root elsewhere" in coco
-    assert "--data-rule zero_area=drop" in coco
-    assert "--scale-to 2" in coco
+    coco = run_options(found["coco/random/trial_0"])
+    assert coco.dataset_root == Path("elsewhere")
+    assert coco.data_rules == {"zero_area": "drop"}
+    assert coco.scale_to == 2
     assert report.arguments == (
         *("out/voc", "out/coco", "--output", "out/report", "--overwrite", "--images", "3", "--title", "A title"),
     )
@@ -120,13 +127,12 @@ def test_the_words_of_each_stage(tmp_path: Path) -> None:
 def test_other_starts(tmp_path: Path) -> None:
     content = changed("finetune/starts", {"imagenet": "supervised", "other": "a file.pth"})
     found = stages(tmp_path, content)
-    assert found["voc/imagenet/trial_0"].arguments[:2] == ("--init", "supervised")
-    assert "--download" in found["voc/imagenet/trial_0"].arguments
-    assert found["voc/other/trial_0"].arguments[:2] == ("--init", "a file.pth")
+    imagenet, other = (run_options(found[f"voc/{init}/trial_0"]) for init in ("imagenet", "other"))
+    assert (imagenet.init, imagenet.download) == ("supervised", True)
+    assert (other.init, other.download) == ("a file.pth", False)
     content["finetune"]["supervised_weights"] = "r50.pth"
-    words = stages(tmp_path, content)["voc/imagenet/trial_0"].arguments
-    assert words[words.index("--supervised-weights") + 1] == "r50.pth"
-    assert "--download" not in words
+    imagenet = run_options(stages(tmp_path, content)["voc/imagenet/trial_0"])
+    assert (imagenet.supervised_weights, imagenet.download) == (Path("r50.pth"), False)
 
 
 def test_the_folder_of_the_command_line_stands_over_that_of_the_file(tmp_path: Path) -> None:
@@ -229,7 +235,7 @@ def test_what_is_no_pipeline_is_one_message(tmp_path: Path, text: str) -> None:
 
 def test_a_file_without_stages_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "nothing to do" in faults(tmp_path, {"output": "x"})
-    with pytest.raises(TransferError, match=r"nowhere\.yaml: cannot be read"):
+    with pytest.raises(LaunchError, match=r"nowhere\.yaml: cannot be read"):
         pipeline.read(tmp_path / "nowhere.yaml", None, {})
 
 

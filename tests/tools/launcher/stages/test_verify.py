@@ -4,34 +4,36 @@ import dataclasses
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import convert
 from launcher import jobs, reconcile, record
 from launcher.cluster.resources import Resources
+from launcher.errors import LaunchError
 from launcher.reconcile import Round
 from launcher.record import Entry, Record, Submission
-from launcher.stages import snapshot, stage, verify
+from launcher.stages import build, snapshot, verify
+from launcher.stages.options import ConvertOptions, FinetuneOptions, ReportOptions
 from launcher.stages.stage import Stage
 from tests.conftest import ROOT
 from tests.support import checkpoints
 from tests.support.launched import call, controller
 from tests.support.synthetic_runs import make_result
 from transfer import results
-from transfer.errors import TransferError
+from transfer.run.options import RunOptions
 from transfer.weights.detector_file import sha256
 
 
-def tuning(folder: Path, *words: object) -> Stage:
-    config = str(ROOT / "configs/transfer/demo_voc.yaml")
-    arguments = tuple(map(str, words))
-    result = str(folder / results.FILE_NAME)
-    return Stage("voc", "finetune", "finetune.py", config, arguments, str(folder), result, Resources())
+def tuning(folder: Path, **options: Any) -> Stage:
+    """A fine-tuning stage that writes into a folder."""
+    run = RunOptions(ROOT / "configs/transfer/demo_voc.yaml", **options)
+    return Stage("voc", FinetuneOptions(run), str(folder), str(folder / results.FILE_NAME), Resources())
 
 
 def refused(stage: Stage) -> str:
-    with pytest.raises(TransferError) as caught:
+    with pytest.raises(LaunchError) as caught:
         verify.verify(stage)
     assert caught.value.args[0].startswith(f"{stage.name}: ")
     return str(caught.value)
@@ -48,14 +50,14 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def conversion(folder: Path) -> Stage:
-    words = (str(folder / "moco.pth.tar"), str(folder / "backbone.pth"), "--to", "detectron2")
-    return Stage("convert", "convert", "convert.py", None, words, str(folder), words[1], Resources())
+def conversion(folder: Path, encoder: str = "query") -> Stage:
+    options = ConvertOptions(str(folder / "moco.pth.tar"), str(folder / "backbone.pth"), encoder)
+    return Stage("convert", options, str(folder), options.output, Resources())
 
 
 def test_nothing_is_not_finished(tmp_path: Path) -> None:
     assert not verify.verify(conversion(tmp_path))
-    assert not verify.verify(tuning(tmp_path, "--init", "random"))
+    assert not verify.verify(tuning(tmp_path, init="random"))
 
 
 def test_a_backbone_of_this_checkpoint_alone_is_good(converted: Path, tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_a_backbone_of_this_checkpoint_alone_is_good(converted: Path, tmp_path: 
     (folder / "moco.pth.tar").unlink()  # the checkpoint may be removed
     assert verify.verify(stage)
     (folder / "backbone.pth").write_bytes(b"half of it")
-    with pytest.raises(TransferError, match=r"backbone\.pth"):
+    with pytest.raises(LaunchError, match=r"backbone\.pth"):
         verify.verify(stage)
 
 
@@ -80,22 +82,22 @@ def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, t
     start = results.Init("file", "MoCo", str(backbone), sha256(backbone), "resnet18", {})
     path = tmp_path / results.FILE_NAME
     good = make_result("voc", "MoCo", 5, 30.0, init=start)
-    words = ("--init", backbone, "--seed", 3, "--engine", "torchvision", "OUTPUT_DIR", "x", "--trial", 2)
+    asked: dict[str, Any] = {"init": str(backbone), "seed": 3, "engine": "torchvision", "trial": 2}
     results.write(path, good)
-    assert verify.verify(tuning(tmp_path, *words))
-    assert "is of seed 5, not 4" in refused(tuning(tmp_path, *words[:-1], 1))
+    assert verify.verify(tuning(tmp_path, **asked))
+    assert "is of seed 5, not 4" in refused(tuning(tmp_path, **asked | {"trial": 1}))
     assert f"started from another file than {converted / 'moco.pth.tar'}" in refused(
-        tuning(tmp_path, "--init", converted / "moco.pth.tar", *words[2:])
+        tuning(tmp_path, **asked | {"init": str(converted / "moco.pth.tar")})
     )
-    assert "started from MoCo, not random" in refused(tuning(tmp_path, "--init", "random", *words[2:]))
+    assert "started from MoCo, not random" in refused(tuning(tmp_path, **asked | {"init": "random"}))
     other = dataclasses.replace(good, seed=9, engine=results.Engine("detectron2", {}))
     results.write(path, other, overwrite=True)
-    told = refused(tuning(tmp_path, *words))
+    told = refused(tuning(tmp_path, **asked))
     assert "is of seed 9, not 5" in told
     assert "is of the engine detectron2, not torchvision" in told
     path.write_text("{")
-    with pytest.raises(TransferError, match=r"result\.json"):
-        verify.verify(tuning(tmp_path, *words))
+    with pytest.raises(LaunchError, match=r"result\.json"):
+        verify.verify(tuning(tmp_path, **asked))
 
 
 def test_a_report_is_made_anew_after_a_later_run(tmp_path: Path) -> None:
@@ -103,8 +105,8 @@ def test_a_report_is_made_anew_after_a_later_run(tmp_path: Path) -> None:
     for path in (page, run):
         path.parent.mkdir(parents=True)
         path.touch()
-    words = (str(tmp_path / "voc"), "--output", str(tmp_path / "report"))
-    stage = Stage("report", "report", "report.py", None, words, str(page.parent), str(page), Resources())
+    options = ReportOptions((str(tmp_path / "voc"),), str(page.parent))
+    stage = Stage("report", options, str(page.parent), str(page), Resources())
     os.utime(run, (1, 1))
     assert verify.verify(stage)
     os.utime(page, (0, 0))
@@ -117,8 +119,8 @@ def test_a_report_is_made_anew_after_a_later_run(tmp_path: Path) -> None:
 def begun(folder: Path, stage: Stage, job: str, config: str | None = None) -> Record:
     run = Record(folder, "local", str(Path.cwd()))
     run.home.mkdir(parents=True, exist_ok=True)
-    reconcile.begin(folder, [stage], "local")
-    run = record.load(folder)
+    reconcile.enter_stages(folder, [stage], "local")
+    run = record.load_record(folder)
     run.entries[stage.name].submissions.append(
         Submission("moco-a", job, "2026-01-01T00:00:00+00:00", "/code", config, stage.arguments)
     )
@@ -130,64 +132,67 @@ def test_other_settings_of_a_finished_stage_are_refused_and_change_nothing(conve
     shutil.copytree(converted, tmp_path, dirs_exist_ok=True)
     stage = conversion(tmp_path)
     run = begun(tmp_path, stage, "4194999")
-    changed = dataclasses.replace(stage, arguments=(*stage.arguments, "--encoder", "key"))
-    with pytest.raises(TransferError, match=r"convert: has finished with other settings .*--encoder key.*another out"):
-        reconcile.begin(tmp_path, [changed], "local")
-    assert record.load(tmp_path) == run
-    reconcile.begin(tmp_path, [dataclasses.replace(stage, resources=Resources(cpus=2))], "local")  # are no settings
+    changed = conversion(tmp_path, "key")
+    with pytest.raises(LaunchError, match=r"convert: has finished with other settings .*--encoder key.*another out"):
+        reconcile.enter_stages(tmp_path, [changed], "local")
+    assert record.load_record(tmp_path) == run
+    reconcile.enter_stages(
+        tmp_path, [dataclasses.replace(stage, resources=Resources(cpus=2))], "local"
+    )  # are no settings
 
 
 def test_other_settings_of_a_stage_on_its_way_are_refused(tmp_path: Path) -> None:
     stage = conversion(tmp_path)
-    changed = dataclasses.replace(stage, arguments=(*stage.arguments, "--encoder", "key"))
+    changed = conversion(tmp_path, "key")
     logs = (tmp_path / "launch/logs/convert").resolve()
     with controller(logs) as job:
         run = begun(tmp_path, stage, job)
-        with pytest.raises(TransferError, match=rf"convert: its job {job} has other settings .* cancel it"):
-            reconcile.begin(tmp_path, [changed], "local")
-        with pytest.raises(TransferError, match="jobs of this run are on --cluster local; cancel them first"):
-            reconcile.begin(tmp_path, [stage], "slurm")
-        reconcile.begin(tmp_path, [stage], "local")
-        assert record.load(tmp_path) == run
-    reconcile.begin(tmp_path, [changed], "local")  # it has ended meanwhile, without a result
-    assert record.load(tmp_path).entries["convert"].stage == changed
+        with pytest.raises(LaunchError, match=rf"convert: its job {job} has other settings .* cancel it"):
+            reconcile.enter_stages(tmp_path, [changed], "local")
+        with pytest.raises(LaunchError, match="jobs of this run are on --cluster local; cancel them first"):
+            reconcile.enter_stages(tmp_path, [stage], "slurm")
+        reconcile.enter_stages(tmp_path, [stage], "local")
+        assert record.load_record(tmp_path) == run
+    reconcile.enter_stages(tmp_path, [changed], "local")  # it has ended meanwhile, without a result
+    assert record.load_record(tmp_path).entries["convert"].stage == changed
 
 
 def test_another_content_of_the_config_is_another_setting(tmp_path: Path) -> None:
     config = tmp_path / "mine.yaml"
     config.write_text("optim: {lr: 0.1}\n")
     result = tmp_path / "x"
-    stage = Stage("a", "finetune", "finetune.py", str(config), (), str(tmp_path), str(result), Resources())
+    stage = Stage("a", FinetuneOptions(RunOptions(config)), str(tmp_path), str(result), Resources())
     begun(tmp_path, stage, "4194999", str(snapshot.config(config, tmp_path / "launch/configs").resolve()))
     result.touch()
-    reconcile.begin(tmp_path, [stage], "local")
+    reconcile.enter_stages(tmp_path, [stage], "local")
     config.write_text("optim: {lr: 0.2}\n")
-    with pytest.raises(TransferError, match=r"a: has finished with another content of .*mine.yaml"):
-        reconcile.begin(tmp_path, [stage], "local")
+    with pytest.raises(LaunchError, match=r"a: has finished with another content of .*mine.yaml"):
+        reconcile.enter_stages(tmp_path, [stage], "local")
 
 
 def test_a_run_is_gone_on_with_where_it_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(tmp_path, conversion(tmp_path), "4194999")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TransferError, match=r"was begun in .*: give the command there"):
-        reconcile.begin(tmp_path, [conversion(tmp_path)], "local")
+    with pytest.raises(LaunchError, match=r"was begun in .*: give the command there"):
+        reconcile.enter_stages(tmp_path, [conversion(tmp_path)], "local")
 
 
 def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_anew(tmp_path: Path) -> None:
     page = tmp_path / "report" / "index.html"
 
     def report(*tasks: str) -> Stage:
-        words = (*tasks, "--output", str(page.parent))
+        options = ReportOptions(tasks, str(page.parent))
         needs = tuple(f"{task}/trial_0" for task in tasks)
-        return Stage("report", "report", "report.py", None, words, str(page.parent), str(page), Resources(), needs)
+        return Stage("report", options, str(page.parent), str(page), Resources(), needs)
 
     def trial(task: str) -> Stage:
         folder = str(tmp_path / task)
-        return Stage(f"{task}/trial_0", "finetune", "finetune.py", None, (), folder, folder + "/result", Resources())
+        options = FinetuneOptions(RunOptions(Path(f"{task}.yaml")))
+        return Stage(f"{task}/trial_0", options, folder, folder + "/result", Resources())
 
     (tmp_path / "launch").mkdir()
-    reconcile.begin(tmp_path, [trial("old"), trial("voc"), report("old", "voc")], "local")
-    run = record.load(tmp_path)
+    reconcile.enter_stages(tmp_path, [trial("old"), trial("voc"), report("old", "voc")], "local")
+    run = record.load_record(tmp_path)
     submitted = Submission(
         "moco-a", "4194999", "2026-01-01T00:00:00+00:00", "/code", None, report("old", "voc").arguments
     )
@@ -196,8 +201,8 @@ def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_an
     page.parent.mkdir()
     page.touch()
     stages = [trial("voc"), trial("coco"), report("voc", "coco")]
-    reconcile.begin(tmp_path, stages, "local")
-    run = record.load(tmp_path)
+    reconcile.enter_stages(tmp_path, stages, "local")
+    run = record.load_record(tmp_path)
     assert [entry.stage for entry in run.entries.values()] == stages  # "old" is let go of
     told = run.attempts(report("voc"))
     told.parent.mkdir(parents=True)
@@ -215,7 +220,7 @@ def test_a_job_whose_submitter_died_before_it_knew_the_id_is_found_while_it_runs
     entry.submissions[-1].job = None
     with controller((tmp_path / "launch/logs/convert").resolve()) as job:
         jobs.adopt(run)
-        assert record.load(tmp_path).entries["convert"].job == job
+        assert record.load_record(tmp_path).entries["convert"].job == job
 
 
 def test_a_cancelled_run_goes_on_with_nothing_until_it_is_asked_to(
@@ -226,31 +231,33 @@ def test_a_cancelled_run_goes_on_with_nothing_until_it_is_asked_to(
     second = dataclasses.replace(first, name="second", result=str(tmp_path / "none"))
     with controller((tmp_path / "launch/logs/convert").resolve()) as job:
         begun(tmp_path, first, job)
-        reconcile.begin(tmp_path, [first, second], "local")
+        reconcile.enter_stages(tmp_path, [first, second], "local")
         before = reconcile.begin_round(tmp_path)
         done = call(capsys, "cancel", tmp_path)
         assert done.stdout == f"cancelled   convert: job {job}\n"
-    found = reconcile.advance(tmp_path, before, 1)
+    found = reconcile.submit_ready(tmp_path, before, 1)
     assert (found.live, found.submitted, found.waiting) == ((), (), ("convert", "second"))
-    assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [True, True]
+    assert [entry.cancelled for entry in record.load_record(tmp_path).entries.values()] == [True, True]
     assert reconcile.begin_round(tmp_path) == Round({"convert": 2, "second": 1}, 1)
-    assert [entry.cancelled for entry in record.load(tmp_path).entries.values()] == [False, False]
+    assert [entry.cancelled for entry in record.load_record(tmp_path).entries.values()] == [False, False]
 
 
 def test_a_shell_submits_no_more_than_it_may(tmp_path: Path) -> None:
     stages = [dataclasses.replace(conversion(tmp_path), name=name, result=str(tmp_path / name)) for name in "abc"]
     with controller((tmp_path / "launch/logs/a").resolve()) as job:
         begun(tmp_path, stages[0], job)
-        reconcile.begin(tmp_path, stages, "local")
+        reconcile.enter_stages(tmp_path, stages, "local")
         allowed = reconcile.begin_round(tmp_path)
-        assert reconcile.advance(tmp_path, allowed, 0).submitted == ()  # --parallel was lowered while more were running
+        assert (
+            reconcile.submit_ready(tmp_path, allowed, 0).submitted == ()
+        )  # --parallel was lowered while more were running
         another_shells = dataclasses.replace(allowed, most={"a": 1})
-        assert reconcile.advance(tmp_path, another_shells, 9).submitted == ()
-        assert record.load(tmp_path).entries["b"].submissions == []
+        assert reconcile.submit_ready(tmp_path, another_shells, 9).submitted == ()
+        assert record.load_record(tmp_path).entries["b"].submissions == []
 
 
 def test_a_run_killed_while_it_saved_for_the_last_time_is_not_finished(tmp_path: Path) -> None:
-    made = stage.pretraining("pretrain", None, ["data.root", "x", "output_dir", str(tmp_path)], Resources())
+    made = build.pretraining("pretrain", None, ["data.root", "x", "output_dir", str(tmp_path)], Resources())
     Path(made.result).touch()  # its manifest is written after it
     assert not verify.verify(made)
 

@@ -1,0 +1,96 @@
+"""The actions of tools/launch.py on a run that was begun: status, logs, cancel, retry."""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from . import jobs, status
+from .cluster import local, logs, slurm
+from .errors import LaunchError
+from .job_states import live_states, local_jobs
+from .record import load_record, locked
+from .rounds import pause, run_rounds
+
+
+def show_status(arguments: argparse.Namespace, _: Sequence[str]) -> None:
+    """Print a row for each stage."""
+    record = load_record(enter(arguments.folder))
+    shown = status.rows(record)
+    if arguments.json:
+        print(json.dumps([dataclasses.asdict(row) for row in shown], indent=1))
+    else:
+        status.show(record, shown, Console())
+
+
+def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
+    """Print the output of a stage's newest job, and follow it if asked."""
+    record = load_record(enter(arguments.folder))
+    entry = record.entries.get(arguments.stage)
+    if entry is None:
+        raise LaunchError(f"{arguments.stage}: no such stage; there are {', '.join(record.entries)}")
+    if entry.job is None:
+        raise LaunchError(f"{arguments.stage}: has not been submitted yet")
+    file = logs.path(record.logs(entry.stage), entry.job, arguments.rank)
+
+    def may_grow() -> bool:
+        try:
+            return arguments.follow and entry.job in live_states(record)
+        except LaunchError:  # SLURM does not answer: that has not ended the job
+            return True
+
+    if not file.exists() and not may_grow():
+        raise LaunchError(f"{file}: is not there: the job has not begun, or has no rank {arguments.rank}")
+    try:
+        logs.show(file, may_grow, pause(record))
+    except KeyboardInterrupt:
+        sys.exit(0)
+
+
+def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
+    """End all jobs of a run; stages that were not submitted yet count as cancelled, too."""
+    folder = enter(arguments.folder)
+    with locked(folder):
+        record = load_record(folder)
+        jobs.adopt(record)
+        live = live_states(record)
+        ended = {name: entry for name, entry in record.entries.items() if entry.job in live}
+        if record.cluster == "slurm":
+            slurm.cancel(entry.job for entry in ended.values() if entry.job)
+        else:
+            local.cancel(local_jobs(record))
+        record.cancels += 1
+        for entry in record.entries.values():
+            entry.cancelled = entry.cancelled or entry.job is None or entry.job in live
+        record.save()
+    for name, entry in ended.items():
+        print(f"cancelled   {name}: job {entry.job}")
+    if not ended:
+        print("nothing to cancel: no job of this run is on its way")
+
+
+def retry(arguments: argparse.Namespace, _: Sequence[str]) -> None:
+    """Submit what failed or was cancelled, and what depends on it."""
+    run_rounds(enter(arguments.folder), arguments.wait)
+
+
+def enter(folder: Path) -> Path:
+    """Change to the folder where a run was begun, for its paths are relative to that; return its own from there.
+
+    Raises:
+        LaunchError: there is no run, or where it was begun is gone.
+    """
+    begun = Path(load_record(folder).cwd)  # or a message that there is no run; the lock would make the folder
+    if begun == Path.cwd():
+        return folder
+    folder = folder.resolve()
+    try:
+        os.chdir(begun)
+    except OSError as error:
+        raise LaunchError(f"{folder}: was begun in {begun}, to which its paths lead: {error.strerror}") from error
+    return folder

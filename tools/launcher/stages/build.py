@@ -1,0 +1,77 @@
+"""Stages of pretraining and fine-tuning, made of options that are checked first."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pretrain.checkpoints import moco_file
+from pretrain.config import schema
+from transfer import engines, results
+from transfer.run import trials
+from transfer.run.options import RunOptions
+
+from ..cluster.resources import Resources
+from ..errors import LaunchError
+from .options import FinetuneOptions, PretrainOptions
+from .stage import Stage
+
+
+def pretraining(name: str, config_file: str | None, settings: Sequence[str], resources: Resources) -> Stage:
+    """Return a stage of tools/train_moco.py, which writes into the `output_dir` of its settings.
+
+    Args:
+        settings: KEY VALUE KEY VALUE ... over the file.
+
+    Raises:
+        PretrainError: every fault of the settings.
+    """
+    checked = schema.load(config_file, settings)
+    last = Path(checked.output_dir) / moco_file.file_name(checked.optim.epochs - 1)
+    options = PretrainOptions(config_file, tuple(zip(settings[::2], settings[1::2], strict=True)))
+    return Stage(name, options, checked.output_dir, str(last), resources)
+
+
+def fine_tuning(
+    name: str, run: RunOptions, output: Path, resources: Resources, trial: int | None = None, **more: Any
+) -> Stage:
+    """Return a stage of tools/finetune.py, which writes into `output`, or into the folder of `trial` in that.
+
+    Args:
+        run: options that `check_fine_tuning` has checked.
+        output: what it has returned.
+        more: further fields of Stage.
+    """
+    resumed = dataclasses.replace(run, auto_resume=trial is None, trial=trial)
+    folder = output if trial is None else trials.trial_folder(output, trial)
+    return Stage(name, FinetuneOptions(resumed), str(folder), str(folder / results.FILE_NAME), resources, **more)
+
+
+def check_fine_tuning(run: RunOptions) -> Path:
+    """Check options that a job of tools/finetune.py is to have, and build its configuration.
+
+    Returns:
+        OUTPUT_DIR of the configuration.
+
+    Raises:
+        LaunchError: options that say when to resume, which jobs do by themselves, or that a cluster decides.
+        TransferError: every fault of the configuration.
+    """
+    given = {
+        "--resume": run.resume,
+        "--auto-resume": run.auto_resume,
+        "--eval-only": run.eval_only,
+        "--trial": run.trial is not None,
+    }
+    faults = [
+        f"{flag}: a job resumes by itself where its folder holds a checkpoint; leave it out"
+        for flag, is_given in given.items()
+        if is_given
+    ]
+    if run.processes != 1:
+        faults.append(f"--num-gpus {run.processes}: here every process is a task; give --gpus or --processes")
+    if run.init is None and "MODEL.WEIGHTS" not in run.overrides:
+        faults.append("--init: no initial weights are given: random, supervised or a file of tools/convert.py")
+    if faults:
+        raise LaunchError("\n".join(faults))
+    return Path(engines.load(run.engine).load_config(run.config_file, list(run.overrides)).OUTPUT_DIR)

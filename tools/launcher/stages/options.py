@@ -1,0 +1,137 @@
+"""The typed options of each kind of stage, and the command line of its tool, to which they are rendered once."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from transfer.run.arguments import words_from
+from transfer.run.options import RunOptions
+
+
+@dataclass(frozen=True)
+class PretrainOptions:
+    """tools/train_moco.py, which resumes by itself."""
+
+    kind: ClassVar[str] = "pretrain"
+    tool: ClassVar[str] = "train_moco.py"
+    config_file: str | None
+    settings: tuple[tuple[str, str], ...]  # (key, value) over the file
+
+    def words(self) -> tuple[str, ...]:
+        """Return the command line after the tool and its --config-file."""
+        return (*itertools.chain.from_iterable(self.settings), "--auto-resume")
+
+    def inputs(self) -> dict[str, str]:
+        """Return the folders that are read, by the word that names them."""
+        return {key: value for key, value in self.settings if key in ("data.root", "knn.root")}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "PretrainOptions":
+        """Return the options of a record."""
+        return cls(content["config_file"], tuple((key, value) for key, value in content["settings"]))
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """tools/convert.py, from a checkpoint to a backbone for Detectron2."""
+
+    kind: ClassVar[str] = "convert"
+    tool: ClassVar[str] = "convert.py"
+    config_file: ClassVar[None] = None
+    checkpoint: str
+    output: str
+    encoder: str = "query"  # or "key"
+
+    def words(self) -> tuple[str, ...]:
+        """Return the command line after the tool."""
+        return (self.checkpoint, self.output, "--to", "detectron2", "--encoder", self.encoder)
+
+    def inputs(self) -> dict[str, str]:
+        """Return nothing: the checkpoint is another stage's result."""
+        return {}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "ConvertOptions":
+        """Return the options of a record."""
+        return cls(**content)
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """tools/finetune.py, one run or one of its trials; it resumes by itself."""
+
+    kind: ClassVar[str] = "finetune"
+    tool: ClassVar[str] = "finetune.py"
+    run: RunOptions
+
+    @property
+    def config_file(self) -> str:
+        return str(self.run.config_file)
+
+    def words(self) -> tuple[str, ...]:
+        """Return the command line after the tool and its --config-file."""
+        _, _, *words = words_from(self.run)
+        return tuple(words)
+
+    def inputs(self) -> dict[str, str]:
+        """Return the folders that are read, by the word that names them."""
+        root = self.run.dataset_root
+        return {} if root is None else {"--dataset-root": str(root)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "FinetuneOptions":
+        """Return the options of a record."""
+        run = dict(content["run"])
+        for name in ("config_file", "dataset_root", "supervised_weights"):
+            run[name] = None if run[name] is None else Path(run[name])
+        return cls(RunOptions(**{**run, "overrides": tuple(run["overrides"])}))
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """tools/report.py, on all runs below some folders."""
+
+    kind: ClassVar[str] = "report"
+    tool: ClassVar[str] = "report.py"
+    config_file: ClassVar[None] = None
+    folders: tuple[str, ...]
+    output: str
+    images: int | None = None
+    resamples: int | None = None
+    title: str | None = None
+
+    def words(self) -> tuple[str, ...]:
+        """Return the command line after the tool."""
+        words = [*self.folders, "--output", self.output, "--overwrite"]
+        for flag, value in (("--images", self.images), ("--resamples", self.resamples), ("--title", self.title)):
+            words += [] if value is None else [flag, str(value)]
+        return tuple(words)
+
+    def inputs(self) -> dict[str, str]:
+        """Return nothing: the folders are other stages'."""
+        return {}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "ReportOptions":
+        """Return the options of a record."""
+        return cls(**{**content, "folders": tuple(content["folders"])})
+
+
+Options = PretrainOptions | ConvertOptions | FinetuneOptions | ReportOptions
+KINDS: dict[str, type[Options]] = {
+    kind.kind: kind for kind in (PretrainOptions, ConvertOptions, FinetuneOptions, ReportOptions)
+}
+
+
+def to_json(options: Options) -> dict[str, Any]:
+    """Return the options as a record holds them."""
+    return {name: _plain(value) for name, value in dataclasses.asdict(options).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in value.items()}
+    return str(value) if isinstance(value, Path) else value
