@@ -47,7 +47,7 @@ class Checkpoints:
 
         Args:
             done: iterations done.
-            pending: what is still due after the last one (transfer.engines.common.periodic_work).
+            pending: what is still due after the last one (transfer.engines.common.after_iteration).
         """
         distributed.share_batchnorm_statistics(self.model)
         states = distributed.all_gather_object(rng_state.states())

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.runtime import distributed
+from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.catalog import Dataset
 from transfer.engines.common import precise_bn, rng_state
+from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.checkpoints import Checkpoints, Part
 from transfer.engines.common.metrics_file import PERIOD, MetricRows, flatten
-from transfer.engines.common.periodic_work import Course, is_due
 from transfer.engines.detectron2.data import TrainingData
 from transfer.engines.detectron2.models import build_model
 from transfer.engines.detectron2.predictor import predict
@@ -98,7 +99,7 @@ def train(
 
 
 class AfterStep(HookBase):
-    """What follows each iteration: a row of metrics.json, and what the course of the run says is due.
+    """What follows each iteration: a row of metrics.json, and what the run says is due.
 
     Its state is the storage's history, so that medians of a resumed run are over the same iterations.
     """
@@ -118,7 +119,7 @@ class AfterStep(HookBase):
         output = Path(cfg.OUTPUT_DIR)
         precise = cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)
         checkpoints = Checkpoints(output, model, {**parts, "history": self}, extra)
-        self.course = Course(cfg, checkpoints, self._update_statistics if precise else None, self._test)
+        self.course = AfterIteration(cfg, checkpoints, self._update_statistics if precise else None, self._test)
         if resume:
             self.course.resume()
             data.warn_if_others_come()
@@ -130,11 +131,11 @@ class AfterStep(HookBase):
         for name, (smooth, values) in self.history.items():
             for value, iteration in values:
                 self.trainer.storage.put_scalar(name, value, smoothing_hint=smooth, cur_iter=iteration)
-        self.course.settle()
+        self.course.run_pending()
 
     def after_step(self) -> None:
         iteration = self.trainer.iter
-        if is_due(iteration + 1, PERIOD, self.cfg.SOLVER.MAX_ITER):
+        if every(PERIOD, self.cfg.SOLVER.MAX_ITER)(iteration + 1):
             newest = self.trainer.storage.latest_with_smoothing_hint(PERIOD)  # medians, as in Detectron2's own writer
             self._write(iteration, {name: value for name, (value, when) in newest.items() if when == iteration})
         self.course.advance()

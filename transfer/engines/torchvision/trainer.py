@@ -12,12 +12,13 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from pretrain.runtime import distributed
+from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.catalog import Dataset
 from transfer.engines.common import precise_bn, rng_state
+from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.checkpoints import Checkpoints, Part
 from transfer.engines.common.metrics_file import PERIOD, flatten
-from transfer.engines.common.periodic_work import Course, is_due
 from transfer.engines.torchvision import initial as initial_weights
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_optimizer, build_schedule, build_training_input
@@ -93,7 +94,7 @@ class Trainer:
         }
         checkpoints = Checkpoints(output, self.model, parts, checkpoint_extra)
         precise = cfg.TEST.PRECISE_BN.ENABLED
-        self.course = Course(cfg, checkpoints, self._update_statistics if precise else None, self._test)
+        self.course = AfterIteration(cfg, checkpoints, self._update_statistics if precise else None, self._test)
         if resume:
             self.course.resume()
         self.parallel = distributed.data_parallel(self.model)
@@ -107,7 +108,7 @@ class Trainer:
         self.model.train()
         try:
             with self.progress:
-                self.course.settle()
+                self.course.run_pending()
                 self._iterate(range(self.course.done, self.cfg.SOLVER.MAX_ITER))
         except Stopped:
             raise self.course.stopped() from None
@@ -121,7 +122,7 @@ class Trainer:
                 values = self._step(iteration, samples)
                 self.window.add(values)
                 self.progress.advance(iteration, values)
-                if is_due(iteration + 1, PERIOD, iterations.stop):
+                if every(PERIOD, iterations.stop)(iteration + 1):
                     self._write({"iteration": iteration, **self.window.take()})
                 self.course.advance()
 
