@@ -21,24 +21,20 @@ def main() -> None:
 def find_action(name: str) -> Callable[[argparse.Namespace, Sequence[str]], None]:
     """Return the function of an action. It takes the arguments, and the words that are passed on to another tool.
 
-    Only the modules that it needs are imported: those that begin a run import torch and the engines, which takes
+    Only the modules that it needs are imported: those that submit jobs import torch and the engines, which takes
     seconds.
     """
-    if name in ("pretrain", "finetune", "pipeline"):
-        from launcher import begin
+    if name in ("status", "logs", "cancel"):
+        from launcher import manage
 
-        return {
-            "pretrain": begin.launch_pretraining,
-            "finetune": begin.launch_fine_tuning,
-            "pipeline": begin.launch_pipeline,
-        }[name]
-    from launcher import manage
+        return {"status": manage.show_status, "logs": manage.show_logs, "cancel": manage.cancel}[name]
+    from launcher import submit
 
     return {
-        "status": manage.show_status,
-        "logs": manage.show_logs,
-        "cancel": manage.cancel,
-        "retry": manage.retry,
+        "pretrain": submit.launch_pretraining,
+        "finetune": submit.launch_fine_tuning,
+        "pipeline": submit.launch_pipeline,
+        "retry": submit.retry,
     }[name]
 
 

@@ -1,6 +1,7 @@
 """tools/launch.py's command line: wrong options before anything is submitted, and runs that are not there."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,18 @@ def test_a_record_that_is_none_is_refused_by_its_path(plan: Plan, tmp_path: Path
 def test_an_error_of_the_command_line_is_no_traceback_of_a_real_process(tmp_path: Path) -> None:
     line = [sys.executable, str(ROOT / "tools/launch.py"), *map(str, PRETRAIN), "--partiton", "x"]
     refused(subprocess.run(line, cwd=tmp_path, capture_output=True, text=True), "--partiton", "--partition")
+
+
+def test_status_imports_no_torch(tmp_path: Path) -> None:
+    begun(tmp_path / "run", tmp_path)
+    script = str(ROOT / "tools/launch.py")
+    code = (
+        f"import runpy, sys\nsys.argv = [{script!r}, 'status', 'run']\n"
+        f"runpy.run_path({script!r}, run_name='__main__')\nprint('torch' in sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout.endswith("False\n"), done.stdout + done.stderr
 
 
 # -- a run that was begun elsewhere, with jobs of other days ----------------------------------------------------------

@@ -1,9 +1,11 @@
-"""The states of a run's jobs, as its cluster knows them."""
+"""The jobs of a run as its cluster knows them: their states, and those whose ids were lost."""
 
 from pathlib import Path
 
 from .cluster import local, slurm
 from .record import Record
+
+_PAUSE, _PAUSE_SLURM = 1.0, 10.0  # seconds between two looks at jobs; others ask SLURM, too
 
 
 def known_states(record: Record) -> dict[str, slurm.State]:
@@ -29,3 +31,35 @@ def local_jobs(record: Record) -> list[tuple[str, Path]]:
         for entry in record.entries.values()
         if entry.job and entry.job.isdigit()
     ]
+
+
+def pause(record: Record) -> float:
+    """Return the seconds between two looks at jobs."""
+    return _PAUSE_SLURM if record.cluster == "slurm" else _PAUSE
+
+
+def adopt_lost_jobs(record: Record) -> None:
+    """Find in the queue the jobs whose submitter died before it could note their ids; forget the others.
+
+    A job that has no pickle, for submitit names it after the job's id when sbatch has answered, is cancelled: it would
+    fail. The run's lock must be held.
+    """
+    lost = [(entry, s) for entry in record.entries.values() for s in entry.submissions if s.job is None]
+    if not lost:
+        return
+    known = slurm.by_comment({s.token for _, s in lost}) if record.cluster == "slurm" else {}
+    positions: dict[str, int] = {}  # of the next stage of an array
+    for entry, submission in lost:
+        position = positions.setdefault(submission.token, 0)
+        positions[submission.token] += 1
+        if record.cluster == "local":
+            submission.job = local.find(record.logs(entry.stage).resolve())
+            continue
+        for job in known.get(submission.token, ()):
+            if not (record.logs(entry.stage) / f"{job}_submitted.pkl").exists():
+                slurm.cancel([job])
+            elif job.partition("_")[2] in ("", str(position)):
+                submission.job = job
+    for entry in record.entries.values():
+        entry.submissions = [submission for submission in entry.submissions if submission.job is not None]
+    record.save()

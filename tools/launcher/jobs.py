@@ -11,7 +11,7 @@ from typing import Any
 import submitit
 import submitit.helpers
 
-from .cluster import local, slurm
+from .cluster import local
 from .cluster.task import Task
 from .errors import LaunchError
 from .record import Record
@@ -169,30 +169,3 @@ def _python(code: Path) -> str:
     """Return the start of a task's command line: signals blocked, modules from the snapshot."""
     start = code / "tools" / "launcher" / "cluster" / "block_signals.py"
     return shlex.join([sys.executable, "-I", "-S", str(start), str(code), sys.executable])
-
-
-def adopt(record: Record) -> None:
-    """Find in the queue the jobs whose submitter died before it could note their ids; forget the others.
-
-    A job that has no pickle, for submitit names it after the job's id when sbatch has answered, is cancelled: it would
-    fail. The run's lock must be held.
-    """
-    lost = [(entry, s) for entry in record.entries.values() for s in entry.submissions if s.job is None]
-    if not lost:
-        return
-    known = slurm.by_comment({s.token for _, s in lost}) if record.cluster == "slurm" else {}
-    positions: dict[str, int] = {}  # of the next stage of an array
-    for entry, submission in lost:
-        position = positions.setdefault(submission.token, 0)
-        positions[submission.token] += 1
-        if record.cluster == "local":
-            submission.job = local.find(record.logs(entry.stage).resolve())
-            continue
-        for job in known.get(submission.token, ()):
-            if not (record.logs(entry.stage) / f"{job}_submitted.pkl").exists():
-                slurm.cancel([job])
-            elif job.partition("_")[2] in ("", str(position)):
-                submission.job = job
-    for entry in record.entries.values():
-        entry.submissions = [submission for submission in entry.submissions if submission.job is not None]
-    record.save()

@@ -1,4 +1,4 @@
-"""The actions of tools/launch.py on a run that was begun: status, logs, cancel, retry."""
+"""The actions of tools/launch.py that only look at a run or end it: status, logs, cancel. They import no torch."""
 
 import argparse
 import dataclasses
@@ -10,12 +10,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from . import jobs, status
+from . import status
 from .cluster import local, logs, slurm
 from .errors import LaunchError
-from .job_states import live_states, local_jobs
+from .job_states import adopt_lost_jobs, live_states, local_jobs, pause
 from .record import load_record, locked
-from .rounds import pause, run_rounds
 
 
 def show_status(arguments: argparse.Namespace, _: Sequence[str]) -> None:
@@ -57,7 +56,7 @@ def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     folder = enter(arguments.folder)
     with locked(folder):
         record = load_record(folder)
-        jobs.adopt(record)
+        adopt_lost_jobs(record)
         live = live_states(record)
         ended = {name: entry for name, entry in record.entries.items() if entry.job in live}
         if record.cluster == "slurm":
@@ -72,11 +71,6 @@ def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
         print(f"cancelled   {name}: job {entry.job}")
     if not ended:
         print("nothing to cancel: no job of this run is on its way")
-
-
-def retry(arguments: argparse.Namespace, _: Sequence[str]) -> None:
-    """Submit what failed or was cancelled, and what depends on it."""
-    run_rounds(enter(arguments.folder), arguments.wait)
 
 
 def enter(folder: Path) -> Path:

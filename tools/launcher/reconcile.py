@@ -11,7 +11,7 @@ from pathlib import Path
 from . import jobs
 from .cluster import slurm
 from .errors import LaunchError
-from .job_states import known_states, live_states
+from .job_states import adopt_lost_jobs, known_states, live_states
 from .record import FILE, FOLDER, Entry, Record, Submission, load_record
 from .stages import snapshot, verify
 from .stages.stage import Stage
@@ -59,7 +59,7 @@ def enter_stages(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
         if (folder / FOLDER / FILE).exists():
             raise
         record = Record(folder, cluster, here)
-    jobs.adopt(record)
+    adopt_lost_jobs(record)
     live = set(live_states(record))
     faults = []
     if record.cluster != cluster and live:
@@ -91,7 +91,7 @@ def enter_stages(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
 def begin_round(folder: Path) -> Round:
     """Find jobs whose ids were lost, cancel those that can never start, forget cancellations. The lock must be held."""
     record = load_record(folder)
-    jobs.adopt(record)
+    adopt_lost_jobs(record)
     for entry in record.entries.values():
         entry.cancelled = False
     record.save()
@@ -211,7 +211,7 @@ def _submit(record: Record, todo: Sequence[Stage], done: set[str]) -> list[str]:
             ids = _hand_over(record, group, code, words, token, done)
         except LaunchError:
             with contextlib.suppress(LaunchError):  # SLURM does not answer; the next command looks again
-                jobs.adopt(record)  # forgets it, or cancels it: SLURM may have taken it and then been slow to say so
+                adopt_lost_jobs(record)  # or cancels them: SLURM may have taken the job and been slow to say so
             raise
         for stage, job in zip(group, ids, strict=True):
             record.entries[stage.name].submissions[-1].job = job

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pretrain.runtime import files
-
 from . import record_v1
 from .errors import LaunchError
 from .stages.stage import Stage
@@ -79,6 +77,8 @@ class Record:
         return found
 
     def save(self) -> None:
+        from pretrain.runtime import files  # here, for it imports torch: `launch.py status` writes nothing
+
         content = {
             "version": VERSION,
             "cluster": self.cluster,

@@ -4,8 +4,6 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from transfer.run import arguments as finetune_arguments
-
 from .stages import options as stage_options
 from .stages.options import ConvertOptions, FinetuneOptions, Options, PretrainOptions, ReportOptions
 
@@ -63,6 +61,8 @@ def _convert_options(words: Sequence[str]) -> ConvertOptions:
 
 
 def _finetune_options(config: str | None, words: Sequence[str]) -> FinetuneOptions:
+    from transfer.run import arguments as finetune_arguments  # here, for it imports torch
+
     found = finetune_arguments.parser().parse_intermixed_args(["--config-file", str(config), *words])
     return FinetuneOptions(finetune_arguments.options_from(found))
 

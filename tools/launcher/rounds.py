@@ -8,10 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from . import reconcile, status
+from .job_states import pause
 from .reconcile import Reconciled
 from .record import Record, load_record, locked
-
-_PAUSE, _PAUSE_SLURM = 1.0, 10.0  # seconds between two looks at jobs; others ask SLURM, too
 
 
 def run_rounds(folder: Path, wait: bool) -> None:
@@ -40,11 +39,6 @@ def run_rounds(folder: Path, wait: bool) -> None:
         time.sleep(pause(record))
     if wait or (record.cluster != "slurm" and not unfinished):
         _end(record)
-
-
-def pause(record: Record) -> float:
-    """Return the seconds between two looks at jobs."""
-    return _PAUSE_SLURM if record.cluster == "slurm" else _PAUSE
 
 
 def local_limit(record: Record) -> int:

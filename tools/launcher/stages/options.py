@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from transfer.run.arguments import words_from
 from transfer.run.options import RunOptions
 
 
@@ -73,6 +72,8 @@ class FinetuneOptions:
 
     def words(self) -> tuple[str, ...]:
         """Return the command line after the tool and its --config-file."""
+        from transfer.run.arguments import words_from  # here, for it imports torch: `launch.py status` renders nothing
+
         _, _, *words = words_from(self.run)
         return tuple(words)
 

@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 import convert
-from launcher import jobs, reconcile, record
+from launcher import reconcile, record
 from launcher.cluster.resources import Resources
 from launcher.errors import LaunchError
+from launcher.job_states import adopt_lost_jobs
 from launcher.reconcile import Round
 from launcher.record import Entry, Record, Submission
 from launcher.stages import build, snapshot, verify
@@ -219,7 +220,7 @@ def test_a_job_whose_submitter_died_before_it_knew_the_id_is_found_while_it_runs
     entry = run.entries["convert"]
     entry.submissions[-1].job = None
     with controller((tmp_path / "launch/logs/convert").resolve()) as job:
-        jobs.adopt(run)
+        adopt_lost_jobs(run)
         assert record.load_record(tmp_path).entries["convert"].job == job
 
 
@@ -268,5 +269,5 @@ def test_a_job_whose_submitter_died_and_that_has_ended_is_forgotten(tmp_path: Pa
     entry.submissions.append(
         Submission("moco-b", None, "2026-01-01T00:00:00+00:00", "/code", None, entry.stage.arguments)
     )
-    jobs.adopt(run)
+    adopt_lost_jobs(run)
     assert [submission.token for submission in entry.submissions] == ["moco-a"]

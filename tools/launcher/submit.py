@@ -1,4 +1,4 @@
-"""The actions of tools/launch.py that begin a run: pretrain, finetune, pipeline."""
+"""The actions of tools/launch.py that submit jobs: pretrain, finetune, pipeline, retry."""
 
 import argparse
 import dataclasses
@@ -17,6 +17,7 @@ from .arguments import parse_passed_on
 from .cluster import resources
 from .cluster.resources import Resources
 from .errors import LaunchError
+from .manage import enter
 from .record import locked
 from .rounds import run_rounds
 from .stages import build, pipeline
@@ -64,6 +65,11 @@ def launch_pipeline(arguments: argparse.Namespace, _: Sequence[str]) -> None:
         stages = [dataclasses.replace(s, parallel=arguments.parallel) if s.array else s for s in read.stages]
         read = Pipeline(read.output, tuple(stages))
     _launch(read, arguments)
+
+
+def retry(arguments: argparse.Namespace, _: Sequence[str]) -> None:
+    """Submit what failed or was cancelled, and what depends on it."""
+    run_rounds(enter(arguments.folder), arguments.wait)
 
 
 def _requested(arguments: argparse.Namespace) -> Resources:
