@@ -174,14 +174,14 @@ def test_input(mask_format: str, flip: str, tmp_path: Path) -> None:
         if torch.equal(got.image, wanted["image"]):
             break
     assert torch.equal(got.image, wanted["image"])
-    assert torch.equal(got.truth.boxes, wanted["instances"].gt_boxes.tensor)
-    assert torch.equal(got.truth.classes, wanted["instances"].gt_classes)
-    assert torch.equal(got.truth.keypoints, wanted["instances"].gt_keypoints.tensor)
-    assert (got.truth.keypoints[..., 2] == 0).sum() > 3 * 3  # those beyond the border are no longer labelled
-    everyone = torch.arange(len(got.truth.boxes))
-    assert got.truth.masks is not None
-    targets = got.truth.masks.crop(everyone, got.truth.boxes + 1.3, 28)
-    assert torch.equal(targets, wanted["instances"].gt_masks.crop_and_resize(got.truth.boxes + 1.3, 28))
+    assert torch.equal(got.ground_truth.boxes, wanted["instances"].gt_boxes.tensor)
+    assert torch.equal(got.ground_truth.classes, wanted["instances"].gt_classes)
+    assert torch.equal(got.ground_truth.keypoints, wanted["instances"].gt_keypoints.tensor)
+    assert (got.ground_truth.keypoints[..., 2] == 0).sum() > 3 * 3  # those beyond the border are no longer labelled
+    everyone = torch.arange(len(got.ground_truth.boxes))
+    assert got.ground_truth.masks is not None
+    targets = got.ground_truth.masks.crop(everyone, got.ground_truth.boxes + 1.3, 28)
+    assert torch.equal(targets, wanted["instances"].gt_masks.crop_and_resize(got.ground_truth.boxes + 1.3, 28))
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def inputs(samples: list[Sample]) -> list[dict[str, Any]]:
     """The same batch as Detectron2 takes it."""
     made = []
     for sample in samples:
-        truth = sample.truth
+        truth = sample.ground_truth
         instances = Instances(tuple(sample.image.shape[1:]))
         instances.gt_boxes, instances.gt_classes = Boxes(truth.boxes), truth.classes
         if truth.masks is not None:

@@ -1,1 +1,1 @@
-"""Dataset records to padded batches, with Detectron2's augmentations."""
+"""The path from a data set's records to batches of samples, with Detectron2's augmentations."""

@@ -1,4 +1,4 @@
-"""The endless stream of training batches: which image comes when depends on the seed and the position alone."""
+"""The endless stream of training batches; its order depends only on the seed and the position."""
 
 import functools
 import itertools
@@ -18,12 +18,20 @@ __all__ = ["TrainingBatches", "batches", "stream", "usable"]
 
 
 def usable(records: Sequence[dict[str, Any]], filter_empty: bool, min_keypoints: int = 0) -> list[dict[str, Any]]:
-    """The records to train on: with `filter_empty` those that show more than crowds; with enough labelled keypoints."""
+    """Return the records to train on.
+
+    Args:
+        filter_empty: drop images that show no object, or crowds only.
+        min_keypoints: drop images with fewer labelled keypoints.
+
+    Raises:
+        TransferError: no record is left.
+    """
     kept = [r for r in records if not filter_empty or any(not a.get("iscrowd", 0) for a in r["annotations"])]
     if min_keypoints:
         kept = [r for r in kept if _labelled_keypoints(r) >= min_keypoints]
     if not kept:
-        raise TransferError(f"DATASETS.TRAIN: none of {len(records)} images shows an object to train on")
+        raise TransferError(f"DATASETS.TRAIN: none of the {len(records)} images shows an object to train on")
     return kept
 
 
@@ -32,7 +40,10 @@ def _labelled_keypoints(record: dict[str, Any]) -> int:
 
 
 def stream(size: int, seed: int) -> Iterator[Draw]:
-    """One random order of all records after another, without end; the same on every rank."""
+    """Yield (position, index of a record) for one random order of all records after another, endlessly.
+
+    The same on every rank.
+    """
     generator = torch.Generator().manual_seed(seed)
     position = itertools.count()
     while True:
@@ -41,11 +52,11 @@ def stream(size: int, seed: int) -> Iterator[Draw]:
 
 
 class TrainingBatches(Batches[Sample]):
-    """This rank's batches, endlessly: the stream's draws `rank`, `rank + world_size`, ...
+    """The endless batches of this rank, from items `rank`, `rank + world_size`, ... of the stream.
 
     Args:
         records: Detectron2's standard dicts.
-        group, batch_size, skip, workers, stop: as of Batches.
+        group, batch_size, skip, workers, stop: see Batches.
     """
 
     def __init__(

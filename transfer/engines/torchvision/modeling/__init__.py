@@ -1,1 +1,1 @@
-"""The detectors, part by part under Detectron2's names."""
+"""The detectors, each part under its name in Detectron2."""

@@ -1,4 +1,4 @@
-"""Anchor boxes: at every cell of every feature map one of each size and shape."""
+"""Anchor boxes: one of each size and shape at every cell of every feature map."""
 
 import math
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tensor:
-    """Anchors around the origin, (sizes x ratios, 4) float32 XYXY in pixels, size-major and not rounded.
+    """Return the anchors around the origin: (sizes x ratios, 4) float32 XYXY in pixels, size-major and not rounded.
 
     Args:
         sizes: square roots of areas, in pixels of the network's input.
@@ -25,12 +25,12 @@ def cell_anchors(sizes: Sequence[float], aspect_ratios: Sequence[float]) -> Tens
 
 
 class AnchorGenerator(nn.Module):
-    """Anchors of several feature maps.
+    """The anchors of several feature maps.
 
     Args:
-        sizes, aspect_ratios: one list a map, or a single list for all of them.
-        strides: pixels between neighbouring cells of each map.
-        offset: of the first anchor's centre from the corner of the image, in strides.
+        sizes, aspect_ratios: one list for each map, or a single list for all of them.
+        strides: pixels of the image between neighbouring cells of each map.
+        offset: distance of the first anchor's centre from the corner of the image, in strides.
     """
 
     def __init__(
@@ -38,15 +38,22 @@ class AnchorGenerator(nn.Module):
     ) -> None:
         super().__init__()
         self.strides, self.offset = strides, offset
-        per_map = zip(_one_a_map(sizes, len(strides)), _one_a_map(aspect_ratios, len(strides)), strict=True)
+        per_map = zip(_one_per_map(sizes, len(strides)), _one_per_map(aspect_ratios, len(strides)), strict=True)
         cells = [cell_anchors(map_sizes, map_ratios) for map_sizes, map_ratios in per_map]
-        self.num_anchors = len(cells[0])  # a cell; the RPN's head is shared by the maps
+        self.num_anchors = len(cells[0])  # of a cell; the RPN's head is shared by the maps
         self.num_maps = len(cells)
         for i, boxes in enumerate(cells):
             self.register_buffer(f"cell_anchors_{i}", boxes, persistent=False)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """All anchors of each map (N, C, H, W): (H x W x A, 4), the anchors of a cell side by side."""
+        """Return all anchors of each map.
+
+        Args:
+            maps: (N, C, H, W) each; only their sizes matter.
+
+        Returns:
+            (H x W x A, 4) XYXY in pixels for each map, row by row, the A anchors of a cell side by side.
+        """
         return [self._grid(i, *feature.shape[-2:]) for i, feature in enumerate(maps)]
 
     def _grid(self, i: int, height: int, width: int) -> Tensor:
@@ -58,7 +65,7 @@ class AnchorGenerator(nn.Module):
         return (shifts + cell).reshape(-1, 4)  # (HWA, 4)
 
 
-def _one_a_map(values: Sequence[Any], maps: int) -> list[Any]:
+def _one_per_map(values: Sequence[Any], maps: int) -> list[Any]:
     if not isinstance(values[0], (list, tuple)):
         return [values] * maps
     return list(values) * maps if len(values) == 1 else list(values)

@@ -1,4 +1,4 @@
-"""Boxes as tensors (N, 4) XYXY in pixels: the R-CNN regression code, clipping, emptiness, losses."""
+"""Boxes as tensors (N, 4) XYXY in pixels: R-CNN's regression deltas, clipping, emptiness, the box loss."""
 
 import math
 from collections.abc import Sequence
@@ -7,19 +7,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-# exp() of a predicted size is at most 1000 / 16, so that a wild prediction stays finite.
+# The factor of a predicted size is at most 1000 / 16, so that exp() of a wild prediction stays finite.
 _LARGEST_LOG_SCALE = math.log(1000.0 / 16)
 
 
 def encode(boxes: Tensor, targets: Tensor, weights: Sequence[float]) -> Tensor:
-    """The regression code that turns `boxes` into `targets` (arXiv 1311.2524, appendix C).
+    """Return the deltas that turn `boxes` into `targets` (arXiv 1311.2524, appendix C).
 
     Args:
         boxes, targets: (N, 4) XYXY.
-        weights: of dx, dy, dw, dh, so that targets have about unit variance.
+        weights: factors of dx, dy, dw, dh, which give them about unit variance.
 
     Returns:
-        (N, 4) dx, dy (in widths and heights of the box), dw, dh (logarithms).
+        (N, 4) dx, dy (in widths and heights of the box), dw, dh (logarithms of ratios).
     """
     (x, y, w, h), (tx, ty, tw, th) = _centres(boxes), _centres(targets)
     wx, wy, ww, wh = weights
@@ -27,14 +27,15 @@ def encode(boxes: Tensor, targets: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 def decode(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
-    """The inverse of `encode`, always in float32.
+    """Move `boxes` by `deltas`: the inverse of `encode`, always in float32.
 
     Args:
-        deltas: (N, 4 K), K codes a box (one a class).
+        deltas: (N, 4 K), K for each box (one for each class).
         boxes: (N, 4) XYXY.
+        weights: as in `encode`.
 
     Returns:
-        (N, 4 K) XYXY.
+        (N, 4 K) XYXY in the unit of `boxes`.
     """
     deltas = deltas.float().unflatten(1, (-1, 4))  # (N, K, 4)
     x, y, w, h = (side[:, None] for side in _centres(boxes.float()))  # (N, 1)
@@ -47,28 +48,34 @@ def decode(deltas: Tensor, boxes: Tensor, weights: Sequence[float]) -> Tensor:
 
 
 def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """`boxes` (..., 4) cut at the border of an image of size (height, width)."""
+    """Clip `boxes` (..., 4) to an image of `size` (height, width) in pixels."""
     height, width = size
     x, y = boxes[..., 0::2].clamp(0, width), boxes[..., 1::2].clamp(0, height)
     return torch.stack((x[..., 0], y[..., 0], x[..., 1], y[..., 1]), dim=-1)
 
 
 def nonempty(boxes: Tensor, threshold: float = 0.0) -> Tensor:
-    """(N,) bool: both sides are longer than `threshold` pixels."""
+    """Return (N,) bool: both sides of the box are longer than `threshold` pixels."""
     return (boxes[:, 2] - boxes[:, 0] > threshold) & (boxes[:, 3] - boxes[:, 1] > threshold)
 
 
 def box_loss(deltas: Tensor, boxes: Tensor, targets: Tensor, weights: Sequence[float], beta: float) -> Tensor:
-    """Sum of the smooth-L1 losses of predicted codes `deltas` (N, 4) that should turn `boxes` into `targets`.
+    """Compute the sum of the smooth-L1 losses of predicted deltas (arXiv 1504.08083, section 2.3).
 
     Args:
-        beta: where the loss turns from quadratic to linear; 0: plain L1.
+        deltas: (N, 4) that should turn `boxes` into `targets`.
+        boxes, targets: (N, 4) XYXY.
+        weights: as in `encode`.
+        beta: the difference at which the loss turns from quadratic to linear; 0: plain L1.
+
+    Returns:
+        () the loss.
     """
     wanted = encode(boxes, targets, weights).to(deltas.dtype)
     return F.smooth_l1_loss(deltas, wanted, beta=beta if beta >= 1e-5 else 0.0, reduction="sum")
 
 
 def _centres(boxes: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre x, centre y, width, height, each (N,)."""
+    """Return centre x, centre y, width and height of boxes (N, 4), each (N,)."""
     width, height = boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1]
     return boxes[:, 0] + 0.5 * width, boxes[:, 1] + 0.5 * height, width, height

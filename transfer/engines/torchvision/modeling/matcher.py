@@ -1,4 +1,4 @@
-"""Which ground truth a box belongs to, and which boxes are trained on."""
+"""Matching of boxes to true boxes, and the sample of them that is trained on."""
 
 from collections.abc import Sequence
 
@@ -11,17 +11,17 @@ IGNORE = -1
 def match(
     quality: Tensor, thresholds: Sequence[float], labels: Sequence[int], keep_best: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """Give each of P predicted boxes to one of G true boxes.
+    """Match each of P predicted boxes to one of G true boxes.
 
     Args:
         quality: (G, P) overlaps, IoU in [0, 1].
-        thresholds: T rising overlaps that part the boxes into T + 1 groups.
-        labels: of the T + 1 groups: 0 background, 1 object, -1 ignored.
-        keep_best: make the boxes that overlap most with a true box objects, however little that is
+        thresholds: T rising overlaps, which divide the boxes into T + 1 groups.
+        labels: one for each of the T + 1 groups: 0 background, 1 object, -1 ignored.
+        keep_best: label the boxes that overlap most with a true box as objects, however small the overlap
             (arXiv 1506.01497, section 3.1.2, case i; ties included).
 
     Returns:
-        (P,) int64 index of the true box of largest overlap (0 where there are none), and (P,) int8 labels.
+        (P,) int64 index of the true box with the largest overlap (0 where there are none), and (P,) int8 labels.
     """
     if quality.numel() == 0:
         none = quality.new_zeros(quality.shape[1], dtype=torch.int64)
@@ -37,20 +37,21 @@ def match(
 
 
 def subsample(labels: Tensor, count: int, positive_fraction: float, background: int) -> tuple[Tensor, Tensor]:
-    """Draw `count` boxes without replacement, at most `positive_fraction` of them objects.
+    """Sample `count` boxes without replacement, at most `positive_fraction` of them objects.
 
-    The draws are those of Detectron2: with the same state of torch's generator the same boxes are taken.
+    With the same RNG state of torch, the boxes are those that Detectron2 samples.
 
     Args:
-        labels: (P,) class of each box, `background` or IGNORE.
+        labels: (P,) int, the class of each box, `background` or IGNORE.
 
     Returns:
-        Indices of the objects drawn and of the background drawn (fewer than `count` together where there are not more).
+        Indices of the sampled objects and of the sampled background, int64; together fewer than `count` where
+        there are not enough.
     """
     positive = torch.nonzero((labels != IGNORE) & (labels != background)).squeeze(1)
     negative = torch.nonzero(labels == background).squeeze(1)
     num_positive = min(len(positive), int(count * positive_fraction))
     num_negative = min(len(negative), count - num_positive)
-    drawn_positive = torch.randperm(len(positive), device=positive.device)[:num_positive]
-    drawn_negative = torch.randperm(len(negative), device=negative.device)[:num_negative]
-    return positive[drawn_positive], negative[drawn_negative]
+    sampled_positive = torch.randperm(len(positive), device=positive.device)[:num_positive]
+    sampled_negative = torch.randperm(len(negative), device=negative.device)[:num_negative]
+    return positive[sampled_positive], negative[sampled_negative]

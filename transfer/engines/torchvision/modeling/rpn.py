@@ -15,13 +15,13 @@ from transfer.engines.torchvision.modeling.weight_init import init_normal
 
 @dataclass(frozen=True)
 class RPNSettings:
-    """What MODEL.RPN and MODEL.PROPOSAL_GENERATOR say."""
+    """The settings in MODEL.RPN and MODEL.PROPOSAL_GENERATOR."""
 
     in_features: list[str]
     pre_nms_topk: dict[bool, int]  # {training?: boxes of each feature map that go into NMS}
     post_nms_topk: dict[bool, int]  # {training?: boxes of an image that come out of it}
     nms_threshold: float
-    min_size: float  # pixels; a proposal's sides are longer
+    min_size: float  # pixels; both sides of a proposal are longer
     box_weights: list[float]
     iou_thresholds: list[float]
     iou_labels: list[int]
@@ -33,7 +33,7 @@ class RPNSettings:
 
 
 class RPNHead(nn.Module):
-    """A 3x3 convolution, then objectness and box code of A anchors a cell; shared by the feature maps."""
+    """A 3x3 convolution, then objectness and box deltas of the A anchors of each cell; shared by the feature maps."""
 
     def __init__(self, channels: int, num_anchors: int) -> None:
         super().__init__()
@@ -44,7 +44,14 @@ class RPNHead(nn.Module):
             init_normal(layer, 0.01)
 
     def forward(self, feature: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> logits (N, HWA) and codes (N, HWA, 4), in the order of the anchors."""
+        """Predict objectness and deltas of one map's anchors.
+
+        Args:
+            feature: (N, C, H, W).
+
+        Returns:
+            Logits (N, HWA) and deltas (N, HWA, 4), in the order of the anchors.
+        """
         hidden = self.conv(feature).relu()
         logits = self.objectness_logits(hidden).permute(0, 2, 3, 1).flatten(1)
         deltas = self.anchor_deltas(hidden).permute(0, 2, 3, 1).flatten(1).unflatten(1, (-1, 4))
@@ -52,7 +59,7 @@ class RPNHead(nn.Module):
 
 
 class RPN(nn.Module):
-    """Proposes boxes that may hold an object, and in training its two losses."""
+    """The proposals of boxes that may hold an object, and their two losses in training."""
 
     def __init__(self, head: RPNHead, anchor_generator: AnchorGenerator, settings: RPNSettings) -> None:
         super().__init__()
@@ -61,12 +68,16 @@ class RPN(nn.Module):
     def forward(
         self, features: dict[str, Tensor], image_sizes: list[tuple[int, int]], gt_boxes: list[Tensor] | None = None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Proposals (P, 4) of each image, best first, and the losses (none without `gt_boxes`).
+        """Propose boxes, and compute the losses in training.
 
         Args:
             features: {level: (N, C, H, W)}.
-            image_sizes: (height, width) of each image without padding.
-            gt_boxes: (G, 4) of each image.
+            image_sizes: (height, width) of each image in pixels, without padding.
+            gt_boxes: (G, 4) XYXY of each image, in pixels of the network's input; None: no losses are computed.
+
+        Returns:
+            Proposals (P, 4) XYXY of each image in pixels, best first; and {"loss_rpn_cls": (), "loss_rpn_loc": ()},
+            empty without `gt_boxes`.
         """
         maps = [features[name] for name in self.settings.in_features]
         anchors = self.anchor_generator(maps)  # per map (R_m, 4)
@@ -78,7 +89,12 @@ class RPN(nn.Module):
             return self._proposals(anchors, logits, deltas, image_sizes), losses
 
     def _losses(self, anchors: Tensor, logits: Tensor, deltas: Tensor, gt_boxes: list[Tensor]) -> dict[str, Tensor]:
-        """Losses of anchors (R, 4), logits (N, R), codes (N, R, 4) of all maps."""
+        """Compute the losses over the anchors of all maps.
+
+        Args:
+            anchors, logits, deltas: (R, 4), (N, R), (N, R, 4).
+            gt_boxes: (G, 4) of each image.
+        """
         s = self.settings
         matched = [self._label(anchors, boxes) for boxes in gt_boxes]
         labels = torch.stack([image_labels for image_labels, _ in matched])  # (N, R)
@@ -94,7 +110,7 @@ class RPN(nn.Module):
 
     @torch.no_grad()
     def _label(self, anchors: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
-        """(R,) 1 object, 0 background, -1 not trained on; and (R, 4) the true box of each anchor."""
+        """Return (R,) labels: 1 object, 0 background, -1 not trained on; and (R, 4) the true box of each anchor."""
         s = self.settings
         index, labels = match(box_iou(gt_boxes, anchors), s.iou_thresholds, s.iou_labels, keep_best=True)
         positive, negative = subsample(labels, s.batch_size_per_image, s.positive_fraction, background=0)
@@ -109,6 +125,14 @@ class RPN(nn.Module):
         deltas: tuple[Tensor, ...],
         image_sizes: list[tuple[int, int]],
     ) -> list[Tensor]:
+        """Turn the best anchors of each map into proposals.
+
+        Args:
+            anchors, logits, deltas: (R_m, 4), (N, R_m), (N, R_m, 4) of each map m.
+
+        Returns:
+            (P, 4) XYXY of each image.
+        """
         boxes, scores, levels = [], [], []
         for level, (map_anchors, map_logits, map_deltas) in enumerate(zip(anchors, logits, deltas, strict=True)):
             best, index = map_logits.topk(min(self.settings.pre_nms_topk[self.training], map_logits.shape[1]), dim=1)
@@ -121,8 +145,8 @@ class RPN(nn.Module):
         return [self._suppress(b, score, torch.cat(levels), size) for b, score, size in per_image]
 
     def _suppress(self, boxes: Tensor, scores: Tensor, levels: Tensor, size: tuple[int, int]) -> Tensor:
-        """The proposals of one image: inside it, not empty, after NMS within each map, best of all maps."""
-        finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores)  # that training diverged, the losses tell
+        """Keep the best proposals of one image: clipped, not empty, after NMS within each map."""
+        finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores)  # that training diverged shows in the losses
         boxes = clip(boxes, size)
         kept = finite & nonempty(boxes, self.settings.min_size)
         boxes, scores, levels = boxes[kept], scores[kept], levels[kept]

@@ -1,4 +1,4 @@
-"""The regions that the second stage is trained on, and what is in each."""
+"""The ground truth of an image, and the sample of proposals that the second stage is trained on."""
 
 from dataclasses import dataclass
 
@@ -11,33 +11,33 @@ from transfer.engines.torchvision.modeling.roi_heads.mask_head import Masks
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What is in one training image, in pixels of the network's input."""
+class GroundTruth:
+    """The G objects of one training image, in pixels of the network's input."""
 
     boxes: Tensor  # (G, 4) float32 XYXY
     classes: Tensor  # (G,) int64
     masks: Masks | None = None  # of the G objects
     keypoints: Tensor | None = None  # (G, K, 3) float32 x, y, visibility
 
-    def to(self, device: torch.device) -> "Truth":
-        """Boxes, classes and keypoints on `device`; masks stay where they are."""
+    def to(self, device: torch.device) -> "GroundTruth":
+        """Return a copy with boxes, classes and keypoints on `device`; masks stay where they are."""
         keypoints = None if self.keypoints is None else self.keypoints.to(device)
-        return Truth(self.boxes.to(device), self.classes.to(device), self.masks, keypoints)
+        return GroundTruth(self.boxes.to(device), self.classes.to(device), self.masks, keypoints)
 
 
 @dataclass(frozen=True)
-class Regions:
-    """Regions of one image drawn for training."""
+class SampledProposals:
+    """The R proposals of one image that are trained on, each with its true class and box."""
 
-    boxes: Tensor  # (R, 4)
-    classes: Tensor  # (R,); the number of classes: background
-    objects: Tensor  # (R,) index of the true object
-    gt_boxes: Tensor  # (R, 4) its box
+    boxes: Tensor  # (R, 4) XYXY in pixels of the network's input
+    classes: Tensor  # (R,) int64; the number of classes stands for background
+    objects: Tensor  # (R,) int64 index of the matched object in the ground truth
+    gt_boxes: Tensor  # (R, 4) XYXY of that object
 
 
 @dataclass(frozen=True)
 class SamplingSettings:
-    """What MODEL.ROI_HEADS says of the regions to train on."""
+    """The settings of the sample in MODEL.ROI_HEADS."""
 
     num_classes: int
     batch_size_per_image: int
@@ -48,18 +48,23 @@ class SamplingSettings:
 
 
 @torch.no_grad()
-def sample_regions(proposals: Tensor, truth: Truth, settings: SamplingSettings) -> Regions:
-    """Draw the regions of one image to train on from its proposals (P, 4), and name what is in each."""
+def sample_proposals(proposals: Tensor, target: GroundTruth, settings: SamplingSettings) -> SampledProposals:
+    """Sample the proposals of one image to train on, and match each to an object.
+
+    Args:
+        proposals: (P, 4) XYXY in pixels of the network's input.
+        target: the objects of the image.
+    """
     if settings.append_gt:  # early proposals miss most objects
-        proposals = torch.cat((proposals, truth.boxes))
-    quality = box_iou(truth.boxes, proposals)
-    index, labels = match(quality, settings.iou_thresholds, settings.iou_labels)
+        proposals = torch.cat((proposals, target.boxes))
+    quality = box_iou(target.boxes, proposals)  # (G, P)
+    index, labels = match(quality, settings.iou_thresholds, settings.iou_labels)  # (P,) each
     background = torch.full_like(index, settings.num_classes)
-    classes = truth.classes[index] if len(truth.classes) else background
+    classes = target.classes[index] if len(target.classes) else background
     classes = torch.where(labels == 0, background, classes)
     classes = torch.where(labels == IGNORE, torch.full_like(classes, IGNORE), classes)
-    drawn = torch.cat(
+    sampled = torch.cat(
         subsample(classes, settings.batch_size_per_image, settings.positive_fraction, settings.num_classes)
     )
-    gt_boxes = truth.boxes[index[drawn]] if len(truth.boxes) else proposals[drawn]
-    return Regions(proposals[drawn], classes[drawn], index[drawn], gt_boxes)
+    gt_boxes = target.boxes[index[sampled]] if len(target.boxes) else proposals[sampled]
+    return SampledProposals(proposals[sampled], classes[sampled], index[sampled], gt_boxes)

@@ -19,7 +19,7 @@ from transfer.engines.torchvision.data.mapper import (
     View,
     draw_view,
     load_sample,
-    make_truth,
+    make_ground_truth,
     shortest_edge,
 )
 from transfer.engines.torchvision.modeling.roi_heads.mask_head import PolygonMasks
@@ -78,11 +78,11 @@ def test_crowds_and_empty_objects_are_dropped(tmp_path: Path) -> None:
         {"bbox": [-9.0, 1, 0, 9], "category_id": 2, "segmentation": outline},  # outside
         {"bbox": [1.0, 1, 9, 9], "category_id": 2, "segmentation": []},
     ]
-    truth = make_truth(record, View((64, 80), (64, 80)), "polygon")
+    truth = make_ground_truth(record, View((64, 80), (64, 80)), "polygon")
     assert truth.classes.tolist() == [0, 1, 2]
     assert isinstance(truth.masks, PolygonMasks)
     assert len(truth.masks.objects) == 3
-    assert len(make_truth(record, View((64, 80), (64, 80)), None).classes) == 4  # the last has a box
+    assert len(make_ground_truth(record, View((64, 80), (64, 80)), None).classes) == 4  # the last has a box
 
 
 def test_views_follow_their_law() -> None:
@@ -145,7 +145,7 @@ def test_batches_are_of_one_shape_and_lose_nothing(wide: list[bool], size: int) 
 def loaded(records: list[dict[str, Any]], count: int, **options: Any) -> list[tuple[list[float], ...]]:
     loader = TrainingBatches(records, INPUT, **{"batch_size": 2, "seed": 3, **options})
     return [
-        tuple([sample.image.float().sum().item(), *sample.truth.boxes.flatten().tolist()] for sample in batch)
+        tuple([sample.image.float().sum().item(), *sample.ground_truth.boxes.flatten().tolist()] for sample in batch)
         for batch in itertools.islice(loader, count)
     ]
 
@@ -186,5 +186,5 @@ def test_images_without_objects_can_be_left_out() -> None:
     crowd, empty, full = ({"annotations": a} for a in ([{"iscrowd": 1}], [], [{"iscrowd": 1}, {"iscrowd": 0}]))
     assert usable([crowd, empty, full], filter_empty=True) == [full]
     assert usable([crowd, empty, full], filter_empty=False) == [crowd, empty, full]
-    with pytest.raises(TransferError, match=r"none of 2 images"):
+    with pytest.raises(TransferError, match=r"none of the 2 images"):
         usable([crowd, empty], filter_empty=True)

@@ -1,4 +1,4 @@
-"""Feature pyramid network (arXiv 1612.03144) on a ResNet."""
+"""The feature pyramid network (arXiv 1612.03144) on a ResNet."""
 
 from torch import Tensor, nn
 
@@ -8,7 +8,7 @@ from transfer.engines.torchvision.modeling.weight_init import init_xavier
 
 
 class P6P7(nn.Module):
-    """Two levels more by convolutions with stride 2 on res5 (RetinaNet, arXiv 1708.02002, section 4)."""
+    """Two more levels, by convolutions with stride 2 on res5 (RetinaNet, arXiv 1708.02002, section 4)."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()
@@ -17,21 +17,22 @@ class P6P7(nn.Module):
         init_xavier(self.p6)
         init_xavier(self.p7)
 
-    def forward(self, res5: Tensor) -> tuple[Tensor, Tensor]:  # (N, C, H, W) -> (N, C', H/2, W/2), (N, C', H/4, W/4)
+    def forward(self, res5: Tensor) -> tuple[Tensor, Tensor]:
+        """Compute p6 (N, C', H/2, W/2) and p7 (N, C', H/4, W/4) from res5 (N, C, H, W)."""
         p6 = self.p6(res5)
         return p6, self.p7(p6.relu())
 
 
 class FPN(nn.Module):
-    """Pyramid levels "p2" to "p5" from stages "res2" to "res5", and above them what `top_block` makes.
+    """The pyramid levels "p2" to "p5" from stages "res2" to "res5", and above them those of `top_block`.
 
     Args:
         bottom_up: the ResNet.
-        in_features: its stages to build on, neighbours, from high to low resolution.
+        in_features: consecutive stages of it to build on, from high to low resolution.
         channels: of every level.
-        norm: of the lateral and output convolutions; None: they have a bias.
-        average: fuse by the mean and not by the sum.
-        top_block: "p6" and "p7" from res5. None: one level more, by taking every second pixel of the last one.
+        norm: makes the norm layers of the lateral and output convolutions; None: they have a bias instead.
+        average: fuse a level with the one above by the mean instead of the sum.
+        top_block: makes "p6" and "p7" from res5; None: one more level, every second pixel of the last one.
     """
 
     def __init__(
@@ -59,10 +60,18 @@ class FPN(nn.Module):
 
     @property
     def size_divisibility(self) -> int:
-        """Pixels that the sides of a batch must be a multiple of, so that levels fit when doubled."""
+        """The number of pixels of which the sides of a batch must be multiples, so that doubled levels fit."""
         return 2 ** self.levels[-1]
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:  # (N, 3, H, W) -> level l: (N, C, H / 2^l, W / 2^l)
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute the pyramid of normalised images.
+
+        Args:
+            images: (N, 3, H, W), H and W multiples of `size_divisibility`.
+
+        Returns:
+            {"p2": (N, C, H/4, W/4), ...}: level l has H / 2^l x W / 2^l cells.
+        """
         stages = self.bottom_up(images)
         above: Tensor | None = None
         pyramid: dict[str, Tensor] = {}

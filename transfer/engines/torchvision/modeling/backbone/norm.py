@@ -1,4 +1,4 @@
-"""Normalisation layers by their names in the configuration, and the convolution that carries one."""
+"""Normalisation layers by their names in the configuration, and the convolution with such a layer."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ NormFactory = Callable[[int], nn.Module]
 
 
 class FrozenBatchNorm2d(nn.Module):
-    """Batch norm whose statistics, scale and bias are fixed.
+    """A batch norm whose statistics, scale and bias are fixed.
 
     Args:
         channels: C.
-        counted: keep `num_batches_tracked`, as Detectron2 does in a norm that was frozen after it had been made.
+        counted: keep `num_batches_tracked`, as Detectron2 does in a norm that was frozen after it was built.
     """
 
     weight: Tensor
@@ -30,7 +30,7 @@ class FrozenBatchNorm2d(nn.Module):
         self.register_buffer("weight", torch.ones(channels))
         self.register_buffer("bias", torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
-        self.register_buffer("running_var", torch.ones(channels) - eps)  # fresh, it changes nothing
+        self.register_buffer("running_var", torch.ones(channels) - eps)  # so that a new layer changes nothing
         self.register_buffer("num_batches_tracked", torch.tensor(0) if counted else None)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, C, H, W)
@@ -42,8 +42,8 @@ class FrozenBatchNorm2d(nn.Module):
         return x * scale.view(1, -1, 1, 1).to(x.dtype) + bias.view(1, -1, 1, 1).to(x.dtype)
 
 
-# Every one has eps 1e-5. naiveSyncBN is Detectron2's own synchronised BN: it weighs ranks alike where SyncBN weighs
-# them by their pixels; the two differ only where ranks hold batches of unlike size, and here both are the latter.
+# All have eps 1e-5. naiveSyncBN is Detectron2's own synchronised BN: it weights all ranks equally, SyncBN by their
+# number of pixels. They differ only where ranks have batches of different size; here both weight by pixels.
 _NORMS: dict[str, NormFactory] = {
     "BN": nn.BatchNorm2d,
     "SyncBN": SyncBatchNorm2d,
@@ -53,12 +53,12 @@ _NORMS: dict[str, NormFactory] = {
 
 
 def norm_factory(name: str) -> NormFactory:
-    """What makes a norm layer for C channels: BN, SyncBN, naiveSyncBN or FrozenBN."""
+    """Return the function that makes a norm layer for C channels: BN, SyncBN, naiveSyncBN or FrozenBN."""
     return _NORMS[name]
 
 
 def optional_norm(name: str) -> NormFactory | None:
-    """As `norm_factory`; None for "", no norm."""
+    """Return `norm_factory` of a name, or None for "": no norm."""
     return norm_factory(name) if name else None
 
 
@@ -83,14 +83,14 @@ class Conv2d(nn.Conv2d):
 
 
 def frozen(norm: nn.Module) -> nn.Module:
-    """The frozen batch norm that takes the place of a batch norm; any other module is returned as it is."""
+    """Return the frozen batch norm that replaces a batch norm; any other module is returned as it is."""
     if isinstance(norm, (nn.BatchNorm2d, nn.SyncBatchNorm)):
         return FrozenBatchNorm2d(norm.num_features, counted=True, eps=norm.eps)
     return norm
 
 
 def freeze(module: nn.Module) -> None:
-    """Fix the parameters of `module` and, in place, turn the batch norms below it into frozen ones."""
+    """Freeze the parameters of `module` and, in place, replace the batch norms below it by frozen ones."""
     module.requires_grad_(False)
     for parent in list(module.modules()):
         for name, child in list(parent.named_children()):

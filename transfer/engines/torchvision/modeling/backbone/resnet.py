@@ -7,9 +7,9 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
 from transfer.engines.torchvision.modeling.backbone.norm import Conv2d, NormFactory, freeze, frozen
 from transfer.engines.torchvision.modeling.weight_init import init_he
+from transfer.weights.architecture import BLOCKS
 from transfer.weights.renaming import detectron2_name
 
-_BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 _STAGES = {"res2": "layer1", "res3": "layer2", "res4": "layer3", "res5": "layer4"}
 _C5_CHANNELS = 512  # after the dilated C5's 3x3 convolution
 
@@ -22,18 +22,19 @@ def make_resnet(
     stride_in_1x1: bool = False,
     res5_dilation: int = 1,
 ) -> ResNet:
-    """torchvision's ResNet (arXiv 1512.03385) of `depth` layers, fresh weights (He normal, fan out).
+    """Build torchvision's ResNet (arXiv 1512.03385) of `depth` layers with new weights (He normal, fan out).
 
     Args:
         depth: 18, 34, 50, 101 or 152.
         norm: makes the norm layer for C channels.
-        stride_in_1x1: halve the resolution in a bottleneck's first convolution, as the original Caffe models do, and
-            not in its 3x3 convolution, as torchvision's weights need it.
-        res5_dilation: above 1 the last stage keeps its resolution, and all its 3x3 convolutions, the first one too, are
-            dilated by it. For bottleneck blocks only.
+        groups, width_per_group: of the 3x3 convolutions in bottlenecks (ResNeXt, wide ResNet).
+        stride_in_1x1: halve the resolution in a bottleneck's first convolution, as the original Caffe models do,
+            instead of in its 3x3 convolution, as torchvision's weights need it.
+        res5_dilation: above 1, the last stage keeps its resolution and all its 3x3 convolutions, also the first one,
+            are dilated by it. For bottleneck blocks only.
     """
     block = BasicBlock if depth < 50 else Bottleneck
-    resnet = ResNet(block, list(_BLOCKS[depth]), groups=groups, width_per_group=width_per_group, norm_layer=norm)
+    resnet = ResNet(block, list(BLOCKS[depth]), groups=groups, width_per_group=width_per_group, norm_layer=norm)
     if stride_in_1x1 and depth >= 50:
         for layer in (resnet.layer2, resnet.layer3, resnet.layer4):
             layer[0].conv1.stride, layer[0].conv2.stride = layer[0].conv2.stride, layer[0].conv1.stride
@@ -51,13 +52,13 @@ def _dilate(stage: nn.Sequential, dilation: int) -> None:
 
 
 class Backbone(nn.Module):
-    """Stem and stages of a ResNet, up to the last stage asked for.
+    """The stem and the stages of a ResNet, up to the last stage that is requested.
 
     Its state has Detectron2's names ("stem.conv1.weight", "res2.0.conv1.norm.bias"); inside, torchvision's modules stay
     as they are.
 
     Args:
-        resnet: gives its modules away to this one.
+        resnet: its modules become this one's.
         out_features: stages to return, of "res2" to "res5".
         freeze_at: 0 to 5; 1 freezes the stem, 2 the stem and res2, ...
     """
@@ -76,10 +77,11 @@ class Backbone(nn.Module):
 
     @property
     def size_divisibility(self) -> int:
-        """Pixels that the sides of a batch must be a multiple of; 0: any size will do."""
+        """The number of pixels of which the sides of a batch must be multiples; 0: any size will do."""
         return 0
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:  # (N, 3, H, W)
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute the stages of normalised images (N, 3, H, W): {"res2": (N, C, H/4, W/4), ...}."""
         x = nn.functional.max_pool2d(self.bn1(self.conv1(images)).relu(), 3, stride=2, padding=1)  # (N, 64, H/4, W/4)
         features = {}
         for name in self.stages:
@@ -104,7 +106,7 @@ class DilatedC5(nn.Module):
 
     Args:
         bottom_up: the ResNet, up to its dilated res5.
-        norm: of the convolution.
+        norm: makes the norm layer of the convolution.
     """
 
     def __init__(self, bottom_up: Backbone, norm: NormFactory) -> None:
@@ -117,18 +119,19 @@ class DilatedC5(nn.Module):
 
     @property
     def size_divisibility(self) -> int:
-        """Pixels that the sides of a batch must be a multiple of; 0: any size will do."""
+        """The number of pixels of which the sides of a batch must be multiples; 0: any size will do."""
         return 0
 
-    def forward(self, images: Tensor) -> dict[str, Tensor]:  # (N, 3, H, W) -> (N, 512, H/16, W/16)
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Compute {"res5": (N, 512, H/16, W/16)} from normalised images (N, 3, H, W)."""
         return {"res5": self.reduce(self.bottom_up(images)["res5"])}
 
 
 def rename_state(module: nn.Module, prefix: str = "") -> None:
-    """Let `module`'s state_dict and load_state_dict speak Detectron2's names where its modules have torchvision's.
+    """Make `module`'s state_dict and load_state_dict use Detectron2's names where its modules have torchvision's.
 
     Args:
-        prefix: what `module` is called inside torchvision's ResNet ("layer4." for the last stage alone); names that
+        prefix: the name of `module` inside torchvision's ResNet ("layer4." for the last stage only). Names that
             torchvision's ResNet does not have (the extra norm's, "norm.") stay as they are.
     """
     own = [name for name in module.state_dict() if not name.startswith("norm.")]
@@ -152,7 +155,7 @@ def _relative(name: str, prefix: str) -> str:
 
 
 def _strides(resnet: ResNet) -> dict[str, int]:
-    """{stage: pixels of the image a cell}."""
+    """Return {stage: pixels of the image for a cell}."""
     strides, pixels = {}, 4  # after the stem
     for name, layer in _STAGES.items():
         shortcut = getattr(resnet, layer)[0].downsample

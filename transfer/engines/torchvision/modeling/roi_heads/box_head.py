@@ -1,4 +1,4 @@
-"""Fast R-CNN's box branch: features of a region to class scores and boxes, its losses, and its detections."""
+"""Fast R-CNN's box branch (arXiv 1504.08083): a region's features to class scores and boxes, losses and detections."""
 
 from dataclasses import dataclass
 
@@ -13,22 +13,22 @@ from transfer.engines.torchvision.modeling.weight_init import init_he, init_norm
 
 
 @dataclass
-class Found:
-    """Detections of one image in pixels of the network's input."""
+class Instances:
+    """The detected objects of one image, in pixels of the network's input."""
 
-    boxes: Tensor  # (D, 4)
-    scores: Tensor  # (D,)
-    classes: Tensor  # (D,)
-    masks: Tensor | None = None  # (D, M, M) probabilities
+    boxes: Tensor  # (D, 4) float XYXY
+    scores: Tensor  # (D,) in [0, 1], falling
+    classes: Tensor  # (D,) int64
+    masks: Tensor | None = None  # (D, M, M) probabilities, over each box
     keypoints: Tensor | None = None  # (D, K, 3) x, y, score
 
 
 @dataclass(frozen=True)
 class BoxSettings:
-    """What MODEL.ROI_BOX_HEAD, MODEL.ROI_HEADS and TEST say of the box branch."""
+    """The settings of the box branch in MODEL.ROI_BOX_HEAD, MODEL.ROI_HEADS and TEST."""
 
     num_classes: int
-    class_agnostic: bool  # one box a region, not one a class
+    class_agnostic: bool  # one box for each region instead of one for each class
     box_weights: list[float]
     smooth_l1_beta: float
     box_loss_weight: float
@@ -38,11 +38,14 @@ class BoxSettings:
 
 
 class BoxHead(nn.Sequential):
-    """Convolutions (conv1, ...) and then fully connected layers (fc1, ...), a ReLU after each.
+    """Convolutions (conv1, ...) and then fully connected layers (fc1, ...), with a ReLU after each.
+
+    Called with the features of regions (R, channels, resolution, resolution), it returns (R, out_channels).
 
     Args:
-        channels, resolution: of a region's features, (R, channels, resolution, resolution).
-        conv_widths, fc_widths: of the layers.
+        channels, resolution: of a region's features.
+        conv_widths, fc_widths: output channels of each convolution and of each fully connected layer.
+        norm: makes the norm layer of a convolution; None: it has a bias instead.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class BoxHead(nn.Sequential):
 
 
 class BoxPredictor(nn.Module):
-    """Class logits (the background's last) and box codes of each region."""
+    """Two linear layers: class logits (the background's last) and box deltas of each region."""
 
     def __init__(self, channels: int, settings: BoxSettings) -> None:
         super().__init__()
@@ -82,17 +85,28 @@ class BoxPredictor(nn.Module):
         init_normal(self.bbox_pred, 0.001)
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(R, C) -> logits (R, K + 1), codes (R, 4 K), or (R, 4) if class-agnostic."""
+        """Predict the classes and boxes of regions.
+
+        Args:
+            features: (R, C).
+
+        Returns:
+            Logits (R, K + 1) and deltas (R, 4 K), or (R, 4) if class-agnostic.
+        """
         return self.cls_score(features), self.bbox_pred(features)
 
     def losses(
         self, logits: Tensor, deltas: Tensor, boxes: Tensor, classes: Tensor, gt_boxes: Tensor
     ) -> dict[str, Tensor]:
-        """Losses of R regions: cross entropy, and a box loss over the objects, both divided by R.
+        """Compute the losses of R regions: cross entropy, and a box loss over the objects, both divided by R.
 
         Args:
-            boxes, gt_boxes: (R, 4) the regions and the true box of each (any where it is background).
-            classes: (R,) the class, `num_classes` for the background.
+            logits, deltas: what `forward` returned for them.
+            boxes, gt_boxes: (R, 4) XYXY in pixels: the regions, and the true box of each (any box for background).
+            classes: (R,) int64 true classes, `num_classes` for the background.
+
+        Returns:
+            {"loss_cls": (), "loss_box_reg": ()}.
         """
         s = self.settings
         objects = torch.nonzero((classes >= 0) & (classes < s.num_classes)).squeeze(1)
@@ -106,15 +120,29 @@ class BoxPredictor(nn.Module):
 
     def detect(
         self, logits: Tensor, deltas: Tensor, proposals: list[Tensor], image_sizes: list[tuple[int, int]]
-    ) -> list[Found]:
-        """The detections of each image, from the outputs for the proposals (P_n, 4) of all of them."""
+    ) -> list[Instances]:
+        """Turn the predictions for all proposals into the detections of each image.
+
+        Args:
+            logits, deltas: what `forward` returned for the proposals of all images together.
+            proposals: (P_n, 4) XYXY of each image, in pixels of the network's input.
+            image_sizes: (height, width) of each image in pixels, without padding; boxes are clipped to it.
+
+        Returns:
+            The instances of each image, by falling score, without masks and keypoints.
+        """
         counts = [len(boxes) for boxes in proposals]
         boxes = decode(deltas, torch.cat(proposals), self.settings.box_weights).split(counts)
         scores = logits.float().softmax(dim=-1).split(counts)
         return [self._detect(b, score, size) for b, score, size in zip(boxes, scores, image_sizes, strict=True)]
 
-    def _detect(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Found:
-        """Boxes (P, 4 K) and scores (P, K + 1) of one image: above the threshold, NMS in each class, the best."""
+    def _detect(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Instances:
+        """Keep the boxes of one image above the threshold, after NMS within each class, at most `max_detections`.
+
+        Args:
+            boxes: (P, 4 K) or (P, 4) XYXY.
+            scores: (P, K + 1) probabilities.
+        """
         finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
         boxes, scores = clip(boxes[finite].unflatten(1, (-1, 4)), size), scores[finite, :-1]  # (P, K or 1, 4), (P, K)
         region, label = torch.nonzero(scores > self.settings.score_threshold).unbind(1)
@@ -123,4 +151,4 @@ class BoxPredictor(nn.Module):
         kept = batched_nms(boxes, scores, label, self.settings.nms_threshold)
         if self.settings.max_detections >= 0:
             kept = kept[: self.settings.max_detections]
-        return Found(boxes[kept], scores[kept], label[kept])
+        return Instances(boxes[kept], scores[kept], label[kept])

@@ -17,13 +17,16 @@ Polygons = list[np.ndarray]  # the outlines of one object, each (2 P,) float64: 
 
 
 class MaskHead(nn.Sequential):
-    """Convolutions (mask_fcn1, ...), a doubling of the resolution, one mask a class.
+    """Convolutions (mask_fcn1, ...), then a doubling of the resolution: one mask for each class.
+
+    Called with the features of regions (R, channels, M, M), it returns logits (R, num_masks, 2 M, 2 M).
 
     Args:
         channels: of a region's features.
         width: channels of every hidden layer.
-        num_convs: how many convolutions come before the doubling; 0 for C4.
-        num_masks: of classes, or 1 if the masks are class-agnostic.
+        num_convs: convolutions before the doubling; 0 for C4.
+        num_masks: the number of classes, or 1 if the masks are class-agnostic.
+        norm: makes the norm layer of a convolution; None: it has a bias instead.
     """
 
     def __init__(
@@ -42,34 +45,46 @@ class MaskHead(nn.Sequential):
         init_normal(self.predictor, 0.001)
 
 
-def of_class(logits: Tensor, classes: Tensor) -> Tensor:
-    """Of the masks (R, K, M, M) of each region that of its class (R,): (R, M, M). With K 1 the only one."""
+def select_class_masks(logits: Tensor, classes: Tensor) -> Tensor:
+    """Select the mask of each region's class (R,) from its K masks (R, K, M, M), with K = 1 the only one: (R, M, M)."""
     if logits.shape[1] == 1:
         return logits[:, 0]
     return logits[torch.arange(len(classes), device=classes.device), classes]
 
 
 def mask_loss(logits: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross entropy of the mask of each region's own class.
+    """Compute the mean cross entropy over the pixels of each region's mask of its own class.
 
     Args:
         logits: (R, K, M, M).
-        classes: (R,), of objects only.
-        targets: (R, M, M) bool.
+        classes: (R,) true classes; no background.
+        targets: (R, M, M) bool true masks.
+
+    Returns:
+        () the loss; 0 without regions.
     """
     if len(classes) == 0:
         return logits.sum() * 0  # keeps every parameter in the graph, as DDP needs it
-    return F.binary_cross_entropy_with_logits(of_class(logits, classes), targets.to(logits.dtype))
+    return F.binary_cross_entropy_with_logits(select_class_masks(logits, classes), targets.to(logits.dtype))
 
 
 @dataclass(frozen=True)
 class PolygonMasks:
-    """Outlines of the objects of one image (INPUT.MASK_FORMAT polygon)."""
+    """The outlines of the objects of one image (INPUT.MASK_FORMAT polygon)."""
 
     objects: list[Polygons]
 
     def crop(self, index: Tensor, boxes: Tensor, size: int) -> Tensor:
-        """The masks of objects `index` (B,) within `boxes` (B, 4), each (size, size) cells: (B, size, size) bool."""
+        """Rasterise objects within boxes.
+
+        Args:
+            index: (B,) int64, the object of each box.
+            boxes: (B, 4) XYXY in pixels of the image.
+            size: cells along a side of each mask.
+
+        Returns:
+            (B, size, size) bool.
+        """
         cropped = [
             _rasterise_within(self.objects[i], box, size)
             for i, box in zip(index.tolist(), boxes.cpu().numpy(), strict=True)
@@ -81,12 +96,12 @@ class PolygonMasks:
 
 @dataclass(frozen=True)
 class BitMasks:
-    """Masks (G, H, W) bool of the objects of one image (INPUT.MASK_FORMAT bitmask)."""
+    """The masks of the G objects of one image (INPUT.MASK_FORMAT bitmask)."""
 
-    masks: Tensor
+    masks: Tensor  # (G, H, W) bool
 
     def crop(self, index: Tensor, boxes: Tensor, size: int) -> Tensor:
-        """As PolygonMasks.crop; a cell belongs to the object when half of it or more does."""
+        """See PolygonMasks.crop; a cell belongs to the object when half of its area or more does."""
         rois = torch.cat((index[:, None].to(boxes.dtype), boxes), dim=1).to(self.masks.device)  # (B, 5)
         coverage = roi_align(self.masks[:, None].float(), rois, (size, size), 1.0, 0, aligned=True)[:, 0]
         return (coverage >= 0.5).to(boxes.device)
@@ -96,7 +111,7 @@ Masks = PolygonMasks | BitMasks
 
 
 def rasterise(polygons: Polygons, height: int, width: int) -> np.ndarray:
-    """The mask (height, width) bool that COCO's rasteriser fills of the outlines of one object."""
+    """Fill the outlines of one object with COCO's rasteriser: (height, width) bool."""
     if not polygons:
         return np.zeros((height, width), dtype=bool)
     runs = pycocotools.mask.frPyObjects([outline.tolist() for outline in polygons], height, width)
@@ -104,7 +119,7 @@ def rasterise(polygons: Polygons, height: int, width: int) -> np.ndarray:
 
 
 def _rasterise_within(polygons: Polygons, box: np.ndarray, size: int) -> np.ndarray:
-    """The mask of one object within `box` (4,) XYXY, drawn at the resolution of the target."""
+    """Rasterise one object within `box` (4,) XYXY at the resolution of the target: (size, size) bool."""
     left, top, right, bottom = box
     scale_x, scale_y = size / max(right - left, 0.1), size / max(bottom - top, 0.1)
     moved = []
@@ -116,15 +131,24 @@ def _rasterise_within(polygons: Polygons, box: np.ndarray, size: int) -> np.ndar
     return rasterise(moved, size, size)
 
 
-def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Tensor:
-    """Put mask probabilities (D, M, M) where their boxes (D, 4) lie in an image of `size`: (D, height, width) bool.
+def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Tensor:
+    """Paste predicted masks into the image, each where its box lies.
 
-    Each pixel's centre reads its box's mask bilinearly, as a grid of M x M cells that fills the box.
+    The centre of each pixel reads the mask of the box bilinearly, as a grid of M x M cells that fills the box.
+
+    Args:
+        masks: (D, M, M) probabilities.
+        boxes: (D, 4) XYXY in pixels of the image.
+        size: (height, width) of the image.
+        threshold: the smallest probability that counts as object.
+
+    Returns:
+        (D, height, width) bool.
     """
     height, width = size
     pasted = torch.zeros((len(masks), height, width), dtype=torch.bool, device=masks.device)
     for target, mask, box in zip(pasted, masks, boxes, strict=True):
-        # Beyond the box and a pixel around it nothing reaches the threshold.
+        # Nothing reaches the threshold beyond the box and a pixel around it.
         left, top = (int(side) for side in (box[:2].floor() - 1).clamp(min=0))
         right, bottom = min(int(box[2].ceil()) + 1, width), min(int(box[3].ceil()) + 1, height)
         target[top:bottom, left:right] = _sample(mask, box, (top, bottom), (left, right)) >= threshold
@@ -132,7 +156,7 @@ def paste(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float 
 
 
 def _sample(mask: Tensor, box: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
-    """The mask (M, M) of `box` at the centres of some pixels of the image: (rows, columns)."""
+    """Read the mask (M, M) of `box` at the centres of a rectangle of pixels of the image: (rows, columns)."""
     y = torch.arange(*rows, device=mask.device, dtype=torch.float32) + 0.5
     x = torch.arange(*columns, device=mask.device, dtype=torch.float32) + 0.5
     y = (y - box[1]) / (box[3] - box[1]) * 2 - 1  # -1 and 1 are the edges of the box

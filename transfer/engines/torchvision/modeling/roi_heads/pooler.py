@@ -1,4 +1,4 @@
-"""Features of regions: ROIAlign (arXiv 1703.06870, section 3) on the pyramid level that suits each box."""
+"""The features of regions: ROIAlign (arXiv 1703.06870, section 3) on the pyramid level that suits each box."""
 
 import math
 
@@ -10,12 +10,13 @@ _CANONICAL_SIZE, _CANONICAL_LEVEL = 224, 4  # a box of 224 x 224 pixels goes to 
 
 
 class Pooler:
-    """Cuts boxes out of feature maps, each to `resolution` x `resolution` cells.
+    """A layer without parameters that cuts boxes out of feature maps, each to `resolution` x `resolution` cells.
 
     Args:
         in_features: names of the maps to cut from, by falling resolution.
-        strides: {name: pixels a cell}.
-        sampling_ratio: sampling points a cell and direction; 0: as many as the box covers cells.
+        strides: {name: pixels of the image for a cell of the map}.
+        resolution: cells along a side of a region's features.
+        sampling_ratio: sampling points per cell and direction; 0: as many as the cell covers cells of the map.
         aligned: shift by half a cell so that neighbouring pixels are read exactly (ROIAlignV2).
     """
 
@@ -27,7 +28,15 @@ class Pooler:
         self.sampling_ratio, self.aligned = sampling_ratio, aligned
 
     def __call__(self, features: dict[str, Tensor], boxes: list[Tensor]) -> Tensor:
-        """Cut boxes (R_n, 4) of each image out of maps {name: (N, C, H, W)}: (all R, C, resolution, resolution)."""
+        """Cut the boxes of all images out of the maps.
+
+        Args:
+            features: {name: (N, C, H, W)}.
+            boxes: (R_n, 4) XYXY of each image, in pixels of the network's input.
+
+        Returns:
+            (R, C, resolution, resolution), the regions of all images in order.
+        """
         maps = [features[name] for name in self.in_features]
         image = torch.cat([box.new_full((len(box), 1), i) for i, box in enumerate(boxes)])
         rois = torch.cat((image, torch.cat(boxes)), dim=1)  # (R, 5): image, XYXY
@@ -45,7 +54,7 @@ class Pooler:
         return roi_align(feature, rois.to(feature.dtype), size, 1 / stride, self.sampling_ratio, self.aligned)
 
     def _levels(self, boxes: Tensor) -> Tensor:
-        """(R,) position in `in_features` of the map for each box."""
+        """Return the position in `in_features` of the map for each box: (R, 4) -> (R,)."""
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         level = torch.floor(_CANONICAL_LEVEL + torch.log2(area.sqrt() / _CANONICAL_SIZE + 1e-8))
         finest, coarsest = math.log2(self.strides[0]), math.log2(self.strides[-1])
