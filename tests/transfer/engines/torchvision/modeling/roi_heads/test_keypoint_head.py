@@ -15,7 +15,12 @@ from tests.support import small_models
 from transfer.data import catalog
 from transfer.data.coco.records import PERSON_KEYPOINTS
 from transfer.engines.torchvision.data.mapper import View
-from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import MIRRORED, from_heatmaps, shows_any, to_cells
+from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import (
+    MIRRORED,
+    heatmaps_to_keypoints,
+    keypoints_to_cells,
+    shows_any,
+)
 from transfer.errors import TransferError
 from transfer.evaluation import coco, evaluator
 from transfer.predictions import Detections, coco_rows
@@ -62,10 +67,10 @@ def test_a_heatmap_gives_back_the_cell_that_was_put_in(seed: int) -> None:
     box = torch.tensor([[*random.uniform(0, 50, 2), 0, 0]])
     box[0, 2:] = box[0, :2] + torch.from_numpy(random.uniform(9, 60, 2)).float()
     points = box[0, :2] + (box[0, 2:] - box[0, :2]) * torch.from_numpy(random.uniform(0.1, 0.9, (5, 2))).float()
-    cells, within = to_cells(torch.cat((points, torch.ones(5, 1)), dim=1)[None], box, SIZE)
+    cells, within = keypoints_to_cells(torch.cat((points, torch.ones(5, 1)), dim=1)[None], box, SIZE)
     assert within.all()
     heatmaps = torch.zeros(1, 5, SIZE * SIZE).scatter_(2, cells[..., None], 9.0).unflatten(2, (SIZE, SIZE))
-    found = from_heatmaps(heatmaps.double(), box.double())[0]
+    found = heatmaps_to_keypoints(heatmaps.double(), box.double())[0]
     cell = (box[0, 2:] - box[0, :2]) / SIZE
     assert ((found[:, :2] - points).abs() <= cell + 0.5).all()
     assert (found[:, 2] > 0.05).all()  # a box of few pixels may miss the middle of the peak
@@ -75,13 +80,13 @@ def test_cells_of_the_box_and_beyond() -> None:
     box = torch.tensor([[10.0, 20.0, 26.0, 36.0]])  # cells of 2 pixels
     inside = [[10.0, 20.0, 2], [11.9, 20.0, 2], [12.0, 20.0, 2], [26.0, 36.0, 2]]
     places = [*inside, [26.1, 30.0, 2], [9.9, 30.0, 2], [15.0, 25.0, 0]]
-    cells, within = to_cells(torch.tensor([places]), box, SIZE)
+    cells, within = keypoints_to_cells(torch.tensor([places]), box, SIZE)
     assert cells.tolist() == [[0, 0, 1, SIZE * SIZE - 1, 0, 0, 0]]
     assert within.tolist() == [[True, True, True, True, False, False, False]]
     assert shows_any(torch.tensor([places]), box).tolist() == [True]
     assert shows_any(torch.tensor([places[-3:]]), box).tolist() == [False]
-    assert to_cells(torch.zeros(0, 17, 3), torch.zeros(0, 4), SIZE)[0].shape == (0, 17)
-    assert from_heatmaps(torch.zeros(0, 17, SIZE, SIZE), torch.zeros(0, 4)).shape == (0, 17, 3)
+    assert keypoints_to_cells(torch.zeros(0, 17, 3), torch.zeros(0, 4), SIZE)[0].shape == (0, 17)
+    assert heatmaps_to_keypoints(torch.zeros(0, 17, SIZE, SIZE), torch.zeros(0, 4)).shape == (0, 17, 3)
 
 
 def test_rows_have_cocos_indices_of_pixels() -> None:
