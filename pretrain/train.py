@@ -65,8 +65,6 @@ def run(
         environment = {**run_folder.describe_environment(device, settings.seed), "freed_memory_kept": kept}
         yaml = schema.to_yaml(settings)
         distributed.on_main(lambda: run_folder.write_start(plan.folder, yaml, command, environment))
-        if resume is not False:
-            distributed.on_main(lambda: run_folder.cut_metrics(plan.folder, plan.first_step, plan.first_epoch))
         logger = logging.getLogger("pretrain")
         with contextlib.ExitStack() as stack:
             if distributed.is_main():
@@ -107,7 +105,12 @@ class Trainer:
         self.broken = BrokenImages(images, settings.data.max_broken)
         self.saver = Saver(plan.folder, settings.checkpoint_keep) if distributed.is_main() else None
         self.monitor = Monitor(
-            plan.folder, optim.epochs * self.steps, plan.first_step, optim.batch_size, settings.log_period
+            plan.folder,
+            optim.epochs * self.steps,
+            plan.first_step,
+            optim.batch_size,
+            settings.log_period,
+            plan.first_epoch,
         )
         self.tracer = Tracer(plan.folder, plan.first_step) if profile and distributed.is_main() else None
         self.saved_step = plan.first_step if plan.start else None

@@ -1,9 +1,7 @@
 """What a run shows while it trains: a line of metrics every few steps, and a progress bar on a terminal."""
 
-import contextlib
 import datetime
 import logging
-import math
 import pathlib
 import sys
 import time
@@ -18,8 +16,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from torch import Tensor
 from torch.profiler import record_function
 
-from pretrain.runtime import distributed, run_folder
+from pretrain.runtime import distributed, metrics_file
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.metrics_file import MetricsFile
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -44,12 +43,15 @@ class Monitor:
         done: steps of it before this start.
         batch_size: images a step, of all processes together.
         period: steps between two lines of metrics; an epoch's end writes one too.
+        first_epoch: epochs that an earlier attempt has finished, validation included.
 
     Attributes:
         fault: why a line could not be written, or None.
     """
 
-    def __init__(self, folder: pathlib.Path, steps: int, done: int, batch_size: int, period: int) -> None:
+    def __init__(
+        self, folder: pathlib.Path, steps: int, done: int, batch_size: int, period: int, first_epoch: int = 0
+    ) -> None:
         self.folder, self.steps, self.done, self.batch_size, self.period = folder, steps, done, batch_size, period
         self.fault: UserError | None = None
         self._bar = Progress(
@@ -61,7 +63,13 @@ class Monitor:
             disable=not (distributed.is_main() and console.is_terminal),
         )
         self._task = self._bar.add_task("pretraining", total=steps, completed=done, state="")
-        self._board = run_folder.tensorboard(folder, done) if distributed.is_main() else None
+        # A resumed run writes again the steps after its checkpoint, and the validation of an epoch that had not ended.
+        self._file = MetricsFile(
+            folder / metrics_file.NAME,
+            lambda row: row["step"] <= done and (row["epoch"] < first_epoch or "loss" in row),
+            step_key="step",
+            board_from=done + 1,
+        )
         self._sums, self._count = torch.zeros(2), 0  # of loss and accuracy, since the last line
         self._start_clock()
 
@@ -73,9 +81,7 @@ class Monitor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-        if self._board is not None:
-            with contextlib.suppress(OSError):  # a full disk has had its message
-                self._board.close()
+        self._file.close()
 
     def state_dict(self) -> dict[str, Any]:
         """What the next line is made of so far, of all ranks, which must all call it."""
@@ -143,20 +149,11 @@ class Monitor:
         self._start_clock()
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Add a line to metrics.json, on rank 0. A number that is not finite becomes null: JSON has none."""
-        if not distributed.is_main():
-            return
-        row = {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in row.items()}
+        """Add a row to metrics.json; a disk that does not take it is a fault of the run."""
         try:
-            run_folder.append_metrics(self.folder, row)
-            if self._board is not None:
-                for key in row.keys() - {"epoch", "step", "steps"}:
-                    if isinstance(row[key], int | float):
-                        self._board.add_scalar(key, row[key], row["step"])
+            self._file.write(row)
         except UserError as error:
             self.fault = error
-        except OSError as error:  # TensorBoard's
-            self.fault = UserError(f"{self.folder}: cannot be written: {error.strerror}")
 
     def _tell(self, row: Mapping[str, Any], seconds_per_step: float) -> None:
         epoch, loss, accuracy, speed = (row[key] for key in ("epoch", "loss", "contrast_accuracy", "images_per_second"))

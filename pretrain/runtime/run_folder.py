@@ -88,42 +88,6 @@ class _LogFile(logging.FileHandler):
         """Leave the line out: on a full disk the run stops over its metrics, with a message."""
 
 
-def append_metrics(folder: pathlib.Path, row: Mapping[str, Any]) -> None:
-    """Add one line to metrics.json. Raises UserError where the disk does not take it."""
-    path = folder / "metrics.json"
-    try:
-        with open(path, "a") as file:
-            file.write(json.dumps(row) + "\n")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def tensorboard(folder: pathlib.Path, done: int) -> Any:
-    """TensorBoard's writer into the run's folder, without what a run cut short wrote after `done` steps; else None."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:  # not installed; metrics.json has the same numbers
-        return None
-    return SummaryWriter(folder, purge_step=done + 1)
-
-
-def cut_metrics(folder: pathlib.Path, step: int, epoch: int) -> None:
-    """Drop the lines that a resumed run will write again, and what a kill left half-written.
-
-    Kept are those up to `step`, of validations those of the first `epoch` epochs.
-
-    Raises UserError where the disk does not take the rest.
-    """
-    path = folder / "metrics.json"
-    kept = []
-    for line in path.read_text().splitlines() if path.exists() else ():
-        with contextlib.suppress(json.JSONDecodeError):
-            row = json.loads(line)
-            if row["step"] <= step and (row["epoch"] < epoch or "loss" in row):
-                kept.append(line + "\n")
-    files.save_text(path, "".join(kept))
-
-
 def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)

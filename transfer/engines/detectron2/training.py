@@ -16,7 +16,7 @@ from transfer.data.catalog import Dataset
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.checkpoints import Checkpoints, Part
-from transfer.engines.common.metrics_file import PERIOD, MetricRows, flatten
+from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics
 from transfer.engines.detectron2.data import TrainingData
 from transfer.engines.detectron2.models import build_model
 from transfer.engines.detectron2.predictor import predict
@@ -123,9 +123,8 @@ class AfterStep(HookBase):
         if resume:
             self.course.resume()
             data.warn_if_others_come()
-        self.rows = distributed.on_main(
-            lambda: MetricRows(output / "metrics.json", self.course.done, bool(self.course.pending))
-        )
+        # Detectron2 has a writer of its own for TensorBoard.
+        self.metrics = open_metrics(output, self.course.done, bool(self.course.pending), tensorboard=False)
 
     def before_train(self) -> None:
         for name, (smooth, values) in self.history.items():
@@ -159,13 +158,12 @@ class AfterStep(HookBase):
     def _test(self, done: int) -> None:
         distributed.share_batchnorm_statistics(self.model)
         with rng_state.kept():
-            scores = flatten(_score(self.cfg, self.model, self.evaluate))
+            scores = flatten_scores(_score(self.cfg, self.model, self.evaluate))
         self._write(done - 1, scores)
         self.trainer.storage.put_scalars(cur_iter=done - 1, smoothing_hint=False, **scores)
 
     def _write(self, iteration: int, values: Mapping[str, float | None]) -> None:
-        if comm.is_main_process():
-            self.rows.write({"iteration": iteration, **values})
+        self.metrics.write({"iteration": iteration, **values})
 
 
 @contextlib.contextmanager

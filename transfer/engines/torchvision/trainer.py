@@ -18,15 +18,15 @@ from transfer.data.catalog import Dataset
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.checkpoints import Checkpoints, Part
-from transfer.engines.common.metrics_file import PERIOD, flatten
+from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics
 from transfer.engines.torchvision import initial as initial_weights
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_optimizer, build_schedule, build_training_input
 from transfer.engines.torchvision.data.loader import TrainingBatches, usable
-from transfer.engines.torchvision.metrics import MetricsFile, Window
 from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.engines.torchvision.progress import TrainingProgress
+from transfer.engines.torchvision.window import Window
 from transfer.errors import TransferError
 from transfer.predictions import Predict
 
@@ -98,9 +98,7 @@ class Trainer:
         if resume:
             self.course.resume()
         self.parallel = distributed.data_parallel(self.model)
-        self.metrics = distributed.on_main(
-            lambda: MetricsFile(output / "metrics.json", self.course.done, bool(self.course.pending))
-        )
+        self.metrics = open_metrics(output, self.course.done, bool(self.course.pending), tensorboard=True)
         self.progress = TrainingProgress(self.course.done, cfg.SOLVER.MAX_ITER, shown=distributed.is_main())
 
     def run(self) -> None:
@@ -123,7 +121,7 @@ class Trainer:
                 self.window.add(values)
                 self.progress.advance(iteration, values)
                 if every(PERIOD, iterations.stop)(iteration + 1):
-                    self._write({"iteration": iteration, **self.window.take()})
+                    self.metrics.write({"iteration": iteration, **self.window.take()})
                 self.course.advance()
 
     def _step(self, iteration: int, samples: Iterator[list[Sample]]) -> dict[str, float]:
@@ -154,11 +152,7 @@ class Trainer:
         with rng_state.kept(), self.progress.paused():
             results = self.evaluate(make_predictor(self.model, self.cfg))
         self.model.train()
-        self._write({"iteration": done - 1, **flatten(results)})
-
-    def _write(self, row: Mapping[str, float | None]) -> None:
-        if distributed.is_main():
-            self.metrics.write(row)
+        self.metrics.write({"iteration": done - 1, **flatten_scores(results)})
 
     def _batches(self, skip: int, workers: int) -> TrainingBatches:
         return TrainingBatches(
