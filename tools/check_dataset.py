@@ -16,10 +16,11 @@ from rich.progress import track
 
 from common import cli
 from transfer.data import faults as data_rules
-from transfer.data.coco import annotation_file
+from transfer.data.coco.annotation_file import examine_coco_annotations
 from transfer.data.faults import KINDS, Fault, Findings
 from transfer.data.images import StatedImage, check_image_files
 from transfer.data.voc import records
+from transfer.data.voc.records import examine_voc_split
 from transfer.errors import TransferError
 from transfer.evaluation import coco_results, voc_results
 
@@ -44,14 +45,14 @@ exit code: 0 no fault, 1 faults that the rules settle, 2 faults that are refused
 def main() -> None:
     """Check what the command line names, list the faults, end with the exit code."""
     arguments = _parser().parse_args()
-    findings = Findings(data_rules.parse(arguments.rules))
+    findings = Findings(data_rules.parse_rules(arguments.rules))
     checked = arguments.check(arguments, findings)
     for line in listed(findings.faults, None if arguments.all else SHOWN):
         print(line)
     refused = findings.refused()
     print(f"{checked}; {len(findings.faults)} faults, {len(refused)} of them refused", flush=True)
     if refused:
-        choices = data_rules.choices(refused)
+        choices = data_rules.rule_advice(refused)
         raise TransferError(f"{len(refused)} faults are refused" + (f" ({choices})" if choices else ""))
     if findings.faults:
         sys.exit(FOUND)
@@ -83,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     coco.add_argument("--images", type=Path, metavar="DIR", help="also check the images, which lie in this folder")
     coco.add_argument("--results", type=Path, metavar="R.json", help="also check a COCO results file")
     coco.add_argument(
-        "--iou-type", choices=coco_results.FIELD, default="bbox", help="what of the results (default bbox)"
+        "--iou-type", choices=coco_results.SCORED_FIELD, default="bbox", help="what of the results (default bbox)"
     )
     coco.set_defaults(check=check_coco)
     return parser
@@ -103,19 +104,19 @@ def listed(faults: Sequence[Fault], shown: int | None) -> Iterator[str]:
 def check_voc(arguments: argparse.Namespace, findings: Findings) -> str:
     """Check a VOC split; returns what was looked at."""
     folder = arguments.dataset_root
-    images = records.examine_split(records.VocSplit(folder, arguments.split), findings, arguments.classes)
+    images = examine_voc_split(records.VocSplit(folder, arguments.split), findings, arguments.classes)
     if not arguments.no_images:
         _check_voc_images(folder, images, findings)
     if arguments.results is not None:
         names = arguments.classes or records.class_names_in(images)
         image_ids = [image.image_id for image in images]
-        voc_results.examine(arguments.results, names, arguments.split, findings, image_ids)
+        voc_results.examine_voc_results(arguments.results, names, arguments.split, findings, image_ids)
     return _contents(len(images), Counter(item.name for image in images for item in image.objects))
 
 
 def check_coco(arguments: argparse.Namespace, findings: Findings) -> str:
     """Check a COCO annotation file; returns what was looked at."""
-    content = annotation_file.examine(arguments.annotations, findings)
+    content = examine_coco_annotations(arguments.annotations, findings)
     if content is None:
         return "0 images"
     if arguments.images is not None:
@@ -137,11 +138,11 @@ def check_coco(arguments: argparse.Namespace, findings: Findings) -> str:
 
 def _check_rows(path: Path, content: dict[str, Any], iou_type: str, findings: Findings) -> None:
     try:
-        rows = coco_results.read(path)
+        rows = coco_results.read_coco_results(path)
     except TransferError as error:
         findings.add("file", str(path), str(error).removeprefix(f"{path}: "))
     else:
-        coco_results.settled(rows, content, iou_type, str(path), findings)
+        coco_results.apply_rules_to_detections(rows, content, iou_type, str(path), findings)
 
 
 def _check_voc_images(folder: Path, images: Sequence[records.VocImage], findings: Findings) -> None:

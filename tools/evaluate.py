@@ -19,9 +19,11 @@ from common import cli
 from transfer.data import faults
 from transfer.data.faults import Findings
 from transfer.data.voc import records
+from transfer.data.voc.records import read_voc_split
 from transfer.evaluation import coco as coco_eval
-from transfer.evaluation import coco_results, voc_results
 from transfer.evaluation import voc as voc_eval
+from transfer.evaluation.coco_results import read_coco_results
+from transfer.evaluation.voc_results import read_voc_results
 
 EXAMPLES = """examples:
   python tools/evaluate.py coco --annotations instances_val2017.json --results coco_instances_results.json
@@ -79,22 +81,22 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _score_coco(arguments: argparse.Namespace) -> dict[str, Any]:
-    findings = Findings(faults.parse(arguments.data_rules))
-    rows = coco_results.read(arguments.results)
-    scores = coco_eval.evaluate(arguments.annotations, rows, arguments.iou_type, str(arguments.results), findings)
+    findings = Findings(faults.parse_rules(arguments.data_rules))
+    rows = read_coco_results(arguments.results)
+    scores = coco_eval.evaluate_coco(arguments.annotations, rows, arguments.iou_type, str(arguments.results), findings)
     return {"iou_type": arguments.iou_type, **scores, "data_faults": findings.counts()}
 
 
 def _score_voc(arguments: argparse.Namespace) -> dict[str, Any]:
-    findings = Findings(faults.parse(arguments.data_rules))
-    images = records.read_split(records.VocSplit(arguments.dataset_root, arguments.split), findings)
+    findings = Findings(faults.parse_rules(arguments.data_rules))
+    images = read_voc_split(records.VocSplit(arguments.dataset_root, arguments.split), findings)
     class_names = records.class_names_in(images)
     ground_truth = {image.image_id: image.objects for image in images}
-    detections, ignored = voc_results.read(arguments.results, class_names, arguments.split, findings, ground_truth)
+    detections, ignored = read_voc_results(arguments.results, class_names, arguments.split, findings, ground_truth)
     if ignored:
         names = ", ".join(path.name for path in ignored)
         logging.warning("not read, no class of the data has such a file: %s", names)
-    scores = voc_eval.evaluate(ground_truth, detections, class_names)
+    scores = voc_eval.evaluate_voc(ground_truth, detections, class_names)
     year = 2007 if "2007" in arguments.dataset_root.resolve().name else 2012
     metric = voc_eval.official_metric(year)
     official = {name: scores[metric][name] for name in ("AP", "AP50", "AP75")}

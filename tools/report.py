@@ -49,7 +49,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     options = report_content.Options(arguments.title, arguments.images, arguments.min_score, arguments.resamples)
-    content = page.write(arguments.runs, arguments.output, options, overwrite=arguments.overwrite)
+    content = page.write_report(arguments.runs, arguments.output, options, overwrite=arguments.overwrite)
     console = Console()
     for table in content["tables"]:
         console.print(_as_text(table))

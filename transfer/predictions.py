@@ -1,4 +1,4 @@
-"""What a detector found in one image, and the same as rows of a COCO results file."""
+"""The detections of a detector in one image, and the same in the form of a COCO results file."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -35,37 +35,37 @@ class Detections:
 Predict = Callable[[list[dict[str, Any]]], list[Detections]]
 
 
-def coco_rows(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Rows of a COCO results file, ready for JSON and unrounded.
+def coco_detections(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Convert detections to the form of a COCO results file, ready for JSON and unrounded.
 
     Args:
-        detections: of one image.
+        detections: those of one image.
         image_id: the annotation file's id of that image.
         category_ids: the annotation file's id of each class, indexed by `detections.classes`.
 
     Returns:
-        One row a detection, in order: image_id, category_id, bbox XYWH, score; with masks segmentation, a run-length
-        mask with ASCII counts; with keypoints x, y, score of each in one list, x and y as COCO's indices of pixels.
+        One dict for each detection, in order: image_id, category_id, bbox XYWH, score; with masks segmentation, a
+        run-length mask with ASCII counts; with keypoints a list x, y, score, x and y as COCO's indices of pixels.
     """
     boxes = detections.boxes.double()  # the difference of two float32 is exact in float64, so x + w gives x2 back
     boxes[:, 2:] -= boxes[:, :2]  # (N, 4) XYWH
-    rows = [
+    found = [
         {"image_id": image_id, "category_id": int(category_ids[index]), "bbox": box, "score": score}
         for box, score, index in zip(
             boxes.tolist(), detections.scores.tolist(), detections.classes.tolist(), strict=True
         )
     ]
     if detections.masks is not None:
-        for row, mask in zip(rows, detections.masks, strict=True):
-            row["segmentation"] = _run_length(mask)
+        for detection, mask in zip(found, detections.masks, strict=True):
+            detection["segmentation"] = _run_length(mask)
     if detections.keypoints is not None:
         indices = detections.keypoints.double() - detections.keypoints.new_tensor([0.5, 0.5, 0.0])  # (N, K, 3)
-        for row, points in zip(rows, indices.flatten(1).tolist(), strict=True):
-            row["keypoints"] = points
-    return rows
+        for detection, points in zip(found, indices.flatten(1).tolist(), strict=True):
+            detection["keypoints"] = points
+    return found
 
 
 def _run_length(mask: Tensor) -> dict[str, Any]:
-    """COCO's compressed run-length encoding of a mask (H, W) bool."""
+    """Encode a mask (H, W) bool by COCO's compressed run lengths."""
     encoded = pycocotools.mask.encode(np.asfortranarray(mask.numpy().astype(np.uint8)))
     return {"size": [int(side) for side in encoded["size"]], "counts": encoded["counts"].decode("ascii")}

@@ -1,4 +1,4 @@
-"""result.json: what one fine-tuning or evaluation run found, on what data and from which start."""
+"""The schema of result.json: the scores of one fine-tuning or evaluation run, its data and its initialization."""
 
 import dataclasses
 import hashlib
@@ -17,15 +17,27 @@ from transfer.errors import TransferError
 FILE_NAME = "result.json"
 SCHEMA = 1
 
-# What may differ between trials of one task: where it starts, which seed, where it runs and writes.
+# Settings that may differ between trials of one task: the initialization, the seed, where it runs and writes.
 _NOT_THE_TASK = ("SEED", "OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS")
 
 Points = dict[str, float | None]  # name of a metric -> AP points in [0, 100]; None where it is undefined
 
 
 @dataclass(frozen=True)
+class Scores:
+    """AP points: `metrics` by what was scored (bbox, segm, keypoints), `voc_metrics` by VOC metric (11-point, area).
+
+    `per_class` has the AP of each class, by what was scored.
+    """
+
+    metrics: dict[str, Points]
+    per_class: dict[str, Points]
+    voc_metrics: dict[str, Points] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Engine:
-    """What trained and ran the detector: `torchvision` or `detectron2`, and the versions of what it stands on."""
+    """The engine that trained and ran the detector, `torchvision` or `detectron2`, and the versions of its packages."""
 
     name: str
     versions: dict[str, str]
@@ -33,13 +45,14 @@ class Engine:
 
 @dataclass(frozen=True)
 class Task:
-    """What was learned and tested. `config_sha256` is `config_hash` of the resolved configuration.
+    """The data trained and tested on. `config_sha256` is `config_hash` of the resolved configuration.
 
-    `data_rules` are those asked for (tools/finetune.py --data-rule); `data_faults` tells of the `train` and `test` data
-    how many faults were settled by which rule: {"train": {"zero_area=keep": 2}, "test": {}}.
+    `kind` is the kind of data ("voc", "coco" or one that transfer.evaluation.kinds was given). `data_rules` are the
+    rules given by --data-rule of tools/finetune.py; `data_faults` counts the faults of the `train` and `test` data by
+    the rule that was applied: {"train": {"zero_area=keep": 2}, "test": {}}.
     """
 
-    kind: Literal["voc", "coco"]
+    kind: str
     train: tuple[str, ...]
     test: tuple[str, ...]
     config_file: str | None
@@ -53,9 +66,9 @@ class Task:
 
 @dataclass(frozen=True)
 class Init:
-    """Where the backbone started. `file`: a converted backbone; `weights`: a whole detector given as MODEL.WEIGHTS.
+    """The initialization. `file`: a converted backbone; `weights`: a whole detector given as MODEL.WEIGHTS.
 
-    `label` names the row of the report; `sha256` is that of the file at `path`; `metadata` is what that file says.
+    `label` names the row of the report; `sha256` is that of the file at `path`; `metadata` is copied from that file.
     """
 
     kind: Literal["random", "supervised", "file", "weights"]
@@ -68,7 +81,7 @@ class Init:
 
 @dataclass(frozen=True)
 class Device:
-    """`kind` is cpu or cuda; `name` the processor's own name; `threads` those of one process."""
+    """The device of a run: `kind` is cpu or cuda, `name` the processor's own name, `threads` those of one process."""
 
     kind: str
     name: str
@@ -86,7 +99,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Result:
-    """One run. `metrics`: COCO AP by what was scored (bbox, segm, keypoints); `voc_metrics`: VOC AP (11-point, area).
+    """One finished run; `metrics`, `per_class` and `voc_metrics` are those of its `Scores`.
 
     All AP are points in [0, 100]; a NaN is written as null and read as None. `seconds` is wall time by phase.
     """
@@ -109,18 +122,32 @@ class Result:
     schema: int = SCHEMA
 
 
+def ap_point(fraction: float) -> float | None:
+    """Convert a fraction in [0, 1] to AP points in [0, 100]; NaN, an undefined AP, to None."""
+    return None if math.isnan(fraction) else 100.0 * fraction
+
+
+def ap_points(fractions: Mapping[str, Any]) -> Points:
+    """Convert fractions in [0, 1] to AP points; entries that are not numbers (tables of classes) are left out."""
+    return {name: ap_point(value) for name, value in fractions.items() if isinstance(value, (int, float))}
+
+
 def config_hash(settings: Mapping[str, Any]) -> str:
-    """SHA-256 of a resolved configuration (a CfgNode is one) without what may differ between trials of one task."""
+    """Return the SHA-256 of a resolved configuration (a CfgNode is one) without what may differ between trials."""
     return hashlib.sha256(json.dumps(task_settings(settings), sort_keys=True, default=str).encode()).hexdigest()
 
 
 def task_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A resolved configuration as full key -> value, without what may differ between trials of one task."""
+    """Flatten a resolved configuration to full key -> value, without what may differ between trials of one task."""
     return {key: value for key, value in _flat(settings) if key not in _NOT_THE_TASK}
 
 
 def write(path: Path, result: Result, overwrite: bool = False) -> None:
-    """Write `result` as JSON, whole or not at all. TransferError if `path` exists (unless told) or a field is wrong."""
+    """Write `result` as JSON, whole or not at all.
+
+    Raises:
+        TransferError: `path` exists and `overwrite` is False, or a field could not be read back.
+    """
     if path.exists() and not overwrite:
         raise TransferError(f"{path} exists: a result is never overwritten unasked. Choose another output folder.")
     text = json.dumps(_without_nan(dataclasses.asdict(result)), indent=2, allow_nan=False) + "\n"
@@ -137,7 +164,11 @@ def write(path: Path, result: Result, overwrite: bool = False) -> None:
 
 
 def read(path: Path) -> Result:
-    """Read a result; TransferError names the file and every field at fault."""
+    """Read result.json.
+
+    Raises:
+        TransferError: names the file and every field at fault.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

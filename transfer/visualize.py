@@ -1,4 +1,4 @@
-"""Detections drawn into their image: boxes, translucent masks, class names with scores."""
+"""The drawing of detections into their image: boxes, translucent masks, class names with scores."""
 
 import colorsys
 from collections.abc import Sequence
@@ -16,21 +16,21 @@ _GOLDEN = 0.61803398875  # steps of this round the colour circle come close to e
 _SHADES = ((0.85, 0.95), (0.95, 0.7), (0.5, 1.0))  # saturation, value
 
 
-def draw(
+def draw_detections(
     image: np.ndarray,
     detections: Detections,
     class_names: Sequence[str],
     min_score: float,
     with_scores: bool = True,
 ) -> Image.Image:
-    """The image with what was detected in it, in its own size.
+    """Draw detections into a copy of the image, in its own size.
 
     Args:
         image: uint8 RGB (H, W, 3).
-        detections: of this image, in its pixels.
-        class_names: of class 0, 1, ...; the colour depends on the class index alone.
+        detections: those of this image, in its pixels.
+        class_names: of class 0, 1, ...; the colour depends on the class index only.
         min_score: detections below are left out, in [0, 1].
-        with_scores: beside the class names; annotations have none.
+        with_scores: write scores beside the class names; annotations have none.
     """
     shown = [i for i in range(len(detections)) if float(detections.scores[i]) >= min_score]
     shown.sort(key=lambda i: float(detections.scores[i]))  # the best is drawn last, on top
@@ -51,7 +51,7 @@ def draw(
 
 
 def class_color(index: int) -> Color:
-    """A colour of its own for each class, RGB 0 to 255."""
+    """Return the colour of a class, RGB 0 to 255, distinct from those of its neighbours."""
     step, shade = divmod(index, len(_SHADES))
     hue = 0.02 + step * _GOLDEN + shade * 0.4
     red, green, blue = colorsys.hsv_to_rgb(hue % 1.0, *_SHADES[shade])
@@ -59,7 +59,7 @@ def class_color(index: int) -> Color:
 
 
 def _with_masks(image: np.ndarray, detections: Detections, shown: Sequence[int], colors: Sequence[Color]) -> np.ndarray:
-    """A copy of the image (H, W, 3) with the masks of the shown detections laid over it."""
+    """Return a copy of the image (H, W, 3) with the masks of the shown detections laid over it."""
     painted = image.copy()
     if detections.masks is not None:
         for i, color in zip(shown, colors, strict=True):
@@ -77,7 +77,7 @@ def _label(
     taken: list[Rectangle],
 ) -> None:
     """Write `text` on a plate of the box's colour, inside the picture and where no other label lies, if possible."""
-    font = ImageFont.load_default(size=min(max(11, min(size) / 32), 60))  # below 11 pixels nobody reads it
+    font = ImageFont.load_default(size=min(max(11, min(size) / 32), 60))  # text below 11 pixels is not legible
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = right - left + 4, bottom - top + 4
     x1, y1, _, y2 = box

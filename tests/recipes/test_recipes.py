@@ -82,10 +82,10 @@ def test_header_gives_the_command_of_this_very_file(path: Path) -> None:
         assert "Nothing is published for this recipe" in header[0]
 
 
-@pytest.mark.parametrize("name", published.recipes())
+@pytest.mark.parametrize("name", published.published_recipes())
 def test_header_prints_the_published_figures(name: str) -> None:
     """The header of a recipe and the table that the report shows beside a run say the same."""
-    recipe, text = published.recipes()[name], (RECIPES / f"{name}.yaml").read_text()
+    recipe, text = published.published_recipes()[name], (RECIPES / f"{name}.yaml").read_text()
     cfg = resolve(RECIPES / f"{name}.yaml")
     assert recipe.train == tuple(cfg.DATASETS.TRAIN)
     assert recipe.test == tuple(cfg.DATASETS.TEST)

@@ -14,7 +14,9 @@ from PIL import Image
 
 from pretrain.runtime import distributed
 from transfer import engines
-from transfer.data.catalog import Dataset, VocSplit
+from transfer.data.dataset import Dataset
+from transfer.data.voc.dataset import VOC
+from transfer.data.voc.records import VocSplit
 from transfer.predictions import Predict
 
 RECIPES = Path(__file__).resolve().parents[2] / "configs" / "transfer"
@@ -48,7 +50,7 @@ def squares(folder: Path, count: int = 4) -> Dataset:
             {"file_name": str(path), "image_id": str(index), "height": SIDE, "width": SIDE, "annotations": [found]}
         )
     split = VocSplit(folder, "trainval")
-    return Dataset(("voc_2007_trainval",), "voc", ("dark", "light"), (0, 1), records, (split,))
+    return Dataset(("voc_2007_trainval",), VOC, ("dark", "light"), (0, 1), records, (split,))
 
 
 def tiny_config(output: Path, **overrides: object) -> Any:

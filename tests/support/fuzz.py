@@ -24,6 +24,7 @@ from tests.support.mutations import damaged, damaged_json
 from transfer.data import catalog
 from transfer.data.faults import KINDS, Findings
 from transfer.data.voc import records
+from transfer.data.voc.records import read_voc_split
 from transfer.errors import TransferError
 from transfer.evaluation import coco, coco_results, voc, voc_results
 
@@ -76,8 +77,8 @@ def _coco_truth(folder: Path) -> Callable[[Random, dict[str, str]], None]:
         path.write_bytes(damaged(text, random) if random.random() < 0.4 else damaged_json(content, random))
         check("coco", "--annotations", path, "--images", folder / "train2017", rules=rules)
         with contextlib.suppress(TransferError):
-            catalog.load([random.choice(("coco_2017_train", "keypoints_coco_2017_train"))], folder, rules=rules)
-        coco.evaluate(path, _rows(), random.choice(coco.IOU_TYPES), findings=Findings(rules))
+            catalog.load_dataset([random.choice(("coco_2017_train", "keypoints_coco_2017_train"))], folder, rules=rules)
+        coco.evaluate_coco(path, _rows(), random.choice(coco.IOU_TYPES), findings=Findings(rules))
 
     return run
 
@@ -89,8 +90,8 @@ def _coco_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
 
     def run(random: Random, rules: dict[str, str]) -> None:
         path.write_bytes(damaged(text, random) if random.random() < 0.4 else damaged_json(_rows(), random))
-        rows, iou_type = coco_results.read(path), random.choice(coco.IOU_TYPES)
-        coco.evaluate(truth, rows, iou_type, str(path), Findings(rules))
+        rows, iou_type = coco_results.read_coco_results(path), random.choice(coco.IOU_TYPES)
+        coco.evaluate_coco(truth, rows, iou_type, str(path), Findings(rules))
 
     return run
 
@@ -107,11 +108,11 @@ def _voc_xml(folder: Path) -> Callable[[Random, dict[str, str]], None]:
         path = xml if random.random() < 0.8 else images
         path.write_bytes(damaged(whole[path], random))
         check("voc", "--dataset-root", split.folder, "--split", "trainval", rules=rules)
-        read = records.read_split(split, Findings(rules), ["cat", "dog"] if random.random() < 0.5 else None)
+        read = read_voc_split(split, Findings(rules), ["cat", "dog"] if random.random() < 0.5 else None)
         names = records.class_names_in(read)
-        records.records(split, read, names)
+        records.voc_records(split, read, names)
         truth = {image.image_id: image.objects for image in read}
-        voc.evaluate(truth, voc_results.from_rows([], names, range(len(names))), names)
+        voc.evaluate_voc(truth, voc_results.devkit_detections([], names, range(len(names))), names)
 
     return run
 
@@ -119,15 +120,15 @@ def _voc_xml(folder: Path) -> Callable[[Random, dict[str, str]], None]:
 def _voc_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
     """A damaged result file of the devkit: scored."""
     split, results = records.VocSplit(_voc(folder), "trainval"), folder / "results"
-    truth = {image.image_id: image.objects for image in records.read_split(split)}
+    truth = {image.image_id: image.objects for image in read_voc_split(split)}
     results.mkdir()
     (results / "dog.txt").write_text("b 0.5 1 1 40 30\n")
 
     def run(random: Random, rules: dict[str, str]) -> None:
         (results / "cat.txt").write_bytes(damaged(b"a 0.9 3 4 20 25\nb 0.4 1 1 9 9\na 0.1 1 1 40 30\n", random))
         images = truth if random.random() < 0.5 else None
-        found, _ = voc_results.read(results, ["cat", "dog"], "trainval", Findings(rules), images)
-        voc.evaluate(truth, found, ["cat", "dog"])
+        found, _ = voc_results.read_voc_results(results, ["cat", "dog"], "trainval", Findings(rules), images)
+        voc.evaluate_voc(truth, found, ["cat", "dog"])
 
     return run
 

@@ -11,7 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from transfer.data.catalog import Dataset
+from transfer.data.coco.dataset import COCO
+from transfer.data.dataset import Dataset
 from transfer.engines import torchvision as engine
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "detectron2"
@@ -179,4 +180,4 @@ def dataset(folder: Path, count: int = 6, seed: int = 0, size: tuple[int, int] =
         records.append(
             {"file_name": str(path), "image_id": index, "height": height, "width": width, "annotations": annotations}
         )
-    return Dataset(("keypoints_coco_2017_train",), "coco", ("bright", "dark", "red"), (1, 2, 3), records, ())
+    return Dataset(("keypoints_coco_2017_train",), COCO, ("bright", "dark", "red"), (1, 2, 3), records, ())

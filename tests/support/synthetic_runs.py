@@ -11,7 +11,7 @@ import torch
 
 from transfer import results
 from transfer.data import catalog
-from transfer.data.catalog import Dataset
+from transfer.data.dataset import Dataset
 from transfer.evaluation import evaluator
 from transfer.predictions import Detections
 from transfer.results import Device, Engine, Init, Points, Result, Task
@@ -75,7 +75,7 @@ def make_run(folder: Path, result: Result, root: Path | None = None) -> Path:
 
 def _scored(folder: Path, result: Result, root: Path, rng: np.random.Generator) -> Result:
     """`result` with the scores of made-up detections, which the evaluator itself saves and scores."""
-    dataset = catalog.load(result.task.test, root, result.task.class_names)
+    dataset = catalog.load_dataset(result.task.test, root, result.task.class_names)
     skill = (result.metrics["bbox"]["AP"] or 0.0) / 100
     scorer = evaluator.Scorer(dataset, "segm" in result.metrics, folder / "inference")
     scorer(lambda records: [detect(record, dataset, skill, "segm" in result.metrics, rng) for record in records])

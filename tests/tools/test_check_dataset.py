@@ -71,7 +71,7 @@ def test_unknown_classes_images_and_results_are_in_the_same_list(
     assert ran.code == 2
     for line in (
         "image_file: 1 image files missing, unreadable or of another size; rule: refuse",
-        "class: 1 objects or rows of an unknown class; rule: refuse",
+        "class: 1 objects or detections of an unknown class; rule: refuse",
         f"  {tmp_path}/cat.txt, line 2: the split does not list image c",
         "score: 1 scores that are not finite numbers; rule: drop",
     ):

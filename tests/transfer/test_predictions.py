@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.predictions import Detections, coco_rows
+from transfer.predictions import Detections, coco_detections
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 
@@ -27,7 +27,7 @@ def test_rows_give_back_boxes_scores_and_classes_exactly(found):
         torch.tensor([index for _, _, index in found], dtype=torch.int64),
     )
     before = detections.boxes.clone()
-    rows = json.loads(json.dumps(coco_rows(detections, 7, (1, 18, 90))))
+    rows = json.loads(json.dumps(coco_detections(detections, 7, (1, 18, 90))))
     corners = [[x, y, x + w, y + h] for x, y, w, h in (row["bbox"] for row in rows)]
     assert torch.equal(torch.tensor(corners, dtype=torch.float64).reshape(-1, 4), before.double())
     assert [row["score"] for row in rows] == detections.scores.tolist()
@@ -41,7 +41,7 @@ def test_rows_give_back_boxes_scores_and_classes_exactly(found):
 def test_masks_come_back_from_their_run_lengths(height, width, random):
     masks = torch.tensor([[[random.random() < 0.5 for _ in range(width)] for _ in range(height)] for _ in range(2)])
     detections = Detections(torch.zeros(2, 4), torch.tensor([0.9, 0.8]), torch.tensor([0, 0]), masks)
-    rows = json.loads(json.dumps(coco_rows(detections, 1, (1,))))
+    rows = json.loads(json.dumps(coco_detections(detections, 1, (1,))))
     for row, mask in zip(rows, masks, strict=True):
         assert row["segmentation"]["size"] == [height, width]
         np.testing.assert_array_equal(pycocotools.mask.decode(row["segmentation"]), mask.numpy())

@@ -80,7 +80,7 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
         ("eval_only", 0),
         ("engine.name", 3),
         ("engine.versions.torch", None),
-        ("task.kind", "lvis"),
+        ("task.kind", 3),
         ("task.kind", ["voc"]),
         ("task.class_names", "cat"),
         ("init.kind", "moco"),

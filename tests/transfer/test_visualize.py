@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.predictions import Detections
-from transfer.visualize import class_color, draw
+from transfer.visualize import class_color, draw_detections
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 
@@ -24,12 +24,12 @@ def detections(boxes: list[list[float]], scores: list[float], masks: torch.Tenso
 
 def test_nothing_to_show_is_the_image_itself() -> None:
     for found in (detections([], []), detections([[10, 10, 60, 60]], [0.4])):
-        np.testing.assert_array_equal(np.asarray(draw(grey, found, CLASSES, min_score=0.5)), grey)
+        np.testing.assert_array_equal(np.asarray(draw_detections(grey, found, CLASSES, min_score=0.5)), grey)
 
 
 def test_a_box_is_drawn_on_its_edges_in_its_class_color_and_the_image_is_left_alone() -> None:
     before = grey.copy()
-    picture = np.asarray(draw(grey, detections([[40, 50, 120, 100]], [0.5]), CLASSES, min_score=0.5))
+    picture = np.asarray(draw_detections(grey, detections([[40, 50, 120, 100]], [0.5]), CLASSES, min_score=0.5))
     np.testing.assert_array_equal(grey, before)
     assert picture.shape == grey.shape
     color = class_color(0)
@@ -44,7 +44,7 @@ def test_a_box_is_drawn_on_its_edges_in_its_class_color_and_the_image_is_left_al
 def test_a_mask_lets_the_image_through() -> None:
     mask = torch.zeros(1, 120, 200, dtype=torch.bool)
     mask[0, 60:90, 50:110] = True
-    picture = np.asarray(draw(grey, detections([[40, 50, 120, 100]], [0.9], mask), CLASSES, min_score=0))
+    picture = np.asarray(draw_detections(grey, detections([[40, 50, 120, 100]], [0.9], mask), CLASSES, min_score=0))
     inside = picture[75, 80].astype(float)
     color = np.array(class_color(0), dtype=float)
     share = (inside - 100) / (color - 100)
@@ -61,7 +61,7 @@ def test_a_mask_lets_the_image_through() -> None:
 def test_any_boxes_on_any_size_are_drawn(corners: list[tuple[float, ...]], size: tuple[int, int]) -> None:
     boxes = [[min(a, c), min(b, d), max(a, c), max(b, d)] for a, b, c, d in corners]
     image = np.zeros((*size, 3), dtype=np.uint8)
-    picture = draw(image, detections(boxes, [0.9] * len(boxes)), CLASSES, min_score=0)
+    picture = draw_detections(image, detections(boxes, [0.9] * len(boxes)), CLASSES, min_score=0)
     assert picture.size == (size[1], size[0])
 
 
@@ -70,20 +70,22 @@ def test_labels_are_legible_on_small_and_large_images(side: int) -> None:
     """The plate behind the text: tall enough to read, not covering the picture."""
     image = np.full((side, side, 3), 100, dtype=np.uint8)
     box = [0.0, side / 2, side - 1.0, side - 1.0]
-    picture = np.asarray(draw(image, detections([box], [0.9]), CLASSES, min_score=0))
+    picture = np.asarray(draw_detections(image, detections([box], [0.9]), CLASSES, min_score=0))
     plate = np.flatnonzero((picture[: side // 2, 0] == class_color(0)).all(axis=1))
     assert 10 <= len(plate) <= side / 6
 
 
 def test_the_best_label_has_its_place_and_others_move_away() -> None:
-    one = draw(grey, detections([[40, 50, 120, 100]], [0.9]), CLASSES, 0)
-    two = draw(grey, detections([[40, 50, 120, 100], [40, 50, 120, 100]], [0.9, 0.8]), CLASSES, 0)
+    one = draw_detections(grey, detections([[40, 50, 120, 100]], [0.9]), CLASSES, 0)
+    two = draw_detections(grey, detections([[40, 50, 120, 100], [40, 50, 120, 100]], [0.9, 0.8]), CLASSES, 0)
     np.testing.assert_array_equal(np.asarray(one)[:49], np.asarray(two)[:49])
 
 
 def test_annotations_are_named_without_a_score() -> None:
     pictures = [
-        np.asarray(draw(grey, detections([[40, 50, 120, 100]], [score]), CLASSES, 0, with_scores=with_scores))
+        np.asarray(
+            draw_detections(grey, detections([[40, 50, 120, 100]], [score]), CLASSES, 0, with_scores=with_scores)
+        )
         for with_scores in (False, True)
         for score in (1.0, 0.5)
     ]

@@ -1,4 +1,4 @@
-"""COCO's run-length masks, checked before pycocotools' C code sees them: it crashes or hangs on bad ones."""
+"""The check of COCO's run-length masks before pycocotools' C code, which crashes or hangs on bad ones, sees them."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,8 +9,8 @@ import pycocotools.mask
 _FIRST, _LAST = 48, 111  # the 64 characters "0" to "o"; each carries 5 bits and whether more follow
 
 
-def fault(mask: Any, height: int, width: int) -> str | None:
-    """What is wrong with a run-length mask of an image height x width; None if nothing is.
+def mask_fault(mask: Any, height: int, width: int) -> str | None:
+    """Describe what is wrong with a run-length mask of an image height x width; return None if nothing is.
 
     Args:
         mask: {"size": [height, width], "counts": runs as a list of integers, or compressed as text}.
@@ -25,7 +25,7 @@ def fault(mask: Any, height: int, width: int) -> str | None:
             return "mask counts are not all integers from 0 up"
         total = sum(counts)
     elif isinstance(counts, str):
-        runs = _decode(counts)
+        runs = _decode_runs(counts)
         if runs is None:
             return "mask counts are not COCO's compressed run lengths"
         if runs.size and runs.min() < 0:
@@ -36,16 +36,16 @@ def fault(mask: Any, height: int, width: int) -> str | None:
     return None if total == height * width else f"mask runs sum to {total}, not to height x width = {height * width}"
 
 
-def compress(mask: Mapping[str, Any]) -> dict[str, Any]:
-    """The same mask with compressed counts, as ASCII text. It must be free of faults."""
+def compress_mask(mask: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the same mask with compressed counts, as ASCII text. It must be free of faults."""
     if isinstance(mask["counts"], str):
         return {"size": list(mask["size"]), "counts": mask["counts"]}
     encoded = pycocotools.mask.frPyObjects(dict(mask), *mask["size"])
     return {"size": list(mask["size"]), "counts": encoded["counts"].decode("ascii")}
 
 
-def _decode(counts: str) -> np.ndarray | None:
-    """Compressed text -> runs (M,) int64; None if it is not such a text.
+def _decode_runs(counts: str) -> np.ndarray | None:
+    """Decode compressed text to runs (M,) int64; return None if it is not such a text.
 
     A number is 5 bits a character, lowest first, in two's complement; from the fourth on, each is the difference to
     the one two before (runs of one colour are alike).
@@ -60,7 +60,7 @@ def _decode(counts: str) -> np.ndarray | None:
     codes -= _FIRST
     ends = np.flatnonzero((codes & 0x20) == 0)  # (M,) the last character of each number
     if ends.size == 0 or ends[-1] != codes.size - 1:
-        return None  # the last number goes on past the end
+        return None  # the last number is cut off
     starts = np.concatenate(([0], ends[:-1] + 1))
     lengths = ends - starts + 1
     if lengths.max() > 7:

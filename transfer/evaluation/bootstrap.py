@@ -1,9 +1,9 @@
-"""How sure a difference of two rows is: a paired bootstrap over test images and over trials.
+"""The interval of the difference between two rows: a paired bootstrap over test images and over trials.
 
 One resample draws the test images with replacement (Efron 1979), the same for every run, so that an image which is
 easy for both starts moves neither; and it draws each row's trials with replacement, n - 1 of its n, which gives the
 mean of the draws the variance s^2 / n that a mean of n trials has (Rao and Wu 1988; n of n would understate it by
-(n - 1) / n). With a single trial the images alone are drawn: then the interval knows nothing of the luck of training.
+(n - 1) / n). With a single trial only the images are drawn, and the interval leaves out the variance of training.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from transfer.evaluation.matching import THRESHOLDS, ClassMatches
-from transfer.evaluation.precision_recall import average_precision
+from transfer.evaluation.precision_recall import weighted_average_precision
 
 CONFIDENCE = 0.95
 SEED = 20191113  # of the resamples: the same runs give the same report
@@ -33,7 +33,7 @@ class Samples:
 
     @classmethod
     def of(cls, points: np.ndarray) -> "Samples":
-        """From the (C, 1 + R, T) of `resampled`. A mean over classes leaves out those that a test set does not have."""
+        """Average the (C, 1 + R, T) of `resampled`; a mean over classes leaves out those a test set does not have."""
         occurs = ~np.isnan(points[:, :, 0])  # (C, 1 + R)
         with np.errstate(invalid="ignore"):
             means = np.where(occurs[:, :, None], points, 0).sum(axis=0) / occurs.sum(axis=0)[:, None]  # (1 + R, T)
@@ -42,26 +42,26 @@ class Samples:
 
 
 def image_weights(images: int, resamples: int) -> np.ndarray:
-    """How often each image stands in each test set, (1 + R, I) int: once in the first, as drawn in the R others."""
+    """Return how often each image stands in each test set, (1 + R, I) int: once in the first, as drawn in R others."""
     drawn = np.random.default_rng(SEED).multinomial(images, np.full(images, 1 / images), size=resamples)
     return np.concatenate([np.ones((1, images), dtype=np.int64), drawn])
 
 
 def resampled(found: Sequence[ClassMatches], weights: np.ndarray, rule: str) -> np.ndarray:
-    """AP points (C, 1 + R, T) of a run on every test set of `weights` (1 + R, I), by class and THRESHOLDS.
+    """Return the AP points (C, 1 + R, T) of a run on every test set of `weights` (1 + R, I), by class and THRESHOLDS.
 
     Args:
         found: the run's matches, one a class.
         rule: one of precision_recall.RULES.
     """
-    return 100 * np.stack([average_precision(one, weights, rule) for one in found])
+    return 100 * np.stack([weighted_average_precision(one, weights, rule) for one in found])
 
 
 def interval(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> tuple[float, float] | None:
-    """The 95 % percentile interval of the mean of `ours` minus the mean of `theirs`.
+    """Return the 95 % percentile interval of the mean of `ours` minus the mean of `theirs`.
 
     Args:
-        ours, theirs: one array (R,) a trial, its AP on the same R resamples of the test images.
+        ours, theirs: one array (R,) for each trial, its AP on the same R resamples of the test images.
 
     Returns:
         (low, high) in AP points; None without resamples, or where no resample measures both.
@@ -76,7 +76,7 @@ def interval(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> tuple[
 
 
 def _drawn_mean(trials: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
-    """(R,) the mean over the trials that each resample draws."""
+    """Return (R,) means over the trials that each resample draws."""
     values = np.stack(trials)  # (n, R)
     n, resamples = values.shape
     drawn = generator.integers(n, size=(max(1, n - 1), resamples))

@@ -12,80 +12,86 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from transfer.data import rle
-from transfer.data.coco import annotation_file, objects, records
+from transfer.data.coco import objects, records
+from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.faults import Findings
 from transfer.data.values import are_numbers, is_number
 from transfer.errors import TransferError
-from transfer.evaluation import coco_results
+from transfer.evaluation.coco_results import SCORED_FIELD, apply_rules_to_detections
 from transfer.faults import refuse
 
-IOU_TYPES = tuple(coco_results.FIELD)
+IOU_TYPES = tuple(SCORED_FIELD)
 # The standard names of COCOeval.stats, in its order.
 STATISTICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 KEYPOINT_STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
-_KEYPOINTS = records.PERSON_KEYPOINTS  # pycocotools has the tolerances of these alone
+_KEYPOINTS = records.PERSON_KEYPOINTS  # pycocotools has tolerances for these only
 
 
-def evaluate(
+def evaluate_coco(
     annotations: Path,
-    rows: Sequence[Any],
+    detections: Sequence[Any],
     iou_type: str,
     source: str = "results",
     findings: Findings | None = None,
 ) -> dict[str, Any]:
-    """Score rows of a COCO results file against an annotation file.
+    """Score the detections of a COCO results file against an annotation file.
 
-    Masks are scored by their own area, not by a box that stands beside them (as Detectron2 does; it decides what is
-    small, medium and large). No rows at all score 0.
+    Masks are small, medium or large by their own area, not by that of a box given beside them, as in Detectron2. An
+    empty list of detections scores 0.
 
     Args:
         annotations: path of the annotation json.
-        rows: {image_id, category_id, score, and bbox XYWH | segmentation (run-length) | keypoints (51 numbers)};
+        detections: {image_id, category_id, score, and bbox XYWH | segmentation (run-length) | keypoints (51 numbers)};
             further keys are ignored.
         iou_type: one of IOU_TYPES.
-        source: what a message calls the rows, such as the path they come from.
-        findings: the rules for faults of both; what is found is added. None: the default rules.
+        source: the name of the detections in messages, such as their file.
+        findings: the rules for faults of both files; every fault is added. None: the default rules.
 
     Returns:
         STATISTICS (KEYPOINT_STATISTICS) as unrounded fractions in [0, 1], and "per_class": {category name: AP}. NaN
         where the file has no ground truth to measure on, such as no small object (pycocotools prints -1 there).
 
     Raises:
-        TransferError: lists what the rules refuse of the annotation file, or else of the rows.
+        TransferError: lists what the rules refuse of the annotation file, or else of the detections.
     """
     if iou_type not in IOU_TYPES:
         raise TransferError(f"IoU type {iou_type!r} is not one of {', '.join(IOU_TYPES)}")
     findings = findings or Findings()
-    content = annotation_file.read(annotations, findings)
-    refuse([f"{annotations}: {fault}" for fault in _truth_faults(content, iou_type)])
-    rows = coco_results.settled(rows, content, iou_type, source, findings)
-    findings.settle(source)
+    content = read_coco_annotations(annotations, findings)
+    refuse([f"{annotations}: {fault}" for fault in _ground_truth_faults(content, iou_type)])
+    detections = apply_rules_to_detections(detections, content, iou_type, source, findings)
+    findings.raise_if_refused(source)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
-        truth = ground_truth(content)
-        run = COCOeval(truth, detection_rows(truth, rows, iou_type), iou_type)
-        run.evaluate()
-        run.accumulate()
-        run.summarize()
+        ground_truth = index_ground_truth(content)
+        evaluation = COCOeval(ground_truth, index_detections(ground_truth, detections, iou_type), iou_type)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
     names = KEYPOINT_STATISTICS if iou_type == "keypoints" else STATISTICS
-    precision = run.eval["precision"][:, :, :, 0, -1]  # (thresholds, recalls, categories), all areas, most detections
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]  # (T, R, C), all areas, most detections
     category_names = {category_id: name for name, category_id in records.categories_of(content).items()}
     return {
-        **{name: _fraction(value) for name, value in zip(names, run.stats, strict=True)},
+        **{name: _fraction(value) for name, value in zip(names, evaluation.stats, strict=True)},
         "per_class": {
-            category_names[category_id]: _mean(precision[:, :, i]) for i, category_id in enumerate(run.params.catIds)
+            category_names[category_id]: _mean(precision[:, :, i])
+            for i, category_id in enumerate(evaluation.params.catIds)
         },
     }
 
 
-def check_truth(annotations: Path, iou_types: Sequence[str], findings: Findings | None = None) -> None:
-    """Whether `evaluate` can score such on this annotation file; TransferError lists all faults."""
-    content = annotation_file.read(annotations, findings)
-    faults = [fault for iou_type in iou_types for fault in _truth_faults(content, iou_type)]
+def check_coco_ground_truth(annotations: Path, iou_types: Sequence[str], findings: Findings | None = None) -> None:
+    """Check that an annotation file has what `evaluate_coco` needs for these IoU types.
+
+    Raises:
+        TransferError: lists every annotation that lacks something.
+    """
+    content = read_coco_annotations(annotations, findings)
+    faults = [fault for iou_type in iou_types for fault in _ground_truth_faults(content, iou_type)]
     refuse([f"{annotations}: {fault}" for fault in dict.fromkeys(faults)])
 
 
-def _truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]:
-    """What evaluation needs beyond training."""
+def _ground_truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]:
+    """Describe every annotation that lacks what evaluation needs beyond training."""
     faults = []
     for i, annotation in enumerate(content["annotations"]):
         here = f"annotations[{i}] (id {annotation['id']})"
@@ -103,7 +109,8 @@ def _truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]:
     return faults
 
 
-def ground_truth(content: Mapping[str, Any]) -> COCO:
+def index_ground_truth(content: Mapping[str, Any]) -> COCO:
+    """Index the content of an annotation file, as `read_coco_annotations` returns it, for pycocotools."""
     annotations = [dict(annotation) for annotation in content["annotations"]]  # pycocotools writes into them
     if any(annotation["id"] < 1 for annotation in annotations):
         for number, annotation in enumerate(annotations, start=1):
@@ -111,26 +118,26 @@ def ground_truth(content: Mapping[str, Any]) -> COCO:
     return _index({**content, "annotations": annotations})
 
 
-def detection_rows(truth: COCO, rows: Sequence[Mapping[str, Any]], iou_type: str) -> COCO:
-    """The rows as COCO.loadRes makes them in Detectron2's evaluator (areas!), also when there are none."""
+def index_detections(ground_truth: COCO, detections: Sequence[Mapping[str, Any]], iou_type: str) -> COCO:
+    """Index detections as COCO.loadRes does in Detectron2's evaluator (areas!), also when there are none."""
     annotations = []
-    for number, row in enumerate(rows, start=1):
-        made = {key: row[key] for key in ("image_id", "category_id", "score")}
+    for number, detection in enumerate(detections, start=1):
+        made = {key: detection[key] for key in ("image_id", "category_id", "score")}
         made.update(id=number, iscrowd=0)
         if iou_type == "segm":
-            made["segmentation"] = rle.compress(row["segmentation"])
+            made["segmentation"] = rle.compress_mask(detection["segmentation"])
             made["area"] = float(pycocotools.mask.area(made["segmentation"]))
         else:
-            made["bbox"] = list(row["bbox"]) if "bbox" in row else _extent(row["keypoints"])
+            made["bbox"] = list(detection["bbox"]) if "bbox" in detection else _extent(detection["keypoints"])
             made["area"] = made["bbox"][2] * made["bbox"][3]
         if iou_type == "keypoints":
-            made["keypoints"] = list(row["keypoints"])
+            made["keypoints"] = list(detection["keypoints"])
         annotations.append(made)
-    return _index({**truth.dataset, "annotations": annotations})
+    return _index({**ground_truth.dataset, "annotations": annotations})
 
 
 def _extent(keypoints: Sequence[float]) -> list[float]:
-    """The box XYWH around keypoints [x, y, score, ...]."""
+    """Return the box XYWH around keypoints [x, y, score, ...]."""
     x, y = keypoints[0::3], keypoints[1::3]
     return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
 

@@ -1,4 +1,4 @@
-"""A COCO results file, its rows checked against an annotation file before pycocotools sees them."""
+"""A COCO results file, its detections checked against an annotation file before pycocotools sees them."""
 
 import reprlib
 from collections.abc import Mapping, Sequence
@@ -12,62 +12,64 @@ from transfer.data.faults import GONE, Findings
 from transfer.data.values import are_numbers, is_id, is_number
 from transfer.errors import TransferError
 
-FIELD = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}  # IoU type -> what a row is scored by
+# IoU type -> the field that a detection is scored by
+SCORED_FIELD = {"bbox": "bbox", "segm": "segmentation", "keypoints": "keypoints"}
 
 
-def read(path: Path) -> list[Any]:
-    """The rows of a results file, not yet checked; TransferError if it is no JSON list."""
-    rows = load_json(path)
-    if not isinstance(rows, list):
+def read_coco_results(path: Path) -> list[Any]:
+    """Read the detections of a results file, not yet checked; TransferError if it is not a JSON list."""
+    detections = load_json(path)
+    if not isinstance(detections, list):
         raise TransferError(f"{path}: a list of detections is expected, COCO's results format")
-    return rows
+    return detections
 
 
-def settled(
-    rows: Sequence[Any], content: Mapping[str, Any], iou_type: str, source: str, findings: Findings
+def apply_rules_to_detections(
+    detections: Sequence[Any], content: Mapping[str, Any], iou_type: str, source: str, findings: Findings
 ) -> list[Mapping[str, Any]]:
-    """The rows as the rules of `findings`, which is left with all faults, leave them.
+    """Return the detections that pass by the rules of `findings`, to which every fault is added.
 
     Args:
-        rows: {image_id, category_id, score, and bbox XYWH | segmentation (run-length) | keypoints (51 numbers)};
+        detections: {image_id, category_id, score, and bbox XYWH | segmentation (run-length) | keypoints (51 numbers)};
             further keys are ignored.
-        content: what coco_json.read gave.
-        iou_type: which of the three is needed and checked.
-        source: what a message calls the rows, such as the path they come from.
+        content: of the annotation file, as `read_coco_annotations` returns it.
+        iou_type: one of SCORED_FIELD, whose field is needed and checked.
+        source: the name of the detections in messages, such as their file.
     """
     sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
     categories = {category["id"] for category in content["categories"]}
     kept = []
-    for i, row in enumerate(rows):
-        faults = _faults(row, sizes, categories, iou_type)
+    for i, detection in enumerate(detections):
+        faults = _detection_faults(detection, sizes, categories, iou_type)
         if GONE.isdisjoint([findings.add(kind, f"{source}[{i}]", what) for kind, what in faults]):
-            kept.append(row)
+            kept.append(detection)
     return kept
 
 
-def _faults(
-    row: Any, sizes: Mapping[int, tuple[int, int]], categories: set[int], iou_type: str
+def _detection_faults(
+    detection: Any, sizes: Mapping[int, tuple[int, int]], categories: set[int], iou_type: str
 ) -> list[tuple[str, str]]:
-    """(kind, what is wrong) of one row."""
-    field = FIELD[iou_type]
-    if not isinstance(row, Mapping):
+    """Return (kind of fault, description) of everything wrong with one detection."""
+    field = SCORED_FIELD[iou_type]
+    if not isinstance(detection, Mapping):
         return [("row", f"an object with image_id, category_id, score and {field} is expected")]
-    if missing := [key for key in ("image_id", "category_id", "score", field) if key not in row]:
+    if missing := [key for key in ("image_id", "category_id", "score", field) if key not in detection]:
         return [("row", f"no {', '.join(missing)}")]
     faults = []
-    image_id, category, value = row["image_id"], row["category_id"], row[field]
+    image_id, category, value = detection["image_id"], detection["category_id"], detection[field]
     known = is_id(image_id) and image_id in sizes
     if not known:
         faults.append(("unknown_image", f"image_id {reprlib.repr(image_id)} is not in the annotation file"))
     if not is_id(category) or category not in categories:
         faults.append(("class", f"category_id {reprlib.repr(category)} is not in the annotation file"))
-    if not is_number(row["score"]):
-        faults.append(("score", f"score {reprlib.repr(row['score'])} is not a finite number"))
-    if "bbox" in row and iou_type != "segm" and not (are_numbers(row["bbox"], 4) and min(row["bbox"][2:]) >= 0):
-        shown = reprlib.repr(row["bbox"])
+    if not is_number(detection["score"]):
+        faults.append(("score", f"score {reprlib.repr(detection['score'])} is not a finite number"))
+    box: Any = detection.get("bbox")
+    if "bbox" in detection and iou_type != "segm" and not (are_numbers(box, 4) and min(box[2:]) >= 0):
+        shown = reprlib.repr(box)
         faults.append(("box", f"bbox {shown} is not x, y, width, height in finite numbers, sides from 0 up"))
     if iou_type == "keypoints" and not are_numbers(value, 3 * PERSON_KEYPOINTS):
         faults.append(("keypoints", f"keypoints are not {PERSON_KEYPOINTS} times x, y, score in finite numbers"))
-    if iou_type == "segm" and known and (fault := rle.fault(value, *sizes[image_id])) is not None:
+    if iou_type == "segm" and known and (fault := rle.mask_fault(value, *sizes[image_id])) is not None:
         faults.append(("mask", fault))
     return faults

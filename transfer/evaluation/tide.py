@@ -1,6 +1,6 @@
-"""What kind of mistakes cost a detector its AP: TIDE's types of error (Bolya et al. 2020, arXiv 2008.08115, section 2).
+"""TIDE's types of error and what each costs in AP (Bolya et al. 2020, arXiv 2008.08115, section 2).
 
-Boxes, at an IoU of .5 (found) and .1 (background). A detection that found nothing is, by the first that holds:
+Boxes, at an IoU of .5 (foreground) and .1 (background). A false detection is of the first type whose rule holds:
 
     localisation   .1 <= IoU <= .5 with an object of its class
     class          IoU >= .5 with an object of another class
@@ -8,9 +8,10 @@ Boxes, at an IoU of .5 (found) and .1 (background). A detection that found nothi
     background     IoU <= .1 with every object
     both           anything else: .1 < IoU < .5 with an object of another class
 
-An object that no detection found, and that no class or localisation error stands on, is missed. What a type costs is
-how much AP50 rises when it alone is put right: class and localisation errors find their object (the best-scored one,
-if it is not found already; else they go), the others go, missed objects are not asked for.
+An object that no detection found, and that no class or localisation error is matched with, is missed. The dAP of a type
+is how much AP50 rises when only its errors are fixed: class and localisation errors find their object (the best-scored
+one, if the object is not found already; the others are removed), false detections of other types are removed, missed
+objects are removed from the ground truth.
 """
 
 from collections.abc import Sequence
@@ -20,166 +21,172 @@ from typing import Any
 import numpy as np
 import pycocotools.mask
 
-from transfer.data.catalog import Dataset
+from transfer.data.dataset import Dataset
 from transfer.evaluation.matching import ClassMatches
-from transfer.evaluation.precision_recall import average_precision
+from transfer.evaluation.precision_recall import weighted_average_precision
 
-FOUND, BACKGROUND = 0.5, 0.1  # IoU
-TYPES = ("class", "localisation", "both", "duplicate", "background", "missed")
+FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU
+ERROR_TYPES = ("class", "localisation", "both", "duplicate", "background", "missed")
 TRUE, IGNORED = "true", "ignored"
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One image: what each of its N detections is, and each of its G objects.
+class MatchedErrors:
+    """The outcome of each of the N detections and G objects of one image.
 
     Args:
-        scores, classes: (N,) of the detections, best first.
-        verdicts: (N,) str: TRUE, IGNORED or one of TYPES.
-        objects: (N,) int, the object that a TRUE, class or localisation verdict is about; -1 for the others.
-        truth: (G,) int, the objects' classes; crowds and `difficult` ones are not among them.
+        scores: (N,) of the detections, best first.
+        classes: (N,) int.
+        outcomes: (N,) str: TRUE, IGNORED or one of ERROR_TYPES.
+        objects: (N,) int, the object that a TRUE, class or localisation outcome is matched with; -1 for the others.
+        object_classes: (G,) int; crowds and `difficult` objects are left out.
         found: (G,) bool.
     """
 
     scores: np.ndarray
     classes: np.ndarray
-    verdicts: np.ndarray
+    outcomes: np.ndarray
     objects: np.ndarray
-    truth: np.ndarray
+    object_classes: np.ndarray
     found: np.ndarray
 
     @property
     def mistakes(self) -> int:
-        """False detections and objects not found."""
-        return int((~np.isin(self.verdicts, (TRUE, IGNORED))).sum() + (~self.found).sum())
+        """The number of false detections and of objects not found."""
+        return int((~np.isin(self.outcomes, (TRUE, IGNORED))).sum() + (~self.found).sum())
 
 
-def judge(record: dict[str, Any], rows: Sequence[dict[str, Any]], dataset: Dataset, min_score: float = 0.0) -> Judged:
-    """Judge the detections of one image that score `min_score` or more.
+def match_errors(
+    record: dict[str, Any], detections: Sequence[dict[str, Any]], dataset: Dataset, min_score: float = 0.0
+) -> MatchedErrors:
+    """Find the outcome of the detections of one image that score `min_score` or more.
 
     Args:
-        record: of the data set.
-        rows: what was detected in it, best first (saved_detections.by_image).
+        record: the image's, of the data set.
+        detections: those in this image, best first, as in a COCO results file.
     """
-    rows = [row for row in rows if row["score"] >= min_score]
-    index = {category: place for place, category in enumerate(dataset.category_ids)}
-    classes = np.array([index[row["category_id"]] for row in rows], dtype=int)
+    detections = [detection for detection in detections if detection["score"] >= min_score]
+    index = {category: i for i, category in enumerate(dataset.category_ids)}
+    classes = np.array([index[detection["category_id"]] for detection in detections], dtype=int)
     ignored = np.array(
         [bool(item.get("iscrowd") or item.get("difficult")) for item in record["annotations"]], dtype=bool
     )
-    of_class = np.array([item["category_id"] for item in record["annotations"]], dtype=int)
-    overlap = _overlap(rows, record["annotations"])  # (N, G with those that are passed over)
-    same = classes[:, None] == of_class[None, :]
-    verdicts, objects, found = _judge(overlap[:, ~ignored], same[:, ~ignored])
-    passed = (overlap[:, ignored] * same[:, ignored] > FOUND).any(axis=1) & (verdicts != TRUE)
-    verdicts[passed], objects[passed] = IGNORED, -1
-    scores = np.array([row["score"] for row in rows], dtype=float)
-    return Judged(scores, classes, verdicts, objects, of_class[~ignored], found)
+    object_classes = np.array([item["category_id"] for item in record["annotations"]], dtype=int)
+    iou = _iou(detections, record["annotations"])  # (N, G with the ignored ones)
+    same = classes[:, None] == object_classes[None, :]
+    outcomes, objects, found = _match(iou[:, ~ignored], same[:, ~ignored])
+    on_ignored = (iou[:, ignored] * same[:, ignored] > FOREGROUND).any(axis=1) & (outcomes != TRUE)
+    outcomes[on_ignored], objects[on_ignored] = IGNORED, -1
+    scores = np.array([detection["score"] for detection in detections], dtype=float)
+    return MatchedErrors(scores, classes, outcomes, objects, object_classes[~ignored], found)
 
 
-def _overlap(rows: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any]]) -> np.ndarray:
-    """(N, G) IoU; with a crowd the share of the detection that lies in it."""
-    if not rows or not annotations:
-        return np.zeros((len(rows), len(annotations)))
+def _iou(detections: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any]]) -> np.ndarray:
+    """Return IoU (N, G); with a crowd, the share of the detection that lies in it."""
+    if not detections or not annotations:
+        return np.zeros((len(detections), len(annotations)))
     boxes = np.array([item["bbox"] for item in annotations], dtype=float)
     boxes[:, 2:] -= boxes[:, :2]  # (G, 4) XYWH
     crowds = [int(item.get("iscrowd", 0)) for item in annotations]
-    return pycocotools.mask.iou(np.array([row["bbox"] for row in rows], dtype=float), boxes, crowds)
+    return pycocotools.mask.iou(np.array([item["bbox"] for item in detections], dtype=float), boxes, crowds)
 
 
-def _judge(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Verdicts (N,), objects (N,) and found (G,) from IoU (N, G) and whether the classes are the same (N, G)."""
-    verdicts = np.full(len(iou), "background", dtype="<U12")
+def _match(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return outcomes (N,), objects (N,) and found (G,) from IoU (N, G) and equality of the classes (N, G) bool."""
+    outcomes = np.full(len(iou), "background", dtype="<U12")
     objects = np.full(len(iou), -1)
     found = np.zeros(iou.shape[1], dtype=bool)
     if not iou.shape[1]:
-        return verdicts, objects, found
+        return outcomes, objects, found
     own, others = iou * same, iou * ~same
-    for i in np.flatnonzero(own.max(axis=1) >= FOUND):
+    for i in np.flatnonzero(own.max(axis=1) >= FOREGROUND):
         free = np.where(found, 0.0, own[i])
-        if free.max() >= FOUND:
-            verdicts[i], objects[i] = TRUE, free.argmax()
+        if free.max() >= FOREGROUND:
+            outcomes[i], objects[i] = TRUE, free.argmax()
             found[objects[i]] = True
     best, other = own.max(axis=1), others.max(axis=1)
-    wrong = verdicts != TRUE
+    wrong = outcomes != TRUE
     tests = {
-        "localisation": (best >= BACKGROUND) & (best <= FOUND),
-        "class": other >= FOUND,
-        "duplicate": best >= FOUND,
+        "localisation": (best >= BACKGROUND) & (best <= FOREGROUND),
+        "class": other >= FOREGROUND,
+        "duplicate": best >= FOREGROUND,
         "background": iou.max(axis=1) <= BACKGROUND,
     }
-    verdicts[wrong] = np.select([test[wrong] for test in tests.values()], list(tests), default="both")
+    outcomes[wrong] = np.select([test[wrong] for test in tests.values()], list(tests), default="both")
     for name, values in (("localisation", own), ("class", others)):
-        of_type = wrong & (verdicts == name)
+        of_type = wrong & (outcomes == name)
         objects[of_type] = values[of_type].argmax(axis=1)
-    return verdicts, objects, found
+    return outcomes, objects, found
 
 
-def costs(images: Sequence[Judged]) -> dict[str, float]:
-    """AP50 points (101-point rule, mean over the classes that occur) that each of TYPES costs; {} without objects."""
-    detections = _Detections.of(images)
-    classes = np.unique(detections.truth)
+def delta_ap(images: Sequence[MatchedErrors]) -> dict[str, float]:
+    """Return the dAP of each of ERROR_TYPES in AP50 points (101-point, mean over the classes that occur).
+
+    Empty if there are no objects.
+    """
+    errors = _TestSetErrors.join(images)
+    classes = np.unique(errors.object_classes)
     if not len(classes):
         return {}
-    before = detections.ap50(classes)
-    return {name: detections.without(name).ap50(classes) - before for name in TYPES}
+    before = errors.ap50(classes)
+    return {error_type: errors.fix(error_type).ap50(classes) - before for error_type in ERROR_TYPES}
 
 
-class _Detections(Judged):
+class _TestSetErrors(MatchedErrors):
     """All detections and all objects of a test set. `objects` counts over all images."""
 
     @classmethod
-    def of(cls, images: Sequence[Judged]) -> "_Detections":
-        first = np.cumsum([0, *(len(image.truth) for image in images)])
+    def join(cls, images: Sequence[MatchedErrors]) -> "_TestSetErrors":
+        first = np.cumsum([0, *(len(image.object_classes) for image in images)])
         objects = [
             np.where(image.objects < 0, -1, image.objects + base) for image, base in zip(images, first, strict=False)
         ]
         return cls(
             scores=np.concatenate([image.scores for image in images]),
             classes=np.concatenate([image.classes for image in images]),
-            verdicts=np.concatenate([image.verdicts for image in images]),
+            outcomes=np.concatenate([image.outcomes for image in images]),
             objects=np.concatenate(objects),
-            truth=np.concatenate([image.truth for image in images]),
+            object_classes=np.concatenate([image.object_classes for image in images]),
             found=np.concatenate([image.found for image in images]),
         )
 
-    def without(self, kind: str) -> "_Detections":
-        """The same with the errors of one type put right."""
-        if kind == "missed":
-            asked = self.found.copy()
-            asked[self.objects[self.objects >= 0]] = True
-            return _Detections(
-                self.scores, self.classes, self.verdicts, self.objects, self.truth[asked], self.found[asked]
+    def fix(self, error_type: str) -> "_TestSetErrors":
+        """Return the same with the errors of one type fixed."""
+        if error_type == "missed":
+            kept = self.found.copy()
+            kept[self.objects[self.objects >= 0]] = True
+            return _TestSetErrors(
+                self.scores, self.classes, self.outcomes, self.objects, self.object_classes[kept], self.found[kept]
             )
-        classes, verdicts = self.classes.copy(), self.verdicts.copy()
-        verdicts[verdicts == kind] = IGNORED
-        if kind in ("class", "localisation"):
+        classes, outcomes = self.classes.copy(), self.outcomes.copy()
+        outcomes[outcomes == error_type] = IGNORED
+        if error_type in ("class", "localisation"):
             best = self._best_on_free_objects()
-            best = best[self.verdicts[best] == kind]
-            verdicts[best], classes[best] = TRUE, self.truth[self.objects[best]]
-        return _Detections(self.scores, classes, verdicts, self.objects, self.truth, self.found)
+            best = best[self.outcomes[best] == error_type]
+            outcomes[best], classes[best] = TRUE, self.object_classes[self.objects[best]]
+        return _TestSetErrors(self.scores, classes, outcomes, self.objects, self.object_classes, self.found)
 
     def _best_on_free_objects(self) -> np.ndarray:
-        """Of the class and localisation errors on each object that was not found, the best-scored one."""
-        errors = np.flatnonzero(np.isin(self.verdicts, ("class", "localisation")))
+        """Return the best-scored class or localisation error on each object that was not found."""
+        errors = np.flatnonzero(np.isin(self.outcomes, ("class", "localisation")))
         errors = errors[~self.found[self.objects[errors]]]
         errors = errors[np.argsort(-self.scores[errors], kind="stable")]
         _, first = np.unique(self.objects[errors], return_index=True)
         return errors[first]
 
     def ap50(self, classes: np.ndarray) -> float:
-        """Mean over these classes; one that is neither asked for nor detected is left out (100 where all are)."""
+        """Return the mean over classes; one without objects and detections is left out (100 where all are)."""
         order = np.argsort(-self.scores, kind="stable")
-        order = order[self.verdicts[order] != IGNORED]
-        points = [self._ap50(order[self.classes[order] == c], int((self.truth == c).sum())) for c in classes]
+        order = order[self.outcomes[order] != IGNORED]
+        points = [self._ap50(order[self.classes[order] == c], int((self.object_classes == c).sum())) for c in classes]
         measured = [point for point in points if point is not None]
         return 100 * float(np.mean(measured)) if measured else 100.0
 
     def _ap50(self, own: np.ndarray, positives: int) -> float | None:
-        """AP of one class, whose detections are given by place, best first."""
+        """Return the AP of one class, whose detections are given by index, best first."""
         if not positives:
             return 0.0 if len(own) else None
-        true = np.broadcast_to(self.verdicts[own] == TRUE, (1, len(own)))
+        true = np.broadcast_to(self.outcomes[own] == TRUE, (1, len(own)))
         one_image = np.zeros(len(own), dtype=int)
         found = ClassMatches(one_image, true, np.zeros_like(true), np.array([positives]))
-        return float(average_precision(found, np.ones((1, 1), dtype=int), "101-point")[0, 0])
+        return float(weighted_average_precision(found, np.ones((1, 1), dtype=int), "101-point")[0, 0])

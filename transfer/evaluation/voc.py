@@ -23,18 +23,21 @@ _AP50, _AP75 = THRESHOLDS.index(0.5), THRESHOLDS.index(0.75)
 
 
 class ClassDetections(NamedTuple):
-    """All detections of one class: image ids (N), scores (N,) float64, devkit boxes (N, 4) float64."""
+    """The detections of one class: N image ids, scores (N,) float64, devkit boxes (N, 4) float64."""
 
     image_ids: Sequence[str]
     scores: np.ndarray
     boxes: np.ndarray
 
 
-class Matches(NamedTuple):
-    """Detections of one class in descending order of score, each beside the object that it overlaps most.
+class BestOverlaps(NamedTuple):
+    """The detections of one class in descending order of score, each beside the object that it overlaps most.
 
-    overlap (N,) is the IoU, -inf where the image has no object of the class; target (N,) numbers the object, difficult
-    (N,) is that object's mark; positives is how many objects there are to find.
+    Args:
+        overlap: (N,) IoU; -inf where the image has no object of the class.
+        target: (N,) the number of the object; -1 where there is none.
+        difficult: (N,) bool, the mark of that object.
+        positives: the number of objects to be found.
     """
 
     overlap: np.ndarray
@@ -44,20 +47,20 @@ class Matches(NamedTuple):
 
 
 def official_metric(year: int) -> str:
-    """The metric of a VOC year: 11-point for 2007, area under the curve from then on (as Detectron2 has it)."""
+    """Return the metric of a VOC year: 11-point for 2007, area under the curve from then on (as Detectron2 has it)."""
     return "11-point" if year == 2007 else "area"
 
 
-def evaluate(
+def evaluate_voc(
     ground_truth: Mapping[str, Sequence[VocObject]],
     detections: Mapping[str, ClassDetections],
     class_names: Sequence[str],
 ) -> dict[str, dict[str, Any]]:
-    """Score detections by both metrics.
+    """Score detections of VOC classes by both metrics.
 
     Args:
         ground_truth: image id -> its objects, for every image of the split.
-        detections: class name -> what was detected; every class needs an entry, an empty one where nothing was.
+        detections: class name -> its detections; every class needs an entry, an empty one where it has none.
         class_names: the classes to average over.
 
     Returns:
@@ -68,15 +71,15 @@ def evaluate(
     Raises:
         TransferError: lists detections in images that the split does not have.
     """
-    refuse(_strangers(ground_truth, detections))
-    matches = {name: match(ground_truth, detections[name], name) for name in class_names}
-    curves = {name: [curve(found, threshold) for threshold in THRESHOLDS] for name, found in matches.items()}
-    present = [matches[name].positives > 0 for name in class_names]
+    refuse(_unknown_images(ground_truth, detections))
+    overlaps = {name: best_overlaps(ground_truth, detections[name], name) for name in class_names}
+    curves = {name: [precision_recall(own, threshold) for threshold in THRESHOLDS] for name, own in overlaps.items()}
+    present = [overlaps[name].positives > 0 for name in class_names]
     scores = {}
     for metric in METRICS:
         table = np.array(
-            [[average_precision(*points, metric) for points in curves[name]] for name in class_names]
-        )  # (classes, thresholds)
+            [[voc_average_precision(*points, metric) for points in curves[name]] for name in class_names]
+        )  # (C, T)
         scores[metric] = {
             **_summary(table),
             "per_class": {name: _summary(row[None]) for name, row in zip(class_names, table, strict=True)},
@@ -85,7 +88,9 @@ def evaluate(
     return scores
 
 
-def match(ground_truth: Mapping[str, Sequence[VocObject]], detections: ClassDetections, name: str) -> Matches:
+def best_overlaps(
+    ground_truth: Mapping[str, Sequence[VocObject]], detections: ClassDetections, name: str
+) -> BestOverlaps:
     """Pair each detection of class `name` with the object of that class that it overlaps most in its image."""
     order = np.argsort(-detections.scores, kind="stable")  # equal scores keep their order
     boxes = detections.boxes[order]  # (N, 4)
@@ -99,40 +104,40 @@ def match(ground_truth: Mapping[str, Sequence[VocObject]], detections: ClassDete
         own = [item for item in objects if item.name == name]
         rows = rows_of.get(image_id, [])
         if own and rows:
-            ious = devkit_iou(boxes[rows], np.array([item.box for item in own], dtype=float))  # (rows, own)
+            ious = devkit_iou(boxes[rows], np.array([item.box for item in own], dtype=float))  # (rows, objects)
             overlap[rows] = ious.max(axis=1)
             target[rows] = len(difficult) + ious.argmax(axis=1)
         difficult += [item.difficult for item in own]
     marks = np.array([*difficult, False])[target]  # target -1, no object, meets the False at the end
-    return Matches(overlap, target, marks, difficult.count(False))
+    return BestOverlaps(overlap, target, marks, difficult.count(False))
 
 
-def curve(matches: Matches, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Recall (N,) and precision (N,) after each detection. Only the first one on an object (IoU > threshold) is true.
+def precision_recall(overlaps: BestOverlaps, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return recall (N,) and precision (N,) after each detection; the first on an object (IoU > threshold) is true.
 
     Recall is NaN where there is nothing to find.
     """
-    true, ignored = outcomes(matches, threshold)
+    true, ignored = true_and_ignored(overlaps, threshold)
     trues, falses = np.cumsum(true, dtype=float), np.cumsum(~true & ~ignored, dtype=float)
     with np.errstate(invalid="ignore"):
-        recall = trues / np.float64(matches.positives)
+        recall = trues / np.float64(overlaps.positives)
     # The first detections may all be on difficult objects: neither true nor false.
     precision = trues / np.maximum(trues + falses, np.finfo(np.float64).eps)
     return recall, precision
 
 
-def outcomes(matches: Matches, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """Which detections are true, and which are neither true nor false, (N,) bool each."""
-    hit = matches.overlap > threshold
-    candidates = np.flatnonzero(hit & ~matches.difficult)
-    _, first = np.unique(matches.target[candidates], return_index=True)
+def true_and_ignored(overlaps: BestOverlaps, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return two (N,) bool: the detections that are true, and those that are neither true nor false."""
+    hit = overlaps.overlap > threshold
+    candidates = np.flatnonzero(hit & ~overlaps.difficult)
+    _, first = np.unique(overlaps.target[candidates], return_index=True)
     true = np.zeros(len(hit), dtype=bool)
     true[candidates[first]] = True
-    return true, hit & matches.difficult
+    return true, hit & overlaps.difficult
 
 
-def average_precision(recall: np.ndarray, precision: np.ndarray, metric: str) -> float:
-    """Average precision of a curve of N >= 0 points in descending order of score, by one of METRICS."""
+def voc_average_precision(recall: np.ndarray, precision: np.ndarray, metric: str) -> float:
+    """Return the average precision of a curve of N >= 0 points in descending order of score, by one of METRICS."""
     if metric == "11-point":
         total = 0.0
         for point in np.arange(0.0, 1.1, 0.1):
@@ -147,7 +152,7 @@ def average_precision(recall: np.ndarray, precision: np.ndarray, metric: str) ->
 
 
 def devkit_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """IoU (N, M) of devkit boxes (N, 4) and (M, 4): a box that starts and ends in one pixel is one pixel wide."""
+    """Return the IoU (N, M) of devkit boxes (N, 4) and (M, 4); one that begins and ends in a pixel is a pixel wide."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])  # (N, M, 2)
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     shared = np.maximum(high - low + 1.0, 0.0).prod(axis=2)  # (N, M)
@@ -156,7 +161,7 @@ def devkit_iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
         return shared / (areas[0][:, None] + areas[1][None, :] - shared)  # NaN, no match, if both are empty
 
 
-def _strangers(ground_truth: Mapping[str, Any], detections: Mapping[str, ClassDetections]) -> list[str]:
+def _unknown_images(ground_truth: Mapping[str, Any], detections: Mapping[str, ClassDetections]) -> list[str]:
     return [
         f"class {name}: detections in image {image_id}, which the split does not list"
         for name, found in detections.items()
@@ -165,8 +170,8 @@ def _strangers(ground_truth: Mapping[str, Any], detections: Mapping[str, ClassDe
 
 
 def _summary(table: np.ndarray) -> dict[str, float]:
-    """Means over classes; table is (classes, thresholds). AP as Detectron2 takes it: of the means at each threshold."""
+    """Return means over classes of a table (classes, thresholds); AP is the mean of the means, as in Detectron2."""
     if not len(table):
         return dict.fromkeys(("AP", "AP50", "AP75"), float("nan"))
-    means = table.mean(axis=0)  # (thresholds,)
+    means = table.mean(axis=0)  # (T,)
     return {"AP": float(means.mean()), "AP50": float(means[_AP50]), "AP75": float(means[_AP75])}

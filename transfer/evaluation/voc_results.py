@@ -1,4 +1,4 @@
-"""Detections in the devkit's form: from a run's rows, and as the files `<class>.txt` of lines "image score x y x y"."""
+"""Detections in the form of VOC's devkit: made from a run's, and the files `<class>.txt` of lines "image score box"."""
 
 import math
 import os
@@ -20,23 +20,26 @@ from transfer.faults import refuse
 _LINE = "image score xmin ymin xmax ymax"
 
 
-def from_rows(
-    rows: Iterable[Mapping[str, Any]], class_names: Sequence[str], category_ids: Sequence[int]
+def devkit_detections(
+    detections: Iterable[Mapping[str, Any]], class_names: Sequence[str], category_ids: Sequence[int]
 ) -> dict[str, ClassDetections]:
-    """A run's rows (detections.coco_rows: bbox XYWH, 0-based edges) as devkit detections of each class, unrounded.
+    """Convert a run's detections to devkit detections of each class, unrounded.
 
     1 is added to xmin and ymin, the inverse of how the data are read (as in Detectron2's evaluator).
+
+    Args:
+        detections: as transfer.predictions.coco_detections makes them: bbox XYWH, edges counted from 0.
     """
     name_of = dict(zip(category_ids, class_names, strict=True))
     found: dict[str, list[tuple[str, float, list[float]]]] = {name: [] for name in class_names}
-    for row in rows:
-        x, y, width, height = row["bbox"]
+    for detection in detections:
+        x, y, width, height = detection["bbox"]
         box = [x + 1, y + 1, x + width, y + height]
-        found[name_of[row["category_id"]]].append((str(row["image_id"]), row["score"], box))
-    return {name: _gather(lines) for name, lines in found.items()}
+        found[name_of[detection["category_id"]]].append((str(detection["image_id"]), detection["score"], box))
+    return {name: _class_detections(lines) for name, lines in found.items()}
 
 
-def read(
+def read_voc_results(
     folder: Path,
     class_names: Sequence[str],
     split: str,
@@ -48,8 +51,8 @@ def read(
     An empty file is a class without detections.
 
     Args:
-        findings: the rules for faults; what is found is added. None: the default rules, which refuse every one.
-        image_ids: of the split; None: not compared.
+        findings: the rules for faults; every fault is added. None: the default rules, which refuse every one.
+        image_ids: those of the split; None: any image is accepted.
 
     Returns:
         The detections, and the other .txt files of the folder, which were not read.
@@ -58,15 +61,15 @@ def read(
         TransferError: lists classes without a file or with two, and every line that the rules refuse.
     """
     findings = findings or Findings()
-    found, unread = examine(folder, class_names, split, findings, image_ids)
-    findings.settle(folder)
+    found, unread = examine_voc_results(folder, class_names, split, findings, image_ids)
+    findings.raise_if_refused(folder)
     return found, unread
 
 
-def examine(
+def examine_voc_results(
     folder: Path, class_names: Sequence[str], split: str, findings: Findings, image_ids: Collection[str] | None = None
 ) -> tuple[dict[str, ClassDetections], list[Path]]:
-    """What passes by the rules of `findings`, which is left with all faults. Otherwise as `read`."""
+    """Read what passes by the rules of `findings`, to which every fault is added; otherwise as `read_voc_results`."""
     if not folder.is_dir():
         findings.add("file", str(folder), "no such folder; one with <class>.txt for each class is expected")
         return {}, []
@@ -82,7 +85,7 @@ def examine(
             shown = ", ".join(file.name for file in files)
             findings.add("file", str(folder), f"more than one file of class {name}: {shown}")
         else:
-            found[name] = _read_file(files[0], known, findings)
+            found[name] = _read_class_file(files[0], known, findings)
     if missing:
         findings.add(
             "file",
@@ -93,8 +96,12 @@ def examine(
     return found, sorted(path for path in folder.glob("*.txt") if path not in used)
 
 
-def write(folder: Path, detections: Mapping[str, ClassDetections]) -> None:
-    """Write `<class>.txt` of each class into a new folder, numbers in full. TransferError if the folder exists."""
+def write_voc_results(folder: Path, detections: Mapping[str, ClassDetections]) -> None:
+    """Write `<class>.txt` of each class, numbers in full, into a new folder.
+
+    Raises:
+        TransferError: the folder exists, or the name of a class cannot be the name of a file.
+    """
     if folder.exists():
         raise TransferError(f"{folder}: exists already, nothing is overwritten")
     refuse([f"class {name!r} cannot be a file name" for name in detections if "/" in name or "\0" in name])
@@ -113,27 +120,27 @@ def write(folder: Path, detections: Mapping[str, ClassDetections]) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _read_file(path: Path, image_ids: frozenset[str] | None, findings: Findings) -> ClassDetections:
+def _read_class_file(path: Path, image_ids: frozenset[str] | None, findings: Findings) -> ClassDetections:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         findings.add("file", str(path), f"not readable as text ({error})")
-        return _gather([])
+        return _class_detections([])
     found = []
     for number, line in enumerate(lines, start=1):
         if not (fields := line.split()):
             continue
-        fault = _fault(fields, image_ids)
+        fault = _line_fault(fields, image_ids)
         if fault is None:
             image_id, score, *box = fields[0], *(float(field) for field in fields[1:])
             found.append((image_id, score, box))
         else:
             findings.add(fault[0], f"{path}, line {number}", fault[1])
-    return _gather(found)
+    return _class_detections(found)
 
 
-def _fault(fields: Sequence[str], image_ids: frozenset[str] | None) -> tuple[str, str] | None:
-    """(kind, what is wrong) of one line."""
+def _line_fault(fields: Sequence[str], image_ids: frozenset[str] | None) -> tuple[str, str] | None:
+    """Return (kind of fault, description) of one line; None if nothing is wrong with it."""
     shown = reprlib.repr(" ".join(fields))
     try:
         numbers = [float(field) for field in fields[1:]]
@@ -150,7 +157,7 @@ def _fault(fields: Sequence[str], image_ids: frozenset[str] | None) -> tuple[str
     return None
 
 
-def _gather(found: Sequence[tuple[str, float, Sequence[float]]]) -> ClassDetections:
+def _class_detections(found: Sequence[tuple[str, float, Sequence[float]]]) -> ClassDetections:
     return ClassDetections(
         [image_id for image_id, _, _ in found],
         np.array([score for _, score, _ in found], dtype=float),

@@ -1,4 +1,4 @@
-"""What the saved detections of a table's runs tell beyond their results: intervals, precision and recall, mistakes."""
+"""The analysis of a table's saved detections beyond its results: intervals, precision and recall, types of error."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,14 +7,15 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from transfer.data.catalog import Dataset
+from transfer.data.dataset import Dataset
 from transfer.errors import TransferError
-from transfer.evaluation import bootstrap, matching, tide, voc
+from transfer.evaluation import bootstrap, tide
 from transfer.evaluation.bootstrap import Samples
+from transfer.evaluation.kinds import evaluation_of
 from transfer.evaluation.matching import THRESHOLDS, ClassMatches
-from transfer.evaluation.precision_recall import precision_at
+from transfer.evaluation.precision_recall import interpolated_precision
 from transfer.report import saved_detections
-from transfer.report.tables import Run, Table
+from transfer.report.tables import FinishedRun, Table
 from transfer.results import Result
 
 SHOWN_IOUS = (0.5, 0.75)  # of the precision-recall curves
@@ -24,34 +25,34 @@ _TOLERANCE = 1e-6  # AP points, between the AP of the saved detections and the r
 
 @dataclass(frozen=True)
 class RunAnalysis:
-    """One run.
+    """The analysis of one run.
 
     Args:
-        samples: by what was scored (bbox, segm, keypoints; of VOC also by its rule): AP on the resampled test sets.
+        samples: by what was scored (bbox, segm, keypoints; VOC: by its metric too), AP on the resampled test sets.
         precision: (2, 101) of boxes at SHOWN_IOUS and recalls 0, .01, ..., 1: mean over the classes that occur.
-        costs: AP50 points of each type of error.
-        mistakes: (I,) of each test image: false detections that score `min_score` or more, and objects not found.
+        delta_ap: the dAP of each type of error, in AP50 points.
+        mistakes: (I,) for each test image, the false detections that score `min_score` or more and the objects missed.
     """
 
     samples: dict[str, Samples]
     precision: np.ndarray
-    costs: dict[str, float]
+    delta_ap: dict[str, float]
     mistakes: np.ndarray
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """All runs of a table. `rows`: by label, one a trial."""
+    """The analysis of all runs of a table. `rows`: label -> one for each trial."""
 
     dataset: Dataset
     rows: dict[str, list[RunAnalysis]]
 
     def intervals(self, ours: str, theirs: str) -> dict[str, Interval]:
-        """Of the difference of two rows in each metric that was resampled, such as "bbox/AP"."""
+        """Return the interval of the difference of two rows in each resampled metric, such as "bbox/AP"."""
         return self._intervals(ours, theirs, lambda samples: samples.metrics)
 
     def class_intervals(self, ours: str, theirs: str) -> dict[str, Interval]:
-        """Of the difference of two rows in the AP of each class, such as "bbox/dog"."""
+        """Return the interval of the difference of two rows in the AP of each class, such as "bbox/dog"."""
         names = self.dataset.class_names
         return self._intervals(ours, theirs, lambda samples: dict(zip(names, samples.classes, strict=True)))
 
@@ -73,8 +74,12 @@ class Analysis:
         return {key: ends for key, ends in found.items() if ends}
 
 
-def analyse(table: Table, min_score: float, resamples: int) -> Analysis:
-    """Read and judge the detections of every run.
+def analyse_table(table: Table, min_score: float, resamples: int) -> Analysis:
+    """Read and analyse the detections of every run.
+
+    Args:
+        min_score: detections below are not counted as mistakes, in [0, 1].
+        resamples: number of resamples of the bootstrap.
 
     Raises:
         TransferError: detections or test data are no longer where a run left them, or no longer give its AP.
@@ -82,40 +87,29 @@ def analyse(table: Table, min_score: float, resamples: int) -> Analysis:
     dataset = saved_detections.read_test_set(table.first.task, table.runs[0].folder)
     weights = bootstrap.image_weights(len(dataset.records), resamples)
     runs = track(table.runs, "read detections", console=Console(stderr=True), transient=True)
-    analysed = {run.folder: _analyse(run, dataset, weights, min_score) for run in runs}
+    analysed = {run.folder: _analyse_run(run, dataset, weights, min_score) for run in runs}
     return Analysis(dataset, {row.label: [analysed[run.folder] for run in row.runs] for row in table.rows})
 
 
-def _analyse(run: Run, dataset: Dataset, weights: np.ndarray, min_score: float) -> RunAnalysis:
-    rows = saved_detections.read_rows(run.folder, dataset)
-    source = str(run.folder / saved_detections.FOLDER / saved_detections.ROWS)
-    found = {part: matching.match(dataset, rows, part, source) for part in run.result.metrics}
-    if not any(one.objects.any() for one in found["bbox"]):
+def _analyse_run(run: FinishedRun, dataset: Dataset, weights: np.ndarray, min_score: float) -> RunAnalysis:
+    detections = saved_detections.read_detections(run.folder, dataset)
+    source = str(saved_detections.detections_file(run.folder))
+    evaluation = evaluation_of(dataset.kind.name)
+    matches = evaluation.match(dataset, detections, tuple(run.result.metrics), source)
+    if not any(one.objects.any() for one in matches["bbox"]):
         raise TransferError(f"{', '.join(run.result.task.test)}: there is no object to find")
-    samples = _samples(run.result, found, weights)
-    _check(run.result, samples, source)
-    precision = np.stack([_precision(found["bbox"], iou) for iou in SHOWN_IOUS])
-    images = list(zip(dataset.records, saved_detections.by_image(rows, dataset), strict=True))
-    judged = [tide.judge(record, of_image, dataset) for record, of_image in images]
-    shown = [tide.judge(record, of_image, dataset, min_score) for record, of_image in images]
-    mistakes = np.array([image.mistakes for image in shown])
-    return RunAnalysis(samples, precision, tide.costs(judged), mistakes)
+    samples = evaluation.resample(dataset, matches, weights)
+    _check_recorded_ap(run.result, samples, source)
+    precision = np.stack([_mean_precision(matches["bbox"], iou) for iou in SHOWN_IOUS])
+    images = list(zip(dataset.records, saved_detections.by_image(detections, dataset), strict=True))
+    errors = [tide.match_errors(record, of_image, dataset) for record, of_image in images]
+    shown = [tide.match_errors(record, of_image, dataset, min_score) for record, of_image in images]
+    mistakes = np.array([image.mistakes for image in shown])  # (I,)
+    return RunAnalysis(samples, precision, tide.delta_ap(errors), mistakes)
 
 
-def _samples(result: Result, found: Mapping[str, list[ClassMatches]], weights: np.ndarray) -> dict[str, Samples]:
-    """By the rule that the run's own AP was read off its curves by."""
-    if result.task.kind == "coco":
-        return {part: Samples.of(bootstrap.resampled(own, weights, "101-point")) for part, own in found.items()}
-    rule = voc.official_metric(int(result.task.test[0].split("_")[1]))  # "voc_2007_test"
-    points = bootstrap.resampled(found["bbox"], weights, rule)
-    occurring = Samples.of(points)
-    absent = [not one.objects.any() for one in found["bbox"]]
-    points[absent] = 0.0  # as VOC's evaluators count a class that the test set does not have
-    whole = Samples.of(points)
-    return {"bbox": whole, rule: whole, f"{rule}, classes that occur": occurring}
-
-
-def _check(result: Result, samples: Mapping[str, Samples], source: str) -> None:
+def _check_recorded_ap(result: Result, samples: Mapping[str, Samples], source: str) -> None:
+    """Refuse detections that no longer give the AP of the run's result."""
     recorded = result.metrics | result.voc_metrics
     for part, metric in ((part, metric) for part, own in samples.items() for metric in own.metrics):
         now, then = samples[part].metrics[metric][0], recorded.get(part, {}).get(metric)
@@ -126,7 +120,7 @@ def _check(result: Result, samples: Mapping[str, Samples], source: str) -> None:
             )
 
 
-def _precision(found: Sequence[ClassMatches], iou: float) -> np.ndarray:
-    """(101,) mean over the classes that occur."""
-    curves = [precision_at(one, THRESHOLDS.index(iou)) for one in found]
+def _mean_precision(matches: Sequence[ClassMatches], iou: float) -> np.ndarray:
+    """Return (101,) means over the classes that occur."""
+    curves = [interpolated_precision(one, THRESHOLDS.index(iou)) for one in matches]
     return np.mean([curve for curve in curves if curve is not None], axis=0)

@@ -1,4 +1,4 @@
-"""The settings in which runs differ from each other or from the recipe they are named after, told by subject."""
+"""The settings in which runs differ from each other, or from the recipe they are named after, grouped by subject."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -9,12 +9,13 @@ import yaml
 
 from transfer import engines
 from transfer.config import scale
+from transfer.errors import TransferError
 from transfer.results import Scaled, task_settings
 
 CONFIG_FILE = "config.yaml"  # the resolved configuration, in a run's folder
 MOST_KEYS = 6  # of one subject, in one message
-_RECIPES = Path(__file__).resolve().parents[2] / "configs/transfer"
-# Subject -> how the names of its settings begin; a setting is of the last that fits.
+RECIPES = Path(__file__).resolve().parents[2] / "configs/transfer"  # of a checkout; an installed package has none
+# Subject -> the beginnings of its settings' names; a setting belongs to the last subject that fits.
 _SUBJECTS = {
     "other settings": ("",),
     "schedule": ("SOLVER.",),
@@ -26,19 +27,28 @@ _SUBJECTS = {
 Settings = Mapping[str, Any]  # full key -> value
 
 
-def read(run_folder: Path) -> Settings | None:
-    """The resolved configuration of a run, without what may differ between trials; None if it cannot be read."""
+def read_settings(run_folder: Path) -> Settings:
+    """Read the resolved configuration of a run, without what may differ between trials.
+
+    Raises:
+        TransferError: the run's folder has no configuration that can be read.
+    """
+    path = run_folder / CONFIG_FILE
     try:
-        return task_settings(yaml.safe_load((run_folder / CONFIG_FILE).read_text(encoding="utf-8")))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError):
-        return None
+        return task_settings(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError) as error:
+        raise TransferError(f"{path} cannot be read ({type(error).__name__})") from error
 
 
-def recipe(name: str, scaled: Scaled | None) -> Settings | None:
-    """The resolved configuration of configs/transfer/`name`.yaml, as --scale-to makes it; None where there is none."""
-    path = _RECIPES / f"{name}.yaml"
+def read_recipe(name: str, scaled: Scaled | None) -> Settings:
+    """Read the resolved configuration of configs/transfer/`name`.yaml, rescaled as --scale-to does it.
+
+    Raises:
+        TransferError: there is no such file, as in an installed package.
+    """
+    path = RECIPES / f"{name}.yaml"
     if not path.is_file():
-        return None
+        raise TransferError(f"{path} does not exist; an installed package has no recipes, a checkout has them")
     config = engines.load("torchvision").load_config(path, []).clone()
     if scaled:
         config.defrost()
@@ -46,11 +56,12 @@ def recipe(name: str, scaled: Scaled | None) -> Settings | None:
     return task_settings(yaml.safe_load(config.dump()))
 
 
-def differences(settings: Sequence[Settings], of_shared_keys: bool) -> str:
-    """ "heads: KEY value | value; schedule: KEY value | value": each value once, in the order given; "" for none.
+def describe_differences(settings: Sequence[Settings], of_shared_keys: bool) -> str:
+    """Describe differing settings: "heads: KEY value | value; schedule: KEY value | value"; "" if there are none.
 
     Args:
-        of_shared_keys: leave out a key that one of them lacks (another engine knows other keys), else it is "absent".
+        settings: of each side; their values are named in this order, each once.
+        of_shared_keys: leave out a key that one side lacks (engines know different keys), else it is "absent".
     """
     keys = dict.fromkeys(key for one in settings for key in one)
     if of_shared_keys:

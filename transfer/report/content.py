@@ -1,4 +1,4 @@
-"""What a report says, as plain JSON values: the page, its figures, the Markdown, CSV and JSON files all show this."""
+"""The content of a report as plain JSON values, which the page, its figures, the Markdown, CSV and JSON files show."""
 
 import dataclasses
 import datetime
@@ -9,26 +9,28 @@ from pathlib import Path
 from typing import Any
 
 from transfer.errors import TransferError
-from transfer.report import curves, published, warnings
-from transfer.report.analysis import Analysis, analyse
-from transfer.report.pictures import compared, draw_strip
-from transfer.report.tables import BASELINES, Row, Score, Table
+from transfer.evaluation.kinds import evaluation_of
+from transfer.report import curves
+from transfer.report.analysis import Analysis, analyse_table
+from transfer.report.pictures import compared_rows, draw_picture_grid
+from transfer.report.published import find_recipe
+from transfer.report.tables import BASELINES, FinishedRun, Row, Score, Table, table_title
+from transfer.report.warnings import report_warnings
 
 PICTURES = "pictures"  # folder beside the page
 SCHEMA = 2
-_SHOWN = ("AP", "AP50", "AP75")  # of every kind; report.json holds the rest
-_MOST_CLASSES = 40  # a longer table of classes stands in classes.csv and report.json alone
+_MOST_CLASSES = 40  # a longer table of classes stands only in classes.csv and report.json
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What of a report its reader may choose.
+    """The choices of a report's reader.
 
     Args:
         title: heading of the page.
-        images: test images whose detections are shown, in each table.
+        images: number of test images whose detections are shown, for each table.
         min_score: detections below are neither drawn nor counted as mistakes there, in [0, 1].
-        resamples: of the bootstrap; 0 for no intervals.
+        resamples: number of resamples of the bootstrap; 0 for no intervals.
     """
 
     title: str = "Transfer report"
@@ -37,9 +39,9 @@ class Options:
     resamples: int = 1000
 
 
-def describe(all_tables: Sequence[Table], folder: Path, options: Options) -> dict[str, Any]:
-    """Everything the report says; the pictures of detections are written into `folder`/pictures."""
-    described = [_table(table, number, folder, options) for number, table in enumerate(all_tables, start=1)]
+def describe_tables(all_tables: Sequence[Table], folder: Path, options: Options) -> dict[str, Any]:
+    """Return the content of report.json; the pictures of detections are written into `folder`/pictures."""
+    described = [_describe_table(table, number, folder, options) for number, table in enumerate(all_tables, start=1)]
     return {
         "schema": SCHEMA,
         "title": options.title,
@@ -48,49 +50,53 @@ def describe(all_tables: Sequence[Table], folder: Path, options: Options) -> dic
         "min_score": options.min_score,
         "resamples": options.resamples,
         "summary": [line for table in described for line in _summary(table)],
-        "warnings": warnings.warnings(all_tables),
+        "warnings": report_warnings(all_tables),
         "tables": described,
     }
 
 
-def _table(table: Table, number: int, folder: Path, options: Options) -> dict[str, Any]:
+def _describe_table(table: Table, number: int, folder: Path, options: Options) -> dict[str, Any]:
     result = table.first
-    recipe, notes = _published(table)
+    evaluation = evaluation_of(result.task.kind)
+    recipe, notes = _published_rows(table)
     analysis: Analysis | None = None
-    strip: list[dict[str, Any]] = []
+    grid: list[dict[str, Any]] = []
     try:
-        analysis = analyse(table, options.min_score, options.resamples)
-        strip = _strip(table, analysis, folder, f"strip_{number}", options)
+        analysis = analyse_table(table, options.min_score, options.resamples)
+        grid = _picture_grid(table, analysis, folder, f"strip_{number}", options)
     except TransferError as error:
-        notes.append(f"Nothing below is made of the saved detections, and differences have no interval: {error}")
+        notes.append(f"The saved detections cannot be analysed, so differences have no interval: {error}")
     return {
-        "title": warnings.title(table),
+        "title": table_title(table),
         "task": dataclasses.asdict(result.task),
         "iterations": result.iterations,
         "eval_only": result.eval_only,
         "engine": dataclasses.asdict(result.engine),
-        "shown": [{"key": key, "title": warnings.column_title(key)} for key in _shown(table)],
-        "rows": [_row(row) for row in table.rows],
+        "shown": [{"key": key, "title": evaluation.column_title(key)} for key in _shown_columns(table)],
+        "rows": [_describe_row(row) for row in table.rows],
         "differences": [
             _difference(row, base, analysis) for row in table.rows for base in table.rows if base.label in row.deltas
         ],
         "published": recipe,
         "notes": notes,
-        "curves": curves.over_iterations(table),
-        "precision_recall": curves.precision_recall(analysis) if analysis else [],
-        "errors": curves.errors(analysis) if analysis else {},
-        "compared": compared(table),
-        "strip": strip,
+        "curves": curves.iteration_curves(table),
+        "precision_recall": curves.precision_recall_curves(analysis) if analysis else [],
+        "errors": curves.error_costs(analysis) if analysis else {},
+        "compared": compared_rows(table),
+        "strip": grid,
         "per_class": _per_class(table),
         "devices": list(dict.fromkeys(_device(run.result.device) for run in table.runs)),
         "seconds": _seconds(table),
-        "runs": [_run(row.label, run) for row in table.rows for run in row.runs],
+        "runs": [_describe_run(row.label, run) for row in table.rows for run in row.runs],
     }
 
 
-def _strip(table: Table, analysis: Analysis, folder: Path, prefix: str, options: Options) -> list[dict[str, Any]]:
+def _picture_grid(
+    table: Table, analysis: Analysis, folder: Path, prefix: str, options: Options
+) -> list[dict[str, Any]]:
     mistakes = {label: trials[0].mistakes for label, trials in analysis.rows.items()}
-    rows = draw_strip(table, analysis.dataset, mistakes, folder / PICTURES, prefix, options.images, options.min_score)
+    pictures = folder / PICTURES
+    rows = draw_picture_grid(table, analysis.dataset, mistakes, pictures, prefix, options.images, options.min_score)
     return [
         {
             "image": row.image,
@@ -101,7 +107,7 @@ def _strip(table: Table, analysis: Analysis, folder: Path, prefix: str, options:
     ]
 
 
-def _run(label: str, run: Any) -> dict[str, Any]:
+def _describe_run(label: str, run: FinishedRun) -> dict[str, Any]:
     return {
         "label": label,
         "seed": run.result.seed,
@@ -115,7 +121,7 @@ def _run(label: str, run: Any) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _describe_row(row: Row) -> dict[str, Any]:
     return {
         "label": row.label,
         "init": dataclasses.asdict(row.init),
@@ -127,7 +133,7 @@ def _row(row: Row) -> dict[str, Any]:
 
 
 def _difference(row: Row, base: Row, analysis: Analysis | None) -> dict[str, Any]:
-    """A row minus a baseline: metric -> points and their interval [low, high], and the same by class."""
+    """Return a row minus a baseline: metric -> points and their interval [low, high], and the same by class."""
     delta = row.deltas[base.label]
     shared = {key: score for key, score in row.per_class.items() if key in base.per_class}
     classes = {key: score.mean - base.per_class[key].mean for key, score in shared.items()}
@@ -144,38 +150,33 @@ def _difference(row: Row, base: Row, analysis: Analysis | None) -> dict[str, Any
     }
 
 
-def _shown(table: Table) -> list[str]:
-    """The columns of the page: AP, AP50, AP75 of each kind, and AP50 of a VOC rule that says something else."""
-    first = table.first
-    shown = [f"{part}/{metric}" for part in first.metrics for metric in _SHOWN]
-    said = list(first.metrics.values())
-    for rule, points in first.voc_metrics.items():
-        if points not in said:
-            shown.append(f"{rule}/AP50")
-            said.append(points)
-    return [key for key in shown if key in table.columns]
+def _shown_columns(table: Table) -> list[str]:
+    """Return the columns of the page, those of the kind of data that any run has; report.json holds all metrics."""
+    columns = evaluation_of(table.first.task.kind).columns(table.first)
+    return [key for key in columns if key in table.columns]
 
 
 def _per_class(table: Table) -> list[dict[str, Any]]:
-    """For each kind, every class with its mean AP under each row; empty where there are too many to read."""
+    """Return every class with its mean AP in each row, for each scored part; empty if there are too many to read."""
     if len(table.first.task.class_names) > _MOST_CLASSES:
         return []
+    evaluation = evaluation_of(table.first.task.kind)
 
     def mean(score: Score | None) -> float | None:
         return score.mean if score else None
 
     return [
         {
-            "title": warnings.part_title(part),
+            "title": evaluation.part_title(part),
             "classes": {name: [mean(row.per_class.get(f"{part}/{name}")) for row in table.rows] for name in points},
         }
         for part, points in table.first.per_class.items()
     ]
 
 
-def _published(table: Table) -> tuple[dict[str, Any] | None, list[str]]:
-    """The published rows of the recipe these runs repeat, or why the recipe's namesake has none beside it."""
-    recipe = published.find(table.first.task.config_file)
+def _published_rows(table: Table) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return the published rows of the recipe that these runs repeat, and notes on how the runs differ from it."""
+    recipe = find_recipe(table.first.task.config_file)
     if recipe is None:
         return None, []
     scaled = table.first.scaled
@@ -183,35 +184,34 @@ def _published(table: Table) -> tuple[dict[str, Any] | None, list[str]]:
     notes = []
     if scaled and scaled.gpus != scaled.reference:
         iterations = round(iterations * scaled.gpus / scaled.reference)
-        notes.append(
-            f"Rescaled by the linear rule from {scaled.reference} GPUs to {scaled.gpus}: as many images are seen."
-        )
+        notes.append(f"Rescaled by the linear rule from {scaled.reference} GPUs to {scaled.gpus}, for as many images.")
     differences = recipe.differences(table.first.task, iterations)
     if differences:
         notes.append(
-            f"No published rows beside these: named {recipe.name}, but not that recipe ({'; '.join(differences)})."
+            f"No published rows are shown: these runs are named {recipe.name} but differ from that recipe "
+            f"({'; '.join(differences)})."
         )
         return None, notes
     return dataclasses.asdict(recipe), notes
 
 
 def _summary(table: dict[str, Any]) -> list[str]:
-    """One sentence for each pretrained start and baseline, on the first metric; honest about the spread."""
-    metric = table["shown"][0]["key"] if table["shown"] else ""
+    """Return one sentence for each pretrained row and baseline, on the first metric, with its uncertainty."""
+    metric, title = next(((column["key"], column["title"]) for column in table["shown"]), ("", ""))
     rows = {row["label"]: row for row in table["rows"]}
     return [
         f"{table['title']}: {difference['row']} against {difference['baseline']} {difference['scores'][metric]:+.1f} "
-        f"{warnings.column_title(metric)} (n = {rows[difference['row']]['n']} and {rows[difference['baseline']]['n']})"
-        f"{_doubt(difference, metric, rows)}."
+        f"{title} (n = {rows[difference['row']]['n']} and {rows[difference['baseline']]['n']})"
+        f"{_uncertainty(difference, metric, rows)}."
         for difference in table["differences"]
         if rows[difference["row"]]["init"]["kind"] not in BASELINES and metric in difference["scores"]
     ]
 
 
-def _doubt(difference: dict[str, Any], metric: str, rows: dict[str, Any]) -> str:
+def _uncertainty(difference: dict[str, Any], metric: str, rows: dict[str, Any]) -> str:
     if ends := difference["intervals"].get(metric):
         low, high = ends
-        return f", 95 % interval {low:+.1f} to {high:+.1f}{', which holds 0' if low <= 0 <= high else ''}"
+        return f", 95 % interval {low:+.1f} to {high:+.1f}{', which includes 0' if low <= 0 <= high else ''}"
     spread = max(rows[difference[side]]["scores"][metric]["std"] or 0.0 for side in ("row", "baseline"))
     return ", which is within the spread of the trials" if abs(difference["scores"][metric]) <= spread else ""
 
@@ -224,7 +224,7 @@ def _device(device: Any) -> str:
 
 
 def _seconds(table: Table) -> str:
-    """ "train 61 s, evaluate 5 s": means over the runs."""
+    """Return the means over the runs as "train 61 s, evaluate 5 s"."""
     phases = dict.fromkeys(phase for run in table.runs for phase in run.result.seconds)
     means = {
         phase: statistics.fmean([run.result.seconds[phase] for run in table.runs if phase in run.result.seconds])

@@ -1,4 +1,4 @@
-"""The numbers of a report as CSV files: what report.json holds, unrounded, one number with its spread a line."""
+"""The numbers of a report as CSV files, unrounded as in report.json, each line a number with its spread."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -11,19 +11,19 @@ Line = dict[str, Any]
 
 
 def write_csv(content: Mapping[str, Any], folder: Path) -> list[dict[str, str]]:
-    """Write every list that is not empty into `folder`/csv; returns {"file": relative to `folder`, "what"} of each.
+    """Write every list that is not empty into `folder`/csv; return {"file": relative to `folder`, "what"} of each.
 
-    A number that is missing (the deviation of one trial, an interval of nothing resampled) is an empty field.
+    A missing number (the deviation of one trial, an interval without resamples) is an empty field.
     """
     lists = {
-        "scores.csv": ("every metric of every start: mean, deviation, each trial", _scores),
+        "scores.csv": ("every metric of every row: mean, deviation, each trial", _scores),
         "differences.csv": ("differences of the means, with 95 % intervals", _differences),
         "classes.csv": ("AP by class", _classes),
         "class_differences.csv": ("differences in AP by class, with 95 % intervals", _class_differences),
         "published.csv": ("the published rows", _published),
         "curves.csv": ("loss and AP over iterations", _curves),
         "precision_recall.csv": ("precision over recall", _precision_recall),
-        "errors.csv": ("what each type of error costs", _errors),
+        "errors.csv": ("the cost of each type of error", _errors),
     }
     written = []
     for name, (what, lines) in lists.items():

@@ -6,33 +6,35 @@ from typing import Any
 
 import numpy as np
 
-from transfer.evaluation import tide
+from transfer.evaluation.kinds import evaluation_of
+from transfer.evaluation.tide import ERROR_TYPES
 from transfer.report.analysis import SHOWN_IOUS, Analysis
 from transfer.report.run_folders import over_trials, read_curves
 from transfer.report.tables import Table
-from transfer.report.warnings import column_title
 
 LOSS = "total_loss"
 
 
-def over_iterations(table: Table) -> list[dict[str, Any]]:
-    """Of each kind of AP, and of the training loss: {"name", "title", "rows": label -> points}, where any run has one.
+def iteration_curves(table: Table) -> list[dict[str, Any]]:
+    """Return the curves of each AP and of the training loss, where any run has one.
 
-    A point is {"x": iteration, "mean", "std", "n"}; trials count where all of the row have that iteration.
+    A curve is {"name", "title", "rows": label -> points}, a point {"x": iteration, "mean", "std", "n"}; only iterations
+    that all trials of a row recorded are among them.
     """
     curves = {row.label: [read_curves(run) for run in row.runs] for row in table.rows}
+    evaluation = evaluation_of(table.first.task.kind)
     figures = []
     for name in (*(f"{part}/AP" for part in table.first.metrics), LOSS):
         rows = {label: [trial[name] for trial in trials if name in trial] for label, trials in curves.items()}
         points = {label: [_point(x, values) for x, values in over_trials(trials)] for label, trials in rows.items()}
         if any(points.values()):
-            title = "training loss" if name == LOSS else f"{column_title(name)} over iterations"
+            title = "training loss" if name == LOSS else f"{evaluation.column_title(name)} over iterations"
             figures.append({"name": name, "title": title, "rows": points})
     return figures
 
 
-def precision_recall(analysis: Analysis) -> list[dict[str, Any]]:
-    """Of boxes at each of SHOWN_IOUS: {"name", "title", "rows": label -> points}, "x" the recall in [0, 1]."""
+def precision_recall_curves(analysis: Analysis) -> list[dict[str, Any]]:
+    """Return the curves of boxes at each of SHOWN_IOUS: {"name", "title", "rows": label -> points}, x the recall."""
     return [
         {
             "name": f"IoU {iou}",
@@ -49,18 +51,18 @@ def precision_recall(analysis: Analysis) -> list[dict[str, Any]]:
     ]
 
 
-def errors(analysis: Analysis) -> dict[str, dict[str, Any]]:
-    """label -> type of error -> {"mean", "std", "n"} of its cost in AP50 points."""
+def error_costs(analysis: Analysis) -> dict[str, dict[str, Any]]:
+    """Return label -> type of error -> {"mean", "std", "n"} of its dAP in AP50 points."""
     return {
-        label: {kind: _over([run.costs.get(kind, 0.0) for run in trials]) for kind in tide.TYPES}
+        label: {kind: _mean_and_std([run.delta_ap.get(kind, 0.0) for run in trials]) for kind in ERROR_TYPES}
         for label, trials in analysis.rows.items()
     }
 
 
 def _point(x: float, values: Sequence[float]) -> dict[str, Any]:
-    return {"x": x, **_over(values)}
+    return {"x": x, **_mean_and_std(values)}
 
 
-def _over(values: Sequence[float]) -> dict[str, Any]:
+def _mean_and_std(values: Sequence[float]) -> dict[str, Any]:
     std = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.fmean(values), "std": std, "n": len(values)}

@@ -10,17 +10,18 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from transfer.evaluation.tide import TYPES
+from transfer.evaluation.data_kind import KindEvaluation
+from transfer.evaluation.kinds import evaluation_of
+from transfer.evaluation.tide import ERROR_TYPES
 from transfer.report.tables import BASELINES
-from transfer.report.warnings import part_title
 
 FIGURES = "figures"  # folder beside the page
 _KIND_COLOURS = {"random": "#7f858d", "supervised": "#2f6db3"}
 _OTHER_COLOURS = ("#c8443b", "#d98b16", "#3f8f5b", "#7a5ea8", "#158a99")
 _BETTER, _WORSE, _UNSURE = "#3f8f5b", "#c8443b", "#b9bec5"
-_WIDTH = 4.4  # inches: as wide as a phone, with letters to read
+_WIDTH = 4.4  # inches: as wide as a phone, with legible letters
 _BAND = "the band is one sample standard deviation"
-_MOST_CLASSES = 40  # of a longer list its two ends are drawn
+_MOST_CLASSES = 40  # the two ends of a longer list are drawn
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -46,36 +47,36 @@ def draw_figures(table: Mapping[str, Any], folder: Path, number: int) -> list[di
     """
     described = []
     with matplotlib.rc_context(_STYLE):
-        for place, (title, caption, figure) in enumerate(_figures(table), start=1):
-            file = f"{FIGURES}/{number}_{place}_{_file_name(title)}.svg"
+        for i, (title, caption, figure) in enumerate(_figures(table), start=1):
+            file = f"{FIGURES}/{number}_{i}_{_file_name(title)}.svg"
             figure.savefig(folder / file, format="svg", metadata={"Date": None})
             described.append({"file": file, "title": title, "caption": caption})
     return described
 
 
 def _figures(table: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]]:
-    """Title, caption and figure of everything there is to draw."""
+    """Yield title, caption and figure of everything there is to draw."""
     colours = _colours(table["rows"])
     for curve in table["curves"]:
         yield curve["title"], f"mean over trials; {_BAND}", _curve(curve, colours, "iteration")
     for curve in table["precision_recall"]:
         yield curve["title"], f"boxes, mean over classes and trials; {_BAND}", _curve(curve, colours, "recall")
     if table["errors"]:
-        caption = "by how much box AP50 rises if errors of one type alone are put right (TIDE); lines: one deviation"
-        yield "what mistakes cost", caption, _errors(table["errors"], colours)
+        caption = "rise of box AP50 when only the errors of one type are fixed (TIDE); lines: one standard deviation"
+        yield "cost of errors", caption, _error_bars(table["errors"], colours)
     baselines = [row["label"] for row in table["rows"] if row["init"]["kind"] in BASELINES]
     for difference in table["differences"]:
         if difference["row"] not in baselines:
-            yield from _class_differences(difference)
+            yield from _class_differences(difference, evaluation_of(table["task"]["kind"]))
 
 
 def inline(path: Path) -> str:
-    """The SVG element of a file, to stand within a page: its ids are its own, and it grows with the page."""
+    """Return the SVG element of a file for use within a page: its ids are made unique, and it grows with the page."""
     text = path.read_text(encoding="utf-8")
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     own = re.sub(r"\W", "_", path.stem)
     names = re.compile(r'( id="|href="#|url\(#)')
-    return re.sub(r"<[^>]*>", lambda tag: names.sub(rf"\g<1>{own}_", tag[0]), text)  # in tags alone: a label is text
+    return re.sub(r"<[^>]*>", lambda tag: names.sub(rf"\g<1>{own}_", tag[0]), text)  # only in tags: a label is text
 
 
 def _curve(curve: Mapping[str, Any], colours: Mapping[str, str], x_title: str) -> Figure:
@@ -94,16 +95,19 @@ def _curve(curve: Mapping[str, Any], colours: Mapping[str, str], x_title: str) -
     return figure
 
 
-def _errors(errors: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
-    """Groups of horizontal bars, a group a type of error."""
-    figure, axes = _axes(0.9 + len(TYPES) * (0.14 + 0.16 * len(errors)), "what mistakes cost, points of box AP50")
+def _error_bars(errors: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
+    """Draw groups of horizontal bars, a group for each type of error."""
+    figure, axes = _axes(0.9 + len(ERROR_TYPES) * (0.14 + 0.16 * len(errors)), "cost of errors, points of box AP50")
     height = 0.8 / len(errors)
     for place, (label, costs) in enumerate(errors.items()):
-        y = [i + (place - (len(errors) - 1) / 2) * height for i in range(len(TYPES))]
-        deviations = [costs[kind]["std"] or 0.0 for kind in TYPES]
-        axes.barh(y, [costs[kind]["mean"] for kind in TYPES], height, color=colours[label], label=_plain(label))
-        axes.errorbar([costs[kind]["mean"] for kind in TYPES], y, xerr=deviations, fmt="none", ecolor="#333333", lw=0.8)
-    axes.set_yticks(range(len(TYPES)), TYPES)
+        y = [i + (place - (len(errors) - 1) / 2) * height for i in range(len(ERROR_TYPES))]
+        deviations = [costs[kind]["std"] or 0.0 for kind in ERROR_TYPES]
+        means = [costs[kind]["mean"] for kind in ERROR_TYPES]
+        axes.barh(y, means, height, color=colours[label], label=_plain(label))
+        axes.errorbar(
+            [costs[kind]["mean"] for kind in ERROR_TYPES], y, xerr=deviations, fmt="none", ecolor="#333333", lw=0.8
+        )
+    axes.set_yticks(range(len(ERROR_TYPES)), ERROR_TYPES)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlim(left=0)
@@ -111,15 +115,15 @@ def _errors(errors: Mapping[str, Any], colours: Mapping[str, str]) -> Figure:
     return figure
 
 
-def _class_differences(difference: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]]:
-    """One figure for each of box, mask, ...: bars sorted by difference, grey where the interval holds 0."""
+def _class_differences(difference: Mapping[str, Any], evaluation: KindEvaluation) -> Iterator[tuple[str, str, Figure]]:
+    """Yield one figure for each of box, mask, ...: bars sorted by difference, grey where the interval includes 0."""
     parts: dict[str, list[tuple[str, float, Any]]] = {}
     for key, points in difference["classes"].items():
         part, name = key.split("/", 1)
         parts.setdefault(part, []).append((name, points, difference["class_intervals"].get(key)))
     for part, classes in parts.items():
-        title = f"{part_title(part)} AP by class, {difference['label']}"
-        caption = "points; lines: 95 % intervals, grey where they hold 0"
+        title = f"{evaluation.part_title(part)} AP by class, {difference['label']}"
+        caption = "points; lines: 95 % intervals, grey where they include 0"
         classes.sort(key=lambda item: -item[1])
         if len(classes) > _MOST_CLASSES:
             caption += f"; the {_MOST_CLASSES // 2} highest and lowest of {len(classes)} classes, all in classes.csv"
@@ -149,13 +153,13 @@ def _axes(height: float, title: str) -> tuple[Figure, Axes]:
 
 
 def _legend(figure: Figure, labels: Iterable[str]) -> None:
-    """Below the axes, where it hides nothing."""
-    columns = max(1, 42 // max(map(len, labels)))  # of as many letters as stand beside each other
+    """Place the legend below the axes, where it hides nothing."""
+    columns = max(1, 42 // max(map(len, labels)))  # 42 letters fit beside each other
     figure.legend(loc="outside lower left", ncols=min(columns, 4))
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib shows as it is: $ begins no formula, and a first _ hides no entry of a legend."""
+    """Escape text so that matplotlib shows it as it is: no $ begins a formula, no first _ hides a legend's entry."""
     return (" " if text.startswith("_") else "") + text.replace("$", r"\$")
 
 

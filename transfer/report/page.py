@@ -1,4 +1,4 @@
-"""The report: finished runs in, one static page out, its figures also as SVG, its numbers as Markdown, CSV and JSON."""
+"""The report of finished runs: a static page, its figures also as SVG, its numbers as Markdown, CSV and JSON."""
 
 import json
 import re
@@ -12,25 +12,26 @@ import jinja2
 
 from transfer.errors import TransferError
 from transfer.faults import refuse
-from transfer.report.content import PICTURES, Options, describe
+from transfer.report.content import PICTURES, Options, describe_tables
 from transfer.report.csv_files import CSV, write_csv
 from transfer.report.figures import FIGURES, draw_figures, inline
 from transfer.report.run_folders import read_runs
-from transfer.report.tables import tables
+from transfer.report.tables import build_tables
 
 PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
 _FOLDERS = (PICTURES, FIGURES, CSV)
-_OWN = (*_FOLDERS, MARKDOWN, NUMBERS, PAGE)  # all that a report writes, and all that overwriting one may replace
-_UNFINISHED = ".unfinished."  # begins the name of the folder that a report is made in
+_WRITTEN = (*_FOLDERS, MARKDOWN, NUMBERS, PAGE)  # by a report, and replaced by the next
+_UNFINISHED = ".unfinished."  # begins the name of the folder that a report is written to first
 _TEMPLATES = Path(__file__).with_name("templates")
-_MARKUP = re.compile(r"[\\`*\[\]<>|#&!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")  # an underscore within a word is plain
+_MARKUP = re.compile(r"[\\`*\[\]<>|#&!]|(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])")  # not _ within a word
 
 
-def write(folders: Sequence[Path], output: Path, options: Options, *, overwrite: bool = False) -> dict[str, Any]:
-    """Read the runs in `folders`, write the report into `output`; returns what report.json holds.
+def write_report(folders: Sequence[Path], output: Path, options: Options, *, overwrite: bool = False) -> dict[str, Any]:
+    """Read the runs in `folders` and write their report into `output`; return the content of report.json.
 
     Args:
-        folders: run folders, or folders that hold some at any depth.
+        folders: run folders, or folders that hold run folders at any depth.
+        output: a new or empty folder, or with `overwrite` that of an earlier report.
 
     Raises:
         TransferError: a run has no result or a faulty one (all are named), `output` holds something already, or an
@@ -46,8 +47,8 @@ def write(folders: Sequence[Path], output: Path, options: Options, *, overwrite:
         unfinished = Path(name)
         for folder in _FOLDERS:
             (unfinished / folder).mkdir()
-        numbers = json.dumps(describe(tables(runs), unfinished, options), indent=2, allow_nan=False)
-        content = json.loads(numbers)  # the page and all else show what report.json holds
+        numbers = json.dumps(describe_tables(build_tables(runs), unfinished, options), indent=2, allow_nan=False)
+        content = json.loads(numbers)  # every other file shows what report.json holds
         (unfinished / NUMBERS).write_text(numbers + "\n", encoding="utf-8")
         files = {
             "figures": [
@@ -59,7 +60,7 @@ def write(folders: Sequence[Path], output: Path, options: Options, *, overwrite:
             (unfinished / page).write_text(_render(template, unfinished, content, files), encoding="utf-8")
         for folder in _FOLDERS:
             shutil.rmtree(output / folder, ignore_errors=True)
-        for own in _OWN:
+        for own in _WRITTEN:
             (unfinished / own).replace(output / own)
     return content
 
@@ -75,12 +76,12 @@ def _check_options(options: Options) -> None:
 
 def _check_output(output: Path, overwrite: bool) -> None:
     if output.exists() and not output.is_dir():
-        raise TransferError(f"{output}: is a file, --output names a folder")
+        raise TransferError(f"{output}: is a file; --output must name a folder")
     names = [path.name for path in output.iterdir()] if output.exists() else []
-    present = [name for name in names if not name.startswith(_UNFINISHED)]  # what a killed report left is no obstacle
-    cut_short = overwrite and len(present) < len(names) and set(present) <= set(_OWN)
+    present = [name for name in names if not name.startswith(_UNFINISHED)]  # ignores what a killed process left
+    cut_short = overwrite and len(present) < len(names) and set(present) <= set(_WRITTEN)
     if present and PAGE not in present and not cut_short:
-        raise TransferError(f"{output}: is not empty and holds no report; name a folder of the report's own")
+        raise TransferError(f"{output}: is not empty and holds no report; name an empty or new folder")
     if present and not overwrite:
         raise TransferError(f"{output}: holds a report already; name another --output, or replace it with --overwrite")
 
@@ -112,5 +113,5 @@ def _signed(value: float) -> str:
 
 
 def _escape_markdown(text: object) -> str:
-    """Text that stands in a Markdown table or heading as it is; markup, HTML and line breaks lose their meaning."""
+    """Escape text for a Markdown table or heading, so that markup, HTML and line breaks lose their meaning."""
     return _MARKUP.sub(r"\\\g<0>", " ".join(str(text).split()))

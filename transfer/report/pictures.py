@@ -1,4 +1,4 @@
-"""The pictures of a report: the test images where two starts differ most, under every start, beside the truth."""
+"""The picture grid of a report: the test images where two rows differ most, with the detections of every row."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,28 +11,28 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from transfer import visualize
-from transfer.data import catalog
-from transfer.data.catalog import Dataset
+from transfer.data.dataset import Dataset
+from transfer.data.images import read_image
 from transfer.predictions import Detections
 from transfer.report import saved_detections
-from transfer.report.tables import BASELINES, Run, Table
+from transfer.report.tables import BASELINES, FinishedRun, Table
 from transfer.results import Task
+from transfer.visualize import draw_detections
 
 GROUND_TRUTH = "ground truth"
 _WIDTH = 320  # pixels of each picture; small images are enlarged so that names and scores can be read
 
 
 @dataclass(frozen=True)
-class StripRow:
-    """One test image: `pictures` maps "ground truth" and each start's label to a file name in the folder given."""
+class GridRow:
+    """One test image: `pictures` maps "ground truth" and the label of each row to a file name in the folder given."""
 
     image: str
     pictures: dict[str, str]
     mistakes: dict[str, int]
 
 
-def draw_strip(
+def draw_picture_grid(
     table: Table,
     dataset: Dataset,
     mistakes: Mapping[str, np.ndarray],
@@ -40,39 +40,39 @@ def draw_strip(
     prefix: str,
     images: int,
     min_score: float,
-) -> list[StripRow]:
-    """Draw `images` test images under the first trial of each start; files go into `folder` as `prefix`...jpg.
+) -> list[GridRow]:
+    """Draw `images` test images with the detections of each row's first trial, as `folder`/`prefix`...jpg.
 
     Args:
-        mistakes: label -> (I,) of the first trial in each test image.
+        mistakes: label -> (I,) of the first trial, in each test image.
 
     Raises:
-        TransferError: a test image is gone.
+        TransferError: a test image no longer exists.
     """
     task = table.first.task
-    places = choose(table, dataset, mistakes, images)
-    chosen = [dataset.records[place] for place in places]
+    chosen_indices = choose_images(table, dataset, mistakes, images)
+    chosen = [dataset.records[index] for index in chosen_indices]
     masks = "segm" in table.first.metrics
     found = {row.label: _detections(row.runs[0], chosen, dataset) for row in table.rows}
     rows = []
-    for number, (place, record) in enumerate(zip(places, chosen, strict=True)):
-        pixels = catalog.read_image(record["file_name"])
+    for number, (index, record) in enumerate(zip(chosen_indices, chosen, strict=True)):
+        image = read_image(record["file_name"])
         shown = {GROUND_TRUTH: _annotated(record, masks)} | {label: own[number] for label, own in found.items()}
         pictures = {}
         for column, (label, detections) in enumerate(shown.items()):
             pictures[label] = f"{prefix}_{number}_{column}.jpg"
-            picture = _draw(pixels, detections, task, min_score, with_scores=label != GROUND_TRUTH)
+            picture = _draw_scaled(image, detections, task, min_score, with_scores=label != GROUND_TRUTH)
             picture.save(folder / pictures[label], quality=88)
-        counts = {label: int(of_run[place]) for label, of_run in mistakes.items()}
-        rows.append(StripRow(Path(record["file_name"]).name, pictures, counts))
+        counts = {label: int(of_run[index]) for label, of_run in mistakes.items()}
+        rows.append(GridRow(Path(record["file_name"]).name, pictures, counts))
     return rows
 
 
-def compared(table: Table) -> tuple[str, str] | None:
-    """The labels of the two starts whose pictures are looked for; None in a table of one.
+def compared_rows(table: Table) -> tuple[str, str] | None:
+    """Return the labels of the two rows whose differences choose the images; None in a table of one row.
 
-    The first start that is no baseline against the last baseline (supervised, else random); without such, the last
-    row against the first.
+    They are the first row that is not a baseline and the last baseline (supervised, else random); without both, the
+    last row and the first.
     """
     labels = [row.label for row in table.rows]
     own = [row.label for row in table.rows if row.init.kind not in BASELINES]
@@ -82,12 +82,15 @@ def compared(table: Table) -> tuple[str, str] | None:
     return (labels[-1], labels[0]) if len(labels) > 1 else None
 
 
-def choose(table: Table, dataset: Dataset, mistakes: Mapping[str, np.ndarray], count: int) -> list[int]:
-    """Places of `count` annotated test images: half where the one of `compared` makes fewer mistakes than the other by
-    most, half where it makes more by most. In a table of one start, at equal distances."""
+def choose_images(table: Table, dataset: Dataset, mistakes: Mapping[str, np.ndarray], count: int) -> list[int]:
+    """Return the indices of `count` annotated test images.
+
+    Half are those where the first of `compared_rows` makes the fewest mistakes compared with the second, half those
+    where it makes the most. In a table of one row they are evenly spaced.
+    """
     annotated = np.array([i for i, record in enumerate(dataset.records) if record["annotations"]], dtype=int)
     count = min(count, len(annotated))
-    pair = compared(table)
+    pair = compared_rows(table)
     if pair is None:
         return annotated[np.linspace(0, len(annotated), count, endpoint=False).astype(int)].tolist()
     ours, theirs = (mistakes[label][annotated] for label in pair)
@@ -96,28 +99,28 @@ def choose(table: Table, dataset: Dataset, mistakes: Mapping[str, np.ndarray], c
     return [*order[:better].tolist(), *order[len(order) - (count - better) :][::-1].tolist()]
 
 
-def _detections(run: Run, records: Sequence[dict[str, Any]], dataset: Dataset) -> list[Detections]:
-    """What a run found in these images."""
-    index = {category: place for place, category in enumerate(dataset.category_ids)}
-    found = saved_detections.by_image(saved_detections.read_rows(run.folder, dataset), dataset)
-    places = {record["image_id"]: place for place, record in enumerate(dataset.records)}
-    return [_as_detections(found[places[record["image_id"]]], index) for record in records]
+def _detections(run: FinishedRun, records: Sequence[dict[str, Any]], dataset: Dataset) -> list[Detections]:
+    """Return the detections of a run in these images."""
+    index = {category: i for i, category in enumerate(dataset.category_ids)}
+    by_image = saved_detections.by_image(saved_detections.read_detections(run.folder, dataset), dataset)
+    places = {record["image_id"]: i for i, record in enumerate(dataset.records)}
+    return [_from_coco(by_image[places[record["image_id"]]], index) for record in records]
 
 
-def _as_detections(rows: list[dict[str, Any]], index: dict[int, int]) -> Detections:
-    boxes = torch.tensor([row["bbox"] for row in rows], dtype=torch.float32).reshape(-1, 4)
+def _from_coco(saved: list[dict[str, Any]], index: dict[int, int]) -> Detections:
+    boxes = torch.tensor([item["bbox"] for item in saved], dtype=torch.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]  # (N, 4) XYWH -> XYXY
-    masks = [_mask(row["segmentation"]) for row in rows if "segmentation" in row]
+    masks = [_mask(item["segmentation"]) for item in saved if "segmentation" in item]
     return Detections(
         boxes,
-        torch.tensor([row["score"] for row in rows], dtype=torch.float32),
-        torch.tensor([index[row["category_id"]] for row in rows], dtype=torch.int64),
-        torch.stack(masks) if masks and len(masks) == len(rows) else None,
+        torch.tensor([item["score"] for item in saved], dtype=torch.float32),
+        torch.tensor([index[item["category_id"]] for item in saved], dtype=torch.int64),
+        torch.stack(masks) if masks and len(masks) == len(saved) else None,
     )
 
 
 def _annotated(record: dict[str, Any], masks: bool) -> Detections:
-    """The annotations of an image as if a detector had found them, each with score 1."""
+    """Return the annotations of an image as detections, each with score 1."""
     items = [item for item in record["annotations"] if not item.get("iscrowd")]
     size = (record["height"], record["width"])
     outlines = [_mask(item["segmentation"], size) for item in items if masks and "segmentation" in item]
@@ -130,20 +133,22 @@ def _annotated(record: dict[str, Any], masks: bool) -> Detections:
 
 
 def _mask(segmentation: Any, size: tuple[int, int] = (0, 0)) -> torch.Tensor:
-    """A run-length mask, or polygons in an image of `size` (height, width); (H, W) bool."""
+    """Decode a run-length mask, or polygons in an image of `size` (height, width), to (H, W) bool."""
     if isinstance(segmentation, list):
         segmentation = pycocotools.mask.merge(pycocotools.mask.frPyObjects(segmentation, *size))
     return torch.from_numpy(pycocotools.mask.decode(segmentation)).bool()
 
 
-def _draw(pixels: np.ndarray, detections: Detections, task: Task, min_score: float, with_scores: bool) -> Image.Image:
-    """Draw into the image brought to one width for all, so that names and scores are of one size."""
-    height, width = pixels.shape[:2]
+def _draw_scaled(
+    image: np.ndarray, detections: Detections, task: Task, min_score: float, with_scores: bool
+) -> Image.Image:
+    """Draw detections into the image resized to _WIDTH, so that all names and scores have one size."""
+    height, width = image.shape[:2]
     scale = _WIDTH / width
     size = (_WIDTH, max(1, round(height * scale)))
-    enlarged = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    enlarged = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
     masks = detections.masks
     if masks is not None and len(masks):
         masks = functional.interpolate(masks[None].float(), size=(size[1], size[0]), mode="bilinear")[0] > 0.5
     scaled = replace(detections, boxes=detections.boxes * scale, masks=masks)
-    return visualize.draw(enlarged, scaled, task.class_names, min_score, with_scores)
+    return draw_detections(enlarged, scaled, task.class_names, min_score, with_scores)

@@ -1,4 +1,4 @@
-"""The published rows of the recipes that configs/transfer/ repeats: published.yaml, read."""
+"""The published rows of the recipes that configs/transfer/ repeats, read from published.yaml."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -15,7 +15,7 @@ _PARTS = ("bbox", "segm", "keypoints")
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One start. `scores`: "bbox/AP" -> AP points as the source prints them; `source`: paper and table."""
+    """One initialization. `scores`: "bbox/AP" -> AP points as the source prints them; `source`: paper and table."""
 
     label: str
     scores: dict[str, float]
@@ -24,7 +24,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One published experiment; `trials` is how many runs its rows are the mean of, None where the source is silent."""
+    """One published experiment; `trials`: the runs that each row is the mean of, None where the source is silent."""
 
     name: str
     title: str
@@ -35,7 +35,7 @@ class Recipe:
     rows: tuple[PublishedRow, ...]
 
     def differences(self, task: Task, iterations: int) -> list[str]:
-        """What keeps a run of that name from being this recipe: "iterations 400, published 24000"; empty if nothing."""
+        """Describe how a run of this name differs from the recipe, as "iterations 400, published 24000"."""
         pairs = {
             "training sets": (", ".join(task.train), ", ".join(self.train)),
             "test sets": (", ".join(task.test), ", ".join(self.test)),
@@ -44,14 +44,14 @@ class Recipe:
         return [f"{what} {ours}, published {theirs}" for what, (ours, theirs) in pairs.items() if ours != theirs]
 
 
-def find(config_file: str | None) -> Recipe | None:
-    """The recipe that a configuration file is named after, or None."""
-    return recipes().get(Path(config_file).stem) if config_file else None
+def find_recipe(config_file: str | None) -> Recipe | None:
+    """Return the recipe that a configuration file is named after, or None."""
+    return published_recipes().get(Path(config_file).stem) if config_file else None
 
 
 @cache
-def recipes() -> dict[str, Recipe]:
-    """Every published recipe by the name of its configuration."""
+def published_recipes() -> dict[str, Recipe]:
+    """Read every published recipe, by the name of its configuration."""
     content = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
     return {
         name: Recipe(

@@ -1,4 +1,4 @@
-"""Finished runs, put side by side: which are trials of one experiment, their mean and deviation, and the deltas."""
+"""The tables of a report: finished runs grouped into trials of one experiment, their means, deviations and deltas."""
 
 import statistics
 from collections import Counter, defaultdict
@@ -8,12 +8,12 @@ from pathlib import Path
 
 from transfer.results import Init, Result
 
-BASELINES = ("random", "supervised")  # kinds of init that every other row is compared to
+BASELINES = ("random", "supervised")  # kinds of initialization that every other row is compared to
 
 
 @dataclass(frozen=True)
-class Run:
-    """One finished run: its folder and what its result.json says."""
+class FinishedRun:
+    """One finished run: its folder and its result.json."""
 
     folder: Path
     result: Result
@@ -35,11 +35,11 @@ class Score:
 
 @dataclass(frozen=True)
 class Row:
-    """The trials of one start. `deltas`: label of a baseline above -> metric -> this mean minus the baseline's."""
+    """The trials of one initialization. `deltas`: label of a baseline above -> metric -> mean minus the baseline's."""
 
     label: str
     init: Init
-    runs: tuple[Run, ...]
+    runs: tuple[FinishedRun, ...]
     scores: dict[str, Score]
     per_class: dict[str, Score]
     deltas: dict[str, dict[str, float]]
@@ -51,31 +51,38 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Runs that differ in start and seed alone. `columns`: metrics in the order they are shown, "bbox/AP" first."""
+    """Runs that differ only in initialization and seed. `columns`: metrics as they are shown, "bbox/AP" first."""
 
     rows: tuple[Row, ...]
     columns: tuple[str, ...]
 
     @property
-    def runs(self) -> tuple[Run, ...]:
+    def runs(self) -> tuple[FinishedRun, ...]:
         return tuple(run for row in self.rows for run in row.runs)
 
     @property
     def first(self) -> Result:
-        """A result that stands for all where they agree."""
+        """The first result, which stands for all where they agree."""
         return self.rows[0].runs[0].result
 
 
-def tables(runs: Iterable[Run]) -> list[Table]:
+def build_tables(runs: Iterable[FinishedRun]) -> list[Table]:
     """Group runs into tables of one experiment each, in the order in which the first of each was given."""
-    groups: dict[tuple[object, ...], list[Run]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[FinishedRun]] = defaultdict(list)
     for run in runs:
         groups[tuple(experiment(run.result).values())].append(run)
     return [_table(group) for group in groups.values()]
 
 
+def table_title(table: Table) -> str:
+    """Return the heading of a table: configuration, test set, engine."""
+    task = table.first.task
+    config = Path(task.config_file).stem if task.config_file else f"configuration {task.config_sha256[:8]}"
+    return f"{config} on {', '.join(task.test)} ({table.first.engine.name})"
+
+
 def experiment(result: Result) -> dict[str, object]:
-    """What must be the same for two runs to stand in one table, under the names a warning uses."""
+    """Return what must be the same for two runs to stand in one table, by the names that a warning uses."""
     task = result.task
     return {
         "kind": task.kind,
@@ -91,21 +98,21 @@ def experiment(result: Result) -> dict[str, object]:
     }
 
 
-def _table(runs: Sequence[Run]) -> Table:
-    starts: dict[tuple[str, str, str | None], list[Run]] = defaultdict(list)
+def _table(runs: Sequence[FinishedRun]) -> Table:
+    inits: dict[tuple[str, str, str | None], list[FinishedRun]] = defaultdict(list)
     for run in runs:
         init = run.result.init
-        starts[(init.kind, init.label, init.sha256)].append(run)
-    order = {kind: place for place, kind in enumerate(BASELINES)}
-    groups = sorted(starts.values(), key=lambda group: order.get(group[0].result.init.kind, len(order)))
+        inits[(init.kind, init.label, init.sha256)].append(run)
+    order = {kind: i for i, kind in enumerate(BASELINES)}
+    groups = sorted(inits.values(), key=lambda group: order.get(group[0].result.init.kind, len(order)))
     rows = [_row(label, group) for label, group in zip(_labels(groups), groups, strict=True)]
-    baselines = [place for place, row in enumerate(rows) if row.init.kind in BASELINES]
-    rows = [_with_deltas(row, [rows[base] for base in baselines if base < place]) for place, row in enumerate(rows)]
+    baselines = [i for i, row in enumerate(rows) if row.init.kind in BASELINES]
+    rows = [_with_deltas(row, [rows[base] for base in baselines if base < i]) for i, row in enumerate(rows)]
     return Table(tuple(rows), tuple(dict.fromkeys(key for row in rows for key in row.scores)))
 
 
-def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
-    """Each start's own label; where two starts share one, with the beginning of the file's SHA-256."""
+def _labels(groups: Sequence[Sequence[FinishedRun]]) -> list[str]:
+    """Return the label of each initialization, with the beginning of the file's SHA-256 where two share a label."""
     inits = [group[0].result.init for group in groups]
     count = Counter(init.label for init in inits)
     return [
@@ -113,7 +120,7 @@ def _labels(groups: Sequence[Sequence[Run]]) -> list[str]:
     ]
 
 
-def _row(label: str, runs: Sequence[Run]) -> Row:
+def _row(label: str, runs: Sequence[FinishedRun]) -> Row:
     runs = sorted(runs, key=lambda run: run.result.seed)
     scores = [_flat(run.result.metrics | run.result.voc_metrics) for run in runs]
     classes = [_flat(run.result.per_class) for run in runs]

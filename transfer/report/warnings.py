@@ -1,22 +1,21 @@
-"""What a reader must know before comparing the numbers of a report, and how its tables and columns are called."""
+"""The warnings of a report: what a reader must know before comparing its numbers."""
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer.errors import TransferError
 from transfer.report import config_diff, published
-from transfer.report.tables import Table, experiment
-
-_PART_TITLES = {"bbox": "box", "segm": "mask", "keypoints": "keypoint", "11-point": "VOC 11-point", "area": "VOC area"}
+from transfer.report.tables import Table, experiment, table_title
 
 
-def warnings(all_tables: Sequence[Table]) -> list[str]:
-    """What a reader must know before comparing numbers across these tables or within one of them."""
-    return _between(all_tables) + [text for table in all_tables for text in _within(table)]
+def report_warnings(all_tables: Sequence[Table]) -> list[str]:
+    """Return the warnings about comparing these tables with each other, and about the rows within each."""
+    return _between_tables(all_tables) + [text for table in all_tables for text in _within_table(table)]
 
 
-def _between(all_tables: Sequence[Table]) -> list[str]:
+def _between_tables(all_tables: Sequence[Table]) -> list[str]:
     same_test: dict[tuple[object, ...], list[Table]] = defaultdict(list)
     for table in all_tables:
         same_test[(table.first.task.kind, table.first.task.test)].append(table)
@@ -32,26 +31,27 @@ def _between(all_tables: Sequence[Table]) -> list[str]:
 
 
 def _values(name: str, group: Sequence[Table]) -> list[Any]:
-    """What these tables have under a name of `experiment`, each value once."""
+    """Return the values that these tables have under a name of `experiment`, each value once."""
     return list(dict.fromkeys(experiment(table.first)[name] for table in group))
 
 
 def _sides(name: str, group: Sequence[Table]) -> str:
-    """The values that these tables have under a name of `experiment`; "" where nothing more can be said."""
+    """Describe the values that these tables have under a name of `experiment`; "" if they are the same settings."""
     values = _values(name, group)
     if name == "classes":
         return "their names or number"
     if name == "configuration":
-        settings = [config_diff.read(table.runs[0].folder) for table in group]
-        if None in settings:
+        try:
+            settings = [config_diff.read_settings(table.runs[0].folder) for table in group]
+        except TransferError:
             return " | ".join(value[:8] for value in values)
         engines_differ = len(_values("engine", group)) > 1
-        return config_diff.differences([one for one in settings if one is not None], engines_differ)
+        return config_diff.describe_differences(settings, engines_differ)
     return " | ".join(", ".join(value) if isinstance(value, tuple) else str(value) for value in values)
 
 
-def _within(table: Table) -> list[str]:
-    name = title(table)
+def _within_table(table: Table) -> list[str]:
+    name = table_title(table)
     found = _from_recipe(table)
     versions = {tuple(sorted(run.result.engine.versions.items())) for run in table.runs}
     if len(versions) > 1:
@@ -63,39 +63,24 @@ def _within(table: Table) -> list[str]:
     for row in table.rows:
         if twice := [str(seed) for seed, count in Counter(row.seeds).items() if count > 1]:
             found.append(
-                f"{name}, row {row.label}: seed {', '.join(twice)} stands twice; these trials are no two draws."
+                f"{name}, row {row.label}: seed {', '.join(twice)} occurs twice; these trials are not independent."
             )
     if len(counts := {len(row.runs) for row in table.rows}) > 1 or counts == {1}:
         trials = ", ".join(f"{row.label} {len(row.runs)}" for row in table.rows)
-        found.append(f"{name}: few or unequal trials ({trials}); a deviation needs at least two in each row.")
+        found.append(f"{name}: few or unequal trials ({trials}); a standard deviation needs at least two in each row.")
     return found
 
 
 def _from_recipe(table: Table) -> list[str]:
-    """Where published rows would stand beside runs of other heads, another schedule, another input."""
+    """Warn where published rows would stand beside runs of other heads, another schedule, another input."""
     config_file = table.first.task.config_file
-    ours = config_diff.read(table.runs[0].folder)
-    if published.find(config_file) is None or ours is None:
+    if published.find_recipe(config_file) is None:
         return []
     name = Path(config_file or "").stem
-    theirs = config_diff.recipe(name, table.first.scaled)
-    found = config_diff.differences([ours, theirs], of_shared_keys=True) if theirs else ""
-    return [f"{title(table)}: not {name} as published, ours | the recipe's: {found}."] if found else []
-
-
-def title(table: Table) -> str:
-    """A heading for a table: configuration, test set, engine."""
-    task = table.first.task
-    config = Path(task.config_file).stem if task.config_file else f"configuration {task.config_sha256[:8]}"
-    return f"{config} on {', '.join(task.test)} ({table.first.engine.name})"
-
-
-def column_title(key: str) -> str:
-    """ "bbox/AP50" -> "box AP50"."""
-    part, metric = key.split("/", 1)
-    return f"{part_title(part)} {metric}"
-
-
-def part_title(part: str) -> str:
-    """ "bbox" -> "box"."""
-    return _PART_TITLES.get(part, part)
+    try:
+        ours = config_diff.read_settings(table.runs[0].folder)
+        theirs = config_diff.read_recipe(name, table.first.scaled)
+    except TransferError as error:
+        return [f"{table_title(table)}: not compared with the published recipe {name}: {error}."]
+    found = config_diff.describe_differences([ours, theirs], of_shared_keys=True)
+    return [f"{table_title(table)}: not {name} as published, ours | the recipe's: {found}."] if found else []

@@ -105,7 +105,7 @@ def options_from(args: argparse.Namespace) -> RunOptions:
         overrides=tuple(args.overrides),
         engine=args.engine,
         dataset_root=args.dataset_root,
-        data_rules=faults.parse(args.data_rule),
+        data_rules=faults.parse_rules(args.data_rule),
         init=args.init,
         supervised_weights=args.supervised_weights,
         download=args.download,

@@ -20,7 +20,7 @@ from transfer.config import scale
 from transfer.config.classes import class_key, settle_classes
 from transfer.config.resolve import settle_device, settle_seed
 from transfer.data import catalog
-from transfer.data.catalog import Dataset
+from transfer.data.dataset import Dataset
 from transfer.errors import TransferError
 from transfer.evaluation import evaluator
 from transfer.faults import refuse
@@ -164,7 +164,7 @@ def _result(run: Plan, config: Config, scorer: evaluator.Scorer, seconds: float)
     return results.Result(
         engine=results.Engine(run.engine, engines.load(run.engine).versions()),
         task=results.Task(
-            kind=run.test.kind,
+            kind=run.test.kind.name,
             train=tuple(config.DATASETS.TRAIN),
             test=tuple(config.DATASETS.TEST),
             config_file=str(run.config_file),
@@ -223,8 +223,8 @@ def _read_data(config: Config, start: Start, options: RunOptions) -> tuple[Datas
     known = detector_file.read_classes(start.path) if start.path else None
     names = known.names if known else None
     root, rules = options.dataset_root, options.data_rules
-    train = None if options.eval_only else catalog.load(config.DATASETS.TRAIN, root, names, rules)
-    test = catalog.load(config.DATASETS.TEST, root, train.class_names if train else names, rules)
+    train = None if options.eval_only else catalog.load_dataset(config.DATASETS.TRAIN, root, names, rules)
+    test = catalog.load_dataset(config.DATASETS.TEST, root, train.class_names if train else names, rules)
     _check_keypoints(config, [part for part in (train, test) if part is not None])
     return train, test
 

@@ -16,8 +16,8 @@ from transfer.data.images import read_image
 from transfer.data.voc import records as voc_records
 from transfer.errors import TransferError
 from transfer.faults import refuse
-from transfer.predictions import Predict, coco_rows
-from transfer.visualize import draw
+from transfer.predictions import Predict, coco_detections
+from transfer.visualize import draw_detections
 from transfer.weights.detector_file import Classes, read_classes
 
 FILE_NAME = "detections.json"
@@ -105,9 +105,9 @@ def predict_images(
         batch = images[first : first + batch_size]
         found = predict([{"file_name": str(path)} for path in batch])
         for index, (path, detections) in enumerate(zip(batch, found, strict=True), start=first):
-            for row in coco_rows(detections, index, classes.category_ids):
+            for row in coco_detections(detections, index, classes.category_ids):
                 rows.append({**row, "file_name": str(path), "category": names[row["category_id"]]})
-            picture = draw(read_image(path), detections, classes.names, min_score)
+            picture = draw_detections(read_image(path), detections, classes.names, min_score)
             picture.save(output / f"{index:05d}_{path.stem}.png")
     files.save_text(target, json.dumps(rows))
     return target

@@ -16,14 +16,14 @@ from transfer.errors import TransferError
 def test_voc_root_straight_or_devkit_given_or_by_environment(tmp_path, monkeypatch, inside, by_environment):
     make_voc(tmp_path / inside / "VOC2012", {"a": SIZE + voc_object()}, "val")
     monkeypatch.setenv("DETECTRON2_DATASETS", str(tmp_path if by_environment else tmp_path / "elsewhere"))
-    dataset = catalog.load(["voc_2012_val"], None if by_environment else tmp_path)
+    dataset = catalog.load_dataset(["voc_2012_val"], None if by_environment else tmp_path)
     assert [record["image_id"] for record in dataset.records] == ["a"]
 
 
 def test_voc_years_join_in_order(tmp_path):
     make_voc(tmp_path / "VOC2007", {"a": SIZE + voc_object("beaker")})
     make_voc(tmp_path / "VOC2012", {"b": SIZE + voc_object("anvil")})
-    dataset = catalog.load(["voc_2007_trainval", "voc_2012_trainval"], tmp_path)
+    dataset = catalog.load_dataset(["voc_2007_trainval", "voc_2012_trainval"], tmp_path)
     assert dataset.class_names == ("anvil", "beaker")
     assert [record["image_id"] for record in dataset.records] == ["a", "b"]
     assert [record["annotations"][0]["category_id"] for record in dataset.records] == [1, 0]
@@ -32,13 +32,13 @@ def test_voc_years_join_in_order(tmp_path):
 def test_classes_of_training_hold_for_the_test_set(tmp_path, caplog):
     make_voc(tmp_path / "VOC2007", {"a": SIZE + voc_object("beaker")}, "test")
     with caplog.at_level(logging.INFO):
-        assert catalog.load(["voc_2007_test"], tmp_path).class_names == ("beaker",)
+        assert catalog.load_dataset(["voc_2007_test"], tmp_path).class_names == ("beaker",)
     assert "beaker" in caplog.text  # classes that are not the standard ones are told
-    dataset = catalog.load(["voc_2007_test"], tmp_path, ["tongs", "beaker"])
+    dataset = catalog.load_dataset(["voc_2007_test"], tmp_path, ["tongs", "beaker"])
     assert dataset.class_names == ("tongs", "beaker")
     assert dataset.records[0]["annotations"][0]["category_id"] == 1
     with pytest.raises(TransferError, match=r"a\.xml, object 1 \(line 1\): class beaker is not one of: tongs"):
-        catalog.load(["voc_2007_test"], tmp_path, ["tongs"])
+        catalog.load_dataset(["voc_2007_test"], tmp_path, ["tongs"])
 
 
 def test_all_missing_files_come_in_one_message_that_stays_readable(tmp_path):
@@ -46,7 +46,7 @@ def test_all_missing_files_come_in_one_message_that_stays_readable(tmp_path):
     for path in (folder / "JPEGImages").iterdir():
         path.unlink()
     with pytest.raises(TransferError) as caught:
-        catalog.load(["voc_2007_trainval"], tmp_path)
+        catalog.load_dataset(["voc_2007_trainval"], tmp_path)
     lines = str(caught.value).splitlines()
     assert lines[0] == "25 faults:"
     assert str(folder / "JPEGImages" / "i00.jpg") in lines[1]
@@ -56,30 +56,30 @@ def test_all_missing_files_come_in_one_message_that_stays_readable(tmp_path):
 
 def test_missing_places_are_named(tmp_path):
     with pytest.raises(TransferError, match="nowhere: no such folder"):
-        catalog.load(["voc_2007_trainval"], tmp_path / "nowhere")
+        catalog.load_dataset(["voc_2007_trainval"], tmp_path / "nowhere")
     with pytest.raises(TransferError, match="holds neither VOC2007/ nor VOCdevkit/VOC2007/"):
-        catalog.load(["voc_2007_trainval"], tmp_path)
+        catalog.load_dataset(["voc_2007_trainval"], tmp_path)
     with pytest.raises(TransferError, match="holds neither annotations/ nor coco/annotations/"):
-        catalog.load(["coco_2017_train"], tmp_path)
+        catalog.load_dataset(["coco_2017_train"], tmp_path)
     folder = make_voc(tmp_path / "VOC2007", {"a": SIZE + voc_object()})
     with pytest.raises(TransferError, match=r"test\.txt: no such list of images \(splits there: trainval\)"):
-        catalog.load(["voc_2007_test"], tmp_path)
+        catalog.load_dataset(["voc_2007_test"], tmp_path)
     with pytest.raises(TransferError, match="name the folder above VOC2007"):
-        catalog.load(["voc_2007_trainval"], folder)
+        catalog.load_dataset(["voc_2007_trainval"], folder)
 
 
 def test_names_are_checked():
     with pytest.raises(TransferError, match=r"'voc_2007_trainvall' \(near: voc_2007_trainval"):
-        catalog.load(["voc_2007_trainvall"], Path())
+        catalog.load_dataset(["voc_2007_trainvall"], Path())
     with pytest.raises(TransferError, match="do not join"):
-        catalog.load(["voc_2007_trainval", "coco_2017_train"], Path())
+        catalog.load_dataset(["voc_2007_trainval", "coco_2017_train"], Path())
 
 
 def test_coco_classes_must_be_those_of_training(tmp_path):
     path = make_coco(tmp_path, coco_content())
-    assert catalog.load(["coco_2017_train"], tmp_path, ["tongs", "beaker"]).category_ids == (7, 3)
+    assert catalog.load_dataset(["coco_2017_train"], tmp_path, ["tongs", "beaker"]).category_ids == (7, 3)
     with pytest.raises(TransferError) as caught:
-        catalog.load(["coco_2017_train"], tmp_path, ["tongs", "flask"])
+        catalog.load_dataset(["coco_2017_train"], tmp_path, ["tongs", "flask"])
     assert str(path) in str(caught.value)
     assert "does not know: beaker" in str(caught.value)
     assert "lacks categories of training (list them, no annotation needed): flask" in str(caught.value)
@@ -87,8 +87,8 @@ def test_coco_classes_must_be_those_of_training(tmp_path):
 
 @pytest.mark.data
 def test_bccd(caplog, shared_data):
-    train = catalog.load(["voc_2007_trainval"], shared_data / "voc_bccd")
-    test = catalog.load(["voc_2007_test"], shared_data / "voc_bccd", train.class_names)
+    train = catalog.load_dataset(["voc_2007_trainval"], shared_data / "voc_bccd")
+    test = catalog.load_dataset(["voc_2007_test"], shared_data / "voc_bccd", train.class_names)
     assert train.class_names == ("Platelets", "RBC", "WBC")
     assert (len(train.records), len(test.records)) == (292, 72)
     objects = sum(len(record["annotations"]) for record in train.records + test.records)
@@ -101,7 +101,7 @@ def test_bccd(caplog, shared_data):
 @pytest.mark.data
 def test_coco_tiny(shared_data):
     for split, annotations, crowds in (("train", 705, 6), ("val", 815, 11)):
-        dataset = catalog.load([f"coco_2017_{split}"], shared_data / "coco_tiny")
+        dataset = catalog.load_dataset([f"coco_2017_{split}"], shared_data / "coco_tiny")
         objects = [item for record in dataset.records for item in record["annotations"]]
         assert (len(dataset.records), len(dataset.class_names), dataset.category_ids[-1]) == (80, 80, 90)
         assert (len(objects), sum(item["iscrowd"] for item in objects)) == (annotations, crowds)
@@ -115,13 +115,13 @@ def test_records_are_what_detectron2_loads(shared_data):
         pytest.importorskip("detectron2.data.datasets", reason="Detectron2 is not installed")
         from detectron2.data.datasets.coco import load_coco_json
         from detectron2.data.datasets.pascal_voc import load_voc_instances
-    dataset = catalog.load(["voc_2012_val"], shared_data / "voc2012_real40")
+    dataset = catalog.load_dataset(["voc_2012_val"], shared_data / "voc2012_real40")
     theirs = load_voc_instances(str(dataset.annotations[0].folder), "val", dataset.class_names)
     for record in dataset.records:
         for item in record["annotations"]:
             del item["difficult"]
     assert dataset.records == theirs
-    dataset = catalog.load(["coco_2017_val"], shared_data / "coco_tiny")
+    dataset = catalog.load_dataset(["coco_2017_val"], shared_data / "coco_tiny")
     theirs = load_coco_json(
         str(dataset.annotations[0]), str(shared_data / "coco_tiny" / "val2017"), "moco_transfer_coco_val"
     )

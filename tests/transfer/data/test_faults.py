@@ -10,12 +10,12 @@ from transfer.errors import TransferError
 
 
 def test_rules_are_read_and_the_last_of_a_kind_holds() -> None:
-    assert faults.parse(["outside=clip", "box=drop", "outside=keep"]) == {"outside": "keep", "box": "drop"}
+    assert faults.parse_rules(["outside=clip", "box=drop", "outside=keep"]) == {"outside": "keep", "box": "drop"}
 
 
 def test_every_wrong_rule_is_named_at_once_with_what_would_be_right() -> None:
     with pytest.raises(TransferError) as caught:
-        faults.parse(["zero_aera=drop", "box=clip", "outside", "mask=drop"])
+        faults.parse_rules(["zero_aera=drop", "box=clip", "outside", "mask=drop"])
     lines = str(caught.value).splitlines()
     assert lines[0] == "3 faults:"
     assert "no kind of fault is named 'zero_aera' (near: zero_area)" in lines[1]
@@ -39,7 +39,7 @@ def test_counts_tell_kind_and_rule_of_what_was_settled(kinds: list[str], lenient
     assert sum(counts.values()) + len(findings.refused()) == len(kinds)
     for key, count in counts.items():
         kind, rule = key.split("=")
-        assert (kinds.count(kind), faults.parse([key])) == (count, {kind: rule})
+        assert (kinds.count(kind), faults.parse_rules([key])) == (count, {kind: rule})
 
 
 def test_a_refusal_lists_all_faults_and_the_rules_that_would_do() -> None:
@@ -48,7 +48,7 @@ def test_a_refusal_lists_all_faults_and_the_rules_that_would_do() -> None:
     findings.add("score", "a.json[4]", "is NaN")
     findings.add("outside", "a.json[5]", "is far")
     with pytest.raises(TransferError) as caught:
-        findings.settle("a.json")
+        findings.raise_if_refused("a.json")
     assert str(caught.value).splitlines() == [
         "2 faults:",
         "  a.json[3]: is broken",
@@ -57,19 +57,19 @@ def test_a_refusal_lists_all_faults_and_the_rules_that_would_do() -> None:
     ]
     findings.add("file", "b.json", "is gone")
     with pytest.raises(TransferError) as caught:
-        findings.settle("b.json")
+        findings.raise_if_refused("b.json")
     assert "or:" not in str(caught.value)  # no rule would do
 
 
 def test_what_a_rule_changed_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     findings = Findings({"outside": "clip"})
-    findings.settle("nothing.json")
+    findings.raise_if_refused("nothing.json")
     for number in range(4):
         findings.add("outside", f"[{number}]", "is far")
     findings.add("zero_area", "[9]", "is a point")
-    findings.settle("a.json")
+    findings.raise_if_refused("a.json")
     findings.add("orphan", "[7]", "is alone")
-    findings.settle("b.json")
+    findings.raise_if_refused("b.json")
     assert caplog.messages == [
         "a.json: 4 boxes reach beyond their image: clipped ([0]; [1]; [2]; ...)",
         "b.json: 1 annotations belong to no image of the file: left out ([7])",

@@ -60,7 +60,7 @@ def test_what_a_rule_drops_is_missed_by_neither_training_nor_the_evaluator(
 ) -> None:
     """A point, kept, counts against a detector that training never showed it to."""
     make_voc(tmp_path / "VOC2012", {"a": SIZE + voc_object("cat") + voc_object("cat", (5, 5, 5, 5))})
-    dataset = catalog.load(["voc_2012_trainval"], tmp_path, ["cat"], rules)
+    dataset = catalog.load_dataset(["voc_2012_trainval"], tmp_path, ["cat"], rules)
     assert dataset.faults == {f"zero_area={rules.get('zero_area', 'keep')}": 1}
     scorer = evaluator.Scorer(dataset, masks=False, folder=tmp_path / "scores")
     ap = scorer(seen)["bbox"]["AP"]
@@ -69,8 +69,8 @@ def test_what_a_rule_drops_is_missed_by_neither_training_nor_the_evaluator(
 
 def test_coco_data_are_refused_or_read_by_the_rules_in_training_and_evaluation(faulty: Path, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=r"annotations\[1\] .* reaches beyond the image"):
-        catalog.load(["coco_2017_val"], faulty)
-    dataset = catalog.load(["coco_2017_val"], faulty, rules=RULES)
+        catalog.load_dataset(["coco_2017_val"], faulty)
+    dataset = catalog.load_dataset(["coco_2017_val"], faulty, rules=RULES)
     assert dataset.faults == {"zero_area=drop": 1, "outside=clip": 1}
     scorer = evaluator.Scorer(dataset, masks=False, folder=tmp_path / "scores")
     assert scorer(seen)["bbox"]["AP"] == pytest.approx(100)

@@ -25,7 +25,7 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
 @unhurried
 @given(masks)
 def test_what_pycocotools_encodes_has_no_fault(mask: np.ndarray) -> None:
-    assert rle.fault(json.loads(json.dumps(encode(mask))), *mask.shape) is None
+    assert rle.mask_fault(json.loads(json.dumps(encode(mask))), *mask.shape) is None
 
 
 @unhurried
@@ -37,15 +37,15 @@ def test_runs_compress_to_the_same_mask(mask: np.ndarray) -> None:
     if flat[0]:
         runs = [0, *runs]  # the first run is of background
     plain = {"size": list(mask.shape), "counts": runs}
-    assert rle.fault(plain, *mask.shape) is None
-    assert rle.compress(plain) == encode(mask)
-    assert rle.compress(encode(mask)) == encode(mask)
+    assert rle.mask_fault(plain, *mask.shape) is None
+    assert rle.compress_mask(plain) == encode(mask)
+    assert rle.compress_mask(encode(mask)) == encode(mask)
 
 
 def test_large_runs() -> None:
     mask = np.zeros((4000, 3000), dtype=np.uint8)
     mask[1:, 2000:] = 1
-    assert rle.fault(encode(mask), 4000, 3000) is None
+    assert rle.mask_fault(encode(mask), 4000, 3000) is None
 
 
 @unhurried
@@ -56,7 +56,7 @@ def test_a_mutated_mask_is_refused_or_still_a_mask(mask: np.ndarray, data: st.Da
     at = data.draw(st.integers(0, len(text)))
     text[at : at + data.draw(st.integers(0, 2))] = data.draw(st.text(max_size=3))
     coded["counts"] = "".join(text)
-    if rle.fault(coded, *mask.shape) is None:
+    if rle.mask_fault(coded, *mask.shape) is None:
         assert pycocotools.mask.decode(coded).shape == mask.shape
 
 
@@ -64,7 +64,7 @@ def test_a_mutated_mask_is_refused_or_still_a_mask(mask: np.ndarray, data: st.Da
 @given(st.text(alphabet=[chr(code) for code in range(48, 112)], max_size=12))
 def test_texts_of_the_right_letters(counts: str) -> None:
     coded = {"size": [5, 5], "counts": counts}
-    if rle.fault(coded, 5, 5) is None:
+    if rle.mask_fault(coded, 5, 5) is None:
         assert pycocotools.mask.area(coded) == pycocotools.mask.decode(coded).sum()
 
 
@@ -88,6 +88,6 @@ def test_texts_of_the_right_letters(counts: str) -> None:
     ],
 )
 def test_bad_masks_are_explained(mask: Any, message: str) -> None:
-    fault = rle.fault(mask, 2, 2)
+    fault = rle.mask_fault(mask, 2, 2)
     assert fault is not None
     assert message in fault

@@ -10,14 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.data.catalog import Dataset
-from transfer.data.coco import annotation_file, records
+from transfer.data.coco import records
+from transfer.data.coco.annotation_file import read_coco_annotations
+from transfer.data.coco.dataset import COCO
+from transfer.data.dataset import Dataset
 from transfer.data.voc.records import VocImage, VocObject
 from transfer.errors import TransferError
 from transfer.evaluation import bootstrap, coco, matching, voc
 from transfer.evaluation.bootstrap import Samples, image_weights, interval, resampled
 from transfer.evaluation.matching import THRESHOLDS, ClassMatches
-from transfer.evaluation.precision_recall import average_precision, precision_at
+from transfer.evaluation.precision_recall import interpolated_precision, weighted_average_precision
 
 NAMES = ("cat", "dog")
 SIDE = 100  # pixels of each image
@@ -74,8 +76,8 @@ def repeated(
 
 def coco_dataset(path: Path, content: dict[str, Any]) -> Dataset:
     path.write_text(json.dumps(content))
-    categories = records.categories_of(annotation_file.read(path))
-    return Dataset(("coco_2017_val",), "coco", tuple(categories), tuple(categories.values()), [], (path,))
+    categories = records.categories_of(read_coco_annotations(path))
+    return Dataset(("coco_2017_val",), COCO, tuple(categories), tuple(categories.values()), [], (path,))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -84,11 +86,13 @@ def test_weighted_ap_is_pycocotools_ap_of_the_repeated_test_set(seed: int, tmp_p
     content, rows = coco_case(rng, 12)
     dataset = coco_dataset(tmp_path / "a.json", content)
     weights = image_weights(12, 3)
-    samples = Samples.of(resampled(matching.match(dataset, rows, "bbox", "rows"), weights, "101-point"))
+    samples = Samples.of(
+        resampled(matching.match_coco(dataset, dataset.annotations[0], rows, "bbox", "rows"), weights, "101-point")
+    )
     for place, times in enumerate(weights.tolist()):
         whole, detections = repeated(content, rows, times)
         (tmp_path / "b.json").write_text(json.dumps(whole))
-        expected = coco.evaluate(tmp_path / "b.json", detections, "bbox")
+        expected = coco.evaluate_coco(tmp_path / "b.json", detections, "bbox")
         for metric, values in samples.metrics.items():
             assert values[place] == pytest.approx(100 * expected[metric], abs=1e-9)
         by_class = [100 * expected["per_class"][name] for name in dataset.class_names]
@@ -101,9 +105,9 @@ def test_published_ap_of_real_detections_is_met(shared_data: Path) -> None:
     folder = shared_data / "evalref_coco_bbox"
     annotations = folder / "instances_val2014_100.json"
     rows = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
-    categories = records.categories_of(annotation_file.read(annotations))
-    dataset = Dataset(("coco_2014_val",), "coco", tuple(categories), tuple(categories.values()), [], (annotations,))
-    found = matching.match(dataset, rows, "bbox", "rows")
+    categories = records.categories_of(read_coco_annotations(annotations))
+    dataset = Dataset(("coco_2014_val",), COCO, tuple(categories), tuple(categories.values()), [], (annotations,))
+    found = matching.match_coco(dataset, dataset.annotations[0], rows, "bbox", "rows")
     metrics = Samples.of(resampled(found, np.ones((1, 100), dtype=int), "101-point")).metrics
     assert [round(float(metrics[name][0]) / 100, 3) for name in ("AP", "AP50", "AP75")] == [0.505, 0.697, 0.573]
 
@@ -138,7 +142,7 @@ def gathered(lines: list[tuple[str, float, list[float]]]) -> voc.ClassDetections
 
 def voc_matches(truth: Objects, found: dict[str, voc.ClassDetections]) -> list[ClassMatches]:
     images = [VocImage(image, None, tuple(objects)) for image, objects in truth.items()]
-    return [matching.match_class(name, images, found[name]) for name in NAMES]
+    return [matching.match_voc_class(name, images, found[name]) for name in NAMES]
 
 
 @settings(max_examples=40)
@@ -158,10 +162,10 @@ def test_weighted_ap_is_voc_ap_of_the_repeated_test_set(seed: int, times: list[i
         )
         for name, own in found.items()
     }
-    expected = voc.evaluate(whole, again, NAMES)[rule]["per_class"]
+    expected = voc.evaluate_voc(whole, again, NAMES)[rule]["per_class"]
     weights = np.array([times])
     for name, one in zip(NAMES, voc_matches(truth, found), strict=True):
-        points = average_precision(one, weights, rule)[0]
+        points = weighted_average_precision(one, weights, rule)[0]
         if not (weights @ one.objects)[0]:
             assert np.isnan(points).all()
             continue
@@ -178,19 +182,19 @@ def one_class(true: Sequence[bool], images: Sequence[int], objects: Sequence[int
 
 
 def test_precision_falls_from_the_best_to_nothing_found() -> None:
-    curve = precision_at(one_class([True, False, True, False], [0, 0, 1, 1], [2, 2]), 0)
+    curve = interpolated_precision(one_class([True, False, True, False], [0, 0, 1, 1], [2, 2]), 0)
     assert curve is not None
     assert curve[0] == curve[25] == 1.0
     assert curve[26] == curve[50] == pytest.approx(2 / 3)
     assert curve[51] == curve[100] == 0.0
-    assert precision_at(one_class([False], [0], [0]), 0) is None
+    assert interpolated_precision(one_class([False], [0], [0]), 0) is None
 
 
 @pytest.mark.parametrize("rule", ["101-point", "11-point", "area"])
 def test_a_run_without_detections_scores_0_and_a_class_without_objects_nothing(rule: str) -> None:
     weights = image_weights(2, 5)
-    assert (average_precision(one_class([], [], [1, 1]), weights, rule) == 0).all()
-    assert np.isnan(average_precision(one_class([False], [0], [0, 0]), weights, rule)).all()
+    assert (weighted_average_precision(one_class([], [], [1, 1]), weights, rule) == 0).all()
+    assert np.isnan(weighted_average_precision(one_class([False], [0], [0, 0]), weights, rule)).all()
 
 
 # -- the interval -----------------------------------------------------------------------------------------------------
@@ -247,11 +251,11 @@ def test_the_interval_holds_the_true_difference_about_as_often_as_it_says() -> N
 
     rng = np.random.default_rng(1)
     once = np.ones((1, 100_000), dtype=int)
-    ours, theirs = (average_precision(one, once, "101-point")[0, 0] for one in pair(rng, 100_000))
+    ours, theirs = (weighted_average_precision(one, once, "101-point")[0, 0] for one in pair(rng, 100_000))
     weights = image_weights(60, 300)
     held = 0
     for _ in range(250):
-        samples = [average_precision(one, weights, "101-point")[1:, 0] for one in pair(rng, 60)]
+        samples = [weighted_average_precision(one, weights, "101-point")[1:, 0] for one in pair(rng, 60)]
         low, high = interval([samples[0]], [samples[1]]) or (0, 0)
         held += low <= ours - theirs <= high
     assert 0.90 <= held / 250 <= 0.985
@@ -262,4 +266,4 @@ def test_matches_of_rows_in_the_wrong_place_are_refused(tmp_path: Path) -> None:
     dataset = coco_dataset(tmp_path / "a.json", content)
     bad = [{**rows[0], "bbox": [0, 0, float("nan"), 1]}]
     with pytest.raises(TransferError, match=r"mine\[0\]: bbox"):
-        matching.match(dataset, bad, "bbox", "mine")
+        matching.match_coco(dataset, dataset.annotations[0], bad, "bbox", "mine")

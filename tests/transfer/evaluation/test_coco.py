@@ -50,8 +50,8 @@ def row(**changes: Any) -> dict[str, Any]:
 @pytest.mark.data
 def test_cocoapis_published_numbers(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shared_data / "evalref_coco_bbox"
-    rows = coco_results.read(folder / "instances_val2014_fakebbox100_results.json")
-    scores = coco.evaluate(folder / "instances_val2014_100.json", rows, "bbox")
+    rows = coco_results.read_coco_results(folder / "instances_val2014_fakebbox100_results.json")
+    scores = coco.evaluate_coco(folder / "instances_val2014_100.json", rows, "bbox")
     mine = [scores[name] for name in coco.STATISTICS]
     assert mine == json.loads((folder / "expected_full_precision.json").read_text())["stats"]["cocoapi_bbox"]
     printed = re.findall(r"\] = (\d\.\d{3})", (folder / "val2014_fake_eval_res.txt").read_text())
@@ -76,7 +76,7 @@ def test_the_annotations_themselves_score_one(shared_data: Path, iou_type: str) 
             mask = {"size": [height, width], "counts": mask["counts"].decode()}
             shown = {key: item[key] for key in ("image_id", "category_id", "bbox")}
             rows.append({**shown, "score": 0.9, "segmentation": mask})
-    scores = coco.evaluate(path, rows, iou_type)
+    scores = coco.evaluate_coco(path, rows, iou_type)
     # Precision tends to 1 from below: pycocotools adds an epsilon below the line.
     assert [scores[name] for name in ("AP", "AP50", "AP75", "AR100")] == pytest.approx([1] * 4)
     assert list(scores["per_class"].values()) == pytest.approx([1] * 80)
@@ -89,7 +89,7 @@ def test_an_exact_row_scores_one_and_what_is_not_there_is_undefined(
 ) -> None:
     """Also where ids begin with 0, which pycocotools would read as a match with nothing."""
     path = write(tmp_path, person(first_id))
-    scores = coco.evaluate(path, [row()], iou_type)
+    scores = coco.evaluate_coco(path, [row()], iou_type)
     names = coco.KEYPOINT_STATISTICS if iou_type == "keypoints" else coco.STATISTICS
     assert list(scores) == [*names, "per_class"]
     small = iou_type != "keypoints"  # they have no small ones: 400 pixels are in no range but the whole
@@ -102,10 +102,10 @@ def test_an_exact_row_scores_one_and_what_is_not_there_is_undefined(
 
 @pytest.mark.parametrize("iou_type", coco.IOU_TYPES)
 def test_no_rows_score_nothing(tmp_path: Path, iou_type: str) -> None:
-    scores = coco.evaluate(write(tmp_path, person()), [], iou_type)
+    scores = coco.evaluate_coco(write(tmp_path, person()), [], iou_type)
     assert (scores["AP"], scores["per_class"]["person"]) == (0, 0)
     assert math.isnan(scores["APl"])
-    nothing = coco.evaluate(write(tmp_path), [row()], iou_type)
+    nothing = coco.evaluate_coco(write(tmp_path), [row()], iou_type)
     assert math.isnan(nothing["AP"])
 
 
@@ -114,7 +114,7 @@ def test_masks_are_small_or_large_by_their_own_area(tmp_path: Path) -> None:
     large = {"bbox": [0, 0, 80, 60], "area": 4800, "segmentation": [[0, 0, 80, 0, 80, 60, 0, 60]]}
     whole = row(bbox=large["bbox"], segmentation={"size": [60, 80], "counts": [0, 4800]}, score=0.5)
     wrong = row(bbox=[0, 0, 80, 60], segmentation={"size": [60, 80], "counts": [0, 4, 4796]}, score=0.9)
-    scores = coco.evaluate(write(tmp_path, person(**large)), [wrong, whole], "segm")
+    scores = coco.evaluate_coco(write(tmp_path, person(**large)), [wrong, whole], "segm")
     assert scores["AP"] == pytest.approx(0.5)
     assert scores["APm"] == pytest.approx(1)
 
@@ -122,7 +122,7 @@ def test_masks_are_small_or_large_by_their_own_area(tmp_path: Path) -> None:
 def test_rows_and_annotations_are_left_as_they_were(tmp_path: Path) -> None:
     rows = [row()]
     for iou_type in coco.IOU_TYPES:
-        coco.evaluate(write(tmp_path, person()), rows, iou_type)
+        coco.evaluate_coco(write(tmp_path, person()), rows, iou_type)
     assert rows == [row()]
 
 
@@ -149,7 +149,7 @@ ROW_FAULTS = [
 @pytest.mark.parametrize(("iou_type", "bad", "message"), ROW_FAULTS)
 def test_a_bad_row_is_named(tmp_path: Path, iou_type: str, bad: Any, message: str) -> None:
     with pytest.raises(TransferError, match=message) as caught:
-        coco.evaluate(write(tmp_path, person()), [row(), bad, row()], iou_type, "found.json")
+        coco.evaluate_coco(write(tmp_path, person()), [row(), bad, row()], iou_type, "found.json")
     assert str(caught.value).startswith("found.json[1]: ")
 
 
@@ -166,7 +166,7 @@ def test_a_bad_row_is_named(tmp_path: Path, iou_type: str, bad: Any, message: st
 def test_a_truth_that_cannot_be_scored_is_named(tmp_path: Path, iou_type: str, bad: Any, message: str) -> None:
     path = write(tmp_path, person(), person(2, **bad))
     with pytest.raises(TransferError, match=rf"annotations\[1\] \(id 2\): .*{message}") as caught:
-        coco.evaluate(path, [row()], iou_type)
+        coco.evaluate_coco(path, [row()], iou_type)
     assert str(path) in str(caught.value)
 
 
@@ -175,7 +175,7 @@ def test_what_is_no_results_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "found.json"
     path.write_text(text)
     with pytest.raises(TransferError, match=r"found\.json"):
-        coco_results.read(path)
+        coco_results.read_coco_results(path)
 
 
 odd = st.one_of(
@@ -199,13 +199,13 @@ def test_mutated_rows_and_annotations_are_refused_or_scored(
     path = write(tmp_path, person(), person(2, **bad_truth))
     rows = [row(), {key: value for key, value in row(**bad_row).items() if key not in without}]
     try:
-        scores = coco.evaluate(path, rows, iou_type)
+        scores = coco.evaluate_coco(path, rows, iou_type)
     except TransferError:
         return
     assert 0 <= scores["AP"] <= 1
 
 
 def test_the_row_helper_is_the_square() -> None:
-    made = rle.compress(row()["segmentation"])
+    made = rle.compress_mask(row()["segmentation"])
     polygon = pycocotools.mask.frPyObjects(SQUARE, 60, 80)[0]
     assert made["counts"] == polygon["counts"].decode()

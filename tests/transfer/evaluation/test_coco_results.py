@@ -9,7 +9,7 @@ import pytest
 from tests.support.layouts import coco_content
 from transfer.data.faults import Findings
 from transfer.errors import TransferError
-from transfer.evaluation import coco_results
+from transfer.evaluation.coco_results import SCORED_FIELD, apply_rules_to_detections, read_coco_results
 
 MASK = {"size": [30, 40], "counts": [600, 600]}
 
@@ -41,18 +41,18 @@ FAULTS = [
 @pytest.mark.parametrize(("iou_type", "kind", "bad", "message"), FAULTS)
 def test_a_faulty_row_is_refused_with_its_place_or_dropped(iou_type: str, kind: str, bad: Any, message: str) -> None:
     rows, findings = [row(), bad, row(score=0.25)], Findings()
-    coco_results.settled(rows, coco_content(), iou_type, "found.json", findings)
+    apply_rules_to_detections(rows, coco_content(), iou_type, "found.json", findings)
     ((found, where, what, rule),) = findings.faults
     assert (found, where, rule) == (kind, "found.json[1]", "refuse")
     assert message in what
-    kept = coco_results.settled(rows, coco_content(), iou_type, "found.json", Findings({kind: "drop"}))
+    kept = apply_rules_to_detections(rows, coco_content(), iou_type, "found.json", Findings({kind: "drop"}))
     assert kept == [row(), row(score=0.25)]
 
 
-@pytest.mark.parametrize("iou_type", coco_results.FIELD)
+@pytest.mark.parametrize("iou_type", SCORED_FIELD)
 def test_good_rows_pass_with_boxes_beyond_the_image_and_without_area(iou_type: str) -> None:
     findings = Findings()
-    assert coco_results.settled([row()], coco_content(), iou_type, "found.json", findings) == [row()]
+    assert apply_rules_to_detections([row()], coco_content(), iou_type, "found.json", findings) == [row()]
     assert findings.faults == []
 
 
@@ -61,6 +61,6 @@ def test_what_is_no_results_file_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "found.json"
     path.write_text(text)
     with pytest.raises(TransferError, match=r"found\.json: "):
-        coco_results.read(path)
+        read_coco_results(path)
     path.write_text(json.dumps([row()]))
-    assert coco_results.read(path) == [row()]
+    assert read_coco_results(path) == [row()]

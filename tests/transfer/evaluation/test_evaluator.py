@@ -48,7 +48,7 @@ def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 
 def test_exact_detections_score_100_on_coco(scenes: Path, tmp_path: Path) -> None:
-    scorer = evaluator.Scorer(catalog.load(["coco_2017_val"], scenes), masks=True, folder=tmp_path)
+    scorer = evaluator.Scorer(catalog.load_dataset(["coco_2017_val"], scenes), masks=True, folder=tmp_path)
     metrics = scorer(Oracle())
     assert metrics["bbox"]["AP"] == pytest.approx(100)
     assert metrics["segm"]["AP"] == pytest.approx(100)
@@ -59,7 +59,7 @@ def test_exact_detections_score_100_on_coco(scenes: Path, tmp_path: Path) -> Non
 
 
 def test_exact_detections_score_100_on_voc_classes_that_occur(scenes: Path, tmp_path: Path) -> None:
-    dataset = catalog.load(["voc_2007_trainval"], scenes)
+    dataset = catalog.load_dataset(["voc_2007_trainval"], scenes)
     scorer = evaluator.Scorer(dataset, masks=True, folder=tmp_path)  # VOC has no masks to score
     metrics = scorer(Oracle())
     counted = {
@@ -74,12 +74,12 @@ def test_exact_detections_score_100_on_voc_classes_that_occur(scenes: Path, tmp_
 
 
 def test_nothing_detected_scores_nothing(scenes: Path, tmp_path: Path) -> None:
-    scorer = evaluator.Scorer(catalog.load(["coco_2017_val"], scenes), masks=True, folder=tmp_path)
+    scorer = evaluator.Scorer(catalog.load_dataset(["coco_2017_val"], scenes), masks=True, folder=tmp_path)
     assert scorer(Oracle(lost=1.0))["segm"]["AP"] == 0
 
 
 def _score(root: Path, folder: Path) -> dict[str, Any]:
-    scorer = evaluator.Scorer(catalog.load(["coco_2017_train"], root), masks=False, folder=folder)
+    scorer = evaluator.Scorer(catalog.load_dataset(["coco_2017_train"], root), masks=False, folder=folder)
     return scorer(Oracle(lost=0.5))
 
 
@@ -105,7 +105,7 @@ class Interrupted(Oracle):
 
 def test_a_signal_is_obeyed_before_the_next_image(scenes: Path, tmp_path: Path) -> None:
     stop = StopRequest()
-    scorer = evaluator.Scorer(catalog.load(["coco_2017_train"], scenes), False, tmp_path / "out", stop=stop)
+    scorer = evaluator.Scorer(catalog.load_dataset(["coco_2017_train"], scenes), False, tmp_path / "out", stop=stop)
     oracle = Interrupted(stop)
     with pytest.raises(Stopped):
         scorer(oracle)
@@ -115,7 +115,7 @@ def test_a_signal_is_obeyed_before_the_next_image(scenes: Path, tmp_path: Path) 
 
 def _stopped_on_rank_one(root: Path, folder: Path) -> list[bool]:
     stop = StopRequest()
-    scorer = evaluator.Scorer(catalog.load(["coco_2017_train"], root), False, folder, stop=stop)
+    scorer = evaluator.Scorer(catalog.load_dataset(["coco_2017_train"], root), False, folder, stop=stop)
     try:
         scorer(Interrupted(stop) if distributed.rank() == 1 else Oracle())
         stopped = False
@@ -129,12 +129,12 @@ def test_all_ranks_stop_where_one_is_asked(scenes: Path, tmp_path: Path) -> None
 
 
 def test_a_signal_after_the_last_image_loses_no_score(scenes: Path, tmp_path: Path) -> None:
-    stop, data = StopRequest(), catalog.load(["coco_2017_train"], scenes)
+    stop, data = StopRequest(), catalog.load_dataset(["coco_2017_train"], scenes)
     data = dataclasses.replace(data, records=data.records[:2])
     assert "bbox" in evaluator.Scorer(data, False, tmp_path, stop=stop)(Interrupted(stop))
 
 
 def test_coco_is_scored_on_one_file(scenes: Path, tmp_path: Path) -> None:
-    both = catalog.load(["coco_2017_train", "coco_2017_val"], scenes)
+    both = catalog.load_dataset(["coco_2017_train", "coco_2017_val"], scenes)
     with pytest.raises(Exception, match="one annotation file"):
         evaluator.Scorer(both, masks=False, folder=tmp_path)

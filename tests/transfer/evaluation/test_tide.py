@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.data.catalog import Dataset
-from transfer.data.coco import annotation_file
 from transfer.data.coco import records as coco_data
-from transfer.evaluation.tide import IGNORED, TRUE, TYPES, Judged, costs, judge
+from transfer.data.coco.annotation_file import read_coco_annotations
+from transfer.data.coco.dataset import COCO
+from transfer.data.dataset import Dataset
+from transfer.evaluation.tide import ERROR_TYPES, IGNORED, TRUE, MatchedErrors, delta_ap, match_errors
 from transfer.report import saved_detections
 
 CAT, DOG = 0, 1
-DATASET = Dataset(("coco_2017_val",), "coco", ("cat", "dog"), (7, 3), [], ())
+DATASET = Dataset(("coco_2017_val",), COCO, ("cat", "dog"), (7, 3), [], ())
 
 
 def record(*objects: tuple[int, list[float]], **marks: Any) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def record(*objects: tuple[int, list[float]], **marks: Any) -> dict[str, Any]:
     return {"annotations": [{"category_id": c, "bbox": box, **marks} for c, box in objects]}
 
 
-def rows(*found: tuple[int, list[float], float]) -> list[dict[str, Any]]:
+def detections(*found: tuple[int, list[float], float]) -> list[dict[str, Any]]:
     """Detections (class, box XYXY, score)."""
     return [
         {"category_id": DATASET.category_ids[c], "bbox": [x, y, x1 - x, y1 - y], "score": score}
@@ -54,56 +55,60 @@ NOWHERE = [400.0, 400.0, 450.0, 450.0]
     ],
 )
 def test_one_detection_beside_one_cat(found: tuple[int, list[float]], expected: str) -> None:
-    judged = judge(record((CAT, A)), rows((*found, 0.9)), DATASET)
-    assert judged.verdicts.tolist() == [expected]
-    assert judged.found.tolist() == [expected == TRUE]
+    errors = match_errors(record((CAT, A)), detections((*found, 0.9)), DATASET)
+    assert errors.outcomes.tolist() == [expected]
+    assert errors.found.tolist() == [expected == TRUE]
 
 
 def test_the_better_of_two_on_one_object_finds_it_and_the_other_is_a_duplicate() -> None:
-    judged = judge(record((CAT, A)), rows((CAT, A, 0.9), (CAT, A, 0.8)), DATASET)
-    assert judged.verdicts.tolist() == [TRUE, "duplicate"]
-    assert judged.mistakes == 1
+    errors = match_errors(record((CAT, A)), detections((CAT, A, 0.9), (CAT, A, 0.8)), DATASET)
+    assert errors.outcomes.tolist() == [TRUE, "duplicate"]
+    assert errors.mistakes == 1
 
 
 def test_a_detection_takes_the_free_object_that_it_overlaps_most() -> None:
     other = [0.0, 0.0, 100.0, 90.0]
-    judged = judge(record((CAT, A), (CAT, other)), rows((CAT, A, 0.9), (CAT, A, 0.8)), DATASET)
-    assert judged.verdicts.tolist() == [TRUE, TRUE]
-    assert judged.objects.tolist() == [0, 1]
+    errors = match_errors(record((CAT, A), (CAT, other)), detections((CAT, A, 0.9), (CAT, A, 0.8)), DATASET)
+    assert errors.outcomes.tolist() == [TRUE, TRUE]
+    assert errors.objects.tolist() == [0, 1]
 
 
 def test_localisation_is_told_before_class_and_both_is_what_is_left() -> None:
     """A box .4 on its own cat and .9 on a dog is badly localised: it would be true with a better box."""
-    judged = judge(record((CAT, A), (DOG, [0.0, 0.0, 100.0, 42.0])), rows((CAT, NEAR_A, 0.9)), DATASET)
-    assert judged.verdicts.tolist() == ["localisation"]
+    errors = match_errors(record((CAT, A), (DOG, [0.0, 0.0, 100.0, 42.0])), detections((CAT, NEAR_A, 0.9)), DATASET)
+    assert errors.outcomes.tolist() == ["localisation"]
 
 
 @pytest.mark.parametrize("mark", ["iscrowd", "difficult"])
 def test_what_stands_on_a_crowd_or_a_difficult_object_is_no_error_and_neither_is_to_be_found(mark: str) -> None:
-    judged = judge(record((CAT, A), **{mark: 1}), rows((CAT, A, 0.9), (DOG, A, 0.8)), DATASET)
-    assert judged.verdicts.tolist() == [IGNORED, "background"]
-    assert len(judged.truth) == 0
-    assert judge(record((CAT, A), iscrowd=1), rows((CAT, BARELY_A, 0.9)), DATASET).verdicts.tolist() == [IGNORED]
+    errors = match_errors(record((CAT, A), **{mark: 1}), detections((CAT, A, 0.9), (DOG, A, 0.8)), DATASET)
+    assert errors.outcomes.tolist() == [IGNORED, "background"]
+    assert len(errors.object_classes) == 0
+    assert match_errors(record((CAT, A), iscrowd=1), detections((CAT, BARELY_A, 0.9)), DATASET).outcomes.tolist() == [
+        IGNORED
+    ]
 
 
 def test_an_image_without_objects_or_detections() -> None:
-    assert judge(record(), rows((CAT, A, 0.9)), DATASET).verdicts.tolist() == ["background"]
-    assert judge(record((CAT, A)), [], DATASET).mistakes == 1
-    assert judge(record(), [], DATASET).mistakes == 0
+    assert match_errors(record(), detections((CAT, A, 0.9)), DATASET).outcomes.tolist() == ["background"]
+    assert match_errors(record((CAT, A)), [], DATASET).mistakes == 1
+    assert match_errors(record(), [], DATASET).mistakes == 0
 
 
 def test_mistakes_count_from_the_least_score_up() -> None:
-    judged = judge(record((CAT, A), (DOG, B)), rows((CAT, A, 0.4), (CAT, NOWHERE, 0.6)), DATASET, min_score=0.5)
-    assert judged.mistakes == 3  # one false, two not found
+    errors = match_errors(
+        record((CAT, A), (DOG, B)), detections((CAT, A, 0.4), (CAT, NOWHERE, 0.6)), DATASET, min_score=0.5
+    )
+    assert errors.mistakes == 3  # one false, two not found
 
 
-# -- costs ------------------------------------------------------------------------------------------------------------
+# -- dAP --------------------------------------------------------------------------------------------------------------
 
 
 def cost_of(objects: dict[str, Any], *found: tuple[int, list[float], float]) -> dict[str, float]:
-    all_costs = costs([judge(objects, rows(*found), DATASET)])
-    assert list(all_costs) == list(TYPES)
-    return {kind: cost for kind, cost in all_costs.items() if cost}
+    all_types = delta_ap([match_errors(objects, detections(*found), DATASET)])
+    assert list(all_types) == list(ERROR_TYPES)
+    return {kind: cost for kind, cost in all_types.items() if cost}
 
 
 def test_each_type_alone_costs_what_putting_it_right_gains() -> None:
@@ -145,27 +150,27 @@ def test_an_error_on_an_object_that_is_found_goes() -> None:
 
 
 def test_without_objects_nothing_costs() -> None:
-    assert costs([judge(record(), rows((CAT, A, 0.9)), DATASET)]) == {}
+    assert delta_ap([match_errors(record(), detections((CAT, A, 0.9)), DATASET)]) == {}
 
 
 @st.composite
-def images(draw: st.DrawFn) -> Judged:
+def images(draw: st.DrawFn) -> MatchedErrors:
     corner = st.integers(0, 60)
     side = st.integers(5, 60)
     box = st.tuples(corner, corner, side, side).map(lambda b: [b[0], b[1], b[0] + b[2], b[1] + b[3]])
     objects = draw(st.lists(st.tuples(st.integers(0, 1), box), max_size=5))
     found = draw(st.lists(st.tuples(st.integers(0, 1), box, st.floats(0, 1)), max_size=8))
     found.sort(key=lambda item: -item[2])
-    return judge(record(*objects), rows(*found), DATASET)
+    return match_errors(record(*objects), detections(*found), DATASET)
 
 
 @settings(max_examples=50)
 @given(st.lists(images(), min_size=1, max_size=4))
-def test_putting_errors_right_never_lowers_ap_and_never_gives_more_than_100(judged: list[Judged]) -> None:
-    for kind, cost in costs(judged).items():
+def test_putting_errors_right_never_lowers_ap_and_never_gives_more_than_100(errors: list[MatchedErrors]) -> None:
+    for kind, cost in delta_ap(errors).items():
         assert -1e-9 <= cost <= 100, kind
-    for image in judged:
-        true = image.verdicts == TRUE
+    for image in errors:
+        true = image.outcomes == TRUE
         assert true.sum() == image.found.sum() == len(np.unique(image.objects[true]))
 
 
@@ -174,7 +179,7 @@ def test_errors_of_real_detections_are_those_of_tides_own_code(shared_data: Path
     """Counted by tidecv 1.0.1 on the same files: 83 class, 1 localisation, 1 duplicate; AP50 is pycocotools'."""
     folder = shared_data / "evalref_coco_bbox"
     annotations = folder / "instances_val2014_100.json"
-    content = annotation_file.read(annotations)
+    content = read_coco_annotations(annotations)
     categories = coco_data.categories_of(content)
     index = {number: place for place, number in enumerate(categories.values())}
     records = [
@@ -188,15 +193,13 @@ def test_errors_of_real_detections_are_those_of_tides_own_code(shared_data: Path
         }
         for image in content["images"]
     ]
-    dataset = Dataset(
-        ("coco_2014_val",), "coco", tuple(categories), tuple(categories.values()), records, (annotations,)
-    )
+    dataset = Dataset(("coco_2014_val",), COCO, tuple(categories), tuple(categories.values()), records, (annotations,))
     found = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
     per_image = saved_detections.by_image(found, dataset)
-    judged = [judge(one, own, dataset) for one, own in zip(records, per_image, strict=True)]
-    counts = Counter(verdict for image in judged for verdict in image.verdicts.tolist())
+    errors = [match_errors(one, own, dataset) for one, own in zip(records, per_image, strict=True)]
+    counts = Counter(outcome for image in errors for outcome in image.outcomes.tolist())
     assert counts == {TRUE: 649, "class": 83, "localisation": 1, "duplicate": 1}
-    assert sum(costs(judged).values()) > 0
+    assert sum(delta_ap(errors).values()) > 0
 
 
 def _edges(box: list[float]) -> list[float]:

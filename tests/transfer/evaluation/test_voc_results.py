@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from tests.support.layouts import SIZE, make_voc, voc_object
 from transfer.data import catalog
 from transfer.data.faults import Findings
-from transfer.data.voc import records
+from transfer.data.voc.records import read_voc_split
 from transfer.errors import TransferError
 from transfer.evaluation import voc, voc_results
 from transfer.evaluation.voc import ClassDetections
-from transfer.predictions import Detections, coco_rows
+from transfer.predictions import Detections, coco_detections
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 
@@ -33,28 +33,28 @@ def test_files_hold_every_digit(
         np.array([line[1] for line in lines], dtype=float),
         np.array([line[2] for line in lines], dtype=float).reshape(-1, 4),
     )
-    voc_results.write(folder, {"cat": written})
-    found, unread = voc_results.read(folder, ["cat"], "val")
+    voc_results.write_voc_results(folder, {"cat": written})
+    found, unread = voc_results.read_voc_results(folder, ["cat"], "val")
     assert unread == []
     assert list(found["cat"].image_ids) == written.image_ids
     np.testing.assert_array_equal(found["cat"].scores, written.scores)
     np.testing.assert_array_equal(found["cat"].boxes, written.boxes)
     with pytest.raises(TransferError, match="exists already"):
-        voc_results.write(folder, {"cat": written})
+        voc_results.write_voc_results(folder, {"cat": written})
 
 
 def test_rows_of_the_loaded_boxes_score_one(tmp_path: Path) -> None:
     """Reading takes 1 off xmin and ymin, rows put it back: the annotated boxes themselves are exact detections."""
     make_voc(tmp_path / "VOC2012", {"a": SIZE + voc_object("cat", (3, 4, 20, 25)) + voc_object("dog", (1, 1, 9, 9))})
-    dataset = catalog.load(["voc_2012_trainval"], tmp_path)
+    dataset = catalog.load_dataset(["voc_2012_trainval"], tmp_path)
     (record,) = dataset.records
     boxes = torch.tensor([item["bbox"] for item in record["annotations"]])
     classes = torch.tensor([item["category_id"] for item in record["annotations"]])
-    rows = coco_rows(Detections(boxes, torch.tensor([0.9, 0.8]), classes), "a", dataset.category_ids)
-    found = voc_results.from_rows(rows, dataset.class_names, dataset.category_ids)
+    rows = coco_detections(Detections(boxes, torch.tensor([0.9, 0.8]), classes), "a", dataset.category_ids)
+    found = voc_results.devkit_detections(rows, dataset.class_names, dataset.category_ids)
     assert found["cat"].boxes.tolist() == [[3, 4, 20, 25]]
-    truth = {image.image_id: image.objects for image in records.read_split(dataset.annotations[0])}
-    scores = voc.evaluate(truth, found, dataset.class_names)
+    truth = {image.image_id: image.objects for image in read_voc_split(dataset.annotations[0])}
+    scores = voc.evaluate_voc(truth, found, dataset.class_names)
     assert scores["area"]["with_ground_truth"] == {"AP": 1, "AP50": 1, "AP75": 1}
 
 
@@ -62,23 +62,23 @@ def test_rows_of_the_loaded_boxes_score_one(tmp_path: Path) -> None:
 def test_the_devkits_file_names_are_known(tmp_path: Path, file: str) -> None:
     (tmp_path / file).write_text("a 0.5 1 2 3 4\n\n")
     (tmp_path / "notes.txt").write_text("seen")
-    found, unread = voc_results.read(tmp_path, ["cat"], "val")
+    found, unread = voc_results.read_voc_results(tmp_path, ["cat"], "val")
     assert found["cat"].boxes.tolist() == [[1, 2, 3, 4]]
     assert unread == [tmp_path / "notes.txt"]
 
 
 def test_an_empty_file_is_no_detections_and_a_missing_one_a_fault(tmp_path: Path) -> None:
     (tmp_path / "cat.txt").write_text("")
-    found, _ = voc_results.read(tmp_path, ["cat"], "val")
+    found, _ = voc_results.read_voc_results(tmp_path, ["cat"], "val")
     assert found["cat"].boxes.shape == (0, 4)
     with pytest.raises(TransferError, match="for each of the classes dog, emu;") as caught:
-        voc_results.read(tmp_path, ["cat", "dog", "emu"], "val")
+        voc_results.read_voc_results(tmp_path, ["cat", "dog", "emu"], "val")
     assert str(tmp_path) in str(caught.value)
     with pytest.raises(TransferError, match="gone: no such folder"):
-        voc_results.read(tmp_path / "gone", ["cat"], "val")
+        voc_results.read_voc_results(tmp_path / "gone", ["cat"], "val")
     (tmp_path / "comp4_det_val_cat.txt").write_text("")
     with pytest.raises(TransferError, match="more than one file of class cat"):
-        voc_results.read(tmp_path, ["cat"], "val")
+        voc_results.read_voc_results(tmp_path, ["cat"], "val")
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_an_empty_file_is_no_detections_and_a_missing_one_a_fault(tmp_path: Path
 def test_a_malformed_line_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "cat.txt").write_text(f"a 0.5 1 2 3 4\n{line}\n")
     with pytest.raises(TransferError, match=r"cat\.txt, line 2: "):
-        voc_results.read(tmp_path, ["cat"], "val")
+        voc_results.read_voc_results(tmp_path, ["cat"], "val")
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str) -> None:
 def test_a_faulty_line_is_refused_with_its_place_or_dropped(tmp_path: Path, kind: str, line: str, message: str) -> None:
     (tmp_path / "cat.txt").write_text(f"a 0.5 1 2 3 4\n{line}\nb 0.4 1 2 3 4\n")
     with pytest.raises(TransferError) as caught:
-        voc_results.read(tmp_path, ["cat"], "val", image_ids=["a", "b"])
+        voc_results.read_voc_results(tmp_path, ["cat"], "val", image_ids=["a", "b"])
     assert str(caught.value).startswith(f"{tmp_path}/cat.txt, line 2: ")
     assert message in str(caught.value)
     findings = Findings({kind: "drop"})
-    found, _ = voc_results.read(tmp_path, ["cat"], "val", findings, ["a", "b"])
+    found, _ = voc_results.read_voc_results(tmp_path, ["cat"], "val", findings, ["a", "b"])
     assert found["cat"].scores.tolist() == [0.5, 0.4]
     assert findings.counts() == {f"{kind}=drop": 1}
 
@@ -118,7 +118,7 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     folder = tmp_path_factory.mktemp("results")
     (folder / "cat.txt").write_bytes(content)
     try:
-        voc_results.read(folder, ["cat"], "val")
+        voc_results.read_voc_results(folder, ["cat"], "val")
     except TransferError as error:
         if "cat.txt" not in str(error):
             raise

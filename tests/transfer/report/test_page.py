@@ -28,15 +28,15 @@ from transfer.report import published, warnings
 from transfer.report import tables as trials
 from transfer.report.content import Options
 from transfer.report.run_folders import read_curves, read_runs
-from transfer.report.tables import Run, Score
+from transfer.report.tables import FinishedRun, Score
 from transfer.results import Engine, Init
 
 # pycocotools 2.0.11 under NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 
-def run_of(result: Any) -> Run:
-    return Run(Path("run"), result)
+def run_of(result: Any) -> FinishedRun:
+    return FinishedRun(Path("run"), result)
 
 
 # -- statistics -------------------------------------------------------------------------------------------------------
@@ -56,7 +56,7 @@ def test_mean_and_sample_deviation(values: list[float]) -> None:
 def test_trials_of_a_start_are_one_row_and_deltas_are_differences_of_means() -> None:
     aps = {"MoCo": [15.0, 16.0, 20.0], "random": [9.0, 10.0], "supervised": [17.0]}
     runs = [run_of(make_result("coco", start, seed, ap)) for start, row in aps.items() for seed, ap in enumerate(row)]
-    (table,) = trials.tables(runs)
+    (table,) = trials.build_tables(runs)
     assert [row.label for row in table.rows] == ["random", "supervised", "MoCo"]
     rows = {row.label: row for row in table.rows}
     assert rows["MoCo"].scores["bbox/AP"].values == (15.0, 16.0, 20.0)
@@ -72,7 +72,7 @@ def test_trials_of_a_start_are_one_row_and_deltas_are_differences_of_means() -> 
 def test_a_metric_undefined_in_one_trial_is_averaged_over_the_others() -> None:
     whole, half = make_result("coco", "random", 0, 10.0), make_result("coco", "random", 1, 20.0)
     half = dataclasses.replace(half, metrics={"bbox": {"AP": 20.0, "AP50": None}})
-    (table,) = trials.tables([run_of(whole), run_of(half)])
+    (table,) = trials.build_tables([run_of(whole), run_of(half)])
     assert table.rows[0].scores["bbox/AP"].values == (10.0, 20.0)
     assert table.rows[0].scores["bbox/AP50"].values == (18.0,)
 
@@ -97,9 +97,9 @@ def test_runs_of_different_experiments_get_tables_of_their_own_and_a_warning(
 ) -> None:
     runs = [make_result("coco", "random", seed, 10.0) for seed in (0, 1)]
     runs += [make_result("coco", "MoCo", seed, 12.0, **changes) for seed in (0, 1)]
-    tables = trials.tables([run_of(result) for result in runs])
+    tables = trials.build_tables([run_of(result) for result in runs])
     assert [len(table.rows) for table in tables] == [1, 1]
-    (warning,) = warnings.warnings(tables)
+    (warning,) = warnings.report_warnings(tables)
     assert "must not be compared" in warning
     assert named in warning
 
@@ -111,29 +111,29 @@ def test_differing_configurations_are_told_by_their_keys(tmp_path: Path) -> None
         settings = {"SOLVER": {"MAX_ITER": iterations, "BASE_LR": 0.02}, "SEED": place, "OUTPUT_DIR": str(place)}
         (tmp_path / str(place) / "config.yaml").write_text(yaml.safe_dump(settings))
         result = make_result("coco", "random", place, 10.0, task={"config_sha256": results.config_hash(settings)})
-        runs.append(Run(tmp_path / str(place), result))
-    warning = warnings.warnings(trials.tables(runs))[0]
+        runs.append(FinishedRun(tmp_path / str(place), result))
+    warning = warnings.report_warnings(trials.build_tables(runs))[0]
     assert warning.endswith("they differ in configuration (schedule: SOLVER.MAX_ITER 100 | 200).")
 
 
 def test_another_task_is_another_table_without_a_warning() -> None:
     runs = [run_of(make_result(kind, "random", seed, 10.0)) for kind in ("voc", "coco") for seed in (0, 1)]
-    tables = trials.tables(runs)
+    tables = trials.build_tables(runs)
     assert len(tables) == 2
-    assert warnings.warnings(tables) == []
+    assert warnings.report_warnings(tables) == []
 
 
 def test_two_backbones_under_one_label_are_two_rows() -> None:
     other = Init("file", "MoCo", "other.pth", "99" * 32)
     runs = [run_of(make_result("coco", "MoCo", 0, 10.0)), run_of(make_result("coco", "MoCo", 0, 11.0, init=other))]
-    (table,) = trials.tables(runs)
+    (table,) = trials.build_tables(runs)
     assert [row.label for row in table.rows] == ["MoCo (cdcdcdcd)", "MoCo (99999999)"]
 
 
 @pytest.mark.parametrize(
     ("second", "warning"),
     [
-        ({"seed": 0}, "seed 0 stands twice"),
+        ({"seed": 0}, "seed 0 occurs twice"),
         (
             {"engine": Engine("torchvision", {"torch": "2.11.0", "torchvision": "0.25.0"})},
             "different versions of torch.",
@@ -142,8 +142,8 @@ def test_two_backbones_under_one_label_are_two_rows() -> None:
 )
 def test_trials_that_are_no_two_draws_of_one_thing_are_told(second: dict[str, Any], warning: str) -> None:
     first = make_result("coco", "random", 0, 10.0)
-    (table,) = trials.tables([run_of(first), run_of(dataclasses.replace(first, **{"seed": 1} | second))])
-    assert [text for text in warnings.warnings([table]) if warning in text]
+    (table,) = trials.build_tables([run_of(first), run_of(dataclasses.replace(first, **{"seed": 1} | second))])
+    assert [text for text in warnings.report_warnings([table]) if warning in text]
 
 
 # -- run folders ------------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory, scenes: Path) -> Path:
 def written(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The report of `runs`: its folder and its numbers."""
     output = tmp_path_factory.mktemp("written") / "report"
-    return output, report.write([runs], output, QUICK)
+    return output, report.write_report([runs], output, QUICK)
 
 
 class Page(HTMLParser):
@@ -307,7 +307,7 @@ def test_the_page_markdown_and_csv_show_the_same_numbers(written: tuple[Path, di
 
 def test_intervals_stand_around_their_differences_and_come_out_the_same_again(runs: Path, tmp_path: Path) -> None:
     coco = [runs / f"coco_{start}_{seed}" for start in ("random", "MoCo") for seed in (0, 1)]
-    first, second = (report.write(coco, tmp_path / name, Options(images=0, resamples=200)) for name in "ab")
+    first, second = (report.write_report(coco, tmp_path / name, Options(images=0, resamples=200)) for name in "ab")
     for table, again in zip(first["tables"], second["tables"], strict=True):
         assert table["differences"] == again["differences"]
         keys = {"bbox/AP", "bbox/AP50", "bbox/AP75"}
@@ -327,7 +327,7 @@ def test_detections_that_do_not_give_the_recorded_ap_make_nothing_but_a_note(run
         shutil.copytree(runs / f"coco_{start}_0", tmp_path / start)
     path = tmp_path / "MoCo/inference/coco_instances_results.json"
     path.write_text(json.dumps(json.loads(path.read_text())[3:]))
-    content = report.write([tmp_path / "random", tmp_path / "MoCo"], tmp_path / "report", QUICK)
+    content = report.write_report([tmp_path / "random", tmp_path / "MoCo"], tmp_path / "report", QUICK)
     (table,) = content["tables"]
     assert "detections or data have changed" in table["notes"][0]
     assert str(path) in table["notes"][0]
@@ -344,7 +344,7 @@ def test_a_test_set_without_objects_makes_nothing_but_a_note(runs: Path, scenes:
     (tmp_path / "data/annotations/instances_val2017.json").write_text(json.dumps({**content, "annotations": []}))
     images = tmp_path / "run/inference/images.json"
     images.write_text(images.read_text().replace(str(scenes), str(tmp_path / "data")))
-    (table,) = report.write([tmp_path / "run"], tmp_path / "report", QUICK)["tables"]
+    (table,) = report.write_report([tmp_path / "run"], tmp_path / "report", QUICK)["tables"]
     assert "coco_2017_val: there is no object to find" in table["notes"][0]
 
 
@@ -365,7 +365,7 @@ def test_every_start_is_drawn_on_the_same_images_beside_the_truth(written: tuple
 
 def test_without_the_test_images_the_report_says_what_is_missing(runs: Path, tmp_path: Path) -> None:
     make_run(tmp_path / "run", make_result("coco", "random", 0, 10.0))
-    content = report.write([tmp_path / "run"], tmp_path / "report", QUICK)
+    content = report.write_report([tmp_path / "run"], tmp_path / "report", QUICK)
     assert "images.json" in content["tables"][0]["notes"][0]
     assert "images.json" in (tmp_path / "report" / "index.html").read_text()
 
@@ -378,7 +378,7 @@ def test_any_number_of_trials_and_starts_makes_a_report(starts: list[str], trial
     for place, start in enumerate(starts):
         for seed in range(trials):
             make_run(tmp_path / "runs" / f"{start}_{seed}", make_result("voc", start, seed, 10.0 * (place + 1) + seed))
-    (table,) = report.write([tmp_path / "runs"], tmp_path / "report", QUICK)["tables"]
+    (table,) = report.write_report([tmp_path / "runs"], tmp_path / "report", QUICK)["tables"]
     assert [row["n"] for row in table["rows"]] == [trials] * len(starts)
     assert [row["scores"]["bbox/AP"]["std"] is None for row in table["rows"]] == [trials == 1] * len(starts)
     assert len(table["differences"]) == {1: 0, 2: 1, 3: 3}[len(starts)]
@@ -397,7 +397,7 @@ def test_runs_that_trained_nothing_and_found_nothing_make_a_report(scenes: Path,
         per_class = {part: dict.fromkeys(points, 0.0) for part, points in found.per_class.items()}
         found = dataclasses.replace(found, metrics={"bbox": nothing, "segm": nothing}, per_class=per_class)
         results.write(folder / "result.json", found, overwrite=True)
-    (table,) = report.write([tmp_path / "runs"], tmp_path / "report", QUICK)["tables"]
+    (table,) = report.write_report([tmp_path / "runs"], tmp_path / "report", QUICK)["tables"]
     assert table["notes"] == []
     assert table["curves"] == []
     assert table["differences"][0]["intervals"]["bbox/AP"] == [0.0, 0.0]
@@ -412,7 +412,7 @@ def test_two_engines_are_two_tables_whose_shared_settings_alone_are_compared(tmp
             result = make_result("coco", start, 0, 10.0, engine=Engine(engine, {}), task=task)
             folder = make_run(tmp_path / "runs" / f"{engine}_{start}", result)
             (folder / "config.yaml").write_text(yaml.safe_dump(own))
-    content = report.write([tmp_path / "runs"], tmp_path / "report", QUICK)
+    content = report.write_report([tmp_path / "runs"], tmp_path / "report", QUICK)
     assert len(content["tables"]) == 2
     expected = "engine (detectron2 | torchvision); configuration (heads: MODEL.ROI_BOX_HEAD.NORM SyncBN | '')."
     assert content["warnings"][0].endswith(expected)
@@ -420,7 +420,7 @@ def test_two_engines_are_two_tables_whose_shared_settings_alone_are_compared(tmp
 
 def test_options_out_of_range_are_all_named(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=r"(?s)--images -1.*--min-score 2.*--resamples -5"):
-        report.write([tmp_path], tmp_path / "report", Options("", -1, 2.0, -5))
+        report.write_report([tmp_path], tmp_path / "report", Options("", -1, 2.0, -5))
 
 
 HOSTILE = "<script>alert(1)</script>|*a*\n# `x` & \"'"
@@ -430,7 +430,7 @@ def test_text_of_a_run_is_text_on_the_page_and_in_markdown(tmp_path: Path) -> No
     init = Init("file", HOSTILE, f"/tmp/{HOSTILE}", "ab" * 32)
     result = make_result("coco", "MoCo", 0, 10.0, init=init, task={"class_names": (HOSTILE,)}, command=("x", HOSTILE))
     make_run(tmp_path / "run", dataclasses.replace(result, per_class={"bbox": {HOSTILE: 1.0}}))
-    report.write([tmp_path / "run"], tmp_path / "report", Options(HOSTILE))
+    report.write_report([tmp_path / "run"], tmp_path / "report", Options(HOSTILE))
     page = Page((tmp_path / "report" / "index.html").read_text())
     assert "script" not in page.tags
     assert HOSTILE in page.text
@@ -442,11 +442,11 @@ def test_text_of_a_run_is_text_on_the_page_and_in_markdown(tmp_path: Path) -> No
 
 def test_an_existing_report_is_kept_unless_asked(runs: Path, tmp_path: Path) -> None:
     output = tmp_path / "report"
-    report.write([runs / "coco_random_0"], output, Options("first"))
+    report.write_report([runs / "coco_random_0"], output, Options("first"))
     with pytest.raises(TransferError, match="--overwrite"):
-        report.write([runs / "coco_random_0"], output, QUICK)
+        report.write_report([runs / "coco_random_0"], output, QUICK)
     (output / "notes.txt").write_text("mine")
-    report.write([runs / "coco_random_0"], output, Options("second"), overwrite=True)
+    report.write_report([runs / "coco_random_0"], output, Options("second"), overwrite=True)
     assert "second" in (output / "report.md").read_text()
     assert (output / "notes.txt").read_text() == "mine"
 
@@ -454,30 +454,30 @@ def test_an_existing_report_is_kept_unless_asked(runs: Path, tmp_path: Path) -> 
 def test_what_a_killed_report_left_is_no_obstacle_where_it_is_to_be_replaced(runs: Path, tmp_path: Path) -> None:
     output = tmp_path / "report"
     (output / ".unfinished.x1y2" / "pictures").mkdir(parents=True)
-    report.write([runs / "coco_random_0"], output, QUICK, overwrite=True)
+    report.write_report([runs / "coco_random_0"], output, QUICK, overwrite=True)
     (output / report.PAGE).unlink()  # killed between two of its files
     with pytest.raises(TransferError, match="holds no report"):  # somebody's own figures/, as far as one can see
-        report.write([runs / "coco_random_0"], output, QUICK, overwrite=True)
+        report.write_report([runs / "coco_random_0"], output, QUICK, overwrite=True)
     (output / ".unfinished.x1y2").mkdir()
     with pytest.raises(TransferError, match="holds no report"):
-        report.write([runs / "coco_random_0"], output, QUICK)
-    report.write([runs / "coco_random_0"], output, QUICK, overwrite=True)
-    assert {path.name for path in output.iterdir()} == set(report._OWN)
+        report.write_report([runs / "coco_random_0"], output, QUICK)
+    report.write_report([runs / "coco_random_0"], output, QUICK, overwrite=True)
+    assert {path.name for path in output.iterdir()} == set(report._WRITTEN)
 
 
 def test_a_folder_of_something_else_is_never_written_to(runs: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(TransferError, match="holds no report"):
-        report.write([runs], tmp_path, QUICK, overwrite=True)
+        report.write_report([runs], tmp_path, QUICK, overwrite=True)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_a_bad_run_leaves_the_old_report_as_it_was(runs: Path, tmp_path: Path) -> None:
     output = tmp_path / "report"
-    report.write([runs / "coco_random_0"], output, QUICK)
+    report.write_report([runs / "coco_random_0"], output, QUICK)
     before = {path: path.read_bytes() for path in output.rglob("*") if path.is_file()}
     with pytest.raises(TransferError, match="nowhere"):
-        report.write([tmp_path / "nowhere"], output, QUICK, overwrite=True)
+        report.write_report([tmp_path / "nowhere"], output, QUICK, overwrite=True)
     assert {path: path.read_bytes() for path in output.rglob("*") if path.is_file()} == before
 
 
@@ -492,7 +492,7 @@ VOC_24K = {
 
 def test_published_rows_stand_beside_runs_of_the_same_recipe(tmp_path: Path) -> None:
     make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, iterations=24000, task=VOC_24K))
-    content = report.write([tmp_path / "run"], tmp_path / "report", QUICK)
+    content = report.write_report([tmp_path / "run"], tmp_path / "report", QUICK)
     page = " ".join(Page((tmp_path / "report" / "index.html").read_text()).text.split())
     assert "MoCo v1 ImageNet 200 epochs MoCo v1 Table 2 5 55.9 81.5 62.6" in page
     rows = {row["label"]: row["scores"] for row in content["tables"][0]["published"]["rows"]}
@@ -504,7 +504,7 @@ def test_published_rows_stand_beside_runs_of_the_same_recipe(tmp_path: Path) -> 
 def test_a_namesake_that_is_not_the_recipe_has_none_and_says_why(tmp_path: Path, change: dict[str, Any]) -> None:
     fields = {"iterations": 24000, "task": VOC_24K} | change
     make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, **fields))
-    (table,) = report.write([tmp_path / "run"], tmp_path / "report", QUICK)["tables"]
+    (table,) = report.write_report([tmp_path / "run"], tmp_path / "report", QUICK)["tables"]
     assert table["published"] is None
     assert any("No published rows" in note and "published" in note for note in table["notes"])
 
@@ -514,11 +514,11 @@ def test_a_run_of_other_heads_or_schedule_than_its_recipe_is_told(tmp_path: Path
     folder = make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, iterations=24000, task=VOC_24K))
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
     run = read_runs([folder])
-    assert not [text for text in warnings.warnings(trials.tables(run)) if "as published" in text]
+    assert not [text for text in warnings.report_warnings(trials.build_tables(run)) if "as published" in text]
     settings["MODEL"]["ROI_BOX_HEAD"]["NORM"] = "SyncBN"
     settings["SOLVER"]["BASE_LR"] = 0.01
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
-    (warning,) = [text for text in warnings.warnings(trials.tables(run)) if "as published" in text]
+    (warning,) = [text for text in warnings.report_warnings(trials.build_tables(run)) if "as published" in text]
     assert "heads: MODEL.ROI_BOX_HEAD.NORM SyncBN | ''" in warning
     assert "schedule: SOLVER.BASE_LR 0.01 | 0.02" in warning
 
@@ -530,20 +530,20 @@ def test_a_recipe_on_fewer_gpus_keeps_its_published_rows(tmp_path: Path) -> None
     config.defrost()
     scale.rescale(config, 2)
     (folder / "config.yaml").write_text(config.dump())
-    content = report.write([folder], tmp_path / "report", QUICK)
+    content = report.write_report([folder], tmp_path / "report", QUICK)
     assert content["tables"][0]["published"]["iterations"] == 24000
     assert "from 8 GPUs to 2" in content["tables"][0]["notes"][0]
     assert not [text for text in content["warnings"] if "as published" in text]
 
 
 def test_every_published_recipe_can_be_read() -> None:
-    for name, recipe in published.recipes().items():
-        assert published.find(f"somewhere/{name}.yaml") == recipe
+    for name, recipe in published.published_recipes().items():
+        assert published.find_recipe(f"somewhere/{name}.yaml") == recipe
         for row in recipe.rows:
             for part in {key.split("/")[0] for key in row.scores}:
                 assert row.scores.get(f"{part}/AP75", 0) < row.scores[f"{part}/AP50"]
                 assert row.scores[f"{part}/AP"] < row.scores[f"{part}/AP50"]
-    assert published.find("configs/transfer/mine.yaml") is None
+    assert published.find_recipe("configs/transfer/mine.yaml") is None
 
 
 # -- the tool ---------------------------------------------------------------------------------------------------------

@@ -179,7 +179,7 @@ class _Reader:
             "dataset_root": root and Path(root),
             "engine": engine,
             "scale_to": self._value(both, "scale_to", f"{where}.scale_to", int, None, least=1),
-            "data_rules": faults.parse([f"{kind}={rule}" for kind, rule in rules.items()]),
+            "data_rules": faults.parse_rules([f"{kind}={rule}" for kind, rule in rules.items()]),
         }
         if init == "supervised":
             file = self._value(both, "supervised_weights", "finetune.supervised_weights", str, None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer.data.coco import objects
+from transfer.data.coco.objects import apply_rules_to_annotations
 from transfer.data.faults import Findings
 from transfer.data.values import is_id, is_name
 from transfer.errors import TransferError
@@ -14,29 +14,29 @@ from transfer.errors import TransferError
 _MAX_PIXELS = 2**31 - 1  # pycocotools counts pixels in 32 bits
 
 
-def read(path: Path, findings: Findings | None = None) -> dict[str, Any]:
-    """The annotation file as parsed: lists `images`, `categories`, `annotations`.
+def read_coco_annotations(path: Path, findings: Findings | None = None) -> dict[str, Any]:
+    """Read an annotation file: an object with the lists `images`, `categories` and `annotations`.
 
     Checked: ids (integers, unique, referring to what is there), names, sizes, boxes, polygons and run-length masks,
-    keypoints. What passes, pycocotools survives.
+    keypoints. pycocotools survives what passes.
 
     Args:
-        findings: the rules for faults; what is found is added. None: the default rules, by which annotations of
+        findings: the rules for faults; every fault is added. None: the default rules, by which annotations of
             images that the file does not list are left out with a warning, as Detectron2 does.
 
     Raises:
         TransferError: lists every fault that the rules refuse, with its index and id.
     """
     findings = findings or Findings()
-    content = examine(path, findings)
-    findings.settle(path)
+    content = examine_coco_annotations(path, findings)
+    findings.raise_if_refused(path)
     if content is None:
         raise RuntimeError(f"{path}: not read, and no fault was noted")
     return content
 
 
-def examine(path: Path, findings: Findings) -> dict[str, Any] | None:
-    """What of the file passes by the rules of `findings`, which is left with all faults. None: nothing does."""
+def examine_coco_annotations(path: Path, findings: Findings) -> dict[str, Any] | None:
+    """Read what passes by the rules of `findings`, to which every fault is added; None if nothing can be read."""
     try:
         content = load_json(path)
     except TransferError as error:
@@ -54,12 +54,12 @@ def examine(path: Path, findings: Findings) -> dict[str, Any] | None:
     categories, keypoints = _checked_categories(content["categories"], f"{path}: categories", findings)
     # The published minival and valminusminival of 2014 repeat ids; Detectron2 lets them pass by their name.
     unique = "minival" not in path.name
-    annotations = objects.settled(content["annotations"], sizes, keypoints, str(path), unique, findings)
+    annotations = apply_rules_to_annotations(content["annotations"], sizes, keypoints, str(path), unique, findings)
     return {**content, "images": images, "categories": categories, "annotations": annotations}
 
 
 def load_json(path: Path) -> Any:
-    """The content of a JSON file; TransferError naming the path, and the line where it is no JSON."""
+    """Read a JSON file; TransferError names the path, and the line that is not JSON."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
@@ -71,7 +71,7 @@ def load_json(path: Path) -> Any:
 def _checked_images(
     images: Sequence[Any], where: str, findings: Findings
 ) -> tuple[list[dict[str, Any]], dict[int, tuple[int, int] | None]]:
-    """The entries without fault, and image id -> (height, width) of all that have an id, None where that is no size."""
+    """Return the entries without fault, and image id -> (height, width); None where the entry has no valid size."""
     good: list[dict[str, Any]] = []
     sizes: dict[int, tuple[int, int] | None] = {}
     for i, image in enumerate(images):
@@ -96,7 +96,7 @@ def _checked_images(
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    """(height, width) of an entry; None where that is no size."""
+    """Return (height, width) of an entry; None if it is not a valid size."""
     height, width = image.get("height"), image.get("width")
     if type(height) is int and type(width) is int and min(height, width) > 0 and height * width <= _MAX_PIXELS:
         return height, width
@@ -106,7 +106,7 @@ def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
 def _checked_categories(
     categories: Sequence[Any], where: str, findings: Findings
 ) -> tuple[list[dict[str, Any]], dict[int, int | None]]:
-    """The entries without fault, and category id -> the number of its keypoints, None where it names none."""
+    """Return the entries without fault, and category id -> the number of its keypoints; None where it names none."""
     good: list[dict[str, Any]] = []
     keypoints: dict[int, int | None] = {}
     for i, category in enumerate(categories):

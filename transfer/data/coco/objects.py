@@ -1,4 +1,4 @@
-"""The objects of a COCO annotation file, each checked, and what the rules for faults leave of them."""
+"""The objects of a COCO annotation file, each checked and treated by the rules for faults."""
 
 import itertools
 import reprlib
@@ -15,7 +15,7 @@ _MAX_OUTLINE = 2_000_000  # pixels: pycocotools walks an outline in steps of a f
 Size = tuple[int, int]  # (height, width) of an image
 
 
-def settled(
+def apply_rules_to_annotations(
     annotations: Sequence[Any],
     sizes: Mapping[int, Size | None],
     categories: Mapping[int, int | None],
@@ -23,13 +23,14 @@ def settled(
     unique_ids: bool,
     findings: Findings,
 ) -> list[dict[str, Any]]:
-    """The annotations as the rules leave them; those that no rule touches are the very objects given.
+    """Return the annotations that pass by the rules of `findings`; those that no rule changes are the objects given.
 
     Args:
         sizes: image id -> (height, width); None where the file has no good one.
         categories: category id -> the number of its keypoints; None where it names none.
         path: of the file, for messages.
-        unique_ids: whether an id used twice is a fault.
+        unique_ids: True if an id used twice is a fault.
+        findings: the rules for faults; every fault is added.
     """
     kept: list[dict[str, Any]] = []
     ids: set[int] = set()
@@ -45,21 +46,21 @@ def settled(
         elif image_id not in sizes:
             findings.add("orphan", where, f"image_id {image_id} is not in images")
         else:
-            faults = faults_of(annotation, sizes[image_id], categories)
+            faults = annotation_faults(annotation, sizes[image_id], categories)
             if unique_ids and annotation["id"] in ids:
                 faults.append(("duplicate_id", "the id is used twice"))
             ids.add(annotation["id"])
             rules = {kind: findings.add(kind, where, what) for kind, what in faults}
-            made = _by_rules(annotation, rules, sizes[image_id])
-            if made is not None:
-                kept.append(made)
+            changed = _apply_rules(annotation, rules, sizes[image_id])
+            if changed is not None:
+                kept.append(changed)
     return kept
 
 
-def faults_of(
+def annotation_faults(
     annotation: Mapping[str, Any], size: Size | None, categories: Mapping[int, int | None]
 ) -> list[tuple[str, str]]:
-    """(kind, what is wrong) of one annotation, at most one of a kind."""
+    """Return (kind of fault, description) of everything wrong with one annotation, at most one of a kind."""
     faults = []
     category, mask = annotation.get("category_id"), annotation.get("segmentation")
     points = categories.get(category) if is_id(category) else None
@@ -78,7 +79,7 @@ def faults_of(
 
 
 def polygon_fault(polygons: Any, height: int, width: int) -> str | None:
-    """What is wrong with a list of polygons [x1, y1, x2, y2, ...] of an image height x width; None if nothing is."""
+    """Describe what is wrong with polygons [x1, y1, x2, y2, ...] of an image height x width; None if nothing is."""
     if not isinstance(polygons, list) or not all(map(are_numbers, polygons)):
         return "segmentation is neither a run-length mask nor polygons of finite numbers"
     # pycocotools walks every edge pixel by pixel: far-off points are hours and gigabytes.
@@ -91,7 +92,7 @@ def polygon_fault(polygons: Any, height: int, width: int) -> str | None:
 
 
 def is_polygon(numbers: Sequence[float]) -> bool:
-    """Whether [x1, y1, x2, y2, ...] are whole points, at least 3."""
+    """Return True if [x1, y1, x2, y2, ...] are whole points, at least 3 of them."""
     return len(numbers) >= 6 and len(numbers) % 2 == 0
 
 
@@ -99,14 +100,14 @@ def _box_fault(box: Any, size: Size | None) -> tuple[str, str] | None:
     if not are_numbers(box, 4) or min(box[2:]) < 0:
         return "box", f"bbox {reprlib.repr(box)} is not x, y, width, height in finite numbers, sides from 0 up"
     if min(box[2:]) == 0 or (size is not None and is_empty_box(_edges(box), *size)):
-        return "zero_area", f"bbox {reprlib.repr(box)} has no area inside the image{_sized(size)}"
+        return "zero_area", f"bbox {reprlib.repr(box)} has no area inside the image{_size_text(size)}"
     if size is not None and reaches_beyond(_edges(box), *size):
-        return "outside", f"bbox {reprlib.repr(box)} reaches beyond the image{_sized(size)}"
+        return "outside", f"bbox {reprlib.repr(box)} reaches beyond the image{_size_text(size)}"
     return None
 
 
 def _keypoint_fault(annotation: Mapping[str, Any], count: int | None) -> tuple[str, str] | None:
-    """`count`: of the category's keypoints, None where it names none."""
+    """Return (kind of fault, description); `count` is the number of the category's keypoints, None where unknown."""
     points = annotation.get("keypoints", [])
     if not are_numbers(points) or len(points) % 3:
         return "keypoints", "keypoints are not a list of finite x, y, visibility"
@@ -121,7 +122,7 @@ def _keypoint_fault(annotation: Mapping[str, Any], count: int | None) -> tuple[s
 
 
 def _mask_fault(mask: Any, height: int, width: int) -> tuple[str, str] | None:
-    fault = rle.fault(mask, height, width) if isinstance(mask, dict) else polygon_fault(mask, height, width)
+    fault = rle.mask_fault(mask, height, width) if isinstance(mask, dict) else polygon_fault(mask, height, width)
     if fault is not None:
         return "mask", fault
     if isinstance(mask, list) and not all(map(is_polygon, mask)):
@@ -129,11 +130,11 @@ def _mask_fault(mask: Any, height: int, width: int) -> tuple[str, str] | None:
     return None
 
 
-def _by_rules(annotation: dict[str, Any], rules: Mapping[str, str], size: Size | None) -> dict[str, Any] | None:
-    """The annotation as the rules (fault kind -> rule) leave it; None if they leave nothing."""
+def _apply_rules(annotation: dict[str, Any], rules: Mapping[str, str], size: Size | None) -> dict[str, Any] | None:
+    """Return the annotation as changed by rules (kind of fault -> rule); None if they drop it."""
     if any(rule in GONE for kind, rule in rules.items() if (kind, rule) != ("polygon", "drop")):
         return None
-    if rules.get("polygon") == "drop":  # of an object with other polygons only the short ones go
+    if rules.get("polygon") == "drop":  # an object with other polygons loses the short ones only
         annotation = {**annotation, "segmentation": [part for part in annotation["segmentation"] if is_polygon(part)]}
         if not annotation["segmentation"]:
             return None
@@ -149,13 +150,13 @@ def _edges(box: Sequence[float]) -> tuple[float, float, float, float]:
 
 
 def _is_long(polygon: Sequence[float]) -> bool:
-    """Whether pycocotools would walk more than _MAX_OUTLINE pixels along the closed outline."""
+    """Return True if pycocotools would walk more than _MAX_OUTLINE pixels along the closed outline."""
     if not polygon or len(polygon) * (max(polygon) - min(polygon)) <= _MAX_OUTLINE:
-        return False  # sooner than the exact answer, for all polygons there are
+        return False  # a cheap bound that decides for nearly every real polygon
     points = list(zip(polygon[0::2], polygon[1::2], strict=False))
     edges = itertools.pairwise([*points, points[0]])
     return sum(max(abs(x1 - x2), abs(y1 - y2)) for (x1, y1), (x2, y2) in edges) > _MAX_OUTLINE
 
 
-def _sized(size: Size | None) -> str:
+def _size_text(size: Size | None) -> str:
     return "" if size is None else f" ({size[1]} x {size[0]})"

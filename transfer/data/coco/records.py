@@ -1,4 +1,4 @@
-"""COCO layout: Detectron2's records made from an annotation file."""
+"""Detectron2's records made of an annotation file in COCO layout."""
 
 import logging
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.data import rle
-from transfer.data.coco import objects as coco_annotations
+from transfer.data.coco.objects import is_polygon
 from transfer.data.values import is_empty_box
 from transfer.faults import refuse
 
@@ -21,34 +21,37 @@ CLASS_NAMES = (
     "tv", "laptop", "mouse", "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink",
     "refrigerator", "book", "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush",
 )  # fmt: skip
-PERSON_KEYPOINTS = 17  # of its person
+PERSON_KEYPOINTS = 17  # of its category "person"
 
 log = logging.getLogger(__name__)
 
 
 def categories_of(content: Mapping[str, Any]) -> dict[str, int]:
-    """Category name -> id, sorted by id: the order of the classes."""
+    """Return category name -> id, sorted by id, which is the order of the classes."""
     return {item["name"]: item["id"] for item in sorted(content["categories"], key=lambda item: item["id"])}
 
 
-def records(
+def coco_records(
     path: Path,
     content: Mapping[str, Any],
     image_folder: Path,
     category_ids: Sequence[int],
     with_keypoints: bool = False,
 ) -> list[dict[str, Any]]:
-    """Detectron2's standard dicts, as its load_coco_json makes them, with boxes XYXY.
+    """Make Detectron2's standard dicts as its load_coco_json does, but with boxes XYXY.
 
-    Polygons of fewer than 3 points are left out, and objects without any other; so are boxes without area (each with
-    one warning). Crowds stay, their masks compressed. TransferError lists missing images and missing keypoints.
+    Polygons of fewer than 3 points are left out, and objects that have no other; so are boxes without area (each with
+    one warning). Crowds stay, their masks compressed.
 
     Args:
         path: of the annotation file, for messages.
-        content: what `read` gave.
-        image_folder: where the images lie.
+        content: of that file, as `read_coco_annotations` returns it.
+        image_folder: the folder of the images.
         category_ids: the file's id of class 0, 1, ...
-        with_keypoints: every object must have a person's.
+        with_keypoints: True if every object must have the keypoints of a person.
+
+    Raises:
+        TransferError: lists missing images and missing keypoints.
     """
     faults: list[str] = []
     if with_keypoints:
@@ -94,7 +97,7 @@ def records(
 
 
 def _object(annotation: Mapping[str, Any], index: Mapping[int, int]) -> dict[str, Any] | None:
-    """One annotation in Detectron2's form; None if it has polygons and none of them is valid."""
+    """Convert one annotation to Detectron2's form; None if it has polygons and none of them is valid."""
     x, y, width, height = annotation["bbox"]
     made = {
         "iscrowd": int(annotation.get("iscrowd", 0)),
@@ -104,9 +107,9 @@ def _object(annotation: Mapping[str, Any], index: Mapping[int, int]) -> dict[str
     }
     mask = annotation.get("segmentation")
     if isinstance(mask, dict):
-        made["segmentation"] = rle.compress(mask)
+        made["segmentation"] = rle.compress_mask(mask)
     elif mask:
-        polygons = [polygon for polygon in mask if coco_annotations.is_polygon(polygon)]
+        polygons = [polygon for polygon in mask if is_polygon(polygon)]
         if not polygons:
             return None
         made["segmentation"] = polygons

@@ -1,4 +1,4 @@
-"""PASCAL VOC layout: the objects of a split as the XML files state them, and Detectron2's records made from them."""
+"""The objects of a split of PASCAL VOC layout as its XML files state them, and Detectron2's records made of them."""
 
 import contextlib
 import logging
@@ -18,7 +18,7 @@ CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in order of preference; the devkit itself knows .jpg alone
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in order of preference; the devkit itself knows .jpg only
 
 log = logging.getLogger(__name__)
 
@@ -47,28 +47,28 @@ class VocImage(NamedTuple):
     objects: tuple[VocObject, ...]
 
 
-def read_split(
+def read_voc_split(
     split: VocSplit, findings: Findings | None = None, class_names: Sequence[str] | None = None
 ) -> list[VocImage]:
-    """The images of a split in the order of its list. Image files are looked at only where the XML has no size.
+    """Read the images of a split in the order of its list. Image files are opened only where the XML has no size.
 
     An object without `difficult` is not difficult.
 
     Args:
-        findings: the rules for faults; what is found is added. None: the default rules.
-        class_names: the classes that there may be; None: any.
+        findings: the rules for faults; every fault is added. None: the default rules.
+        class_names: the classes that may occur; None: any.
 
     Raises:
         TransferError: lists every fault that the rules refuse, with its file, object and line.
     """
     findings = findings or Findings()
-    images = examine_split(split, findings, class_names)
-    findings.settle(split.folder)
+    images = examine_voc_split(split, findings, class_names)
+    findings.raise_if_refused(split.folder)
     return images
 
 
-def examine_split(split: VocSplit, findings: Findings, class_names: Sequence[str] | None = None) -> list[VocImage]:
-    """What of a split passes by the rules of `findings`, which is left with all faults. Otherwise as `read_split`."""
+def examine_voc_split(split: VocSplit, findings: Findings, class_names: Sequence[str] | None = None) -> list[VocImage]:
+    """Read what passes by the rules of `findings`, to which every fault is added; otherwise as `read_voc_split`."""
     images = []
     for image_id in _image_ids(split, findings):
         path = split.folder / "Annotations" / f"{image_id}.xml"
@@ -81,17 +81,23 @@ def examine_split(split: VocSplit, findings: Findings, class_names: Sequence[str
 
 
 def class_names_in(images: Sequence[VocImage]) -> tuple[str, ...]:
-    """The standard 20 where all names in the data belong to them, else the names found, sorted."""
+    """Return the standard 20 where all names in the data belong to them, else the names found, sorted."""
     found = {item.name for image in images for item in image.objects}
     return CLASS_NAMES if found <= set(CLASS_NAMES) else tuple(sorted(found))
 
 
-def records(split: VocSplit, images: Sequence[VocImage], class_names: Sequence[str]) -> list[dict[str, Any]]:
-    """Detectron2's standard dicts, as its load_voc_instances makes them: xmin and ymin minus 1, difficult objects kept.
+def voc_records(split: VocSplit, images: Sequence[VocImage], class_names: Sequence[str]) -> list[dict[str, Any]]:
+    """Make Detectron2's standard dicts as its load_voc_instances does: xmin and ymin minus 1, difficult objects kept.
 
     Boxes without area (a point or a line in the file's own numbers, or outside the image) are left out with one
-    warning; the evaluator still counts them. TransferError lists missing images. No object may be of another class
-    than `class_names` has: read_split looks at that.
+    warning; the evaluator still counts them.
+
+    Args:
+        images: of the split, as `read_voc_split` returns them.
+        class_names: of class 0, 1, ...; every object is of one of them, as `read_voc_split` checks.
+
+    Raises:
+        TransferError: lists missing images, or the split has no object.
     """
     faults: list[str] = []
     files = image_files(split.folder)
@@ -140,7 +146,7 @@ def _record(image: VocImage, file: Path, index: dict[str, int]) -> dict[str, Any
 
 
 def image_files(folder: Path) -> dict[str, Path]:
-    """Image id -> file of a VOC folder. One listing, not a look at each file: sets are large and file systems slow."""
+    """Return image id -> file of a VOC folder, from one listing: sets are large and file systems slow."""
     folder = folder / "JPEGImages"
     if not folder.is_dir():
         raise TransferError(f"{folder}: no such folder; the images of VOC layout lie there")
@@ -179,7 +185,7 @@ def _image_ids(split: VocSplit, findings: Findings) -> list[str]:
 
 
 def _size_of_file(folder: Path, image_id: str) -> tuple[int, int] | None:
-    """The size of an image's file; None where there is none, or none that can be read."""
+    """Return (height, width) of an image's file; None where there is no file that can be read."""
     for suffix in _IMAGE_SUFFIXES:
         file = folder / "JPEGImages" / f"{image_id}{suffix}"
         if file.is_file():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.layouts import coco_content, make_coco
 from transfer.data import values
-from transfer.data.coco import annotation_file
+from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.faults import Findings
 from transfer.errors import TransferError
 
@@ -28,7 +28,7 @@ def changed(**changes: Any) -> dict[str, Any]:
 
 def read(folder: Path, content: dict[str, Any], **rules: str) -> tuple[dict[str, Any], Findings]:
     findings = Findings(rules)
-    return annotation_file.read(make_coco(folder, content), findings), findings
+    return read_coco_annotations(make_coco(folder, content), findings), findings
 
 
 def test_the_changed_content_itself_has_no_fault(tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_short_polygon_goes_alone_where_the_object_has_another(tmp_path: Path)
 
 def test_the_minivals_of_2014_may_repeat_ids(tmp_path: Path) -> None:
     path = make_coco(tmp_path, changed(id=1)).rename(tmp_path / "instances_minival2014.json")
-    assert annotation_file.read(path) == changed(id=1)
+    assert read_coco_annotations(path) == changed(id=1)
 
 
 coordinates = st.one_of(st.integers(-60, 100), st.floats(-60, 100))

@@ -8,19 +8,19 @@ from hypothesis import strategies as st
 
 from tests.support.layouts import coco_content, make_coco, refused_naming
 from transfer.data import catalog
-from transfer.data.coco import annotation_file
+from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.errors import TransferError
 
 
 def test_a_good_json_is_returned_as_it_is(tmp_path):
-    assert annotation_file.read(make_coco(tmp_path, coco_content())) == coco_content()
+    assert read_coco_annotations(make_coco(tmp_path, coco_content())) == coco_content()
 
 
 @pytest.mark.parametrize("inside", ["", "coco"])
 def test_coco_records_are_detectron2s(tmp_path, inside):
     path = make_coco(tmp_path / inside, coco_content())
-    dataset = catalog.load(["coco_2017_train"], tmp_path)
-    assert (dataset.kind, dataset.class_names, dataset.category_ids) == ("coco", ("beaker", "tongs"), (3, 7))
+    dataset = catalog.load_dataset(["coco_2017_train"], tmp_path)
+    assert (dataset.kind.name, dataset.class_names, dataset.category_ids) == ("coco", ("beaker", "tongs"), (3, 7))
     assert dataset.annotations == (path,)
     first, second = dataset.records  # by image id
     assert (first["image_id"], first["height"], first["width"]) == (4, 30, 40)
@@ -42,7 +42,7 @@ def test_coco_objects_without_polygon_or_area_leave_training_with_a_warning(tmp_
     content["annotations"][2]["bbox"] = [1, 1, 0, 5]
     content["annotations"].append({**content["annotations"][2], "id": 4, "image_id": 77})
     make_coco(tmp_path, content)
-    dataset = catalog.load(["coco_2017_train"], tmp_path)
+    dataset = catalog.load_dataset(["coco_2017_train"], tmp_path)
     assert [len(record["annotations"]) for record in dataset.records] == [1, 0]
     text = " ".join(caplog.messages)
     assert "1 objects without a valid polygon" in text
@@ -54,7 +54,7 @@ def test_a_missing_coco_image_is_named(tmp_path):
     make_coco(tmp_path, coco_content())
     (tmp_path / "train2017" / "b.jpg").unlink()
     with pytest.raises(TransferError, match=r"train2017/b\.jpg: no such image \(image id 9 of .*instances_train2017"):
-        catalog.load(["coco_2017_train"], tmp_path)
+        catalog.load_dataset(["coco_2017_train"], tmp_path)
 
 
 COCO_FAULTS = [
@@ -93,7 +93,7 @@ def test_a_fault_in_a_coco_json_is_named_with_its_place(tmp_path, place, value, 
     target[place[-1]] = value
     path = make_coco(tmp_path, content)
     with pytest.raises(TransferError, match=message) as caught:
-        catalog.load(["coco_2017_train"], tmp_path)
+        catalog.load_dataset(["coco_2017_train"], tmp_path)
     assert str(path) in str(caught.value)
 
 
@@ -102,7 +102,7 @@ def test_what_is_no_coco_json_is_named(tmp_path, text):
     path = make_coco(tmp_path, {})
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(TransferError, match=r"instances_train2017\.json"):
-        catalog.load(["coco_2017_train"], tmp_path)
+        catalog.load_dataset(["coco_2017_train"], tmp_path)
 
 
 odd_values = st.one_of(
@@ -133,4 +133,4 @@ def test_mutated_coco_json_is_refused_or_read(tmp_path, data):
         else:
             del target[place[-1]]
     make_coco(tmp_path, content)
-    refused_naming(tmp_path, lambda: catalog.load(["coco_2017_train"], tmp_path))
+    refused_naming(tmp_path, lambda: catalog.load_dataset(["coco_2017_train"], tmp_path))

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tests.support.layouts import SIZE, make_voc, refused_naming, voc_object
 from transfer.data import catalog
 from transfer.data.voc import records
+from transfer.data.voc.records import VocSplit, read_voc_split
 from transfer.errors import TransferError
 
 
@@ -15,11 +16,11 @@ def test_voc_record_is_detectron2s(tmp_path):
         tmp_path / "VOC2007",
         {"a": SIZE + voc_object("cat", (3, 4, 20, 25)) + voc_object("dog", (1, 1, 40, 30), "<difficult>1</difficult>")},
     )
-    dataset = catalog.load(["voc_2007_trainval"], tmp_path)
-    assert dataset.kind == "voc"
+    dataset = catalog.load_dataset(["voc_2007_trainval"], tmp_path)
+    assert dataset.kind.name == "voc"
     assert dataset.class_names == records.CLASS_NAMES
     assert dataset.category_ids == tuple(range(20))
-    assert dataset.annotations == (catalog.VocSplit(folder, "trainval"),)
+    assert dataset.annotations == (VocSplit(folder, "trainval"),)
     assert dataset.records == [
         {
             "file_name": str(folder / "JPEGImages" / "a.jpg"),
@@ -37,19 +38,19 @@ def test_voc_record_is_detectron2s(tmp_path):
 @pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>"])
 def test_size_comes_from_the_image_where_the_xml_has_none(tmp_path, size):
     make_voc(tmp_path / "VOC2007", {"a": size + voc_object()})
-    (record,) = catalog.load(["voc_2007_trainval"], tmp_path).records
+    (record,) = catalog.load_dataset(["voc_2007_trainval"], tmp_path).records
     assert (record["height"], record["width"]) == (30, 40)
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 5), (5, 5, 5, 9), (41, 1, 60, 30)])
 def test_boxes_without_area_leave_training_with_one_warning(tmp_path, caplog, box):
     folder = make_voc(tmp_path / "VOC2007", {"a": SIZE + voc_object() + voc_object(box=box), "b": SIZE + voc_object()})
-    dataset = catalog.load(["voc_2007_trainval"], tmp_path)
+    dataset = catalog.load_dataset(["voc_2007_trainval"], tmp_path)
     assert [len(record["annotations"]) for record in dataset.records] == [1, 1]
     (warning,) = caplog.messages
     assert "1 boxes" in warning
     assert "a.xml" in warning
-    first, _ = records.read_split(catalog.VocSplit(folder, "trainval"))
+    first, _ = read_voc_split(VocSplit(folder, "trainval"))
     assert len(first.objects) == 2  # the evaluator counts it
 
 
@@ -83,7 +84,7 @@ def test_a_bad_xml_file_is_named_with_its_fault(tmp_path, xml, message):
     folder = make_voc(tmp_path / "VOC2007", {"good": SIZE + voc_object(), "bad": ""})
     (folder / "Annotations" / "bad.xml").write_bytes(xml if isinstance(xml, bytes) else xml.encode())
     with pytest.raises(TransferError) as caught:
-        catalog.load(["voc_2007_trainval"], tmp_path)
+        catalog.load_dataset(["voc_2007_trainval"], tmp_path)
     assert message in str(caught.value)
     assert str(folder / "Annotations" / "bad.xml") in str(caught.value)
 
@@ -102,7 +103,7 @@ def test_a_bad_list_of_images_is_named(tmp_path, listed, message):
     path = folder / "ImageSets/Main/trainval.txt"
     path.write_bytes(listed if isinstance(listed, bytes) else listed.encode())
     with pytest.raises(TransferError, match=message) as caught:
-        catalog.load(["voc_2007_trainval"], tmp_path)
+        catalog.load_dataset(["voc_2007_trainval"], tmp_path)
     assert str(path) in str(caught.value)
 
 
@@ -119,4 +120,4 @@ def test_mutated_xml_is_refused_or_read(tmp_path, data):
         )
         text[start:end] = data.draw(st.one_of(odd, st.binary(max_size=4)))
     (folder / "Annotations" / "a.xml").write_bytes(bytes(text))
-    refused_naming(tmp_path, lambda: catalog.load(["voc_2007_trainval"], tmp_path))
+    refused_naming(tmp_path, lambda: catalog.load_dataset(["voc_2007_trainval"], tmp_path))

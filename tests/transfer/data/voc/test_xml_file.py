@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from tests.support.layouts import SIZE, make_voc, voc_object
 from transfer.data import values
 from transfer.data.faults import Findings
-from transfer.data.voc import records, xml_file
-from transfer.data.voc.records import VocImage, VocSplit
+from transfer.data.voc import xml_file
+from transfer.data.voc.records import VocImage, VocSplit, examine_voc_split, read_voc_split
 from transfer.errors import TransferError
 
 CAT = voc_object("cat", (3, 4, 20, 25))
@@ -19,7 +19,7 @@ CAT = voc_object("cat", (3, 4, 20, 25))
 def read(folder: Path, inside: str, **rules: str) -> tuple[VocImage, Findings]:
     make_voc(folder, {"a": inside})
     findings = Findings(rules)
-    (image,) = records.read_split(VocSplit(folder, "trainval"), findings, ["cat", "dog"])
+    (image,) = read_voc_split(VocSplit(folder, "trainval"), findings, ["cat", "dog"])
     return image, findings
 
 
@@ -104,7 +104,7 @@ def test_without_a_size_in_the_xml_the_images_file_tells_what_lies_outside(tmp_p
     with pytest.raises(TransferError, match="reaches beyond the image"):
         read(tmp_path, voc_object("cat", (1, 1, 50, 30)))
     (tmp_path / "JPEGImages" / "a.jpg").unlink()
-    (image,) = records.read_split(VocSplit(tmp_path, "trainval"))
+    (image,) = read_voc_split(VocSplit(tmp_path, "trainval"))
     assert (image.size, image.objects[0].box) == (None, (1, 1, 50, 30))
 
 
@@ -131,7 +131,7 @@ def test_faults_of_files_and_lists_have_no_other_rule(
     if content is not None:
         (tmp_path / file).write_text(content)
     findings = Findings()
-    records.examine_split(VocSplit(tmp_path, "trainval"), findings)
+    examine_voc_split(VocSplit(tmp_path, "trainval"), findings)
     (fault,) = findings.faults
     assert (fault.kind, fault.rule, fault.where) == (kind, "refuse", f"{tmp_path / file}{where}")
     assert message in fault.what
@@ -140,5 +140,5 @@ def test_faults_of_files_and_lists_have_no_other_rule(
 def test_all_faults_of_a_split_come_at_once(tmp_path: Path) -> None:
     make_voc(tmp_path, {"a": SIZE + voc_object(box=(9, 1, 4, 5)) + voc_object(" "), "b": "<", "c": SIZE + CAT})
     with pytest.raises(TransferError) as caught:
-        records.read_split(VocSplit(tmp_path, "trainval"))
+        read_voc_split(VocSplit(tmp_path, "trainval"))
     assert str(caught.value).startswith("3 faults:")

@@ -23,7 +23,7 @@ from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import (
 )
 from transfer.errors import TransferError
 from transfer.evaluation import coco, evaluator
-from transfer.predictions import Detections, coco_rows
+from transfer.predictions import Detections, coco_detections
 
 NAMES = (
     "nose", "left_eye", "right_eye", "left_ear", "right_ear", "left_shoulder", "right_shoulder", "left_elbow",
@@ -92,7 +92,7 @@ def test_cells_of_the_box_and_beyond() -> None:
 def test_rows_have_cocos_indices_of_pixels() -> None:
     points = torch.rand(2, PERSON_KEYPOINTS, 3) * 50
     found = Detections(torch.zeros(2, 4), torch.tensor([0.9, 0.8]), torch.tensor([0, 0]), keypoints=points)
-    for row, person in zip(json.loads(json.dumps(coco_rows(found, 1, (1,)))), points, strict=True):
+    for row, person in zip(json.loads(json.dumps(coco_detections(found, 1, (1,)))), points, strict=True):
         back = torch.tensor(row["keypoints"], dtype=torch.float64).view(-1, 3) + torch.tensor([0.5, 0.5, 0])
         assert torch.equal(back, person.double())
 
@@ -126,9 +126,9 @@ def people(folder: Path, **changes: Any) -> Path:
 
 def test_a_data_set_with_keypoints_is_known_by_its_name(tmp_path: Path) -> None:
     root = people(tmp_path)
-    dataset = catalog.load(["keypoints_coco_2017_val"], root)
+    dataset = catalog.load_dataset(["keypoints_coco_2017_val"], root)
     assert dataset.has_keypoints
-    assert not catalog.load(["coco_2017_val"], root).has_keypoints
+    assert not catalog.load_dataset(["coco_2017_val"], root).has_keypoints
     source = small_models.dataset(tmp_path / "val2017", count=2).records[0]["annotations"][0]["keypoints"]
     made = dataset.records[0]["annotations"][0]["keypoints"]
     assert [v for i, v in enumerate(made) if source[3 * (i // 3) + 2]] == [
@@ -140,12 +140,12 @@ def test_a_data_set_with_keypoints_is_known_by_its_name(tmp_path: Path) -> None:
 def test_a_person_without_all_keypoints_is_refused(keypoints: list[float], tmp_path: Path) -> None:
     root = people(tmp_path, keypoints=keypoints, num_keypoints=len(keypoints) // 3)
     with pytest.raises(TransferError, match=r"person_keypoints_val2017.json: annotation id 1: the 17 keypoints"):
-        catalog.load(["keypoints_coco_2017_val"], root)
-    catalog.load(["coco_2017_val"], root)  # nobody asks for them
+        catalog.load_dataset(["keypoints_coco_2017_val"], root)
+    catalog.load_dataset(["coco_2017_val"], root)  # nobody asks for them
 
 
 def test_exact_keypoints_score_100_and_shifted_ones_less(tmp_path: Path) -> None:
-    dataset = catalog.load(["keypoints_coco_2017_val"], people(tmp_path))
+    dataset = catalog.load_dataset(["keypoints_coco_2017_val"], people(tmp_path))
 
     def oracle(shift: float) -> Any:
         def predict(records: list[dict[str, Any]]) -> list[Detections]:
@@ -170,6 +170,6 @@ def test_exact_keypoints_score_100_and_shifted_ones_less(tmp_path: Path) -> None
 
 def test_data_that_cannot_be_scored_are_refused_before_anything_runs(tmp_path: Path) -> None:
     root = people(tmp_path, area=None)
-    dataset = catalog.load(["keypoints_coco_2017_val"], root)
+    dataset = catalog.load_dataset(["keypoints_coco_2017_val"], root)
     with pytest.raises(TransferError, match="evaluation needs area"):
         evaluator.Scorer(dataset, masks=False, folder=tmp_path, keypoints=True)

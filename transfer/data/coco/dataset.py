@@ -1,0 +1,83 @@
+"""Data sets of COCO layout by Detectron2's names."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transfer.data.coco import records
+from transfer.data.coco.annotation_file import read_coco_annotations
+from transfer.data.dataset import DataKind, Dataset
+from transfer.data.faults import Findings, Rules
+from transfer.errors import TransferError
+from transfer.faults import refuse
+
+log = logging.getLogger(__name__)
+
+# Detectron2's name -> (image folder, annotation file)
+_FILES = {
+    "coco_2014_train": ("train2014", "instances_train2014.json"),
+    "coco_2014_val": ("val2014", "instances_val2014.json"),
+    "coco_2014_minival": ("val2014", "instances_minival2014.json"),
+    "coco_2014_valminusminival": ("val2014", "instances_valminusminival2014.json"),
+    "coco_2017_train": ("train2017", "instances_train2017.json"),
+    "coco_2017_val": ("val2017", "instances_val2017.json"),
+    "coco_2017_val_100": ("val2017", "instances_val2017_100.json"),
+}
+_KEYPOINTS = "keypoints_"  # begins the names of data sets whose objects all have a person's keypoints
+_FILES |= {
+    f"{_KEYPOINTS}{name}": (folder, file.replace("instances", "person_keypoints"))
+    for name, (folder, file) in _FILES.items()
+}
+
+
+def load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | None, rules: Rules) -> Dataset:
+    """Read annotation files and join them in the order of `names`.
+
+    Args:
+        root: the folder that holds annotations/, train2017/, val2017/, ..., or coco/ with them.
+        class_names: the classes a model was trained on. None: the first file's categories by id.
+
+    Raises:
+        TransferError: lists what is missing or malformed, each with its path, or categories that training lacks.
+    """
+    base = _base_folder(root)
+    paths = tuple(base / "annotations" / _FILES[name][1] for name in names)
+    findings = Findings(rules)
+    contents = [read_coco_annotations(path, findings) for path in paths]
+    if class_names is None:
+        class_names = tuple(records.categories_of(contents[0]))
+        if tuple(class_names) != records.CLASS_NAMES:
+            log.info("%s: %d classes from the data: %s", ", ".join(names), len(class_names), ", ".join(class_names))
+    known = tuple(class_names)
+    refuse(
+        [fault for path, content in zip(paths, contents, strict=True) for fault in _class_faults(path, content, known)]
+    )
+    ids = [[records.categories_of(content)[name] for name in known] for content in contents]
+    joined: list[dict[str, Any]] = []
+    for name, path, content, category_ids in zip(names, paths, contents, ids, strict=True):
+        folder, with_keypoints = base / _FILES[name][0], name.startswith(_KEYPOINTS)
+        joined += records.coco_records(path, content, folder, category_ids, with_keypoints)
+    has_keypoints = all(name.startswith(_KEYPOINTS) for name in names)
+    return Dataset(names, COCO, known, tuple(ids[0]), joined, paths, rules, findings.counts(), has_keypoints)
+
+
+def _class_faults(path: Path, content: dict[str, Any], class_names: Sequence[str]) -> list[str]:
+    """Describe how the categories of a json differ from the classes of training."""
+    found = set(records.categories_of(content))
+    faults = []
+    if unknown := sorted(found - set(class_names)):
+        faults.append(f"{path}: categories that training does not know: {', '.join(unknown)}")
+    if missing := sorted(set(class_names) - found):
+        faults.append(f"{path}: lacks categories of training (list them, no annotation needed): {', '.join(missing)}")
+    return faults
+
+
+def _base_folder(root: Path) -> Path:
+    for folder in (root, root / "coco"):
+        if (folder / "annotations").is_dir():
+            return folder
+    raise TransferError(f"{root}: holds neither annotations/ nor coco/annotations/")
+
+
+COCO = DataKind("coco", tuple(_FILES), load_coco, image_depth=1)  # ROOT/val2017/x.jpg

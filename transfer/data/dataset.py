@@ -1,0 +1,58 @@
+"""An annotated data set as every part of the transfer stage sees it, and the kind of data that it is of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transfer.data.faults import Rules
+
+
+@dataclass(frozen=True)
+class DataKind:
+    """One kind of annotated data: the names of its data sets, and the function that reads them.
+
+    `transfer.data.catalog` lists the kinds. What scores them is `transfer.evaluation.kinds`, by the kind's name.
+
+    Args:
+        name: as in result.json's task.kind, such as "coco".
+        dataset_names: what DATASETS.TRAIN and DATASETS.TEST may name.
+        load: (names, root folder, class names or None, rules for faults) -> Dataset. Class names None: from the data.
+        image_depth: folders from the root down to an image's own, 2 for ROOT/VOC2007/JPEGImages/x.jpg. By this a
+            report finds the root again from the images of a run.
+    """
+
+    name: str
+    dataset_names: tuple[str, ...]
+    load: "Callable[[tuple[str, ...], Path, Sequence[str] | None, Rules], Dataset]"
+    image_depth: int = 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images with their objects, read once and then the same for both engines and the evaluator.
+
+    Args:
+        names: of the data sets joined here, such as ("voc_2007_trainval", "voc_2012_trainval").
+        kind: the kind of all of them.
+        class_names: of class 0, 1, ...
+        category_ids: the annotation file's id of each class (COCO: the json's; VOC: 0, 1, ...).
+        records: Detectron2's standard dicts, one an image: file_name, image_id (VOC: str, COCO: int), height, width,
+            annotations: [{bbox XYXY in absolute pixels, bbox_mode 0, category_id contiguous from 0, iscrowd (COCO),
+            segmentation (COCO: polygons, or a compressed run-length mask), keypoints (COCO: x, y, visibility of each),
+            difficult (VOC: 0 or 1)}].
+        annotations: what the evaluator of this kind reads, one for each name: a VocSplit, the path of the COCO json.
+        rules: for faults of the annotations, which the evaluator applies too.
+        faults: "KIND=RULE" -> the number of faults that this rule was applied to.
+        has_keypoints: every object has a person's 17 keypoints.
+    """
+
+    names: tuple[str, ...]
+    kind: DataKind
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    records: list[dict[str, Any]]
+    annotations: tuple[Any, ...]
+    rules: Rules = field(default_factory=dict)
+    faults: dict[str, int] = field(default_factory=dict)
+    has_keypoints: bool = False

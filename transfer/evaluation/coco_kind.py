@@ -1,0 +1,48 @@
+"""The evaluation of data in COCO layout: COCO's AP of boxes, masks and keypoints."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from transfer.data.dataset import Dataset
+from transfer.data.faults import Findings
+from transfer.errors import TransferError
+from transfer.evaluation.coco import check_coco_ground_truth, evaluate_coco
+from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections
+from transfer.evaluation.matching import match_coco
+from transfer.results import Scores, ap_points
+
+
+def coco_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]:
+    """Return the IoU types that are scored; TransferError lists what the annotation file lacks for them."""
+    if len(dataset.annotations) > 1:
+        raise TransferError(f"DATASETS.TEST {', '.join(dataset.names)}: COCO AP is scored on one annotation file")
+    parts = ("bbox", *(("segm",) if masks else ()), *(("keypoints",) if keypoints else ()))
+    check_coco_ground_truth(_annotation_file(dataset), parts, Findings(dataset.rules))
+    return parts
+
+
+def score_coco(dataset: Dataset, detections: SavedDetections, parts: Sequence[str]) -> Scores:
+    """Score detections by COCO's metrics, each IoU type and each class."""
+    annotations = _annotation_file(dataset)
+    scores = {part: evaluate_coco(annotations, detections, part, findings=Findings(dataset.rules)) for part in parts}
+    return Scores(
+        metrics={part: ap_points(score) for part, score in scores.items()},
+        per_class={part: ap_points(score["per_class"]) for part, score in scores.items()},
+    )
+
+
+def _match(dataset: Dataset, detections: SavedDetections, parts: Sequence[str], source: str) -> Matches:
+    return {part: match_coco(dataset, _annotation_file(dataset), detections, part, source) for part in parts}
+
+
+def _annotation_file(dataset: Dataset) -> Path:
+    (path,) = dataset.annotations
+    return Path(path)
+
+
+COCO_EVALUATION = KindEvaluation(
+    parts=coco_parts,
+    score=score_coco,
+    match=_match,
+    titles={"bbox": "box", "segm": "mask", "keypoints": "keypoint"},
+)

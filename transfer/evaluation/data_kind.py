@@ -1,0 +1,60 @@
+"""The evaluation of one kind of data: its evaluator, its matcher and the columns that a report shows of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from transfer.data.dataset import Dataset
+from transfer.evaluation.bootstrap import Samples, resampled
+from transfer.evaluation.matching import ClassMatches
+from transfer.results import Result, Scores
+
+SavedDetections = Sequence[Mapping[str, Any]]  # as in a COCO results file (transfer.predictions.coco_detections)
+Matches = Mapping[str, Sequence[ClassMatches]]  # what is scored, such as "bbox" -> the matches of every class
+
+_AP_METRICS = ("AP", "AP50", "AP75")
+
+
+def resample_by_101_points(dataset: Dataset, matches: Matches, weights: np.ndarray) -> dict[str, Samples]:
+    """Return COCO's AP of each part on the test sets of `weights` (1 + R, I)."""
+    return {part: Samples.of(resampled(own, weights, "101-point")) for part, own in matches.items()}
+
+
+def ap_columns(result: Result) -> list[str]:
+    """Return AP, AP50 and AP75 of all that was scored, such as "bbox/AP"; report.json holds the other metrics."""
+    return [f"{part}/{metric}" for part in result.metrics for metric in _AP_METRICS]
+
+
+@dataclass(frozen=True)
+class KindEvaluation:
+    """The evaluation of one kind of data, as functions of a data set and of detections on it.
+
+    Args:
+        parts: (dataset, masks, keypoints) -> what is scored, such as ("bbox", "segm"), for a detector that predicts
+            masks and keypoints or not. Raises TransferError for data that cannot be scored so.
+        score: (dataset, detections, parts) -> AP points.
+        match: (dataset, detections, parts, source) -> the matches of each part that is made of detections, boxes
+            ("bbox") among them. `source` names the detections in messages.
+        resample: (dataset, matches, weights (1 + R, I)) -> AP on resampled test sets, from which a report makes its
+            intervals. The first test set is the real one, on which the AP of `score` must come out.
+        columns: result -> the columns of a report's table, as "part/metric".
+        titles: part -> what a report calls it; a part that is not listed keeps its name.
+    """
+
+    parts: Callable[[Dataset, bool, bool], tuple[str, ...]]
+    score: Callable[[Dataset, SavedDetections, Sequence[str]], Scores]
+    match: Callable[[Dataset, SavedDetections, Sequence[str], str], Matches]
+    resample: Callable[[Dataset, Matches, np.ndarray], dict[str, Samples]] = resample_by_101_points
+    columns: Callable[[Result], list[str]] = ap_columns
+    titles: Mapping[str, str] = field(default_factory=lambda: {"bbox": "box"})
+
+    def column_title(self, key: str) -> str:
+        """Return the heading of a column: "box AP50" for "bbox/AP50"."""
+        part, metric = key.split("/", 1)
+        return f"{self.part_title(part)} {metric}"
+
+    def part_title(self, part: str) -> str:
+        """Return what a report calls a part: "box" for "bbox"."""
+        return self.titles.get(part, part)

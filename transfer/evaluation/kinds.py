@@ -1,0 +1,36 @@
+"""The evaluation of every kind of data, by the kind's name.
+
+A new kind is a file with its `KindEvaluation` and a line in `_EVALUATIONS` (and one in transfer.data.catalog);
+`register_kind` adds one from outside the project.
+"""
+
+from transfer.data import catalog
+from transfer.data.coco.dataset import COCO
+from transfer.data.dataset import DataKind
+from transfer.data.voc.dataset import VOC
+from transfer.evaluation.coco_kind import COCO_EVALUATION
+from transfer.evaluation.data_kind import KindEvaluation
+from transfer.evaluation.voc_kind import VOC_EVALUATION
+
+_EVALUATIONS = {VOC.name: VOC_EVALUATION, COCO.name: COCO_EVALUATION}
+
+
+def register_kind(kind: DataKind, evaluation: KindEvaluation) -> None:
+    """Add a kind of data, with its loader, evaluator, matcher and report columns.
+
+    Call it where the module of `kind.load` is imported: processes that are started for a run import that module.
+
+    Raises:
+        ValueError: another kind has this name, or one of its data sets does.
+    """
+    catalog.register_kind(kind)
+    _EVALUATIONS[kind.name] = evaluation
+
+
+def evaluation_of(kind_name: str) -> KindEvaluation:
+    """Return the evaluation of a kind of data.
+
+    Raises:
+        TransferError: no kind has this name; the message lists those there are.
+    """
+    return _EVALUATIONS[catalog.kind_named(kind_name).name]
