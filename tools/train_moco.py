@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import textwrap
 
 from common import cli
 from pretrain import train
@@ -9,24 +10,31 @@ from pretrain.config import schema
 from pretrain.runtime import distributed, signals
 from pretrain.runtime.errors import PretrainError
 
+WIDTH, MEANING = 120, 44  # columns of the help, and where the meaning of a setting begins
+
+
+def _wrapped(lines: str) -> str:
+    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent=" " * MEANING) for line in lines.splitlines())
+
+
 EPILOG = f"""\
 examples:
   python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml data.root IMAGES output_dir output/moco
   python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --dry-run data.root IMAGES
   torchrun --nproc-per-node 2 tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml \\
       data.root IMAGES output_dir output/moco model.bn_groups 1
-  python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --profile data.root IMAGES \
+  python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --profile data.root IMAGES \\
       output_dir output/profiled optim.epochs 1
-  (--resume added to the command that began a run goes on with it, from any step; with --auto-resume the same command
-  begins a run and goes on with it, as a job that a cluster may start again needs it)
+  (--resume added to the command that began a run resumes it, from any step; with --auto-resume the same command
+  begins a run and resumes it, as a job that a cluster may start again needs it)
 
 exit codes:
   0   finished
-  2   bad input, or a run that cannot go on; the message says why
+  2   bad input, or a run that cannot be resumed; the message says why
   {signals.EXIT_CODE}  stopped by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, and saved: start it again with --resume
 
 settings, as KEY VALUE pairs after the options or in the YAML file, with their defaults:
-{schema.describe()}
+{_wrapped(schema.describe())}
 """
 
 
@@ -36,7 +44,7 @@ def main() -> None:
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config-file", metavar="YAML", help="settings; see configs/pretrain/")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint in output_dir")
+    parser.add_argument("--resume", action="store_true", help="resume from the newest checkpoint in output_dir")
     parser.add_argument(
         "--auto-resume", action="store_true", help="--resume where output_dir holds a checkpoint, else begin"
     )
