@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from benchmarks import arguments as options
 from benchmarks import end_to_end, index_memory, input_pipeline, scaling_model, shuffle, training_step
 from benchmarks.errors import BenchmarkError
-from benchmarks.interleave import Tell
+from benchmarks.interleave import OnProgress
 from common import cli
 from pretrain.runtime import distributed, run_folder
 from pretrain.runtime.files import save_text
@@ -80,7 +80,7 @@ def progress_bar() -> Progress:
     )
 
 
-def reporter(progress: Progress) -> Tell:
+def reporter(progress: Progress) -> OnProgress:
     """Return a function that shows each piece of work as the one task of the bar."""
     task = progress.add_task("")
 

@@ -1,4 +1,4 @@
-"""The whole job in small: scenes, pretraining in two processes, conversion, fine-tuning from two starts, the report.
+"""The whole job in small: scenes, pretraining in two processes, conversion, fine-tuning twice, the report.
 
 Every step is a command that can be run by hand; each is printed before it runs. Made for two CPU cores.
 An interrupted demo goes on where it stopped when the same command is given again.
@@ -55,7 +55,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def plan(output: Path, engine: str) -> list[tuple[str, list[Step]]]:
-    """Every command of the demo, in order, with titles; those of one title run at the same time."""
+    """Return every command of the demo, in order, with titles; those of one title run at the same time."""
     scenes, moco, backbone = output / "scenes", output / "moco", output / "backbone.pth"
     checkpoint = moco / f"checkpoint_{schema.load(PRETRAIN, ['data.root', 'x']).optim.epochs - 1:04d}.pth.tar"
     report, page, title = output / "report", output / "report/index.html", "Demo: what MoCo is worth on made-up scenes"

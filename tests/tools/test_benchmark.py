@@ -46,7 +46,7 @@ def end_to_end(measure: Measure) -> dict[str, Any]:
 
 
 def consistent(found: dict[str, Any]) -> None:
-    """A spread is of its own values."""
+    """Check that a summary is that of its own values."""
     assert found["lowest"] <= found["median"] <= found["highest"]
     assert found["lowest"] == min(found["values"])
     assert found["highest"] == max(found["values"])
@@ -70,8 +70,8 @@ def test_ratios_of_steps_are_of_the_same_round(step: dict[str, Any]) -> None:
     (result,) = step["results"]
     seconds = {name: one["seconds"] for name, one in result["contenders"].items()}
     assert list(seconds) == ["floor", "published", "ours"]
-    for spread in [*seconds.values(), *result["ratios"].values()]:
-        consistent(spread)
+    for summary in [*seconds.values(), *result["ratios"].values()]:
+        consistent(summary)
     for name in ("published / ours", "ours / floor"):
         above, below = name.split(" / ")
         assert result["ratios"][name]["values"] == pytest.approx(quotients(seconds[above], seconds[below]))
@@ -84,7 +84,7 @@ def test_ratios_of_steps_are_of_the_same_round(step: dict[str, Any]) -> None:
 
 
 def test_the_parts_of_a_step_are_all_of_it(step: dict[str, Any]) -> None:
-    """Each contender's code names the parts that it has; what has no name is little."""
+    """Each candidate's code names the parts that it has; what has no name is little."""
     (result,) = step["results"]
     for name, parts in {"floor": ENCODERS, "published": PUBLISHED, "ours": OURS}.items():
         shares = result["contenders"][name]["shares"]

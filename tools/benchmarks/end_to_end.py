@@ -16,16 +16,16 @@ from pretrain.data.loader import DevicePrefetch
 from pretrain.runtime import distributed, seeds
 
 from . import input_pipeline, step_profile, training_step
-from .interleave import Contender, Numbers, Tell, take_turns
-from .measure import quotient, spread, text
+from .interleave import Candidate, Numbers, OnProgress, run_interleaved
 from .sample_images import images_or_made
+from .summary import format_summary, summarize, summarize_quotients
 
 PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
 class Setup(training_step.Setup):
-    """What all contenders do, one process each."""
+    """The work of all candidates, one process each."""
 
     images: Path | None = None  # a folder; None: made
     augmentation: str = "v2"
@@ -39,7 +39,7 @@ class Setup(training_step.Setup):
 
 
 class TrainingRunner:
-    """Times training from the loader on; the one process of a contender.
+    """A runner that times training with its loader, in the one process of a candidate.
 
     Args:
         batches: of the loader, without an end.
@@ -50,9 +50,9 @@ class TrainingRunner:
         self.batches, self.train_on, self.setup = batches, train_on, setup
         self.on_gpu = distributed.select_device(setup.device).type == "cuda"
 
-    def turn(self) -> Numbers:
-        """Seconds a step, of these the seconds of waiting for data, and the seconds of a step on data that is there."""
-        for _ in range(2 * self.setup.workers + 1):  # what the workers have made while the others had their turn
+    def measure(self) -> Numbers:
+        """Return the seconds a step, those of them spent waiting for data, and those of a step whose data is ready."""
+        for _ in range(2 * self.setup.workers + 1):  # what the workers have made while the others worked
             batch, _ = self._wait()
             self.train_on(batch)
         self._all_done()
@@ -86,7 +86,7 @@ class TrainingRunner:
 
 
 def make_published(setup: Setup, folder: Path) -> TrainingRunner:
-    """The formulation of 2020 and its loader."""
+    """Return the runner of the formulation of 2020 with its loader."""
     device, _ = training_step.prepare(setup, setup.workers)
     step = training_step.published_step(setup, device)
     on_gpu = device.type == "cuda"
@@ -100,7 +100,7 @@ def make_published(setup: Setup, folder: Path) -> TrainingRunner:
 
 
 def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
-    """What tools/train_moco.py does."""
+    """Return the runner of what tools/train_moco.py does."""
     device, _ = training_step.prepare(setup, setup.workers)
     step, prefetch = training_step.our_step(setup, device), DevicePrefetch(device, setup.channels_last)
     on_gpu = device.type == "cuda"
@@ -116,26 +116,26 @@ def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
     return TrainingRunner(input_pipeline.endless(loader, next_epoch), train_on, setup)
 
 
-def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
-    """All that `tables` shows, for JSON."""
+def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:
+    """Return all that `tables` shows, for JSON."""
     setup.check()
     with images_or_made(setup.images, max(setup.batch * setup.steps, setup.batch)) as (folder, name):
-        contenders = {PUBLISHED: Contender(make_published, (setup, folder))}
-        contenders |= {f"ours, {way}": Contender(make_ours, (setup, folder, way)) for way in two_views.PIPELINES}
-        outcomes = take_turns(contenders, setup.repeats, device=setup.device, tell=tell)
-        cores = input_pipeline.measure(setup.input(folder), lambda said, done, of: tell(f"one core, {said}", done, of))
+        candidates = {PUBLISHED: Candidate(make_published, (setup, folder))}
+        candidates |= {f"ours, {way}": Candidate(make_ours, (setup, folder, way)) for way in two_views.PIPELINES}
+        outcomes = run_interleaved(candidates, setup.repeats, device=setup.device, on_progress=on_progress)
+        cores = input_pipeline.measure(
+            setup.input(folder), lambda piece, done, of: on_progress(f"one core, {piece}", done, of)
+        )
     found = {}
     for way, outcome in outcomes.items():
-        seconds, waiting, alone = (
-            [turn[key] for turn in outcome.turns] for key in ("seconds", "waiting", "step_alone")
-        )
+        seconds, waiting, alone = ([one[key] for one in outcome.rounds] for key in ("seconds", "waiting", "step_alone"))
         core_rate = cores["contenders"][way]["images_per_second"]
-        step_rate = setup.batch / spread(alone)["median"]
+        step_rate = setup.batch / summarize(alone)["median"]
         found[way] = {
-            "seconds": spread(seconds),
-            "images_per_second": setup.batch / spread(seconds)["median"],
-            "published / this": quotient([turn["seconds"] for turn in outcomes[PUBLISHED].turns], seconds),
-            "waiting": quotient(waiting, seconds),
+            "seconds": summarize(seconds),
+            "images_per_second": setup.batch / summarize(seconds)["median"],
+            "published / this": summarize_quotients([one["seconds"] for one in outcomes[PUBLISHED].rounds], seconds),
+            "waiting": summarize_quotients(waiting, seconds),
             "step_alone_images_per_second": step_rate,
             "core_images_per_second": core_rate,
             "cores_needed": step_rate / core_rate,
@@ -145,14 +145,14 @@ def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
 
 
 def tables(found: dict[str, Any]) -> list[str | Table]:
-    """What was measured, for a terminal."""
+    """Return what was measured, for a terminal."""
     setup = found["setup"]
     table = Table("", "images/s", "published / this", "waiting for data", "step alone", "a core", "cores needed")
     for way, one in found["contenders"].items():
         table.add_row(
             way,
             f"{one['images_per_second']:.1f}",
-            text(one["published / this"]),
+            format_summary(one["published / this"]),
             f"{one['waiting']['median']:.1%}",
             f"{one['step_alone_images_per_second']:.1f}",
             f"{one['core_images_per_second']:.1f}",

@@ -15,7 +15,7 @@ from pretrain.data.images.image_set import ImageSet
 from pretrain.data.images.path_array import pack
 from pretrain.data.images.shards import Samples, concatenate
 
-from .interleave import Tell
+from .interleave import OnProgress
 from .process_counters import memory_bytes
 
 PER_SHARD = 10_000
@@ -30,13 +30,13 @@ class Setup:
     millions: tuple[int, ...] = (1, 10)  # entries
 
 
-def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
+def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:
     """Return all that `tables` shows, for JSON: bytes a number of millions and kind."""
     found: dict[str, Any] = {str(millions): {} for millions in setup.millions}
     # A new process for each: memory that one measurement gave back would hide what the next one takes.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         for done, (millions, kind) in enumerate(itertools.product(setup.millions, KINDS)):
-            tell(f"{millions} million, {kind}", done, len(KINDS) * len(setup.millions))
+            on_progress(f"{millions} million, {kind}", done, len(KINDS) * len(setup.millions))
             written, peak, own = pool.apply(measure_index, (kind, millions * 1_000_000))
             found[str(millions)][kind] = {"written": written, "peak": peak, "own": own}
     return {"setup": asdict(setup), "millions": found}

@@ -19,27 +19,27 @@ from pretrain.data.loader import make_loader
 from pretrain.data.sampler import EpochSampler
 
 from . import published_input
-from .interleave import Contender, Numbers, Tell, take_turns
-from .measure import quotient, spread, text
+from .interleave import Candidate, Numbers, OnProgress, run_interleaved
 from .sample_images import images_or_made
+from .summary import format_summary, summarize, summarize_quotients
 
 PUBLISHED = "published"
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all contenders do."""
+    """The work of all candidates."""
 
     images: Path | None = None  # a folder; None: made
     augmentation: str = "v2"
     size: int = 224  # side of a view, pixels
     batch: int = 32
-    number: int = 128  # images in a turn
+    number: int = 128  # images in a round
     repeats: int = 5
 
 
 class InputRunner:
-    """Times batches that are made in this process, by one thread."""
+    """A runner that times batches made in this process, by one thread."""
 
     def __init__(self, loader: DataLoader, setup: Setup, next_epoch: Callable[[], None]) -> None:
         self.steps, self.images = -(-setup.number // setup.batch), setup.batch
@@ -48,32 +48,32 @@ class InputRunner:
         cv2.setNumThreads(0)
         next(self.batches)
 
-    def turn(self) -> Numbers:
-        """Seconds an image, two views of it."""
+    def measure(self) -> Numbers:
+        """Return the seconds an image, for two views of it."""
         begin = time.perf_counter()
         for _ in itertools.islice(self.batches, self.steps):
             pass
         return {"seconds": (time.perf_counter() - begin) / (self.steps * self.images)}
 
     def report(self) -> Numbers:
-        """Nothing else."""
+        """Return nothing else."""
         return {}
 
 
 def endless(loader: DataLoader, next_epoch: Callable[[], None]) -> Iterator[Any]:
-    """Batches of one epoch after the other."""
+    """Yield the batches of one epoch after the other."""
     while True:
         yield from loader
         next_epoch()
 
 
 def make_published(setup: Setup, folder: Path) -> InputRunner:
-    """PIL, torchvision, float32."""
+    """Return the runner of the published input: PIL, torchvision, float32."""
     return InputRunner(published_loader(setup, folder, workers=0), setup, lambda: None)
 
 
 def make_ours(setup: Setup, folder: Path, pipeline: str) -> InputRunner:
-    """What tools/train_moco.py has its workers do."""
+    """Return the runner of what the workers of tools/train_moco.py do."""
     loader, sampler = our_loader(setup, folder, pipeline, workers=0)
 
     def next_epoch() -> None:
@@ -83,7 +83,7 @@ def make_ours(setup: Setup, folder: Path, pipeline: str) -> InputRunner:
 
 
 def published_loader(setup: Setup, folder: Path, workers: int, pin_memory: bool = False) -> DataLoader:
-    """The published code's."""
+    """Return the loader of the published code."""
     views = published_input.PublishedViews(
         open_images(str(folder)), published_input.recipe(setup.augmentation, setup.size)
     )
@@ -93,36 +93,39 @@ def published_loader(setup: Setup, folder: Path, workers: int, pin_memory: bool 
 def our_loader(
     setup: Setup, folder: Path, pipeline: str, workers: int, pin_memory: bool = False
 ) -> tuple[DataLoader, EpochSampler]:
-    """Production's, and its sampler."""
+    """Return the loader of tools/train_moco.py, and its sampler."""
     images = open_images(str(folder))
     sampler = EpochSampler(len(images), setup.batch, seed=0)
     views = two_views.TwoViews(images, recipe.recipe(setup.augmentation, setup.size), 0, pipeline)
     return make_loader(views, sampler, workers, pin_memory), sampler
 
 
-def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
-    """All that `tables` shows, for JSON."""
+def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:
+    """Return all that `tables` shows, for JSON."""
     with images_or_made(setup.images, max(setup.number, setup.batch)) as (folder, name):
-        contenders = {PUBLISHED: Contender(make_published, (setup, folder))}
-        contenders |= {f"ours, {way}": Contender(make_ours, (setup, folder, way)) for way in two_views.PIPELINES}
-        outcomes = take_turns(contenders, setup.repeats, tell=tell)
+        candidates = {PUBLISHED: Candidate(make_published, (setup, folder))}
+        candidates |= {f"ours, {way}": Candidate(make_ours, (setup, folder, way)) for way in two_views.PIPELINES}
+        outcomes = run_interleaved(candidates, setup.repeats, on_progress=on_progress)
     found = {}
     for way, outcome in outcomes.items():
-        seconds = [turn["seconds"] for turn in outcome.turns]
+        seconds = [one["seconds"] for one in outcome.rounds]
         found[way] = {
-            "seconds": spread(seconds),
-            "images_per_second": 1 / spread(seconds)["median"],
-            "published / this": quotient([turn["seconds"] for turn in outcomes[PUBLISHED].turns], seconds),
+            "seconds": summarize(seconds),
+            "images_per_second": 1 / summarize(seconds)["median"],
+            "published / this": summarize_quotients([one["seconds"] for one in outcomes[PUBLISHED].rounds], seconds),
         }
     return {"setup": {**asdict(setup), "images": name}, "contenders": found}
 
 
 def tables(found: dict[str, Any]) -> list[str | Table]:
-    """What was measured, for a terminal."""
+    """Return what was measured, for a terminal."""
     setup = found["setup"]
     table = Table("pipeline", "ms an image", "images/s/core", "published / this")
     for way, one in found["contenders"].items():
         table.add_row(
-            way, text(one["seconds"], 2, 1000), f"{one['images_per_second']:.0f}", text(one["published / this"])
+            way,
+            format_summary(one["seconds"], 2, 1000),
+            f"{one['images_per_second']:.0f}",
+            format_summary(one["published / this"]),
         )
     return [f"{setup['images']}: two {setup['augmentation']} views of {setup['size']} px, one core", table]

@@ -14,7 +14,7 @@ from pretrain.data.images.image_set import ImageSet
 
 
 class GaussianBlur:
-    """SimCLR's blur with a random deviation in pixels, by PIL."""
+    """The blur of SimCLR with a random deviation in pixels, by PIL."""
 
     def __init__(self, smallest: float, largest: float) -> None:
         self.smallest, self.largest = smallest, largest
@@ -42,7 +42,7 @@ def recipe(name: str, size: int, crop_scale: tuple[float, float] = (0.2, 1.0)) -
 
 
 class PublishedViews(Dataset[list[Tensor]]):
-    """Item i: query and key view of image i, (3, size, size) float32 each, normalised."""
+    """A data set whose item i is the query and key view of image i, (3, size, size) float32 each, normalised."""
 
     def __init__(self, images: ImageSet, recipe: Sequence[Any]) -> None:
         self.images = images
@@ -59,7 +59,7 @@ class PublishedViews(Dataset[list[Tensor]]):
 
 
 def make_loader(dataset: PublishedViews, batch_size: int, workers: int, pin_memory: bool = False) -> DataLoader:
-    """Shuffled batches [query views, key views], (N, 3, size, size) float32 each."""
+    """Return a loader of shuffled batches [query views, key views], (N, 3, size, size) float32 each."""
     return DataLoader(
         dataset,
         batch_size=batch_size,

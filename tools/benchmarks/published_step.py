@@ -15,7 +15,7 @@ from torch.profiler import record_function
 
 
 class PublishedMoCo(nn.Module):
-    """Both encoders and the queue. A process group must exist, if only of one process.
+    """The encoders and the queue. A process group must exist, if only of one process.
 
     Args:
         encoder: the query encoder, (N, 3, H, W) -> (N, dim); the key encoder starts as its copy.
@@ -36,7 +36,7 @@ class PublishedMoCo(nn.Module):
         self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
 
     def forward(self, query_images: Tensor, key_images: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, 3, H, W) twice -> logits (N, 1 + K), the positive first, and labels (N,), all zero."""
+        """Return logits (N, 1 + K), the positive first, and labels (N,), all zero, of two views (N, 3, H, W)."""
         with record_function("query forward"):
             query = nn.functional.normalize(self.encoder_q(query_images), dim=1)  # (N, dim)
         with torch.no_grad():
@@ -71,7 +71,7 @@ class PublishedMoCo(nn.Module):
 
 @torch.no_grad()
 def gather(tensor: Tensor) -> Tensor:
-    """(N, ...) of each rank -> (world size x N, ...) on all."""
+    """Gather the (N, ...) of each rank: (world size x N, ...) on all."""
     rows = [torch.ones_like(tensor) for _ in range(dist.get_world_size())]
     dist.all_gather(rows, tensor)
     return torch.cat(rows)
@@ -79,7 +79,7 @@ def gather(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def shuffle(images: Tensor) -> tuple[Tensor, Tensor]:
-    """This rank's rows of the shuffled global batch, (N, ...), and the order that undoes it, (world size x N,)."""
+    """Return this rank's rows (N, ...) of the shuffled global batch, and the order (world size x N,) that undoes it."""
     everything = gather(images)
     order = torch.randperm(len(everything), device=images.device)
     dist.broadcast(order, src=0)
@@ -88,7 +88,7 @@ def shuffle(images: Tensor) -> tuple[Tensor, Tensor]:
 
 @torch.no_grad()
 def unshuffle(keys: Tensor, back: Tensor) -> Tensor:
-    """(N, dim) of shuffled images -> (N, dim) of this rank's own."""
+    """Return this rank's own keys (N, dim), given those of its shuffled images (N, dim)."""
     return gather(keys)[_own_rows(back)]
 
 
@@ -97,7 +97,7 @@ def _own_rows(order: Tensor) -> Tensor:
 
 
 class PublishedStep:
-    """Forward, accuracy, backward and update, as the published script's loop.
+    """The loop of the published script: forward, accuracy, backward and update.
 
     Args:
         model: on its device.
@@ -114,7 +114,7 @@ class PublishedStep:
         self.criterion = nn.CrossEntropyLoss()
 
     def __call__(self, query_images: Tensor, key_images: Tensor) -> tuple[float, float]:
-        """(N, 3, H, W) twice -> loss and share of the queries whose positive is the first of all."""
+        """Return the loss, and the share of queries whose positive ranks first, of two views (N, 3, H, W)."""
         with torch.autocast(self.device_type, self.dtype, enabled=self.dtype is not None):
             with record_function("buffers broadcast"):  # what is left of it when the labels within are taken off
                 logits, labels = self.ranks(query_images, key_images)

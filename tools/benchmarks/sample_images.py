@@ -1,4 +1,4 @@
-"""Images to time the input on, where there are none at hand: JPEGs made from a seed."""
+"""The images to time the input on where none are at hand: JPEGs made from a seed."""
 
 import contextlib
 import tempfile
@@ -14,7 +14,7 @@ QUALITY = 90
 
 @contextlib.contextmanager
 def images_or_made(folder: Path | None, number: int) -> Iterator[tuple[Path, str]]:
-    """The folder and what to call it; where there is none, one with `number` JPEGs that is gone afterwards."""
+    """Yield the folder and what to call it; where there is none, one with `number` JPEGs that is gone afterwards."""
     if folder is not None:
         yield folder, str(folder)
         return
@@ -30,7 +30,7 @@ def images_or_made(folder: Path | None, number: int) -> Iterator[tuple[Path, str
 
 
 def paint(rng: np.random.Generator) -> Image.Image:
-    """Blotches of many sizes, as large in their amplitude as in their extent: as hard to decode as a photograph."""
+    """Paint blotches of many sizes, as large in amplitude as in extent: as hard to decode as a photograph."""
     picture = np.zeros((HEIGHT, WIDTH, 3), dtype=np.float32)
     for cells in (3, 6, 12, 24, 48, 96, 192):
         noise = rng.standard_normal((cells * 3 // 4, cells, 3)).astype(np.float32)

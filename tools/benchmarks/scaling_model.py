@@ -1,4 +1,4 @@
-"""What the model of docs/measurements/speed.md foretells for many GPUs. Nothing is timed."""
+"""The prediction of docs/measurements/speed.md for many GPUs. Nothing is timed."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -9,7 +9,7 @@ from rich.table import Table
 from pretrain.config import schema
 from pretrain.models.encoders import build_encoder
 
-from .interleave import Tell
+from .interleave import OnProgress
 from .step_profile import SENT
 
 # Nominal rates of an H100 SXM, bytes/s: its memory; to the GPUs of its node (NVLink, each way); to those of other nodes
@@ -35,9 +35,9 @@ class Setup:
     worlds: tuple[int, ...] = (8, 64, 512)
 
 
-def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
-    """Seconds of each term, for JSON."""
-    tell("nothing is timed", 0, 1)
+def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:
+    """Return the seconds of each term, for JSON."""
+    on_progress("nothing is timed", 0, 1)
     settings = schema.Model(arch=setup.arch)
     with torch.device("meta"):
         encoder = build_encoder(setup.arch, settings.dim, settings.head)
@@ -55,7 +55,7 @@ def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
 
 
 def ours(setup: Setup, world: int, parameters: int, dim: int) -> dict[str, float]:
-    """Seconds of each term of production's step on one of `world` GPUs."""
+    """Return the seconds of each term of production's step on one of `world` GPUs."""
     link = NODE if world <= GPUS_A_NODE else NETWORK
     buckets = -(-4 * parameters // BUCKET)
     return {
@@ -72,7 +72,7 @@ def ours(setup: Setup, world: int, parameters: int, dim: int) -> dict[str, float
 
 
 def published(setup: Setup, world: int, parameters: int, dim: int) -> dict[str, float]:
-    """The same of the formulation of 2020, around encoders that are as fast."""
+    """Return the same of the formulation of 2020, around encoders that are as fast."""
     link = NODE if world <= GPUS_A_NODE else NETWORK
     logits = PUBLISHED_PASSES * 4 * setup.batch * (setup.queue + 1) + 2 * 4 * setup.queue * dim
     same = ours(setup, world, parameters, dim)
@@ -88,7 +88,7 @@ def published(setup: Setup, world: int, parameters: int, dim: int) -> dict[str, 
 
 
 def tables(found: dict[str, Any]) -> list[Table]:
-    """The terms, for a terminal."""
+    """Return the terms, for a terminal."""
     setup = found["setup"]
     columns = [(name, world) for name in ("ours", "published") for world in found["worlds"]]
     table = Table("ms", *(f"{name}, {world} GPUs" for name, world in columns))

@@ -1,4 +1,4 @@
-"""Shuffling BN between processes: gather everything everywhere, as published, against ours."""
+"""The exchange of shuffling BN between processes: everything gathered everywhere, as published, against ours."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -13,9 +13,9 @@ from pretrain.models import shuffle_bn
 from pretrain.runtime import distributed, spawn
 
 from . import published_step, step_profile
-from .interleave import Tell
-from .measure import quotient, spread, text
+from .interleave import OnProgress
 from .process_counters import tcp_bytes_sent
+from .summary import format_summary, summarize, summarize_quotients
 
 PUBLISHED = "published fp32"  # what its script does
 Exchange = Callable[[], object]
@@ -23,46 +23,46 @@ Exchange = Callable[[], object]
 
 @dataclass(frozen=True)
 class Setup:
-    """What all contenders do."""
+    """The work of all candidates."""
 
     size: int = 224  # side of a view, pixels
     batch: int = 32  # images a process, N
     dim: int = 128  # of a key
     worlds: tuple[int, ...] = (2, 4, 8)  # numbers of processes
-    steps: int = 3  # in a turn
+    steps: int = 3  # in a round
     repeats: int = 5
 
 
-def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
-    """All that `tables` shows, for JSON. Processes are of one thread each and talk through gloo."""
+def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:
+    """Return all that `tables` shows, for JSON. Processes have one thread each and communicate through gloo."""
     found = {}
     for done, world in enumerate(setup.worlds):
-        tell(f"{world} processes", done, len(setup.worlds))
+        on_progress(f"{world} processes", done, len(setup.worlds))
         found[str(world)] = spawn.run_on_ranks(on_ranks, world, setup)
     return {"setup": asdict(setup), "worlds": found}
 
 
 def on_ranks(setup: Setup) -> dict[str, Any]:
-    """On each rank: time and count every way to exchange; rank 0's times, bytes as the mean over the ranks."""
+    """Time and count every exchange, on each rank; return rank 0's times, and bytes as the mean over the ranks."""
     torch.set_num_threads(1)
-    contenders = exchanges(setup)
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    candidates = exchanges(setup)
+    seconds: dict[str, list[float]] = {name: [] for name in candidates}
     for _ in range(setup.repeats):
-        for name, (images, keys) in contenders.items():
+        for name, (images, keys) in candidates.items():
             seconds[name].append(timed(images, keys, setup.steps))
     found: dict[str, Any] = {}
-    for name, (images, keys) in contenders.items():
-        found[name] = {"seconds": spread(seconds[name])}
+    for name, (images, keys) in candidates.items():
+        found[name] = {"seconds": summarize(seconds[name])}
         for what, exchange in (("images", images), ("keys", keys)):
             found[name][what] = {"bytes_sent": counted(exchange), "formula": formula(exchange)}
         pixels = setup.batch * 3 * setup.size**2 * (1 if name.endswith("uint8") else 4)
         found[name]["images"]["times_own_images"] = found[name]["images"]["bytes_sent"] / pixels
-        found[name]["published / this"] = quotient(seconds[PUBLISHED], seconds[name])
+        found[name]["published / this"] = summarize_quotients(seconds[PUBLISHED], seconds[name])
     return found
 
 
 def exchanges(setup: Setup) -> dict[str, tuple[Exchange, Exchange]]:
-    """Of each contender: the exchange of images, and that of the keys. Either is called on all ranks at once."""
+    """Return, for each candidate, the exchange of images and that of keys. Either is called on all ranks at once."""
     n, world = setup.batch, distributed.world_size()
     floats = torch.zeros(n, 3, setup.size, setup.size)
     keys = torch.zeros(n, setup.dim)
@@ -88,7 +88,7 @@ def exchanges(setup: Setup) -> dict[str, tuple[Exchange, Exchange]]:
 
 
 def timed(images: Exchange, keys: Exchange, steps: int) -> float:
-    """Seconds of both exchanges, of the slowest rank."""
+    """Return the seconds of both exchanges, of the slowest rank."""
     images()
     distributed.barrier()
     begin = time.perf_counter()
@@ -100,7 +100,7 @@ def timed(images: Exchange, keys: Exchange, steps: int) -> float:
 
 
 def counted(exchange: Exchange) -> float:
-    """Bytes that a rank sends, on average over the ranks, as their kernel has counted them."""
+    """Return the bytes that a rank sends, on average over the ranks, as their kernel has counted them."""
     distributed.barrier()
     before = tcp_bytes_sent()
     exchange()
@@ -109,25 +109,25 @@ def counted(exchange: Exchange) -> float:
 
 
 def formula(exchange: Exchange) -> float:
-    """The same from what is given to each operation, and what it is known to send."""
+    """Return the same, computed from the payload of each operation and what that is known to send."""
     return step_profile.bytes_sent(step_profile.collectives(exchange), distributed.world_size())
 
 
 def tables(found: dict[str, Any]) -> list[str | Table]:
-    """What was measured, for a terminal."""
+    """Return what was measured, for a terminal."""
     setup = found["setup"]
     table = Table("processes", "", "ms", "published / this", "MB of images", "expected", "x N images", "MB of keys")
-    for world, contenders in found["worlds"].items():
-        for name, one in contenders.items():
+    for world, candidates in found["worlds"].items():
+        for name, one in candidates.items():
             table.add_row(
                 world,
                 name,
-                text(one["seconds"], 1, 1000),
-                text(one["published / this"]),
+                format_summary(one["seconds"], 1, 1000),
+                format_summary(one["published / this"]),
                 f"{one['images']['bytes_sent'] / 1e6:.2f}",
                 f"{one['images']['formula'] / 1e6:.2f}",
                 f"{one['images']['times_own_images']:.2f}",
                 f"{one['keys']['bytes_sent'] / 1e6:.3f}",
-                end_section=name == list(contenders)[-1],
+                end_section=name == list(candidates)[-1],
             )
     return [f"shuffling BN, {setup['batch']} images of {setup['size']} px a process, gloo", table]

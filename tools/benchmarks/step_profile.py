@@ -1,4 +1,4 @@
-"""What a step is made of: the share of each named part in its time, and what its processes send each other.
+"""The parts of a step: the share of each in its time, and what its processes send each other.
 
 Both are read from torch's profiler: parts are the ranges of `record_function` that carry a name of PARTS, collectives
 the operations of the process group.
@@ -45,14 +45,14 @@ SENT: dict[str, Callable[[int], float]] = {
 
 
 class Collective(NamedTuple):
-    """One word between the ranks."""
+    """A collective operation between the ranks."""
 
     operation: str
     payload: int  # bytes that this rank gives to it
 
 
 def shares(step: Callable[[], object], steps: int, on_gpu: bool = False) -> dict[str, float]:
-    """The share of each part, and of the rest, in the time of a few steps.
+    """Return the share of each part, and of the rest, in the time of a few steps.
 
     A part's time is that of its range without the parts within it; on a GPU that of the kernels launched there.
     """
@@ -73,7 +73,7 @@ def shares(step: Callable[[], object], steps: int, on_gpu: bool = False) -> dict
 
 
 def _own_times(ranges: Sequence[FunctionEvent]) -> Counter[str]:
-    """Microseconds of each name, those of ranges within a range taken off it."""
+    """Return the microseconds of each name, without those of ranges inside its range."""
     spent: Counter[str] = Counter()
     around: list[FunctionEvent] = []
     for event in ranges:
@@ -87,7 +87,7 @@ def _own_times(ranges: Sequence[FunctionEvent]) -> Counter[str]:
 
 
 def _kernel_times(events: Sequence[FunctionEvent], ranges: Sequence[FunctionEvent]) -> Counter[str]:
-    """Microseconds of the kernels of each name: a kernel belongs to the innermost range that was open at its launch.
+    """Return the microseconds of each name's kernels: one belongs to the innermost range that was open at its launch.
 
     Whatever the thread: in backward, autograd's own launches them while ours waits in the range.
     """
@@ -103,7 +103,7 @@ def _kernel_times(events: Sequence[FunctionEvent], ranges: Sequence[FunctionEven
 
 
 def collectives(work: Callable[[], object]) -> list[Collective]:
-    """What the ranks say to each other while this one does `work`, with gloo or NCCL."""
+    """Return the collective operations, of gloo or NCCL, while this rank does `work`."""
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as record:
         work()
     found = []
@@ -116,5 +116,5 @@ def collectives(work: Callable[[], object]) -> list[Collective]:
 
 
 def bytes_sent(words: Sequence[Collective], world: int) -> float:
-    """By a rank of `world` to the others, on average over the ranks."""
+    """Return the bytes that a rank of `world` sends to the others, on average over the ranks."""
     return sum(word.payload * SENT[word.operation](world) for word in words)

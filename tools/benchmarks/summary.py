@@ -1,21 +1,21 @@
-"""Medians with their range, of repeated measurements and of their quotients."""
+"""The summary of repeated measurements, or of their quotients: the median with its range."""
 
 import statistics
 from collections.abc import Sequence
 from typing import Any
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """Median, lowest and highest of what was measured, and the values themselves in their order."""
+def summarize(values: Sequence[float]) -> dict[str, Any]:
+    """Return the median, the lowest and the highest of measurements, and the values themselves in their order."""
     return {"median": statistics.median(values), "lowest": min(values), "highest": max(values), "values": list(values)}
 
 
-def quotient(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
-    """The spread of the quotients of two that were measured in turns: each of its own round."""
-    return spread([a / b for a, b in zip(above, below, strict=True)])
+def summarize_quotients(above: Sequence[float], below: Sequence[float]) -> dict[str, Any]:
+    """Summarize the quotients of two interleaved measurements, round by round."""
+    return summarize([a / b for a, b in zip(above, below, strict=True)])
 
 
-def text(found: dict[str, Any], digits: int = 2, per_unit: float = 1) -> str:
-    """`1.31 (1.28 to 1.35)`; of seconds in milliseconds with 1000 `per_unit`."""
+def format_summary(found: dict[str, Any], digits: int = 2, per_unit: float = 1) -> str:
+    """Return a summary as text, `1.31 (1.28 to 1.35)`; seconds in milliseconds with 1000 `per_unit`."""
     median, lowest, highest = (f"{per_unit * found[key]:.{digits}f}" for key in ("median", "lowest", "highest"))
     return f"{median} ({lowest} to {highest})"

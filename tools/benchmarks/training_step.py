@@ -21,17 +21,17 @@ from pretrain.runtime import malloc as memory
 
 from . import step_profile
 from .errors import BenchmarkError
-from .interleave import Contender, Numbers, Tell, take_turns
-from .measure import quotient, spread, text
+from .interleave import Candidate, Numbers, OnProgress, run_interleaved
 from .process_counters import memory_bytes
 from .published_step import PublishedMoCo, PublishedStep
+from .summary import format_summary, summarize, summarize_quotients
 
 FLOOR, PUBLISHED, OURS = "floor", "published", "ours"
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What all contenders do."""
+    """The work of all candidates."""
 
     arch: str = "resnet50"
     size: int = 224  # side of a view, pixels
@@ -44,7 +44,7 @@ class Setup:
     threads: int = 0  # of each process; 0: its share of the cores
     device: str = "cpu"
     malloc: str = "keep"  # keep: the C library keeps freed memory, as tools/train_moco.py has it on a CPU
-    steps: int = 3  # in a turn
+    steps: int = 3  # in a round
     repeats: int = 5
 
     def check(self) -> None:
@@ -57,7 +57,7 @@ class Setup:
 
 
 class StepRunner:
-    """Times a step that has its data at hand; one process of a contender.
+    """A runner that times a step whose data is ready, in one process of a candidate.
 
     Args:
         step: does one.
@@ -69,8 +69,8 @@ class StepRunner:
         for _ in range(2):  # DDP sorts its buckets, cuDNN tries its algorithms, the C library takes its memory
             step()
 
-    def turn(self) -> Numbers:
-        """Seconds a step, of the slowest rank."""
+    def measure(self) -> Numbers:
+        """Return the seconds a step, of the slowest rank."""
         self.step()  # the others have had the caches
         self._all_done()
         begin = time.perf_counter()
@@ -80,7 +80,7 @@ class StepRunner:
         return {"seconds": (time.perf_counter() - begin) / self.setup.steps}
 
     def report(self) -> Numbers:
-        """Peak memory of rank 0, the shares of its parts, and what the ranks say to each other in a step."""
+        """Return the peak memory of rank 0, the shares of its parts, and the collective operations of a step."""
         peak = memory_bytes("VmHWM") - self.idle
         if self.device.type == "cuda":
             peak = torch.cuda.max_memory_allocated(self.device)
@@ -100,7 +100,7 @@ class StepRunner:
 
 
 def make_floor(setup: Setup) -> StepRunner:
-    """The bare encoders: query forward, backward, key forward without gradient, on the same images."""
+    """Return the runner of the bare encoders: query forward and backward, key forward without gradient."""
     device, idle = prepare(setup)
     model = build_model(model_settings(setup), device, 1, shuffle=False).train()
     encoder_q, encoder_k = model.encoder_q, copy.deepcopy(model.encoder_q).requires_grad_(False)
@@ -122,7 +122,7 @@ def make_floor(setup: Setup) -> StepRunner:
 
 
 def make_published(setup: Setup) -> StepRunner:
-    """The formulation of 2020."""
+    """Return the runner of the formulation of 2020."""
     device, idle = prepare(setup)
     step = published_step(setup, device)
     query, key = views(setup, device)
@@ -130,7 +130,7 @@ def make_published(setup: Setup) -> StepRunner:
 
 
 def make_ours(setup: Setup) -> StepRunner:
-    """What tools/train_moco.py does."""
+    """Return the runner of what tools/train_moco.py does."""
     device, idle = prepare(setup)
     step = our_step(setup, device)
     query, key = views(setup, device, setup.channels_last)
@@ -139,7 +139,7 @@ def make_ours(setup: Setup) -> StepRunner:
 
 
 def published_step(setup: Setup, device: torch.device) -> PublishedStep:
-    """The yardstick's MoCo v2, under DistributedDataParallel as its script always is."""
+    """Return the published MoCo v2, under DistributedDataParallel as its script always is."""
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
@@ -152,13 +152,13 @@ def published_step(setup: Setup, device: torch.device) -> PublishedStep:
 
 
 def our_step(setup: Setup, device: torch.device) -> TrainingStep:
-    """Production's MoCo v2."""
+    """Return production's MoCo v2."""
     model = build_model(model_settings(setup), device, 1, shuffle=True).train()
     return TrainingStep(model, build_optimizer(model, schema.Optim()), setup.precision)
 
 
 def prepare(setup: Setup, workers: int = 0) -> tuple[torch.device, int]:
-    """The device of this process, with the setup's threads and way to keep memory; bytes of it in use already.
+    """Set the threads and the allocator of this process; return its device, and the bytes of memory in use already.
 
     Args:
         workers: of the loader, which are to have cores of their own.
@@ -176,12 +176,12 @@ def prepare(setup: Setup, workers: int = 0) -> tuple[torch.device, int]:
 
 
 def model_settings(setup: Setup) -> schema.Model:
-    """MoCo v2 with the setup's encoder, queue and layout."""
+    """Return the settings of MoCo v2 with the setup's encoder, queue and layout."""
     return schema.Model(arch=setup.arch, queue_size=setup.queue, channels_last=setup.channels_last)
 
 
 def views(setup: Setup, device: torch.device, channels_last: bool = False) -> list[Tensor]:
-    """Two of normalised noise, (N, 3, size, size) float32 each, other ones on each rank."""
+    """Return two views of normalised noise, (N, 3, size, size) float32 each, different ones on each rank."""
     generator = torch.Generator().manual_seed(distributed.rank())
     shape = (setup.batch, 3, setup.size, setup.size)
     layout = torch.channels_last if channels_last else torch.contiguous_format
@@ -189,19 +189,19 @@ def views(setup: Setup, device: torch.device, channels_last: bool = False) -> li
     return [view.to(device).contiguous(memory_format=layout) for view in made]
 
 
-def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
-    """All that `table` shows, for JSON."""
+def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:
+    """Return all that `tables` shows, for JSON."""
     setup.check()
     makers = {FLOOR: make_floor, PUBLISHED: make_published, OURS: make_ours}
-    contenders = {name: Contender(make, (setup,)) for name, make in makers.items()}
-    outcomes = take_turns(contenders, setup.repeats, setup.processes, setup.device, tell)
-    seconds = {name: [turn["seconds"] for turn in outcome.turns] for name, outcome in outcomes.items()}
+    candidates = {name: Candidate(make, (setup,)) for name, make in makers.items()}
+    outcomes = run_interleaved(candidates, setup.repeats, setup.processes, setup.device, on_progress)
+    seconds = {name: [one["seconds"] for one in outcome.rounds] for name, outcome in outcomes.items()}
     found: dict[str, Any] = {}
     for name, outcome in outcomes.items():
-        found[name] = {"seconds": spread(seconds[name]), **outcome.report}
+        found[name] = {"seconds": summarize(seconds[name]), **outcome.report}
         found[name]["images_per_second"] = setup.batch * setup.processes / found[name]["seconds"]["median"]
     for name in (PUBLISHED, OURS):
-        found[name]["beyond_floor"] = quotient(
+        found[name]["beyond_floor"] = summarize_quotients(
             [whole - bare for whole, bare in zip(seconds[name], seconds[FLOOR], strict=True)], seconds[name]
         )
         found[name]["beyond_encoders"] = 1 - sum(found[name]["shares"].get(part, 0) for part in step_profile.ENCODERS)
@@ -209,32 +209,32 @@ def measure(setup: Setup, tell: Tell) -> dict[str, Any]:
         "setup": asdict(setup),
         "contenders": found,
         "ratios": {
-            f"{PUBLISHED} / {OURS}": quotient(seconds[PUBLISHED], seconds[OURS]),
-            f"{OURS} / {FLOOR}": quotient(seconds[OURS], seconds[FLOOR]),
+            f"{PUBLISHED} / {OURS}": summarize_quotients(seconds[PUBLISHED], seconds[OURS]),
+            f"{OURS} / {FLOOR}": summarize_quotients(seconds[OURS], seconds[FLOOR]),
         },
     }
 
 
 def tables(found: dict[str, Any]) -> list[str | Table]:
-    """What was measured, for a terminal."""
-    contenders = found["contenders"]
+    """Return what was measured, for a terminal."""
+    candidates = found["contenders"]
     steps = Table("", "ms a step", "images/s", "peak MB", "MB sent", "beyond encoders", "beyond floor")
-    steps.caption = ", ".join(f"{name}: {text(ratio)}" for name, ratio in found["ratios"].items())
-    for name, one in contenders.items():
+    steps.caption = ", ".join(f"{name}: {format_summary(ratio)}" for name, ratio in found["ratios"].items())
+    for name, one in candidates.items():
         beyond = [f"{one['beyond_encoders']:.1%}", f"{one['beyond_floor']['median']:.1%}"] if name != FLOOR else []
         steps.add_row(
             name,
-            text(one["seconds"], 1, 1000),
+            format_summary(one["seconds"], 1, 1000),
             f"{one['images_per_second']:.1f}",
             f"{one['peak_memory_bytes'] / 1e6:.0f}",
             f"{one['bytes_sent'] / 1e6:.2f}",
             *beyond,
         )
-    return [title(found["setup"]), steps, parts_table(contenders)]
+    return [title(found["setup"]), steps, parts_table(candidates)]
 
 
 def title(setup: dict[str, Any]) -> str:
-    """What all contenders did."""
+    """Return a title: the work of all candidates."""
     return (
         f"{setup['arch']}, {setup['size']} px, {setup['processes']} x {setup['batch']} images, K {setup['queue']}, "
         f"{setup['precision']} (published {setup['published_precision']}), "
@@ -243,11 +243,11 @@ def title(setup: dict[str, Any]) -> str:
     )
 
 
-def parts_table(contenders: dict[str, Any]) -> Table:
-    """The share of each part in each contender's step."""
-    table = Table("share of the step", *contenders)
+def parts_table(candidates: dict[str, Any]) -> Table:
+    """Return a table of the share of each part in each candidate's step."""
+    table = Table("share of the step", *candidates)
     for part in (*step_profile.PARTS, step_profile.REST):
-        row = [one["shares"].get(part) for one in contenders.values()]
+        row = [one["shares"].get(part) for one in candidates.values()]
         if any(share is not None for share in row):
             table.add_row(part, *("" if share is None else f"{share:.1%}" for share in row))
     return table

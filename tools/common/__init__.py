@@ -1,1 +1,1 @@
-"""What the scripts share: exit codes, flags, progress bars, picture sheets."""
+"""The parts that scripts share: exit codes, flags, progress bars, picture sheets."""

@@ -1,4 +1,4 @@
-"""What every tool does around its work: a user's mistake is one message on standard error and exit code 2."""
+"""The frame of every tool: a user's mistake is one message on standard error and exit code 2."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ BAD_INPUT = 2  # argparse's own code for a bad command line
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main`; turn a user's mistake into a message and exit code 2. A bug keeps its traceback."""
+    """Run `main`; turn a user's mistake into a message and exit code 2. A bug keeps its traceback."""
     try:
         main()
     except UserError as error:
@@ -28,7 +28,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def is_main() -> bool:
-    """Whether this process is rank 0, or the only one. True until a launcher says otherwise."""
+    """Return whether this process is rank 0, or the only one. True until a launcher says otherwise."""
     return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
 
 

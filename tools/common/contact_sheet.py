@@ -38,7 +38,7 @@ class Sheet:
     groups: tuple[int, ...]
 
     def corner(self, row: int, column: int) -> tuple[int, int]:
-        """Left and top of a cell, in pixels of the sheet."""
+        """Return left and top of a cell, in pixels of the sheet."""
         group = sum(column >= sum(self.groups[: i + 1]) for i in range(len(self.groups)))
         x = MARGIN + column * (self.side + GAP) + group * (GROUP_GAP - GAP)
         y = MARGIN + 4 * LINE + row * (self.side + LINE + 2 * GAP)

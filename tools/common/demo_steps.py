@@ -1,4 +1,4 @@
-"""The steps of the demo: commands run one after the other or side by side, gone on with where they stopped."""
+"""The steps of the demo: commands run one after the other or side by side, resumed where they stopped."""
 
 import contextlib
 import json
@@ -21,7 +21,7 @@ _TAIL = 15  # lines of a failed command's log that are shown
 
 @dataclass(frozen=True)
 class Step:
-    """One command. It is finished once `result` exists; `folder` is what it writes, removed if it is half-finished."""
+    """A command. It is finished once `result` exists; `folder` is what it writes, removed if it is half-finished."""
 
     arguments: tuple[str, ...]
     folder: Path
@@ -31,7 +31,7 @@ class Step:
 
     @property
     def log(self) -> Path:
-        """Where the output goes when the command does not run alone."""
+        """The file of the output when the command does not run alone."""
         return self.folder.with_name(f"{self.folder.name}.log")
 
     def __str__(self) -> str:
@@ -86,7 +86,7 @@ def _run_together(steps: Sequence[Step]) -> None:
 
 
 def _state(folder: Path) -> str:
-    """How far a fine-tuning run says it is."""
+    """Return the progress that a fine-tuning run has logged."""
     try:
         last = (folder / "metrics.json").read_text().splitlines()[-1]
         return f"iteration {json.loads(last)['iteration'] + 1}"
@@ -96,7 +96,7 @@ def _state(folder: Path) -> str:
 
 @contextlib.contextmanager
 def _started(step: Step) -> Iterator["subprocess.Popen[bytes]"]:
-    """The running command, its output in its log; ended at the end of the block if it has not ended itself."""
+    """Start the command, its output in its log; end it at the end of the block if it has not ended by itself."""
     step.log.parent.mkdir(parents=True, exist_ok=True)
     with open(step.log, "wb") as log:
         process = subprocess.Popen(_command(step), env=_environment(step), stdout=log, stderr=subprocess.STDOUT)
@@ -123,7 +123,7 @@ def _environment(step: Step) -> dict[str, str]:
 
 
 def short(path: Path | str) -> str:
-    """A path as one types it: relative where it lies below the folder we are in."""
+    """Return a path as one types it: relative where it lies below the current folder."""
     try:
         return str(Path(path).relative_to(Path.cwd()))
     except ValueError:
@@ -131,5 +131,5 @@ def short(path: Path | str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """ "45 s" or "3.2 min"."""
+    """Return a duration as "45 s" or "3.2 min"."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.1f} min"

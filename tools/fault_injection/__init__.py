@@ -1,1 +1,1 @@
-"""Pretraining that is killed, filled and damaged, compared bit by bit with an undisturbed run."""
+"""The faults that pretraining must survive: kills, full disks, damaged files; runs are compared bit by bit."""

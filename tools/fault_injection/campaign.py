@@ -25,7 +25,7 @@ LAYOUTS = ((1, 2), (2, 1), (1, 0))  # processes, loader workers of each
 
 @dataclass
 class Count:
-    """How often a disturbance was done, how many runs were compared since, and what went wrong."""
+    """The number of disturbances done and of runs compared since, and what went wrong."""
 
     what: str
     done: int = 0
@@ -52,7 +52,7 @@ class Totals:
 
 
 class Campaign:
-    """Disturbs runs of one setup in `folder`; each is compared with an undisturbed one when it ends."""
+    """A campaign against runs of one setup in `folder`; each is compared with an undisturbed one when it ends."""
 
     def __init__(self, setup: Setup, folder: pathlib.Path, seed: int) -> None:
         self.setup, self.folder, self.random = setup, folder, random.Random(seed)
@@ -71,7 +71,7 @@ class Campaign:
         return [(way, times) for way, times in zip(ways, vars(totals).values(), strict=True) if times]
 
     def kill(self, job: Job) -> str | None:
-        """SIGKILL: at any moment of training, in the middle of a save, at the start; at times to one rank alone."""
+        """Send SIGKILL at any moment of training, in the middle of a save, at the start; at times only to one rank."""
         moment = self.random.random()
         if moment < 0.1:
             time.sleep(self.random.uniform(0, 3))
@@ -90,7 +90,7 @@ class Campaign:
         return None if any(codes[rank] in (0, -signal.SIGKILL) for rank in ranks) else f"kill: exit codes {codes}"
 
     def stop(self, job: Job) -> str | None:
-        """A signal that asks to stop, to any one rank or to all, with or without their workers: saved, exit code 75."""
+        """Send a signal that asks to stop to one rank or all, with or without their workers: saved, exit code 75."""
         job.await_training()
         self._a_while(job)
         number = self.random.choice(signals.STOPPING)
@@ -105,7 +105,7 @@ class Campaign:
         return None
 
     def flip_bit(self, job: Job) -> str | None:
-        """A kill, then one bit of the newest checkpoint turned over: the one before must be taken, and it be said."""
+        """Kill, then flip one bit of the newest checkpoint: the one before must be taken, with a message."""
         job.await_training()
         self._a_while(job)
         job.send(signal.SIGKILL, range(self.setup.processes), groups=True)
@@ -125,7 +125,7 @@ class Campaign:
         return None
 
     def fill_disk(self, job: Job) -> str | None:
-        """A disk without room for another checkpoint: one message, exit code 2, and what was saved stands."""
+        """Fill the disk until no checkpoint fits: one message, exit code 2, and what was saved stays."""
         job.await_training()
         self._a_while(job)
         ballast = job.folder.parent / "ballast"
@@ -146,7 +146,7 @@ class Campaign:
         return None
 
     def repeat(self, times: int, disturb: Callable[[Job], str | None], tick: Callable[[], None]) -> Count:
-        """Disturb runs until it was done so many times. Each goes on in between, and is compared at its end."""
+        """Disturb runs the given number of times. Each is resumed in between, and compared at its end."""
         count = Count(disturb.__name__)
         folder = self.folder / disturb.__name__ / "run"
         folder.parent.mkdir(parents=True)
@@ -178,7 +178,7 @@ class Campaign:
             time.sleep(0.001)
 
     def _finish(self, folder: pathlib.Path, count: Count) -> None:
-        """Let the run go on to its end, undisturbed, and compare."""
+        """Resume the run to its end, undisturbed, and compare."""
         job = Job(self.setup, folder)
         codes = job.wait() if job.running() else [0]
         if any(codes):

@@ -27,14 +27,14 @@ PATIENCE = 120  # seconds that a run may take to start, to stop or to notice tha
 
 @dataclass(frozen=True)
 class Setup:
-    """So many processes, so many loader workers each, on these images."""
+    """The number of processes and of loader workers of each, and the images."""
 
     processes: int
     workers: int
     images: pathlib.Path
 
     def command(self, folder: pathlib.Path, resume: bool) -> list[str]:
-        """What a user would type."""
+        """Return the command line that a user would type."""
         settings = {
             **{"data.root": self.images, "output_dir": folder, "data.image_size": 32, "data.workers": self.workers},
             **{"model.arch": "resnet18", "model.dim": 16, "model.queue_size": 50},
@@ -46,7 +46,7 @@ class Setup:
 
 
 class Job:
-    """The processes of one start of a run, as srun would start them; it goes on where there is a checkpoint."""
+    """The processes of one attempt of a run, as srun would start them; it resumes where there is a checkpoint."""
 
     def __init__(self, setup: Setup, folder: pathlib.Path) -> None:
         self.folder, self.output = folder, folder.with_name(f"{folder.name}.txt")
@@ -72,29 +72,29 @@ class Job:
             ]
 
     def running(self) -> bool:
-        """Whether any process is left."""
+        """Return whether any process is left."""
         return any(rank.poll() is None for rank in self.ranks)
 
     def await_training(self) -> None:
-        """Until the run has begun its first step, or has ended."""
+        """Wait until the run has begun its first step, or has ended."""
         deadline = time.monotonic() + PATIENCE
         while self.running() and self._metrics_file() == self._metrics_before and time.monotonic() < deadline:
             time.sleep(0.005)
 
     def await_save(self, seconds: float) -> None:
-        """Until a checkpoint is being written, or for so long."""
+        """Wait until a checkpoint is being written, at most the given seconds."""
         deadline = time.monotonic() + seconds
         while self.running() and time.monotonic() < deadline and not list(self.folder.glob(".checkpoint_*.tmp")):
             time.sleep(0.001)
 
     def send(self, number: signal.Signals, ranks: Iterable[int], groups: bool) -> None:
-        """A signal to some of the processes, alone or with their loader workers."""
+        """Send a signal to some of the processes, with or without their loader workers."""
         for rank in ranks:
             if self.ranks[rank].poll() is None:
                 (os.killpg if groups else os.kill)(self.ranks[rank].pid, number)
 
     def wait(self) -> list[int]:
-        """The exit codes. Ends by force what does not end by itself, which then has the code -9."""
+        """Return the exit codes. What does not end by itself is killed, and has the code -9."""
         deadline = time.monotonic() + PATIENCE
         while self.running() and time.monotonic() < deadline:
             time.sleep(0.005)
@@ -102,13 +102,13 @@ class Job:
         return [rank.wait() for rank in self.ranks]
 
     def _metrics_file(self) -> int | None:
-        """Which file metrics.json is: a start replaces it as the last thing before the first step."""
+        """Return the inode of metrics.json: a start replaces the file as the last thing before the first step."""
         path = self.folder / "metrics.json"
         return path.stat().st_ino if path.exists() else None
 
 
 def has_checkpoint(folder: pathlib.Path) -> bool:
-    """Whether a run can go on."""
+    """Return whether a run can be resumed."""
     try:
         saver.newest_good(folder)
     except UserError:
@@ -117,20 +117,20 @@ def has_checkpoint(folder: pathlib.Path) -> bool:
 
 
 def rows(folder: pathlib.Path) -> list[dict[str, Any]]:
-    """The lines of metrics.json without what depends on the clock."""
+    """Return the lines of metrics.json without what depends on the clock."""
     lines = (folder / "metrics.json").read_text().splitlines()
     return [{key: value for key, value in json.loads(line).items() if key not in CLOCK} for line in lines]
 
 
 def differences(one: pathlib.Path, other: pathlib.Path, epochs: int = EPOCHS) -> list[str]:
-    """What differs, bit by bit, between the last checkpoints and the metrics of two runs that have ended."""
+    """Return what differs, bit by bit, between the last checkpoints and the metrics of two runs that have ended."""
     name = moco_file.file_name(epochs - 1)
     found = list(different("", files.load_tensors(one / name), files.load_tensors(other / name)))
     return found + (["metrics.json"] if rows(one) != rows(other) else [])
 
 
 def different(place: str, one: Any, other: Any) -> Iterable[str]:
-    """The places below `place` where two contents of checkpoints are not the same bytes; folders may differ."""
+    """Yield the places below `place` where two contents of checkpoints are not the same bytes; folders may differ."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         for key in one.keys() - {"output_dir"}:
             yield from different(f"{place}.{key}", one[key], other[key])

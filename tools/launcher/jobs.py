@@ -1,4 +1,4 @@
-"""From stages to jobs of a cluster, through submitit."""
+"""The step from stages to jobs of a cluster, through submitit."""
 
 import contextlib
 import os
@@ -37,7 +37,7 @@ def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
 
 
 class _Sbatch(submitit.SlurmExecutor):
-    """submitit's executor; its file can be written where there is no SLURM."""
+    """The executor of submitit, whose file can be written where there is no SLURM."""
 
     @classmethod
     def affinity(cls) -> int:
@@ -153,7 +153,7 @@ def _submit(executor: Any, tasks: Sequence[Task]) -> list[str]:
 
 @contextlib.contextmanager
 def _outside_of_jobs() -> Iterator[None]:
-    """Within a job, hide the variables that SLURM set for it, which the new job must not take over.
+    """Hide, within a job, the variables that SLURM set for it, which the new job must not take over.
 
     Elsewhere the user's SBATCH_* defaults count; submitit's clean_env drops them, and SLURM_CONF too.
     """

@@ -1,4 +1,4 @@
-"""RUN/launch/record.json: the stages of a run and the jobs that were submitted for them, changed under a lock.
+"""The file RUN/launch/record.json: the stages of a run and their jobs, changed under a lock.
 
 Two people, or two shells, may give the same command at once: whoever comes second waits for the lock and then finds
 what the first has submitted. A job's token goes into its comment before it has an id, so that a job whose submitter
@@ -42,7 +42,7 @@ class Entry:
 
     @property
     def job(self) -> str | None:
-        """Id of the newest job."""
+        """The id of the newest job."""
         return self.submissions[-1].job if self.submissions else None
 
 

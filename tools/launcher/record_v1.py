@@ -1,4 +1,4 @@
-"""Records of version 1, which held the command line of each stage in place of its options: upgraded when read."""
+"""The upgrade of records of version 1, which held the command line of each stage in place of its options."""
 
 import argparse
 from collections.abc import Callable, Sequence

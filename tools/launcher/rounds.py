@@ -1,4 +1,4 @@
-"""Rounds over a run: submit what can be, look at the jobs again, until all is submitted or, if asked, has ended."""
+"""The rounds over a run: submit what is ready, look again, until all is submitted or, if asked, has ended."""
 
 import shlex
 import sys

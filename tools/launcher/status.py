@@ -149,7 +149,7 @@ def _why(record: Record, stage: Stage, entry: Entry, state: State | None, lines:
 
 
 def _progress(stage: Stage) -> tuple[int | None, int | None, float | None]:
-    """Steps done, steps in all, seconds left at the speed of the last rows of metrics.json."""
+    """Return the steps done, those in all, and the seconds left at the speed of the last rows of metrics.json."""
     folder = Path(stage.folder)
     try:
         rows = [json.loads(line) for line in _tail(folder / "metrics.json")]

@@ -23,7 +23,7 @@ def write_images(folder: Path, scenes: Iterable[Scene]) -> None:
 
 
 def write_voc(root: Path, splits: Mapping[str, Iterable[Scene]], class_names: Sequence[str]) -> None:
-    """VOC2007's folders: `splits` are train, val and test; trainval is the first two."""
+    """Write VOC2007's folders: `splits` are train, val and test; trainval is the first two."""
     for name in ("Annotations", "ImageSets/Main", "JPEGImages"):
         (root / name).mkdir(parents=True)
     ids: dict[str, list[str]] = {}
@@ -43,7 +43,7 @@ def write_voc(root: Path, splits: Mapping[str, Iterable[Scene]], class_names: Se
 
 
 def write_coco(root: Path, splits: Mapping[str, Iterable[Scene]], class_names: Sequence[str]) -> None:
-    """COCO's folders: `splits` are train2017 and val2017. Masks are polygons of exactly the visible pixels."""
+    """Write COCO's folders: `splits` are train2017 and val2017. Masks are polygons of exactly the visible pixels."""
     (root / "annotations").mkdir(parents=True)
     categories = [{"id": i, "name": name, "supercategory": "shape"} for i, name in enumerate(class_names, start=1)]
     for split, scenes in splits.items():
@@ -63,7 +63,7 @@ def write_coco(root: Path, splits: Mapping[str, Iterable[Scene]], class_names: S
 
 
 def polygons(mask: np.ndarray) -> list[Loop]:
-    """Outlines of exactly the pixels of `mask` (H, W) bool; their union is the mask.
+    """Return outlines of exactly the pixels of `mask` (H, W) bool; their union is the mask.
 
     A polygon has no holes, so a mask with one is cut in two along a column through it.
     """
@@ -79,7 +79,7 @@ def polygons(mask: np.ndarray) -> list[Loop]:
 
 
 def _outlines(mask: np.ndarray) -> list[Loop]:
-    """Closed walks along the pixel edges of `mask` with the mask on the right hand: outer ones clockwise, holes not."""
+    """Return closed walks along the pixel edges of `mask`, the mask on the right: outer ones clockwise, holes not."""
     steps = _edges(mask)
     loops: list[Loop] = []
     while steps:
@@ -102,7 +102,7 @@ def _outlines(mask: np.ndarray) -> list[Loop]:
 
 
 def _edges(mask: np.ndarray) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Every pixel edge between mask and not mask as corner (x, y) -> the steps of length 1 that leave it."""
+    """Return the pixel edges of a mask: for each corner (x, y), the steps of length 1 that leave it."""
     height, width = mask.shape
     padded = np.pad(mask, 1)
     steps: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
@@ -119,7 +119,7 @@ def _edges(mask: np.ndarray) -> dict[tuple[int, int], list[tuple[int, int]]]:
 
 
 def _signed_area(loop: Loop) -> float:
-    """Positive for a clockwise walk (y points down)."""
+    """Return the signed area of a walk: positive for a clockwise one (y points down)."""
     following = [*loop[1:], loop[0]]
     return sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in zip(loop, following, strict=True)) / 2
 

@@ -1,4 +1,4 @@
-"""Paints one small scene: textured shapes that hide each other on a cluttered background, and the visible mask of each.
+"""Paint a small scene: textured shapes that hide each other on a cluttered background, and the visible mask of each.
 
 The class of an object is its shape alone. Texture, colours, size and rotation are drawn anew for every object, so a
 detector has to learn shapes, and an object's parts that another covers are in no mask.
@@ -25,7 +25,7 @@ SMOOTH = 4  # shapes are drawn this many times larger and reduced: smooth edges
 
 @dataclass(frozen=True)
 class SceneObject:
-    """`mask` (H, W) bool: the pixels seen. `area`: pixels of the whole shape; `truncated`: it leaves the image."""
+    """An object: `mask` (H, W) bool of the pixels seen; `area` of the whole shape, pixels; `truncated` by the image."""
 
     class_index: int
     mask: Array
@@ -44,14 +44,14 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """`image` (H, W, 3) uint8 RGB; `objects` from back to front."""
+    """A scene: `image` (H, W, 3) uint8 RGB; `objects` from back to front."""
 
     image: Array
     objects: tuple[SceneObject, ...]
 
 
 def paint(rng: np.random.Generator) -> Scene:
-    """One scene, a pure function of the generator's state."""
+    """Paint a scene, a pure function of the generator's state."""
     width, height = (int(side) for side in rng.choice(SIDES, 2))
     image = _background(rng, width, height)
     wanted = int(rng.integers(1, MOST_OBJECTS + 1))
@@ -171,7 +171,7 @@ def _textured(rng: np.random.Generator, texture: Texture, width: int, height: in
 
 
 def _background(rng: np.random.Generator, width: int, height: int) -> Array:
-    """Two or three textures that meet along straight lines, and some thin strokes, calmer than the shapes."""
+    """Paint two or three textures that meet along straight lines, and some thin strokes, calmer than the shapes."""
     image = _textured(rng, _any_texture(rng), width, height)
     x, y = np.arange(width)[None, :], np.arange(height)[:, None]
     for _ in range(rng.integers(1, 3)):

@@ -1,4 +1,4 @@
-"""Jobs on this machine: submitit's controllers, one process a job, which starts the tasks. Its id is a process id."""
+"""The jobs on this machine: submitit's controllers, one process a job, which starts the tasks; its id is the job's."""
 
 import contextlib
 import os

@@ -111,7 +111,7 @@ class Resources:
 
     @property
     def warning(self) -> int:
-        """Seconds from SLURM's signal to the time limit."""
+        """The seconds from SLURM's signal to the time limit."""
         return self.signal_delay or min(SIGNAL_DELAY, 60 * self.minutes // 2)
 
 

@@ -1,4 +1,4 @@
-"""Stages of pretraining and fine-tuning, made of options that are checked first."""
+"""The stages of pretraining and fine-tuning, made of options that are checked first."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from transfer.run.options import RunOptions
 
 @dataclass(frozen=True)
 class PretrainOptions:
-    """tools/train_moco.py, which resumes by itself."""
+    """The options of tools/train_moco.py, which resumes by itself."""
 
     kind: ClassVar[str] = "pretrain"
     tool: ClassVar[str] = "train_moco.py"
@@ -35,7 +35,7 @@ class PretrainOptions:
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """tools/convert.py, from a checkpoint to a backbone for Detectron2."""
+    """The options of tools/convert.py, from a checkpoint to a backbone for Detectron2."""
 
     kind: ClassVar[str] = "convert"
     tool: ClassVar[str] = "convert.py"
@@ -60,7 +60,7 @@ class ConvertOptions:
 
 @dataclass(frozen=True)
 class FinetuneOptions:
-    """tools/finetune.py, one run or one of its trials; it resumes by itself."""
+    """The options of tools/finetune.py, one run or one of its trials, which resumes by itself."""
 
     kind: ClassVar[str] = "finetune"
     tool: ClassVar[str] = "finetune.py"
@@ -93,7 +93,7 @@ class FinetuneOptions:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """tools/report.py, on all runs below some folders."""
+    """The options of tools/report.py, on all runs below some folders."""
 
     kind: ClassVar[str] = "report"
     tool: ClassVar[str] = "report.py"

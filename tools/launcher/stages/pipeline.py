@@ -73,7 +73,7 @@ def read(path: Path, output: Path | None, flags: Mapping[str, Any]) -> Pipeline:
 
 
 class _Reader:
-    """Turns the content of a file into stages and gathers every fault on the way."""
+    """A reader that turns the content of a file into stages and gathers every fault on the way."""
 
     def __init__(self, content: Any, output: Path | None, flags: Mapping[str, Any]) -> None:
         self.faults: list[str] = []

@@ -1,4 +1,4 @@
-"""One job of a run: the typed options of a tool, what it needs, and what it leaves."""
+"""A job of a run: the typed options of a tool, what it needs, and what it leaves."""
 
 import dataclasses
 from dataclasses import asdict, dataclass
@@ -34,7 +34,7 @@ class Stage:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """All other words of the command line."""
+        """The command line without --config-file."""
         return self.options.words()
 
     def to_json(self) -> dict[str, Any]:
