@@ -2,13 +2,14 @@
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from common import cli
 from pretrain.runtime import signals
 from pretrain.runtime.signals import Stopped
 from transfer import results
-from transfer.run import arguments, plan, trials
+from transfer.run import arguments, trials
+from transfer.run.execute import execute
+from transfer.run.plan import Plan
 
 
 def main() -> None:
@@ -18,30 +19,30 @@ def main() -> None:
         with signals.StopRequest() as stop:
             options = arguments.options_from(args)
             base = trials.plan_base(options, ["python", *sys.argv])
-            runs = trials.plan_runs(base, options)
+            plans = trials.plan_runs(base, options)
             if args.dry_run:
-                print_plans(base, runs)
+                print_plans(base, plans)
                 return
-            plan.execute(*runs, stop=stop)
+            execute(*plans, stop=stop)
     except Stopped:
         sys.exit(signals.EXIT_CODE)
     if cli.is_main():
-        print_results(runs)
+        print_results(plans)
 
 
-def print_plans(base: plan.Plan, runs: Sequence[plan.Plan]) -> None:
+def print_plans(base: Plan, plans: Sequence[Plan]) -> None:
     """Print the resolved configuration, and what would be done in each run's folder."""
     print(base.config.dump())
-    print(f"# engine {base.engine}, start {base.start.init.label}, {base.processes} process(es)")
-    for run in runs:
-        state = "finished" if run.finished else "resumes" if run.resume else "runs"
-        print(f"# {state}: {run.config.OUTPUT_DIR}, seed {run.config.SEED}")
+    print(f"# engine {base.engine}, init {base.initial.init.label}, {base.processes} process(es)")
+    for plan in plans:
+        state = "finished" if plan.finished else "resumes" if plan.resume else "runs"
+        print(f"# {state}: {plan.output}, seed {plan.config.SEED}")
 
 
-def print_results(runs: Sequence[plan.Plan]) -> None:
+def print_results(plans: Sequence[Plan]) -> None:
     """Print each run's result.json and its scores."""
-    for run in runs:
-        path = Path(run.config.OUTPUT_DIR) / results.FILE_NAME
+    for plan in plans:
+        path = plan.output / results.FILE_NAME
         print(f"{path}: {summary(results.read(path))}")
 
 
@@ -53,7 +54,7 @@ def summary(result: results.Result) -> str:
         for name, value in points.items()
         if name in ("AP", "AP50", "AP75") and value is not None
     )
-    return f"{result.engine.name}, {result.init.label} start, seed {result.seed}: {scores}"
+    return f"{result.engine.name}, init {result.init.label}, seed {result.seed}: {scores}"
 
 
 if __name__ == "__main__":

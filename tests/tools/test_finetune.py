@@ -26,8 +26,9 @@ from transfer import results
 from transfer.conversion import convert
 from transfer.engines.torchvision import build
 from transfer.errors import TransferError
-from transfer.run import plan as run
+from transfer.run.execute import execute
 from transfer.run.options import RunOptions
+from transfer.run.plan import Plan, plan_run
 from transfer.weights import backbone_file
 
 CONFIG = ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"
@@ -86,10 +87,10 @@ def test_classes_travel_with_the_model(trained: Path, scenes: Path, tool: Tool, 
     assert all(names[row["category_id"]] == row["category"] for row in rows)
 
 
-def plan(scenes: Path, *overrides: object, **options: Any) -> run.Plan:
+def plan(scenes: Path, *overrides: object, **options: Any) -> Plan:
     """What the tool does with its command line, in this process."""
     words = tuple(map(str, overrides))
-    return run.plan_run(RunOptions(CONFIG, words, engine="torchvision", dataset_root=scenes, **options))
+    return plan_run(RunOptions(CONFIG, words, engine="torchvision", dataset_root=scenes, **options))
 
 
 def test_a_detector_that_sees_another_thing_than_the_pretrained_network_is_refused(
@@ -99,7 +100,7 @@ def test_a_detector_that_sees_another_thing_than_the_pretrained_network_is_refus
     weights, backbone = tmp_path / "resnet18.pth", tmp_path / "backbone.pth"
     torch.save(resnet(), weights)
     backbone_file.write(convert.convert(weights, engine="torchvision"), backbone)
-    assert plan(scenes, "OUTPUT_DIR", tmp_path / "run", init=str(backbone)).start.backbone is not None
+    assert plan(scenes, "OUTPUT_DIR", tmp_path / "run", init=str(backbone)).initial.backbone is not None
     monkeypatch.setattr(build, "norm_factory", lambda _: functools.partial(torch.nn.BatchNorm2d, eps=1e-2))
     with pytest.raises(
         TransferError, match=r"backbone\.pth: the features of res2 in the backbone that the config build"
@@ -109,7 +110,7 @@ def test_a_detector_that_sees_another_thing_than_the_pretrained_network_is_refus
 
 def test_scoring_again_gives_the_same_numbers(trained: Path, scenes: Path, tmp_path: Path) -> None:
     again = [*TINY, "MODEL.WEIGHTS", trained / "model_final.pth"]
-    path = run.execute(plan(scenes, *again, "OUTPUT_DIR", tmp_path / "again", eval_only=True))
+    path = execute(plan(scenes, *again, "OUTPUT_DIR", tmp_path / "again", eval_only=True))
     first, second = results.read(trained / "result.json"), results.read(path)
     assert second.eval_only
     assert second.metrics == first.metrics
@@ -121,7 +122,7 @@ def test_resume_goes_on_to_the_same_weights(trained: Path, scenes: Path, tmp_pat
     for name in ("model_0000001.pth", "env.json"):
         (tmp_path / name).write_bytes((trained / name).read_bytes())
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
-    path = run.execute(plan(scenes, *TINY, "OUTPUT_DIR", tmp_path, resume=True, seed=3))
+    path = execute(plan(scenes, *TINY, "OUTPUT_DIR", tmp_path, resume=True, seed=3))
     whole, resumed = (
         torch.load(folder / "model_final.pth", weights_only=True)["model"] for folder in (trained, tmp_path)
     )
@@ -280,16 +281,16 @@ def test_auto_resume_begins_goes_on_and_ends(
         shutil.copy(trained / name, tmp_path / "new")
     again = plan(scenes, *TINY, "OUTPUT_DIR", tmp_path / "new", init="random", auto_resume=True, seed=3)
     assert (again.resume, again.finished) == (False, False)
-    run.execute(again)
+    execute(again)
     assert_equal(trained, tmp_path / "new")
     (tmp_path / "new" / "result.json").unlink()
     on = plan(scenes, *TINY, "OUTPUT_DIR", tmp_path / "new", auto_resume=True)
-    assert (on.resume, on.finished, on.config.SEED, on.start.init.kind) == (True, False, 3, "random")
+    assert (on.resume, on.finished, on.config.SEED, on.initial.init.kind) == (True, False, 3, "random")
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["tools/finetune.py", *map(str, words_for(scenes, trained))])
         finetune.main()
-    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{trained / 'result.json'}: torchvision, random start")
+    assert capsys.readouterr().out.splitlines()[-1].startswith(f"{trained / 'result.json'}: torchvision, init random")
     assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
 
 
@@ -316,7 +317,7 @@ def test_a_run_resumed_without_a_seed_keeps_its_own(trained: Path, scenes: Path,
 def test_scaled_recipes_say_so_in_their_config_and_their_result(scenes: Path, tmp_path: Path) -> None:
     small = ["SOLVER.IMS_PER_BATCH", 8, "SOLVER.BASE_LR", 0.02, "SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "[1]"]
     words = [*TINY, *small, "OUTPUT_DIR", tmp_path / "four"]
-    result = results.read(run.execute(plan(scenes, *words, init="random", seed=0, scale_to=4)))
+    result = results.read(execute(plan(scenes, *words, init="random", seed=0, scale_to=4)))
     assert result.scaled == results.Scaled(reference=8, gpus=4)
     assert result.iterations == 2
     solver = yaml.safe_load((tmp_path / "four" / "config.yaml").read_text())["SOLVER"]
@@ -371,8 +372,8 @@ def test_a_killed_run_goes_on_as_if_nothing_had_happened(scenes: Path, tmp_path:
         process.kill()
     assert process.wait() == -9
     assert not (folder / "model_final.pth").exists()
-    run.execute(plan(scenes, *settings, "OUTPUT_DIR", folder, resume=True, seed=3))
-    run.execute(plan(scenes, *settings, "OUTPUT_DIR", tmp_path / "whole", init="random", seed=3))
+    execute(plan(scenes, *settings, "OUTPUT_DIR", folder, resume=True, seed=3))
+    execute(plan(scenes, *settings, "OUTPUT_DIR", tmp_path / "whole", init="random", seed=3))
     whole, killed = (
         torch.load(path / "model_final.pth", weights_only=True)["model"] for path in (tmp_path / "whole", folder)
     )

@@ -17,9 +17,10 @@ from tests.support.in_process import refusal
 from tests.support.stopping import assert_equal
 from transfer import results
 from transfer.errors import TransferError
-from transfer.run import plan as run
 from transfer.run import trials
+from transfer.run.execute import execute
 from transfer.run.options import RunOptions
+from transfer.run.plan import Plan, plan_run
 
 CONFIG = ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"
 TINY = [
@@ -34,9 +35,9 @@ def command(scenes: Path, output: Path, *options: object) -> list[object]:
     return [*begin, *options, *TINY, "OUTPUT_DIR", output]
 
 
-def plan(scenes: Path, output: Path, seed: int = 3, init: str = "random") -> run.Plan:
+def plan(scenes: Path, output: Path, seed: int = 3, init: str = "random") -> Plan:
     words = tuple(str(word) for word in (*TINY, "OUTPUT_DIR", output))
-    return run.plan_run(RunOptions(CONFIG, words, engine="torchvision", dataset_root=scenes, init=init, seed=seed))
+    return plan_run(RunOptions(CONFIG, words, engine="torchvision", dataset_root=scenes, init=init, seed=seed))
 
 
 def call(*arguments: object) -> None:
@@ -68,7 +69,7 @@ def test_trials_are_ordinary_runs_of_successive_seeds(trained: Path, scenes: Pat
     found = [results.read(trained / f"trial_{number}" / "result.json") for number in range(2)]
     assert [result.seed for result in found] == [3, 4]
     assert found[0].task == found[1].task
-    run.execute(plan(scenes, tmp_path / "alone", seed=4))
+    execute(plan(scenes, tmp_path / "alone", seed=4))
     assert equal(tmp_path / "alone", trained / "trial_1")  # nothing of the first trial is left in the second
     assert not equal(trained / "trial_0", trained / "trial_1")
 
@@ -83,7 +84,7 @@ def test_what_is_finished_is_kept_and_what_was_cut_goes_on(trained: Path, scenes
     done, trial = trials.plan_trials(plan(scenes, tmp_path / "cut"), 2)
     assert done.finished
     assert (trial.config.SEED, trial.resume, trial.config.OUTPUT_DIR) == (4, True, str(cut))
-    run.execute(done, trial)
+    execute(done, trial)
     assert equal(cut, trained / "trial_1")
     assert (tmp_path / "cut" / "trial_0" / "result.json").read_bytes() == kept
     assert all(trial.finished for trial in trials.plan_trials(plan(scenes, tmp_path / "cut"), 2))
@@ -118,7 +119,7 @@ def test_a_trial_of_another_start_does_not_go_on(trained: Path, scenes: Path, tm
     record = json.loads((cut / "env.json").read_text())
     record["init"] = dataclasses.asdict(results.Init("file", "MoCo", "x.pth", "ab" * 32))
     (cut / "env.json").write_text(json.dumps(record))
-    with pytest.raises(TransferError, match=r"env.json: its start is MoCo \(abababab\), this command's random"):
+    with pytest.raises(TransferError, match=r"env.json: its init is MoCo \(abababab\), this command's random"):
         trials.plan_trial(plan(scenes, tmp_path), 0)
 
 
@@ -130,7 +131,7 @@ def test_trials_of_something_else_in_the_folder_are_all_named(trained: Path, sce
     with pytest.raises(TransferError) as caught:
         trials.plan_trials(plan(scenes, tmp_path / "other"), 2)
     assert "trial_0/result.json: its seed is 9, this command's 3" in str(caught.value)
-    assert "trial_1/result.json: its start is MoCo (abababab), this command's random" in str(caught.value)
+    assert "trial_1/result.json: its init is MoCo (abababab), this command's random" in str(caught.value)
     words = ["--trials", "2", "--seed", "3", "SOLVER.BASE_LR", "0.5"]
     said = refusal(finetune.main, *command(scenes, trained), *words)
     assert "its configuration is" in said
@@ -154,7 +155,7 @@ def test_every_trial_is_told_also_when_all_were_finished_before(
     lines = capsys.readouterr().out.splitlines()
     for number, line in enumerate(lines[-2:]):
         path = trained / f"trial_{number}" / "result.json"
-        assert line.startswith(f"{path}: torchvision, random start, seed {3 + number}: bbox AP ")
+        assert line.startswith(f"{path}: torchvision, init random, seed {3 + number}: bbox AP ")
 
 
 def test_without_a_seed_the_first_is_0_or_the_configurations(

@@ -9,12 +9,15 @@ from transfer.results import Scaled
 REFERENCE_GPUS = 8  # that every published recipe was run on, 2 images each
 
 
-def rescale(config: Any, gpus: int) -> Scaled:
-    """Change `config` to what its recipe is on `gpus` GPUs, as Detectron2's DefaultTrainer.auto_scale_workers does.
+def scaled_settings(config: Any, gpus: int) -> tuple[dict[str, Any], Scaled]:
+    """Return the settings of the recipe `config` on `gpus` GPUs, as Detectron2's DefaultTrainer.auto_scale_workers.
 
     Batch and learning rate grow with the GPUs; iterations, drops, warm-up and the periods of tests and checkpoints
     shrink, so that the run sees as many images. SOLVER.REFERENCE_WORLD_SIZE, the GPUs a configuration is meant for (0:
     REFERENCE_GPUS), becomes `gpus`.
+
+    Returns:
+        Values by full names, and the two numbers of GPUs.
 
     Raises:
         TransferError: no such number of GPUs, or a batch that cannot be scaled to it.
@@ -29,22 +32,21 @@ def rescale(config: Any, gpus: int) -> Scaled:
             f"--scale-to {gpus}: SOLVER.IMS_PER_BATCH {solver.IMS_PER_BATCH} on {reference} GPUs is "
             f"{float(solver.IMS_PER_BATCH * factor):g} images on {gpus}"
         )
-    solver.IMS_PER_BATCH = int(solver.IMS_PER_BATCH * factor)
-    solver.BASE_LR *= float(factor)
-    for section, key in (
-        (solver, "MAX_ITER"),
-        (solver, "WARMUP_ITERS"),
-        (solver, "CHECKPOINT_PERIOD"),
-        (config.TEST, "EVAL_PERIOD"),
-    ):
-        section[key] = _divided(section[key], factor)
-    solver.STEPS = type(solver.STEPS)(_divided(step, factor) for step in solver.STEPS)
-    solver.REFERENCE_WORLD_SIZE = gpus
-    return Scaled(reference, gpus)
+    settings = {
+        "SOLVER.IMS_PER_BATCH": int(solver.IMS_PER_BATCH * factor),
+        "SOLVER.BASE_LR": solver.BASE_LR * float(factor),
+        "SOLVER.MAX_ITER": _divided(solver.MAX_ITER, factor),
+        "SOLVER.WARMUP_ITERS": _divided(solver.WARMUP_ITERS, factor),
+        "SOLVER.CHECKPOINT_PERIOD": _divided(solver.CHECKPOINT_PERIOD, factor),
+        "SOLVER.STEPS": type(solver.STEPS)(_divided(step, factor) for step in solver.STEPS),
+        "SOLVER.REFERENCE_WORLD_SIZE": gpus,
+        "TEST.EVAL_PERIOD": _divided(config.TEST.EVAL_PERIOD, factor),
+    }
+    return settings, Scaled(reference, gpus)
 
 
-def check(config: Any) -> None:
-    """Refuse a configuration that Detectron2 would rescale unasked, to the number of processes it finds."""
+def refuse_implicit_scaling(config: Any) -> None:
+    """Refuse a configuration that Detectron2 would scale to the number of processes it finds, though nobody asked."""
     reference = config.SOLVER.REFERENCE_WORLD_SIZE
     if reference:
         raise TransferError(

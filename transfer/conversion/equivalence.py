@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from transfer import engines
+from transfer.config import resolve
 from transfer.errors import TransferError
 from transfer.weights.architecture import Architecture, parse
 from transfer.weights.placement import place
@@ -166,9 +167,7 @@ def _detector_features(
     backend: ModuleType, config: Any, converted: Mapping[str, Tensor], image: Tensor
 ) -> dict[str, Tensor]:
     """Feature maps of a detector's ResNet, by stage; of a C4 model also of the res5 in its head."""
-    config = config.clone()
-    config.defrost()
-    config.MODEL.DEVICE = "cpu"
+    config = resolve.with_settings(config, {"MODEL.DEVICE": "cpu"})
     with torch.random.fork_rng(devices=[]):  # a check must not change what a run draws
         model = backend.build_model(config).eval()
     model.load_state_dict(place(converted, model.state_dict()), strict=False)

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from transfer import engines
-from transfer.config import scale
+from transfer.config import resolve
 from transfer.errors import TransferError
 from transfer.results import Scaled, task_settings
 
@@ -49,10 +49,9 @@ def read_recipe(name: str, scaled: Scaled | None) -> Settings:
     path = RECIPES / f"{name}.yaml"
     if not path.is_file():
         raise TransferError(f"{path} does not exist; an installed package has no recipes, a checkout has them")
-    config = engines.load("torchvision").load_config(path, []).clone()
+    config = engines.load("torchvision").load_config(path, [])
     if scaled:
-        config.defrost()
-        scale.rescale(config, scaled.gpus)
+        config, _ = resolve.with_scale(config, scaled.gpus)
     return task_settings(yaml.safe_load(config.dump()))
 
 

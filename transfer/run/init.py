@@ -1,4 +1,4 @@
-"""Where a fine-tuning run starts from: a random backbone, a supervised or pretrained one, or a whole detector."""
+"""The initial weights of a run: random, a supervised or pretrained backbone, or a whole detector."""
 
 import json
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from transfer import results
 from transfer.conversion import convert, equivalence
 from transfer.errors import TransferError
 from transfer.run import init_check
+from transfer.run.options import RunOptions
 from transfer.weights import architecture, backbone_file, detector_file
 from transfer.weights.placement import place
 
@@ -22,115 +23,127 @@ CHOICES = "--init random, --init supervised, --init FILE (of tools/convert.py) o
 
 
 @dataclass(frozen=True)
-class Start:
-    """A start, read and ready. `backbone`: tensors relative to the backbone; `path`: a whole detector's weights."""
+class InitialWeights:
+    """Initial weights, read and ready.
+
+    Args:
+        init: their description, for the record.
+        backbone: tensors by their names in the backbone; None where there is no pretrained backbone.
+        path: the file of a whole detector; None where there is none.
+    """
 
     init: results.Init
     backbone: backbone_file.Backbone | None = None
     path: Path | None = None
 
     def tensors(self, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """What to load over the random start, by full name. `model`: the model's own tensors, for names and shapes.
+        """Return the tensors to load over the model's random ones, by their full names.
+
+        Args:
+            model: the model's own tensors, for their names and shapes.
 
         Raises:
-            TransferError: the start does not fit the model; every fault is named.
+            TransferError: the weights do not fit the model; every fault is named.
         """
         if self.backbone:
             return place(self.backbone.state, model)
         return detector_file.read_detector(self.path, model) if self.path else {}
 
     def check(self, config: Any, model: Mapping[str, Tensor]) -> None:
-        """Stop before anything is written if the start contradicts the config or does not fit the model."""
+        """Raise TransferError where the weights contradict the config or do not fit the model."""
         if self.backbone:
-            init_check.refuse(config, self.backbone, self.init.path)
+            init_check.check_init(config, self.backbone, self.init.path)
         self.tensors(model)
 
     def prove(self, backend: ModuleType, config: Any) -> None:
         """Repeat the converter's proof in the very detector that will be trained.
 
         Args:
-            backend: a module of transfer.engines; config: its configuration.
+            backend: a module of transfer.engines.
+            config: its configuration.
 
         Raises:
-            TransferError: its backbone sees another thing than the network that was pretrained.
+            TransferError: the features of its backbone are not those of the network that was pretrained.
         """
         if self.backbone:
             label = self.init.path or self.init.label
             equivalence.check_detector(backend, config, self.backbone.arch, self.backbone.state, label)
 
 
-def choose_start(
-    config: Any, init: str | None, supervised_weights: Path | None, download: bool, eval_only: bool, resume: bool
-) -> Start:
-    """The start that the flags and MODEL.WEIGHTS name, exactly one.
+def choose_init(config: Any, options: RunOptions, resume: bool) -> InitialWeights:
+    """Read the initial weights that the options and MODEL.WEIGHTS name; there must be exactly one of them.
+
+    Args:
+        config: the configuration, with MODEL.WEIGHTS, OUTPUT_DIR and the ResNet of MODEL.RESNETS.
+        options: init, supervised_weights, download and eval_only are read.
+        resume: the run in OUTPUT_DIR is resumed; with eval_only its last checkpoint is scored.
 
     Raises:
         TransferError: none or several are named, or the file is missing or of the wrong kind.
     """
-    given = config.MODEL.WEIGHTS
-    output = Path(config.OUTPUT_DIR)
-    if (supervised_weights or download) and init != "supervised":
+    init, weights, output = options.init, config.MODEL.WEIGHTS, Path(config.OUTPUT_DIR)
+    if (options.supervised_weights or options.download) and init != "supervised":
         raise TransferError("--supervised-weights and --download belong to --init supervised")
-    if init and given:
-        raise TransferError(f"--init {init} and MODEL.WEIGHTS {given}: a run has one start, give one of them")
-    if eval_only:
-        return _detector(given, output, init, resume)
-    if resume and not init and not given:
-        return _as_begun(output)
-    if not init and not given:
-        raise TransferError(f"no start is given: {CHOICES}")
+    if init and weights:
+        raise TransferError(f"--init {init} and MODEL.WEIGHTS {weights}: both are initial weights, give one of them")
+    if options.eval_only:
+        return _detector_to_score(weights, output, init, resume)
+    if resume and not init and not weights:
+        return _recorded_init(output)
+    if not init and not weights:
+        raise TransferError(f"no initial weights are given: {CHOICES}")
     if init == "random":
-        return Start(results.Init("random", "random"))
+        return InitialWeights(results.Init("random", "random"))
     if init == "supervised":
-        return _supervised(_name(config.MODEL.RESNETS), supervised_weights, download)
-    path = Path(init or given)
+        return _supervised_backbone(_arch_name(config.MODEL.RESNETS), options.supervised_weights, options.download)
+    path = Path(init or weights)
     if not path.is_file():
         raise TransferError(f"{'--init' if init else 'MODEL.WEIGHTS'} {path}: no such file. The choices: {CHOICES}")
     if init or backbone_file.is_backbone(path):
         return _from_backbone(backbone_file.load(path), "file", path)
-    return Start(_detector_init(path), path=path)
+    return InitialWeights(_detector_init(path), path=path)
 
 
-def _detector(given: str, output: Path, init: str | None, resume: bool) -> Start:
+def _detector_to_score(weights: str, output: Path, init: str | None, resume: bool) -> InitialWeights:
     if init:
         raise TransferError(f"--eval-only scores a whole detector: give MODEL.WEIGHTS FILE, not --init {init}")
-    if resume and not given:  # Detectron2's habit: --eval-only --resume scores the run's last checkpoint
+    if resume and not weights:  # Detectron2's habit: --eval-only --resume scores the run's last checkpoint
         last = output / "last_checkpoint"
         if not last.is_file():
             raise TransferError(f"--eval-only --resume: {output} holds no last_checkpoint")
-        given = str(output / last.read_text().strip())
-    if not given:
+        weights = str(output / last.read_text().strip())
+    if not weights:
         raise TransferError("--eval-only: name the detector to score, MODEL.WEIGHTS FILE at the end")
-    path = Path(given)
+    path = Path(weights)
     if not path.is_file():
         raise TransferError(f"MODEL.WEIGHTS {path}: no such file")
     if backbone_file.is_backbone(path):
         raise TransferError(f"MODEL.WEIGHTS {path}: this is a backbone, --eval-only needs a whole detector")
-    return Start(_detector_init(path), path=path)
+    return InitialWeights(_detector_init(path), path=path)
 
 
 def _detector_init(path: Path) -> results.Init:
     return results.Init("weights", path.stem, str(path), detector_file.sha256(path))
 
 
-def _supervised(arch: str, file: Path | None, download: bool) -> Start:
+def _supervised_backbone(arch: str, file: Path | None, download: bool) -> InitialWeights:
     if (file is None) == (not download):
         raise TransferError(
             "--init supervised: give --supervised-weights FILE (a torchvision ResNet, such as resnet50-0676ba61.pth) "
             "or --download, one of the two"
         )
     if file is None:
-        return _from_backbone(_downloaded(arch), "supervised", None)
+        return _from_backbone(_downloaded_backbone(arch), "supervised", None)
     if not file.is_file():
         raise TransferError(f"--supervised-weights {file}: no such file")
     return _from_backbone(convert.convert(file), "supervised", file)
 
 
-def _name(resnets: Any) -> str:
+def _arch_name(resnets: Any) -> str:
     return architecture.Architecture(resnets.DEPTH, resnets.NUM_GROUPS, resnets.WIDTH_PER_GROUP).name
 
 
-def _downloaded(arch: str) -> backbone_file.Backbone:
+def _downloaded_backbone(arch: str) -> backbone_file.Backbone:
     """torchvision's first ImageNet weights, those of the published supervised rows (top-1 76.1 for R50)."""
     try:
         url = get_model_weights(arch)["IMAGENET1K_V1"].url
@@ -144,22 +157,23 @@ def _downloaded(arch: str) -> backbone_file.Backbone:
             torch.hub.download_url_to_file(url, str(file), hash_prefix=digest)
         except (OSError, RuntimeError) as error:
             raise TransferError(
-                f"--download: {url} cannot be had ({error}). Fetch it by other means and give --supervised-weights FILE"
+                f"--download: {url} cannot be downloaded ({error}). Fetch it by other means and give "
+                "--supervised-weights FILE"
             ) from error
     return convert.convert(file)
 
 
-def _from_backbone(backbone: backbone_file.Backbone, kind: Any, path: Path | None) -> Start:
+def _from_backbone(backbone: backbone_file.Backbone, kind: Any, path: Path | None) -> InitialWeights:
     label = "supervised" if kind == "supervised" else str(backbone.metadata.get("label", path))
     where = None if path is None else str(path)
     init = results.Init(kind, label, where, backbone.sha256, backbone.arch, dict(backbone.metadata))
-    return Start(init, backbone=backbone)
+    return InitialWeights(init, backbone=backbone)
 
 
-def _as_begun(output: Path) -> Start:
-    """The start that the interrupted run in `output` recorded; its tensors are in the checkpoint already."""
+def _recorded_init(output: Path) -> InitialWeights:
+    """Return the record of the interrupted run in `output`; its tensors are in the checkpoint already."""
     record = output / "env.json"
     try:
-        return Start(results.Init(**json.loads(record.read_text())["init"]))
+        return InitialWeights(results.Init(**json.loads(record.read_text())["init"]))
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise TransferError(f"--resume: {record} does not say where the run started ({error}); give --init") from error
+        raise TransferError(f"--resume: {record} does not name the initial weights ({error}); give --init") from error

@@ -1,4 +1,4 @@
-"""What a configuration says against the backbone that it is given: each costs AP, and Detectron2 says nothing of it."""
+"""The settings of a configuration that contradict its backbone: each costs AP, and Detectron2 does not report it."""
 
 from typing import Any
 
@@ -16,11 +16,17 @@ _OF_PIXELS = {
 }
 
 
-def refuse(config: Any, backbone: Backbone, path: str | None) -> None:
-    """Raise TransferError that names every setting of `config` (Detectron2's keys) that contradicts the backbone."""
+def check_init(config: Any, backbone: Backbone, path: str | None) -> None:
+    """Raise TransferError where settings of `config` contradict the backbone; every one is named.
+
+    Args:
+        config: the configuration, Detectron2's keys.
+        backbone: the initial weights.
+        path: their file, for the message.
+    """
     found = architecture.parse(backbone.arch)
     if found is None:
-        raise TransferError(f"{path}: {backbone.arch!r} is no architecture that can be placed in a detector")
+        raise TransferError(f"{path}: {backbone.arch!r} is not an architecture that can be placed in a detector")
     needed = {key: backbone.metadata[field] for key, field in _OF_PIXELS.items()} | found.settings()
     faults = []
     for key, value in needed.items():
@@ -37,10 +43,10 @@ def refuse(config: Any, backbone: Backbone, path: str | None) -> None:
     if c4 and found.depth < 50:
         faults.append(
             f"MODEL.ROI_HEADS.NAME is {config.MODEL.ROI_HEADS.NAME}, a C4 head of bottleneck blocks, which "
-            f"{found.name} has not: use an FPN config, or ResNet-50 or deeper"
+            f"{found.name} does not have: use an FPN config, or ResNet-50 or deeper"
         )
     if faults:
         raise TransferError(
             f"the config contradicts the backbone {path or ''} ({found.name}), whose features would be wrong without a "
-            "word:\n  " + "\n  ".join(faults)
+            "warning:\n  " + "\n  ".join(faults)
         )

@@ -9,8 +9,7 @@ from rich.progress import track
 
 from pretrain.runtime import files
 from transfer import engines
-from transfer.config.classes import class_count, set_class_count
-from transfer.config.resolve import settle_device
+from transfer.config import resolve
 from transfer.data.coco import records as coco_records
 from transfer.data.images import read_image
 from transfer.data.voc import records as voc_records
@@ -34,16 +33,15 @@ def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "au
         TransferError: no MODEL.WEIGHTS, or a file that does not fit the config.
     """
     backend = engines.load(engine)
-    config = backend.load_config(config_file, list(overrides)).clone()
-    config.defrost()
-    config.MODEL.DEVICE = settle_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides)
+    config = backend.load_config(config_file, list(overrides))
+    device = resolve.choose_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides)
     weights = Path(config.MODEL.WEIGHTS)
     if not weights.is_file():
         given = f"{weights}: no such file" if config.MODEL.WEIGHTS else "not set"
         raise TransferError(f"MODEL.WEIGHTS ({given}): name the detector's weight file, MODEL.WEIGHTS FILE at the end")
-    classes = read_classes(weights) or _standard_classes(class_count(config))
-    set_class_count(config, len(classes.names))
-    config.freeze()
+    classes = read_classes(weights) or _standard_classes(resolve.class_count(config))
+    settings = {"MODEL.DEVICE": device, resolve.class_key(config): len(classes.names)}
+    config = resolve.with_settings(config, settings)
     return backend.load_predictor(config, weights), classes
 
 

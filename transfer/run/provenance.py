@@ -1,4 +1,4 @@
-"""Where a run's numbers came from: the resolved config, the command, the versions, the machine."""
+"""The provenance of a run's numbers: the resolved config, the command, the versions, the machine."""
 
 import json
 import os
@@ -18,13 +18,13 @@ from transfer import results
 _PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "fvcore", "numpy", "pillow")
 
 
-def write(output: Path, config: Any, command: Sequence[str], init: results.Init) -> None:
+def write_provenance(output: Path, config: Any, command: Sequence[str], init: results.Init) -> None:
     """Write config.yaml, command.txt and env.json into `output`. env.json holds no environment variable."""
     output.mkdir(parents=True, exist_ok=True)
     files.save_text(output / "config.yaml", config.dump())
     files.save_text(output / "command.txt", shlex.join(command) + "\n")
     environment = {
-        "versions": versions(),
+        "versions": installed_versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": provenance.revision(),
@@ -34,8 +34,8 @@ def write(output: Path, config: Any, command: Sequence[str], init: results.Init)
     files.save_text(output / "env.json", json.dumps(environment, indent=2) + "\n")
 
 
-def versions() -> dict[str, str]:
-    """The installed versions of what a run stands on; what is not installed is left out."""
+def installed_versions() -> dict[str, str]:
+    """Return the versions of the packages that a run depends on; what is not installed is left out."""
     found = {}
     for package in _PACKAGES:
         try:
@@ -45,8 +45,8 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device(kind: str, processes: int, threads: int) -> results.Device:
-    """The device of a run, by the name its maker gave it."""
+def describe_device(kind: str, processes: int, threads: int) -> results.Device:
+    """Return the device of a run, by the name that its maker gave it."""
     if kind.startswith("cuda"):
         return results.Device("cuda", torch.cuda.get_device_name(), processes, threads)
     return results.Device(kind, _processor(), processes, threads)

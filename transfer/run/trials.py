@@ -1,13 +1,14 @@
-"""Trials: one run under several seeds, each in a folder of its own; a finished one is not run again."""
+"""The trials of a run: the same under several seeds, each in its own folder; a finished one is not run again."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from transfer import engines
+from transfer.config import resolve
 from transfer.errors import TransferError
 from transfer.faults import refuse
-from transfer.run import resume
+from transfer.run import resume as resuming
 from transfer.run.options import RunOptions
 from transfer.run.plan import Plan, plan_run
 
@@ -39,7 +40,7 @@ def plan_runs(base: Plan, options: RunOptions) -> list[Plan]:
     A trial that is finished is marked so; one that was interrupted resumes from its last checkpoint.
 
     Raises:
-        TransferError: no such trial; or what is in a trial's folder has another seed, start, engine or configuration.
+        TransferError: no such trial; or what is in a trial's folder has another seed, init, engine or configuration.
     """
     if options.trial is not None:
         return [plan_trial(base, options.trial)]
@@ -70,23 +71,20 @@ def _first_seed(options: RunOptions) -> int:
 
 
 def _trial(base: Plan, number: int) -> Plan:
-    folder = trial_folder(Path(base.config.OUTPUT_DIR), number)
-    config = base.config.clone()
-    config.defrost()
-    config.OUTPUT_DIR = str(folder)
-    config.SEED = base.config.SEED + number
-    config.freeze()
-    finished = resume.is_finished(folder)
-    return replace(base, config=config, resume=not finished and resume.has_checkpoint(folder), finished=finished)
+    folder = trial_folder(base.output, number)
+    settings = {"OUTPUT_DIR": str(folder), "SEED": base.config.SEED + number}
+    config = resolve.with_settings(base.config, settings)
+    finished = resuming.is_finished(folder)
+    return replace(base, config=config, resume=not finished and resuming.has_checkpoint(folder), finished=finished)
 
 
 def _checked(trials: list[Plan]) -> list[Plan]:
-    going = [trial for trial in trials if trial.finished or trial.resume]
+    begun = [trial for trial in trials if trial.finished or trial.resume]
     refuse(
         [
             fault
-            for trial in going
-            for fault in resume.differences(Path(trial.config.OUTPUT_DIR), trial.config, trial.engine, trial.start.init)
+            for trial in begun
+            for fault in resuming.differences(trial.output, trial.config, trial.engine, trial.initial.init)
         ]
     )
     return trials

@@ -17,8 +17,9 @@ from transfer.errors import TransferError
 from transfer.evaluation import evaluator
 from transfer.predictions import Detections
 from transfer.report import tables
-from transfer.run import plan as run
+from transfer.run.execute import execute
 from transfer.run.options import RunOptions
+from transfer.run.plan import plan_run
 
 CONFIG = ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"
 TINY = [
@@ -81,7 +82,7 @@ def test_the_result_tells_the_rules_and_what_they_settled(faulty: Path, tmp_path
         CONFIG, (*TINY, "OUTPUT_DIR", str(tmp_path / "run")), engine="torchvision", dataset_root=faulty,
         data_rules=RULES, init="random", seed=0,
     )  # fmt: skip
-    result = results.read(run.execute(run.plan_run(options)))
+    result = results.read(execute(plan_run(options)))
     assert result.task.data_rules == RULES
     settled = {"zero_area=drop": 1, "outside=clip": 1}
     assert result.task.data_faults == {"train": settled, "test": settled}

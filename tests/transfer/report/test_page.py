@@ -20,7 +20,7 @@ from tests.conftest import ROOT
 from tests.support.in_process import refusal
 from tests.support.synthetic_runs import make_result, make_run
 from transfer import results
-from transfer.config import scale
+from transfer.config import resolve
 from transfer.engines.torchvision import load_config
 from transfer.errors import TransferError
 from transfer.report import page as report
@@ -526,9 +526,7 @@ def test_a_run_of_other_heads_or_schedule_than_its_recipe_is_told(tmp_path: Path
 def test_a_recipe_on_fewer_gpus_keeps_its_published_rows(tmp_path: Path) -> None:
     changes = {"iterations": 96000, "scaled": results.Scaled(8, 2), "task": VOC_24K}
     folder = make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, **changes))
-    config = load_config(ROOT / "configs/transfer/voc_r50_c4_24k.yaml", []).clone()
-    config.defrost()
-    scale.rescale(config, 2)
+    config, _ = resolve.with_scale(load_config(ROOT / "configs/transfer/voc_r50_c4_24k.yaml", []), 2)
     (folder / "config.yaml").write_text(config.dump())
     content = report.write_report([folder], tmp_path / "report", QUICK)
     assert content["tables"][0]["published"]["iterations"] == 24000

@@ -1,4 +1,4 @@
-"""Where a run may start from: exactly one start, read whole, or one message that says what is wrong."""
+"""The initial weights of a run: exactly one source, read whole, or one message that says what is wrong."""
 
 from pathlib import Path
 
@@ -9,14 +9,14 @@ import torch
 from tests.support.pretrained import resnet
 from transfer import results
 from transfer.config import detectron2_defaults as vocabulary
-from transfer.config.classes import settle_classes
-from transfer.config.resolve import settle_device, settle_seed
+from transfer.config import resolve
 from transfer.conversion import convert, equivalence
 from transfer.engines import torchvision as engine
 from transfer.errors import TransferError
-from transfer.run import init_check, plan
-from transfer.run.init import Start, choose_start
+from transfer.run import init_check
+from transfer.run.init import InitialWeights, choose_init
 from transfer.run.options import RunOptions
+from transfer.run.plan import plan_run
 from transfer.weights import backbone_file
 from transfer.weights.architecture import Architecture
 from transfer.weights.backbone_file import Backbone
@@ -51,22 +51,22 @@ def config(*overrides: str):
     return engine.load_config(R18_FPN, list(overrides))
 
 
-def start(*overrides: str, init=None, file=None, download=False, eval_only=False, resume=False):
-    return choose_start(config(*overrides), init, file, download, eval_only, resume)
+def initial(*overrides: str, file=None, resume=False, **options) -> InitialWeights:
+    return choose_init(config(*overrides), RunOptions(R18_FPN, overrides, supervised_weights=file, **options), resume)
 
 
-def test_no_start_is_no_run() -> None:
-    with pytest.raises(TransferError, match=r"no start is given: --init random"):
-        start()
+def test_a_run_needs_initial_weights() -> None:
+    with pytest.raises(TransferError, match=r"no initial weights are given: --init random"):
+        initial()
 
 
-def test_two_starts_are_one_too_many(backbone: Path) -> None:
-    with pytest.raises(TransferError, match="one start"):
-        start("MODEL.WEIGHTS", str(backbone), init="random")
+def test_init_and_weights_exclude_each_other(backbone: Path) -> None:
+    with pytest.raises(TransferError, match="both are initial weights, give one"):
+        initial("MODEL.WEIGHTS", str(backbone), init="random")
 
 
 def test_a_backbone_given_as_weights_is_a_backbone(backbone: Path) -> None:
-    by_flag, by_key = start(init=str(backbone)), start("MODEL.WEIGHTS", str(backbone))
+    by_flag, by_key = initial(init=str(backbone)), initial("MODEL.WEIGHTS", str(backbone))
     assert by_flag.init == by_key.init
     assert by_key.init.kind == "file"
     assert by_key.path is None
@@ -74,12 +74,12 @@ def test_a_backbone_given_as_weights_is_a_backbone(backbone: Path) -> None:
 
 def test_a_backbone_fills_the_backbone_and_nothing_else(backbone: Path) -> None:
     model = engine.model_state(config())
-    placed = start(init=str(backbone)).tensors(model)
+    placed = initial(init=str(backbone)).tensors(model)
     assert set(placed) == {name for name in model if name.startswith("backbone.bottom_up.")}
 
 
 def test_supervised_takes_a_torchvision_file(resnet18: Path, backbone: Path) -> None:
-    supervised, file = start(init="supervised", file=resnet18), start(init=str(backbone))
+    supervised, file = initial(init="supervised", file=resnet18), initial(init=str(backbone))
     assert (supervised.init.kind, supervised.init.label) == ("supervised", "supervised")
     for name, tensor in file.backbone.state.items():
         assert torch.equal(tensor, supervised.backbone.state[name]), name
@@ -98,12 +98,12 @@ def test_supervised_takes_a_torchvision_file(resnet18: Path, backbone: Path) -> 
 )
 def test_contradictions_are_refused(arguments: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=message):
-        start("OUTPUT_DIR", str(tmp_path), **arguments)
+        initial("OUTPUT_DIR", str(tmp_path), **arguments)
 
 
 def test_a_backbone_is_no_detector(backbone: Path) -> None:
     with pytest.raises(TransferError, match="needs a whole detector"):
-        start("MODEL.WEIGHTS", str(backbone), eval_only=True)
+        initial("MODEL.WEIGHTS", str(backbone), eval_only=True)
 
 
 def told(architecture: Architecture, **metadata: object) -> Backbone:
@@ -122,12 +122,10 @@ PIXELS = [
 
 
 @pytest.mark.parametrize(("key", "value", "message"), PIXELS)
-def test_a_config_that_feeds_the_backbone_otherwise_is_refused(
-    backbone: Path, key: str, value: str, message: str
-) -> None:
+def test_other_pixels_than_the_backbones_are_refused(backbone: Path, key: str, value: str, message: str) -> None:
     settings = config(key, value)
     with pytest.raises(TransferError) as error:
-        start(init=str(backbone)).check(settings, engine.model_state(settings))
+        initial(init=str(backbone)).check(settings, engine.model_state(settings))
     assert message in str(error.value)
     assert str(backbone) in str(error.value)
 
@@ -138,7 +136,12 @@ def test_a_config_that_feeds_the_backbone_otherwise_is_refused(
         (R50_FPN, Architecture(101), [], "MODEL.RESNETS.DEPTH is 50, the backbone needs 101"),
         (R50_C4, Architecture(101), [], "MODEL.RESNETS.DEPTH is 50, the backbone needs 101"),
         (R18_FPN, Architecture(50), [], "MODEL.RESNETS.RES2_OUT_CHANNELS is 64, the backbone needs 256"),
-        (R50_C4, Architecture(18), [], "Res5ROIHeadsExtraNorm, a C4 head of bottleneck blocks, which resnet18 has not"),
+        (
+            R50_C4,
+            Architecture(18),
+            [],
+            "a C4 head of bottleneck blocks, which resnet18 does not have",
+        ),
         (R50_FPN, Architecture(50, 1, 128), [], "MODEL.RESNETS.WIDTH_PER_GROUP is 64, the backbone needs 128"),
         (R50_FPN, Architecture(50, 32, 4), [], "MODEL.RESNETS.NUM_GROUPS is 1, the backbone needs 32"),
         (R50_FPN, Architecture(50), ["MODEL.RESNETS.NORM", "GN"], "MODEL.RESNETS.NORM is 'GN'"),
@@ -151,7 +154,7 @@ def test_a_config_for_another_network_is_refused(
     settings = vocabulary.get_cfg()
     vocabulary.merge(settings, file, overrides)
     with pytest.raises(TransferError) as error:
-        init_check.refuse(settings, told(architecture), "moco.pth")
+        init_check.check_init(settings, told(architecture), "moco.pth")
     assert message in str(error.value)
     assert "the config contradicts the backbone moco.pth" in str(error.value)
 
@@ -165,7 +168,7 @@ def test_a_run_stops_at_a_contradiction_before_it_writes(
     words += ["MODEL.WEIGHTS", str(backbone)] if way == "MODEL.WEIGHTS" else []
     init = str(backbone) if way == "--init" else None
     with pytest.raises(TransferError, match=f"{key} is {value}"):
-        plan.plan_run(
+        plan_run(
             RunOptions(
                 CONFIGS / "coco_r18_fpn_cpu.yaml", tuple(words), engine="torchvision", dataset_root=scenes, init=init
             )
@@ -180,7 +183,7 @@ def test_a_retinanet_of_basic_blocks_has_no_c4_head() -> None:
     plain = ["MODEL.ROI_HEADS.NAME", vocabulary.get_cfg().MODEL.ROI_HEADS.NAME]
     vocabulary.merge(settings, CONFIGS / "coco_r50_retinanet_1x.yaml", small + plain)
     assert settings.MODEL.ROI_HEADS.NAME == "Res5ROIHeads"
-    init_check.refuse(settings, told(Architecture(18)), None)
+    init_check.check_init(settings, told(Architecture(18)), None)
 
 
 def test_every_contradiction_comes_in_one_message() -> None:
@@ -188,7 +191,7 @@ def test_every_contradiction_comes_in_one_message() -> None:
     settings = vocabulary.get_cfg()
     vocabulary.merge(settings, R50_FPN, [word for pair in keys.items() for word in pair])
     with pytest.raises(TransferError) as error:
-        init_check.refuse(settings, told(Architecture(101, 32, 8)), None)
+        init_check.check_init(settings, told(Architecture(101, 32, 8)), None)
     assert all(key in str(error.value) for key in (*keys, "DEPTH", "NUM_GROUPS", "WIDTH_PER_GROUP"))
 
 
@@ -196,26 +199,26 @@ def test_every_contradiction_comes_in_one_message() -> None:
 def test_every_recipe_takes_the_backbone_it_is_made_for(file: Path) -> None:
     settings = vocabulary.get_cfg()
     vocabulary.merge(settings, file, [])
-    init_check.refuse(settings, told(Architecture(settings.MODEL.RESNETS.DEPTH)), None)
+    init_check.check_init(settings, told(Architecture(settings.MODEL.RESNETS.DEPTH)), None)
 
 
 @pytest.fixture(scope="module")
-def resnet50() -> Start:
+def resnet50() -> InitialWeights:
     state = {detectron2_name(name): tensor for name, tensor in resnet("resnet50").items() if not name.startswith("fc.")}
     backbone = Backbone("resnet50", state, dict(convert.INPUT), "0" * 64)
-    return Start(results.Init("file", "MoCo", "moco.pth"), backbone)
+    return InitialWeights(results.Init("file", "MoCo", "moco.pth"), backbone)
 
 
 RECIPES = ("voc_r50_c4_24k", "voc_r50_c5_24k", "coco_r50_fpn_1x", "coco_r50_retinanet_1x", "coco_r50_keypoint_1x")
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_proof_is_repeated_in_the_detector_that_will_be_trained(recipe: str, resnet50: Start) -> None:
+def test_the_proof_holds_in_the_detector_to_train(recipe: str, resnet50: InitialWeights) -> None:
     resnet50.prove(engine, engine.load_config(CONFIGS / f"{recipe}.yaml", []))
 
 
 @pytest.mark.parametrize("recipe", RECIPES[:2])
-def test_the_repeated_proof_sees_another_stride(recipe: str, resnet50: Start) -> None:
+def test_the_repeated_proof_sees_another_stride(recipe: str, resnet50: InitialWeights) -> None:
     settings = engine.load_config(CONFIGS / f"{recipe}.yaml", ["MODEL.RESNETS.STRIDE_IN_1X1", "True"])
     with pytest.raises(TransferError, match=r"moco\.pth: the features of res\d in the backbone that the config builds"):
         resnet50.prove(engine, settings)
@@ -223,18 +226,18 @@ def test_the_repeated_proof_sees_another_stride(recipe: str, resnet50: Start) ->
 
 @pytest.mark.detectron2
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_detectron2s_detectors_repeat_the_proof_and_see_another_stride(recipe: str, resnet50: Start) -> None:
+def test_the_proof_in_detectron2s_detectors_sees_a_stride(recipe: str, resnet50: InitialWeights) -> None:
     real = pytest.importorskip(
         "transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError
     )
     settings = real.load_config(CONFIGS / f"{recipe}.yaml", [])
     resnet50.prove(real, settings)
-    settings.MODEL.RESNETS.STRIDE_IN_1X1 = True
+    settings = resolve.with_settings(settings, {"MODEL.RESNETS.STRIDE_IN_1X1": True})
     with pytest.raises(TransferError, match="differ from the source's"):
         resnet50.prove(real, settings)
 
 
-def test_the_repeated_proof_reaches_a_c4_heads_res5(resnet50: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repeated_proof_reaches_a_c4_heads_res5(resnet50: InitialWeights, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     whole = equivalence._difference
     monkeypatch.setattr(equivalence, "_difference", lambda *words: seen.extend(words[1]) or whole(*words))
@@ -242,16 +245,16 @@ def test_the_repeated_proof_reaches_a_c4_heads_res5(resnet50: Start, monkeypatch
     assert seen == ["res4", "res5"]
 
 
-def test_other_starts_need_no_proof(tmp_path: Path) -> None:
-    Start(results.Init("random", "random")).prove(engine, None)
+def test_random_weights_need_no_proof(tmp_path: Path) -> None:
+    InitialWeights(results.Init("random", "random")).prove(engine, None)
 
 
-def test_supervised_weights_follow_the_configs_architecture() -> None:
+def test_supervised_weights_are_of_the_configs_architecture() -> None:
     wide = config(
         "MODEL.RESNETS.DEPTH", "50", "MODEL.RESNETS.RES2_OUT_CHANNELS", "256", "MODEL.RESNETS.NUM_GROUPS", "3"
     )
     with pytest.raises(TransferError, match="torchvision has no weights of resnext50_3x64d"):
-        choose_start(wide, "supervised", None, True, False, False)
+        choose_init(wide, RunOptions(R18_FPN, init="supervised", download=True), resume=False)
 
 
 def test_a_detector_must_fit_name_by_name(tmp_path: Path) -> None:
@@ -275,25 +278,3 @@ def test_a_detector_of_numpy_arrays_is_read_as_tensors(tmp_path: Path) -> None:
     state = read_detector(tmp_path / "w.pth", {"a": torch.zeros(2, 3), "n": torch.tensor(0)})
     assert torch.equal(state["a"], torch.ones(2, 3))
     assert state["n"].dtype == torch.int64
-
-
-def test_a_negative_seed_is_drawn_and_another_kept() -> None:
-    assert settle_seed(7) == 7
-    assert {settle_seed(-1) >= 0 for _ in range(10)} == {True}
-    assert len({settle_seed(-1) for _ in range(10)}) > 1
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
-def test_the_default_device_gives_way_and_a_wish_does_not() -> None:
-    assert settle_device("cuda", asked_for=False) == "cpu"
-    with pytest.raises(TransferError, match="no CUDA device"):
-        settle_device("cuda", asked_for=True)
-
-
-def test_the_number_of_classes_is_the_datas() -> None:
-    settings = config().clone()
-    settings.defrost()
-    settle_classes(settings, ("cat", "dog"), asked_for=False)
-    assert settings.MODEL.ROI_HEADS.NUM_CLASSES == 2
-    with pytest.raises(TransferError, match="the data have 1 classes"):
-        settle_classes(settings, ("cat",), asked_for=True)

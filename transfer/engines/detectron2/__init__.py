@@ -30,7 +30,7 @@ NAME = "detectron2"
 
 
 def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
-    """Detectron2's configuration with a YAML file and KEY VALUE pairs over its defaults.
+    """Return Detectron2's configuration with a YAML file and KEY VALUE pairs over its defaults, frozen.
 
     Raises TransferError naming every unknown key and wrong type, and for a C4 model on basic blocks.
     """
@@ -42,6 +42,7 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
             f"MODEL.RESNETS.DEPTH {resnet.DEPTH} with MODEL.ROI_HEADS.NAME {heads}: a C4 head is built of bottleneck "
             "blocks, which this ResNet has not. Use an FPN config, or depth 50, 101 or 152"
         )
+    cfg.freeze()
     return cfg
 
 

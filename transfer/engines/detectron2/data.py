@@ -10,6 +10,7 @@ import numpy as np
 
 from pretrain.runtime import signals
 from pretrain.runtime.signals import Stopped, StopRequest, any_rank_asked
+from transfer.config import resolve
 from transfer.data.dataset import Dataset
 from transfer.engines.common.batches import Batches
 from transfer.engines.detectron2.quiet import quiet
@@ -75,9 +76,7 @@ class TrainingData:
 
     def _detectron2s(self, workers: int) -> Generator[list[dict[str, Any]], None, None]:
         """From Detectron2's own loader, which begins anew each time."""
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.DATALOADER.NUM_WORKERS = workers
+        cfg = resolve.with_settings(self.cfg, {"DATALOADER.NUM_WORKERS": workers})
         loader = build_detection_train_loader(cfg, dataset=self.records, mapper=self.mapper)
         with signals.kept_from_children() if workers else contextlib.nullcontext():
             loaded = iter(loader)

@@ -4,6 +4,7 @@ import fvcore.nn.weight_init as weight_init
 import torch
 from torch import Tensor, nn
 
+from transfer.config import resolve
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
 
@@ -62,8 +63,5 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
 def model_state(cfg: CfgNode) -> dict[str, Tensor]:
     """Names and shapes of the model's tensors, on the meta device: nothing is computed."""
-    cfg = cfg.clone()
-    cfg.defrost()
-    cfg.MODEL.DEVICE = "meta"
     with torch.device("meta"):
-        return dict(build_model(cfg).state_dict())
+        return dict(build_model(resolve.with_settings(cfg, {"MODEL.DEVICE": "meta"})).state_dict())

@@ -27,7 +27,7 @@ def versions() -> dict[str, str]:
 
 
 def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
-    """The configuration that a YAML file and KEY VALUE pairs make of Detectron2's defaults, checked.
+    """Return Detectron2's defaults with a YAML file and KEY VALUE pairs over them, checked and frozen.
 
     Raises:
         TransferError: see transfer.config.detectron2_defaults.merge; or a setting that this engine does not honour.
@@ -35,6 +35,7 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
     cfg = detectron2_defaults.get_cfg()
     detectron2_defaults.merge(cfg, config_file, overrides)
     supported.check(cfg)
+    cfg.freeze()
     return cfg
 
 

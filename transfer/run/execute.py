@@ -1,0 +1,127 @@
+"""The execution of planned runs: their processes, training, evaluation, and result.json."""
+
+import datetime
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from pretrain.runtime import distributed, spawn
+from pretrain.runtime import provenance as revision
+from pretrain.runtime.signals import Stopped, StopRequest, any_rank_asked, names_on_all_ranks
+from transfer import engines, results
+from transfer.config import resolve
+from transfer.config.resolve import Config
+from transfer.evaluation import evaluator
+from transfer.run import provenance
+from transfer.run.plan import Plan, launched_processes
+from transfer.weights import detector_file
+
+log = logging.getLogger(__name__)
+
+
+def execute(plan: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
+    """Train, unless there is nothing to train on, then evaluate; then the same for `more` plans.
+
+    All runs share the same processes: those of torchrun can join each other only once.
+
+    Args:
+        plan, more: the runs, in order; those that are finished are skipped.
+        stop: looked at between two batches and between two images.
+
+    Returns:
+        The path of the first run's result.json.
+
+    Raises:
+        Stopped: in every process, where `stop` was asked in any of them; what was done is saved.
+    """
+    path, plans, stop = plan.output / results.FILE_NAME, (plan, *more), stop or StopRequest()
+    if all(one.finished for one in plans) and not launched_processes():
+        return path
+    if plan.processes == 1:  # a direct call; under torchrun or SLURM it joins the others that they started
+        done = spawn.run_on_ranks(_execute_all, 1, plans, stop, device=plan.config.MODEL.DEVICE)
+    else:
+        done = spawn.run_on_ranks(_execute_in_child, plan.processes, plans, device=plan.config.MODEL.DEVICE, stop=stop)
+    distributed.shutdown()
+    if not done:
+        raise Stopped("saved")
+    return path
+
+
+def _execute_in_child(plans: Sequence[Plan]) -> bool:
+    with StopRequest() as stop:
+        return _execute_all(plans, stop)
+
+
+def _execute_all(plans: Sequence[Plan], stop: StopRequest) -> bool:
+    """Do one rank's part of the runs. Returns False where a request to stop cut them short."""
+    try:
+        for plan in plans:
+            if any_rank_asked(stop):  # nobody has written anything yet that another's plan could have read
+                raise Stopped("before a run began, nothing to save")
+            _execute_one(plan, stop)
+    except Stopped as where:
+        signals = names_on_all_ranks(stop)
+        if distributed.is_main():
+            log.warning("stopped by %s %s; the same command with --auto-resume resumes it", signals, where)
+        return False
+    return True
+
+
+def _execute_one(plan: Plan, stop: StopRequest) -> None:
+    """Do one rank's part of a run."""
+    resume, finished = distributed.on_main(lambda: (plan.resume, plan.finished))  # a shared disk may lag behind
+    if finished:
+        return
+    seed = distributed.on_main(lambda: plan.config.SEED)  # a fresh seed is drawn by every rank of torchrun
+    config = resolve.with_settings(plan.config, {"SEED": seed})
+    distributed.on_main(lambda: provenance.write_provenance(plan.output, config, plan.command, plan.initial.init))
+    scorer = evaluator.Scorer(
+        plan.test, config.MODEL.MASK_ON, plan.output / "inference", config.MODEL.KEYPOINT_ON, stop
+    )
+    backend = engines.load(plan.engine)
+    begun = time.monotonic()
+    if plan.train is None:
+        scorer(backend.load_predictor(config, plan.initial.path))
+    else:
+        initial = {} if resume else plan.initial.tensors(backend.model_state(config))
+        extra = detector_file.extra(plan.test.class_names, plan.test.category_ids)
+        backend.train(config, plan.train, initial, scorer, resume, extra, stop)
+    seconds = time.monotonic() - begun
+    distributed.on_main(lambda: results.write(plan.output / results.FILE_NAME, _result(plan, config, scorer, seconds)))
+
+
+def _result(plan: Plan, config: Config, scorer: evaluator.Scorer, seconds: float) -> results.Result:
+    scores = scorer.last
+    if scores is None:
+        raise RuntimeError(f"the {plan.engine} engine ended without an evaluation")
+    return results.Result(
+        engine=results.Engine(plan.engine, engines.load(plan.engine).versions()),
+        task=results.Task(
+            kind=plan.test.kind.name,
+            train=tuple(config.DATASETS.TRAIN),
+            test=tuple(config.DATASETS.TEST),
+            config_file=str(plan.config_file),
+            config_sha256=results.config_hash(config),
+            class_names=plan.test.class_names,
+            train_images=len(plan.train.records) if plan.train else 0,
+            test_images=len(plan.test.records),
+            data_rules=dict(plan.test.rules),
+            data_faults={"train": plan.train.faults if plan.train else {}, "test": plan.test.faults},
+        ),
+        init=plan.initial.init,
+        seed=config.SEED,
+        iterations=0 if plan.train is None else config.SOLVER.MAX_ITER,
+        eval_only=plan.train is None,
+        metrics=scores.metrics,
+        voc_metrics=scores.voc_metrics,
+        per_class=scores.per_class,
+        device=provenance.describe_device(config.MODEL.DEVICE, distributed.world_size(), torch.get_num_threads()),
+        seconds={"train": seconds - scorer.seconds, "evaluate": scorer.seconds},
+        command=plan.command,
+        created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        git=revision.revision(),
+        scaled=plan.scaled,
+    )
