@@ -18,6 +18,7 @@ from transfer.data.dataset import Dataset
 from transfer.data.voc.dataset import VOC
 from transfer.data.voc.records import VocSplit
 from transfer.predictions import Predict
+from transfer.results import Scores
 
 RECIPES = Path(__file__).resolve().parents[2] / "configs" / "transfer"
 TINY = {  # a ResNet-18 FPN that trains in a second
@@ -67,10 +68,10 @@ def one_of_two_ranks(folder: Path) -> None:
     distributed.init("cpu")
     scores: list[float] = []
 
-    def score(predict: Predict) -> dict[str, dict[str, float | None]]:
+    def score(predict: Predict) -> Scores:
         (found,) = predict([{"file_name": str(folder / "0.png")}])
         scores.extend(found.scores.tolist())
-        return {"bbox": {"AP": 1.0}}
+        return Scores({"bbox": {"AP": 1.0}}, per_class={})
 
     cfg = tiny_config(folder / "run", SOLVER__MAX_ITER=2, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)
     engines.load("detectron2").train(cfg, squares(folder), {}, score, False, {})

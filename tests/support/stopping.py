@@ -1,16 +1,15 @@
 """Runs that are stopped and go on: where to stop them, and whether they end as one that was left alone."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from pretrain.runtime.signals import Stopped, StopRequest
+from transfer.engines import Evaluate
 from transfer.predictions import Predict
-
-Evaluate = Callable[[Predict], dict[str, dict[str, float | None]]]
+from transfer.results import Scores
 
 TIMES = ("time", "data_time", "rank_data_time", "eta_seconds")
 # Where a run of four iterations stands when it is stopped before its n-th look at a batch, as (file, iteration, still
@@ -50,7 +49,7 @@ class CutShort:
     def __init__(self, at: int, scores: Evaluate) -> None:
         self.at, self.scores, self.calls = at, scores, 0
 
-    def __call__(self, predict: Predict) -> dict[str, dict[str, float | None]]:
+    def __call__(self, predict: Predict) -> Scores:
         self.calls += 1
         torch.rand(1)  # what a test draws, the rest of the training does not notice
         if self.calls == self.at:

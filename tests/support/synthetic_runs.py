@@ -77,10 +77,9 @@ def _scored(folder: Path, result: Result, root: Path, rng: np.random.Generator) 
     """`result` with the scores of made-up detections, which the evaluator itself saves and scores."""
     dataset = catalog.load_dataset(result.task.test, root, result.task.class_names)
     skill = (result.metrics["bbox"]["AP"] or 0.0) / 100
-    scorer = evaluator.Scorer(dataset, "segm" in result.metrics, folder / "inference")
-    scorer(lambda records: [detect(record, dataset, skill, "segm" in result.metrics, rng) for record in records])
-    scores = scorer.last
-    assert scores is not None
+    masks = "segm" in result.metrics
+    scorer = evaluator.Scorer(dataset, masks, folder / "inference")
+    scores = scorer(lambda records: [detect(record, dataset, skill, masks, rng) for record in records])
     task = dataclasses.replace(result.task, test_images=len(dataset.records))
     return dataclasses.replace(
         result, task=task, metrics=scores.metrics, per_class=scores.per_class, voc_metrics=scores.voc_metrics

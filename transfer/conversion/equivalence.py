@@ -7,7 +7,6 @@ backbone of a detector, built by Detectron2 where it is installed and by the tor
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from transfer import engines
 from transfer.config import resolve
+from transfer.engines import Engine
 from transfer.errors import TransferError
 from transfer.weights.architecture import Architecture, parse
 from transfer.weights.placement import place
@@ -63,7 +63,7 @@ def compare(
     return Proof(f"{backend.NAME} {backend.versions()[backend.NAME]}", difference)
 
 
-def check_detector(backend: ModuleType, config: Any, arch: str, converted: Mapping[str, Tensor], path: str) -> float:
+def check_detector(backend: Engine, config: Any, arch: str, converted: Mapping[str, Tensor], path: str) -> float:
     """Repeat the proof in the detector that a configuration describes, in every stage whose features it gives.
 
     Args:
@@ -142,7 +142,7 @@ def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], pat
     return greatest
 
 
-def _config(backend: ModuleType, architecture: Architecture) -> Any:
+def _config(backend: Engine, architecture: Architecture) -> Any:
     """The smallest detector that has the whole backbone."""
     settings = {
         **architecture.settings(),
@@ -164,12 +164,12 @@ def _config(backend: ModuleType, architecture: Architecture) -> Any:
 
 
 def _detector_features(
-    backend: ModuleType, config: Any, converted: Mapping[str, Tensor], image: Tensor
+    backend: Engine, config: Any, converted: Mapping[str, Tensor], image: Tensor
 ) -> dict[str, Tensor]:
     """Feature maps of a detector's ResNet, by stage; of a C4 model also of the res5 in its head."""
     config = resolve.with_settings(config, {"MODEL.DEVICE": "cpu"})
     with torch.random.fork_rng(devices=[]):  # a check must not change what a run draws
-        model = backend.build_model(config).eval()
+        model: Any = backend.build_model(config).eval()
     model.load_state_dict(place(converted, model.state_dict()), strict=False)
     with torch.inference_mode():
         maps = dict(getattr(model.backbone, "bottom_up", model.backbone)(image))

@@ -1,39 +1,104 @@
-"""The two engines of the transfer stage: the same functions, so that whoever calls them need not know which it is.
-
-An engine is a module with
-
-    NAME                                              what a result calls it
-    versions() -> {package: version}                  what ran
-    load_config(config_file, overrides) -> CfgNode    Detectron2's vocabulary, whole and checked
-    build_model(cfg) -> Module                        the detector, on cfg's device, with random weights
-    model_state(cfg) -> {name: tensor}                names and shapes of the model, as Detectron2 names them
-    train(cfg, dataset, initial, evaluate, resume, checkpoint_extra, stop)
-    load_predictor(cfg, weights) -> Predict
+"""The two engines of the transfer stage, behind one protocol, so that callers need not know which one they have.
 
 Detectron2 is the engine of record; torchvision is the one that can be installed anywhere.
 """
 
 import importlib
 import importlib.util
-from types import ModuleType
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, cast
 
+from torch import Tensor, nn
+
+from pretrain.runtime.signals import StopRequest
+from transfer.data.dataset import Dataset
 from transfer.errors import TransferError
+from transfer.predictions import Predict
+from transfer.results import Scores
 
 NAMES = ("auto", "detectron2", "torchvision")
 
+Evaluate = Callable[[Predict], Scores]  # scores a detector; called on every rank, which all get the same scores
 
-def load(name: str) -> ModuleType:
-    """The engine called `name`; `auto` is Detectron2 where it is installed and torchvision where it is not.
+
+class Engine(Protocol):
+    """The functions of an engine, which is a module of transfer.engines.
+
+    A configuration (`cfg`) is fvcore's CfgNode or Detectron2's, frozen, in Detectron2's vocabulary.
+    """
+
+    NAME: str  # its name in a result
+
+    def versions(self) -> dict[str, str]:
+        """Return the versions of the packages that it stands on."""
+
+    def load_config(self, config_file: Path | None, overrides: Sequence[str]) -> Any:
+        """Return Detectron2's defaults with a YAML file and KEY VALUE pairs over them, checked and frozen.
+
+        Raises:
+            TransferError: unknown keys and values of a wrong type, all of them; or a model it cannot build.
+        """
+
+    def build_model(self, cfg: Any) -> nn.Module:
+        """Return the detector that `cfg` describes, with random weights from torch's generator."""
+
+    def model_state(self, cfg: Any) -> dict[str, Tensor]:
+        """Return the tensors of the model that `cfg` describes, by Detectron2's names: on "meta", only shapes."""
+
+    def train(
+        self,
+        cfg: Any,
+        dataset: Dataset,
+        initial: Mapping[str, Tensor],
+        evaluate: Evaluate,
+        resume: bool,
+        checkpoint_extra: Mapping[str, Any],
+        stop: StopRequest | None = None,
+    ) -> Scores:
+        """Fine-tune a detector as Detectron2's DefaultTrainer does; called on every rank.
+
+        cfg.OUTPUT_DIR gets the checkpoints and metrics.json.
+
+        Args:
+            cfg: resolved: the data's number of classes, a SEED >= 0, a DEVICE of this machine, a folder OUTPUT_DIR.
+            dataset: the images to train on.
+            initial: tensors by their full names, to load over the random ones; the model must have each of them.
+            evaluate: called on every rank each TEST.EVAL_PERIOD iterations and at the end.
+            resume: resume from the checkpoint that OUTPUT_DIR/last_checkpoint names.
+            checkpoint_extra: kept in every checkpoint, beside the tensors.
+            stop: looked at between two batches; `evaluate` may heed it, too.
+
+        Returns:
+            The scores of the trained detector, from the last call of `evaluate`.
+
+        Raises:
+            TransferError: an image that cannot be read, a batch that the ranks cannot share evenly, a loss that is
+                not finite.
+            UserError: there is nothing to resume.
+            Stopped: because of `stop`; the run is saved.
+        """
+
+    def load_predictor(self, cfg: Any, weights: Path) -> Predict:
+        """Return the detector of `cfg` with the weights of a file, ready to run.
+
+        Raises:
+            TransferError: the file's tensors are not those of the model; every fault is named.
+        """
+
+
+def load(name: str) -> Engine:
+    """Return the engine called `name`; `auto` is Detectron2 where it is installed and torchvision elsewhere.
 
     Raises:
-        TransferError: `name` is no engine, or Detectron2 is asked for and cannot be imported.
+        TransferError: there is no engine `name`, or Detectron2 is asked for and cannot be imported.
     """
     if name not in NAMES:
         raise TransferError(f"--engine {name}: no such engine, choose one of {', '.join(NAMES)}")
     if name == "auto":
         name = "detectron2" if importlib.util.find_spec("detectron2") else "torchvision"
     try:
-        return importlib.import_module(f"transfer.engines.{name}")
+        return cast(Engine, importlib.import_module(f"transfer.engines.{name}"))
     except ImportError as error:
         if name != "detectron2":
             raise

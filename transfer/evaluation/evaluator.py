@@ -1,7 +1,6 @@
 """Score a detector on a data set: every rank runs its share of the images, rank 0 scores them all."""
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,13 +12,13 @@ from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.dataset import Dataset
 from transfer.evaluation.kinds import evaluation_of
 from transfer.predictions import Predict, coco_detections
-from transfer.results import Points, Scores
+from transfer.results import Scores
 
 DETECTIONS_FILE, IMAGES_FILE = "coco_instances_results.json", "images.json"
 
 
 class Scorer:
-    """A function that runs a detector on every rank and scores it; remembers the last scores and the time taken.
+    """A function that runs a detector on every rank and scores it.
 
     Args:
         dataset: the data to score on.
@@ -39,12 +38,9 @@ class Scorer:
         self._evaluation = evaluation_of(dataset.kind.name)
         self._parts = self._evaluation.parts(dataset, masks, keypoints)
         self.folder = folder
-        self.last: Scores | None = None
-        self.seconds = 0.0
 
-    def __call__(self, predict: Predict) -> dict[str, Points]:
-        """Return AP points by what was scored, {"bbox": {"AP": 38.5, ...}, "segm": ...}: the same on every rank."""
-        begun = time.monotonic()
+    def __call__(self, predict: Predict) -> Scores:
+        """Return the scores of the detector: the same on every rank."""
         share = list(enumerate(self.dataset.records))[distributed.rank() :: distributed.world_size()]
         own = list(self._run(predict, share))
         parts = distributed.all_gather_object(own if len(own) == len(share) else None)
@@ -53,9 +49,7 @@ class Scorer:
         # In the order of the images, whoever ran them: VOC AP breaks tied scores by it.
         numbered = sorted((pair for part in parts for pair in part or ()), key=lambda pair: pair[0])
         detections = [detection for _, of_image in numbered for detection in of_image]
-        self.last = distributed.on_main(lambda: self._save_and_score(detections))
-        self.seconds += time.monotonic() - begun
-        return self.last.metrics
+        return distributed.on_main(lambda: self._save_and_score(detections))
 
     def _run(
         self, predict: Predict, share: list[tuple[int, dict[str, Any]]]

@@ -15,6 +15,7 @@ from transfer import engines, results
 from transfer.config import resolve
 from transfer.config.resolve import Config
 from transfer.evaluation import evaluator
+from transfer.predictions import Predict
 from transfer.run import provenance
 from transfer.run.plan import Plan, launched_processes
 from transfer.weights import detector_file
@@ -78,25 +79,37 @@ def _execute_one(plan: Plan, stop: StopRequest) -> None:
     seed = distributed.on_main(lambda: plan.config.SEED)  # a fresh seed is drawn by every rank of torchrun
     config = resolve.with_settings(plan.config, {"SEED": seed})
     distributed.on_main(lambda: provenance.write_provenance(plan.output, config, plan.command, plan.initial.init))
-    scorer = evaluator.Scorer(
-        plan.test, config.MODEL.MASK_ON, plan.output / "inference", config.MODEL.KEYPOINT_ON, stop
-    )
+    folder, masks, keypoints = plan.output / "inference", config.MODEL.MASK_ON, config.MODEL.KEYPOINT_ON
+    evaluate = _Timed(evaluator.Scorer(plan.test, masks, folder, keypoints, stop))
     backend = engines.load(plan.engine)
     begun = time.monotonic()
     if plan.train is None:
-        scorer(backend.load_predictor(config, plan.initial.path))
+        if plan.initial.path is None:
+            raise ValueError("a plan without training data has the file of a detector to evaluate")
+        scores = evaluate(backend.load_predictor(config, plan.initial.path))
     else:
         initial = {} if resume else plan.initial.tensors(backend.model_state(config))
         extra = detector_file.extra(plan.test.class_names, plan.test.category_ids)
-        backend.train(config, plan.train, initial, scorer, resume, extra, stop)
-    seconds = time.monotonic() - begun
-    distributed.on_main(lambda: results.write(plan.output / results.FILE_NAME, _result(plan, config, scorer, seconds)))
+        scores = backend.train(config, plan.train, initial, evaluate, resume, extra, stop)
+    spent = time.monotonic() - begun
+    seconds = {"train": spent - evaluate.seconds, "evaluate": evaluate.seconds}
+    distributed.on_main(lambda: results.write(plan.output / results.FILE_NAME, _result(plan, config, scores, seconds)))
 
 
-def _result(plan: Plan, config: Config, scorer: evaluator.Scorer, seconds: float) -> results.Result:
-    scores = scorer.last
-    if scores is None:
-        raise RuntimeError(f"the {plan.engine} engine ended without an evaluation")
+class _Timed:
+    """An evaluation that adds up the wall time of its calls, in `seconds`."""
+
+    def __init__(self, evaluate: engines.Evaluate) -> None:
+        self.evaluate, self.seconds = evaluate, 0.0
+
+    def __call__(self, predict: Predict) -> results.Scores:
+        begun = time.monotonic()
+        scores = self.evaluate(predict)
+        self.seconds += time.monotonic() - begun
+        return scores
+
+
+def _result(plan: Plan, config: Config, scores: results.Scores, seconds: dict[str, float]) -> results.Result:
     return results.Result(
         engine=results.Engine(plan.engine, engines.load(plan.engine).versions()),
         task=results.Task(
@@ -119,7 +132,7 @@ def _result(plan: Plan, config: Config, scorer: evaluator.Scorer, seconds: float
         voc_metrics=scores.voc_metrics,
         per_class=scores.per_class,
         device=provenance.describe_device(config.MODEL.DEVICE, distributed.world_size(), torch.get_num_threads()),
-        seconds={"train": seconds - scorer.seconds, "evaluate": scorer.seconds},
+        seconds=seconds,
         command=plan.command,
         created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         git=revision.revision(),

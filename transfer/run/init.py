@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torchvision.models import get_model_weights
 
 from transfer import results
 from transfer.conversion import convert, equivalence
+from transfer.engines import Engine
 from transfer.errors import TransferError
 from transfer.run import init_check
 from transfer.run.options import RunOptions
@@ -55,7 +55,7 @@ class InitialWeights:
             init_check.check_init(config, self.backbone, self.init.path)
         self.tensors(model)
 
-    def prove(self, backend: ModuleType, config: Any) -> None:
+    def prove(self, backend: Engine, config: Any) -> None:
         """Repeat the converter's proof in the very detector that will be trained.
 
         Args:

@@ -4,13 +4,13 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 
 from transfer import engines, results
 from transfer.config import resolve, scale
 from transfer.config.resolve import Config
 from transfer.data import catalog
 from transfer.data.dataset import Dataset
+from transfer.engines import Engine
 from transfer.errors import TransferError
 from transfer.faults import refuse
 from transfer.run import resume as resuming
@@ -100,7 +100,7 @@ def launched_processes() -> int:
     return started if started > 1 else 0
 
 
-def _read_config(backend: ModuleType, options: RunOptions) -> tuple[Config, results.Scaled | None]:
+def _read_config(backend: Engine, options: RunOptions) -> tuple[Config, results.Scaled | None]:
     """Read the configuration, for the device of this machine and the number of GPUs that the user names."""
     config = backend.load_config(options.config_file, list(options.overrides))
     _check_processes(options.processes)

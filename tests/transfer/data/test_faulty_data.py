@@ -64,7 +64,7 @@ def test_what_a_rule_drops_is_missed_by_neither_training_nor_the_evaluator(
     dataset = catalog.load_dataset(["voc_2012_trainval"], tmp_path, ["cat"], rules)
     assert dataset.faults == {f"zero_area={rules.get('zero_area', 'keep')}": 1}
     scorer = evaluator.Scorer(dataset, masks=False, folder=tmp_path / "scores")
-    ap = scorer(seen)["bbox"]["AP"]
+    ap = scorer(seen).metrics["bbox"]["AP"]
     assert ap == pytest.approx(100 if whole else 50)
 
 
@@ -74,7 +74,7 @@ def test_coco_data_are_refused_or_read_by_the_rules_in_training_and_evaluation(f
     dataset = catalog.load_dataset(["coco_2017_val"], faulty, rules=RULES)
     assert dataset.faults == {"zero_area=drop": 1, "outside=clip": 1}
     scorer = evaluator.Scorer(dataset, masks=False, folder=tmp_path / "scores")
-    assert scorer(seen)["bbox"]["AP"] == pytest.approx(100)
+    assert scorer(seen).metrics["bbox"]["AP"] == pytest.approx(100)
 
 
 def test_the_result_tells_the_rules_and_what_they_settled(faulty: Path, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def _mask(segmentation: Any, height: int, width: int) -> np.ndarray:
 
 def test_exact_detections_score_100_on_coco(scenes: Path, tmp_path: Path) -> None:
     scorer = evaluator.Scorer(catalog.load_dataset(["coco_2017_val"], scenes), masks=True, folder=tmp_path)
-    metrics = scorer(Oracle())
+    metrics = scorer(Oracle()).metrics
     assert metrics["bbox"]["AP"] == pytest.approx(100)
     assert metrics["segm"]["AP"] == pytest.approx(100)
     rows = json.loads((tmp_path / "coco_instances_results.json").read_text())
@@ -61,26 +61,26 @@ def test_exact_detections_score_100_on_coco(scenes: Path, tmp_path: Path) -> Non
 def test_exact_detections_score_100_on_voc_classes_that_occur(scenes: Path, tmp_path: Path) -> None:
     dataset = catalog.load_dataset(["voc_2007_trainval"], scenes)
     scorer = evaluator.Scorer(dataset, masks=True, folder=tmp_path)  # VOC has no masks to score
-    metrics = scorer(Oracle())
+    scores = scorer(Oracle())
     counted = {
         dataset.class_names[item["category_id"]]
         for record in dataset.records
         for item in record["annotations"]
         if not item["difficult"]
     }
-    assert set(metrics) == {"bbox"}
-    assert {name for name, ap in scorer.last.per_class["bbox"].items() if ap == pytest.approx(100)} == counted
-    assert metrics["bbox"]["AP"] == scorer.last.voc_metrics["11-point"]["AP"]  # 2007
+    assert set(scores.metrics) == {"bbox"}
+    assert {name for name, ap in scores.per_class["bbox"].items() if ap == pytest.approx(100)} == counted
+    assert scores.metrics["bbox"]["AP"] == scores.voc_metrics["11-point"]["AP"]  # 2007
 
 
 def test_nothing_detected_scores_nothing(scenes: Path, tmp_path: Path) -> None:
     scorer = evaluator.Scorer(catalog.load_dataset(["coco_2017_val"], scenes), masks=True, folder=tmp_path)
-    assert scorer(Oracle(lost=1.0))["segm"]["AP"] == 0
+    assert scorer(Oracle(lost=1.0)).metrics["segm"]["AP"] == 0
 
 
 def _score(root: Path, folder: Path) -> dict[str, Any]:
     scorer = evaluator.Scorer(catalog.load_dataset(["coco_2017_train"], root), masks=False, folder=folder)
-    return scorer(Oracle(lost=0.5))
+    return scorer(Oracle(lost=0.5)).metrics
 
 
 def test_two_processes_score_as_one(scenes: Path, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_all_ranks_stop_where_one_is_asked(scenes: Path, tmp_path: Path) -> None
 def test_a_signal_after_the_last_image_loses_no_score(scenes: Path, tmp_path: Path) -> None:
     stop, data = StopRequest(), catalog.load_dataset(["coco_2017_train"], scenes)
     data = dataclasses.replace(data, records=data.records[:2])
-    assert "bbox" in evaluator.Scorer(data, False, tmp_path, stop=stop)(Interrupted(stop))
+    assert "bbox" in evaluator.Scorer(data, False, tmp_path, stop=stop)(Interrupted(stop)).metrics
 
 
 def test_coco_is_scored_on_one_file(scenes: Path, tmp_path: Path) -> None:

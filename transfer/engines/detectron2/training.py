@@ -1,8 +1,8 @@
-"""Training as Detectron2's DefaultTrainer does it, that can be stopped and gone on with."""
+"""Training as Detectron2's DefaultTrainer does it, which can be stopped and resumed."""
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from pretrain.runtime import distributed
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.dataset import Dataset
+from transfer.engines import Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.checkpoints import Checkpoints, Part
@@ -22,7 +23,7 @@ from transfer.engines.detectron2.models import build_model
 from transfer.engines.detectron2.predictor import predict
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
-from transfer.predictions import Predict
+from transfer.results import Scores
 
 with quiet():
     import detectron2.utils.comm as comm
@@ -33,8 +34,6 @@ with quiet():
     from detectron2.utils.events import CommonMetricPrinter, EventStorage, TensorboardXWriter
     from fvcore.nn.precise_bn import get_bn_modules
 
-Evaluate = Callable[[Predict], Mapping[str, Mapping[str, float | None]]]
-
 
 def train(
     cfg: CfgNode,
@@ -42,24 +41,10 @@ def train(
     initial: Mapping[str, Tensor],
     evaluate: Evaluate,
     resume: bool,
-    checkpoint_extra: dict[str, Any],
+    checkpoint_extra: Mapping[str, Any],
     stop: StopRequest | None = None,
-) -> None:
-    """Fine-tune on `dataset` as Detectron2's DefaultTrainer does; called in every rank.
-
-    Args:
-        cfg: whole and settled: number of classes, seed, device, OUTPUT_DIR.
-        initial: full names -> tensors to load over the random start, each of which the model must have.
-        evaluate: scores a detector; called in every rank each TEST.EVAL_PERIOD iterations and at the end.
-        resume: go on from the checkpoint that OUTPUT_DIR/last_checkpoint names.
-        checkpoint_extra: kept in every checkpoint.
-        stop: looked at between two batches; `evaluate` may obey it, too.
-
-    Raises:
-        TransferError: an unreadable image, a batch that the ranks cannot share, a loss that is not finite.
-        PretrainError: there is nothing to resume.
-        Stopped: by `stop`; the run is saved.
-    """
+) -> Scores:
+    """Fine-tune a detector; see transfer.engines.Engine.train."""
     _join_local_processes()
     _check(cfg)
     seed_all_rng(cfg.SEED + comm.get_rank())
@@ -74,11 +59,11 @@ def train(
     seed_all_rng(cfg.SEED + comm.get_rank())
     parts = {"optimizer": optimizer, "scheduler": scheduler, **scaler}
     after = AfterStep(cfg, model, parts, data, evaluate, checkpoint_extra, resume)
-    start, parallel = after.course.done, distributed.data_parallel(model)
+    start, parallel = after.work.done, distributed.data_parallel(model)
     try:
         with (
             quiet(),
-            _same_from_the_first_step(),
+            _without_fusion(),
             contextlib.closing(data.batches(start, cfg.DATALOADER.NUM_WORKERS)) as batches,
         ):
             trainer = (AMPTrainer if scaler else SimpleTrainer)(parallel, batches, optimizer, **scaler)
@@ -95,11 +80,14 @@ def train(
     except FloatingPointError as error:
         raise TransferError(f"training diverged: {error} A lower SOLVER.BASE_LR may help") from error
     except Stopped:
-        raise after.course.stopped() from None
+        raise after.work.stopped() from None
+    if after.scores is None:
+        raise RuntimeError("the training ended without a test")
+    return after.scores
 
 
 class AfterStep(HookBase):
-    """What follows each iteration: a row of metrics.json, and what the run says is due.
+    """The hook after each iteration: it writes a row of metrics.json, and does the work that is due.
 
     Its state is the storage's history, so that medians of a resumed run are over the same iterations.
     """
@@ -115,34 +103,38 @@ class AfterStep(HookBase):
         resume: bool,
     ) -> None:
         self.cfg, self.model, self.data, self.evaluate = cfg, model, data, evaluate
-        self.history: dict[str, Any] = {}  # to go on with
+        self.history: dict[str, Any] = {}  # of a resumed run
+        self.scores: Scores | None = None  # of the last test
         output = Path(cfg.OUTPUT_DIR)
         precise = cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)
         checkpoints = Checkpoints(output, model, {**parts, "history": self}, extra)
-        self.course = AfterIteration(cfg, checkpoints, self._update_statistics if precise else None, self._test)
+        self.work = AfterIteration(cfg, checkpoints, self._update_statistics if precise else None, self._test)
         if resume:
-            self.course.resume()
+            self.work.resume()
             data.warn_if_others_come()
         # Detectron2 has a writer of its own for TensorBoard.
-        self.metrics = open_metrics(output, self.course.done, bool(self.course.pending), tensorboard=False)
+        self.metrics = open_metrics(output, self.work.done, bool(self.work.pending), tensorboard=False)
 
     def before_train(self) -> None:
         for name, (smooth, values) in self.history.items():
             for value, iteration in values:
                 self.trainer.storage.put_scalar(name, value, smoothing_hint=smooth, cur_iter=iteration)
-        self.course.run_pending()
+        self.work.run_pending()
 
     def after_step(self) -> None:
         iteration = self.trainer.iter
         if every(PERIOD, self.cfg.SOLVER.MAX_ITER)(iteration + 1):
             newest = self.trainer.storage.latest_with_smoothing_hint(PERIOD)  # medians, as in Detectron2's own writer
             self._write(iteration, {name: value for name, (value, when) in newest.items() if when == iteration})
-        self.course.advance()
+        self.work.advance()
 
     def state_dict(self) -> dict[str, Any]:
         storage = self.trainer.storage
         return {
-            name: (smooth, [pair for pair in storage.history(name).values() if pair[1] >= self.course.done - PERIOD])
+            name: (
+                smooth,
+                [pair for pair in storage.history(name).values() if pair[1] >= self.work.done - PERIOD],
+            )
             for name, smooth in storage.smoothing_hints().items()
         }
 
@@ -151,25 +143,30 @@ class AfterStep(HookBase):
 
     def _update_statistics(self, done: int) -> None:
         period, iterations = self.cfg.TEST.EVAL_PERIOD, self.cfg.TEST.PRECISE_BN.NUM_ITER
-        earlier = (done - 1) // period if period > 0 else 0  # each goes on with the images, as Detectron2's hook does
-        with EventStorage():  # what the model tells of these images goes nowhere
+        earlier = (done - 1) // period if period > 0 else 0  # each takes the next images, as Detectron2's hook does
+        with EventStorage():  # what the model logs of these images is dropped
             precise_bn.update(self.model, self.data.batches(earlier * iterations, workers=0), iterations)
 
     def _test(self, done: int) -> None:
         distributed.share_batchnorm_statistics(self.model)
         with rng_state.kept():
-            scores = flatten_scores(_score(self.cfg, self.model, self.evaluate))
-        self._write(done - 1, scores)
-        self.trainer.storage.put_scalars(cur_iter=done - 1, smoothing_hint=False, **scores)
+            self.model.eval()
+            self.scores = self.evaluate(lambda records: predict(self.cfg, self.model, records))
+            self.model.train()
+        values = {name: value for name, value in flatten_scores(self.scores.metrics).items() if value is not None}
+        self._write(done - 1, values)
+        self.trainer.storage.put_scalars(cur_iter=done - 1, smoothing_hint=False, **values)
 
     def _write(self, iteration: int, values: Mapping[str, float | None]) -> None:
         self.metrics.write({"iteration": iteration, **values})
 
 
 @contextlib.contextmanager
-def _same_from_the_first_step() -> Iterator[None]:
-    """TorchScript (RetinaNet's focal loss) fuses from its third call on and then rounds otherwise: a run that goes on
-    in another process would not go on exactly."""
+def _without_fusion() -> Iterator[None]:
+    """Keep TorchScript (RetinaNet's focal loss) from fusing, which it does from the third call on.
+
+    It then rounds otherwise, and a run resumed in another process would not have the same numbers.
+    """
     with torch.jit.optimized_execution(False):
         yield
 
@@ -191,7 +188,7 @@ def _check(cfg: CfgNode) -> None:
 
 
 def _join_local_processes() -> None:
-    """Make Detectron2's group of the ranks of this machine, as its own launch() would."""
+    """Make Detectron2's group of the ranks of this machine, as its own launch() does."""
     if comm.get_world_size() > 1:
         comm.create_local_process_group(distributed.local_world_size())
 
@@ -203,14 +200,10 @@ def _printer(cfg: CfgNode) -> HookBase | None:
 
 
 def _tensorboard(cfg: CfgNode, start: int) -> HookBase | None:
-    """After AfterStep, so that its scores are shown at once. Of an interrupted run, what comes again is hidden."""
+    """Return the writer of TensorBoard's events; those that an interrupted run wrote after `start` are hidden.
+
+    It comes after AfterStep, so that the scores are shown at once.
+    """
     if not (comm.is_main_process() and importlib.util.find_spec("tensorboard")):
         return None
     return hooks.PeriodicWriter([TensorboardXWriter(cfg.OUTPUT_DIR, purge_step=start)], period=PERIOD)
-
-
-def _score(cfg: CfgNode, model: nn.Module, evaluate: Evaluate) -> dict[str, dict[str, float]]:
-    model.eval()
-    scores = evaluate(lambda records: predict(cfg, model, records))
-    model.train()
-    return {task: {key: x for key, x in points.items() if x is not None} for task, points in scores.items()}

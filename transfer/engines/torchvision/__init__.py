@@ -16,7 +16,7 @@ from transfer.engines.torchvision.trainer import prepare_device, train
 from transfer.predictions import Predict
 from transfer.weights import detector_file
 
-__all__ = ["NAME", "load_config", "load_predictor", "model_state", "train", "versions"]
+__all__ = ["NAME", "build_model", "load_config", "load_predictor", "model_state", "train", "versions"]
 
 NAME = "torchvision"
 
@@ -45,7 +45,7 @@ def model_state(cfg: CfgNode) -> dict[str, Tensor]:
         return build_model(cfg).state_dict()
 
 
-def load_predictor(cfg: CfgNode, weights_file: Path) -> Predict:
+def load_predictor(cfg: CfgNode, weights: Path) -> Predict:
     """The detector of `cfg` with the weights of a file, ready to run.
 
     Raises:
@@ -53,5 +53,5 @@ def load_predictor(cfg: CfgNode, weights_file: Path) -> Predict:
     """
     device = prepare_device(cfg)
     model = build_model(cfg)
-    model.load_state_dict(detector_file.read_detector(weights_file, model_state(cfg)))
+    model.load_state_dict(detector_file.read_detector(weights, model_state(cfg)))
     return make_predictor(model.to(device).eval(), cfg)

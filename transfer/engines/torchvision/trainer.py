@@ -1,36 +1,34 @@
-"""The training loop."""
+"""The training loop of the torchvision engine."""
 
 import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from fvcore.common.config import CfgNode
-from torch import Tensor
+from torch import Tensor, nn
 
 from pretrain.runtime import distributed
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.dataset import Dataset
+from transfer.engines import Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.checkpoints import Checkpoints, Part
 from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics
-from transfer.engines.torchvision import initial as initial_weights
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_optimizer, build_schedule, build_training_input
 from transfer.engines.torchvision.data.loader import TrainingBatches, usable
+from transfer.engines.torchvision.metrics import TrainingProgress, Window
 from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.engines.torchvision.predictor import make_predictor
-from transfer.engines.torchvision.progress import TrainingProgress
-from transfer.engines.torchvision.window import Window
 from transfer.errors import TransferError
-from transfer.predictions import Predict
-
-Evaluate = Callable[[Predict], dict[str, dict[str, float | None]]]
+from transfer.faults import refuse
+from transfer.results import Scores
 
 
 def train(
@@ -41,27 +39,16 @@ def train(
     resume: bool,
     checkpoint_extra: Mapping[str, Any],
     stop: StopRequest | None = None,
-) -> None:
-    """Train a detector and leave it, its checkpoints and metrics.json in cfg.OUTPUT_DIR. Called by every rank.
-
-    Args:
-        cfg: checked, with the data's NUM_CLASSES, a SEED >= 0, a real DEVICE and an OUTPUT_DIR that exists.
-        dataset: to train on.
-        initial: tensors by Detectron2's full names, loaded over the random start.
-        evaluate: scores a detector, called by every rank each TEST.EVAL_PERIOD iterations and at the end.
-        resume: go on from the folder's last checkpoint.
-        checkpoint_extra: kept in every checkpoint beside the tensors.
-        stop: looked at between two batches; `evaluate` may obey it, too.
-
-    Raises:
-        TransferError: bad data, nothing to resume, or a loss that is not finite.
-        Stopped: by `stop`; the run is saved.
-    """
-    Trainer(cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop).run()
+) -> Scores:
+    """Fine-tune a detector; see transfer.engines.Engine.train."""
+    return Trainer(cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop).run()
 
 
 class Trainer:
-    """A run: the model, what changes it, and where it writes. Arguments as of `train`."""
+    """A training run: the model, its optimizer, its data, and the files it writes.
+
+    Arguments as of transfer.engines.Engine.train.
+    """
 
     def __init__(
         self,
@@ -77,7 +64,7 @@ class Trainer:
         self.device = prepare_device(cfg)
         torch.manual_seed(cfg.SEED + distributed.rank())
         self.model = build_model(cfg)
-        initial_weights.load_initial(self.model, initial)
+        load_initial(self.model, initial)
         self.model.to(self.device)
         self.optimizer = build_optimizer(cfg, self.model)
         self.scheduler = solver.Scheduler(self.optimizer, build_schedule(cfg))
@@ -85,6 +72,7 @@ class Trainer:
         min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
         self.records = usable(dataset.records, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, min_keypoints)
         self.window = Window()
+        self.scores: Scores | None = None  # of the last test
         output = Path(cfg.OUTPUT_DIR)
         parts: dict[str, Part] = {
             "optimizer": self.optimizer,
@@ -94,22 +82,25 @@ class Trainer:
         }
         checkpoints = Checkpoints(output, self.model, parts, checkpoint_extra)
         precise = cfg.TEST.PRECISE_BN.ENABLED
-        self.course = AfterIteration(cfg, checkpoints, self._update_statistics if precise else None, self._test)
+        self.work = AfterIteration(cfg, checkpoints, self._update_statistics if precise else None, self._test)
         if resume:
-            self.course.resume()
+            self.work.resume()
         self.parallel = distributed.data_parallel(self.model)
-        self.metrics = open_metrics(output, self.course.done, bool(self.course.pending), tensorboard=True)
-        self.progress = TrainingProgress(self.course.done, cfg.SOLVER.MAX_ITER, shown=distributed.is_main())
+        self.metrics = open_metrics(output, self.work.done, bool(self.work.pending), tensorboard=True)
+        self.progress = TrainingProgress(self.work.done, cfg.SOLVER.MAX_ITER, shown=distributed.is_main())
 
-    def run(self) -> None:
-        """Iterate to SOLVER.MAX_ITER; test and save when it is time."""
+    def run(self) -> Scores:
+        """Iterate to SOLVER.MAX_ITER; test and save when it is due. Returns the scores of the last test."""
         self.model.train()
         try:
             with self.progress:
-                self.course.run_pending()
-                self._iterate(range(self.course.done, self.cfg.SOLVER.MAX_ITER))
+                self.work.run_pending()
+                self._iterate(range(self.work.done, self.cfg.SOLVER.MAX_ITER))
         except Stopped:
-            raise self.course.stopped() from None
+            raise self.work.stopped() from None
+        if self.scores is None:
+            raise RuntimeError("the training ended without a test")
+        return self.scores
 
     def _iterate(self, iterations: range) -> None:
         if not iterations:
@@ -122,10 +113,10 @@ class Trainer:
                 self.progress.advance(iteration, values)
                 if every(PERIOD, iterations.stop)(iteration + 1):
                     self.metrics.write({"iteration": iteration, **self.window.take()})
-                self.course.advance()
+                self.work.advance()
 
     def _step(self, iteration: int, samples: Iterator[list[Sample]]) -> dict[str, float]:
-        """One iteration. Returns its losses (means over the ranks), learning rate and times in seconds."""
+        """Do one iteration. Returns its losses (means over the ranks), learning rate and times in seconds."""
         begun = time.perf_counter()
         batch = next(samples)
         lr = self.scheduler.set_lr(iteration)
@@ -150,9 +141,9 @@ class Trainer:
         distributed.share_batchnorm_statistics(self.model)
         self.model.eval()
         with rng_state.kept(), self.progress.paused():
-            results = self.evaluate(make_predictor(self.model, self.cfg))
+            self.scores = self.evaluate(make_predictor(self.model, self.cfg))
         self.model.train()
-        self.metrics.write({"iteration": done - 1, **flatten_scores(results)})
+        self.metrics.write({"iteration": done - 1, **flatten_scores(self.scores.metrics)})
 
     def _batches(self, skip: int, workers: int) -> TrainingBatches:
         return TrainingBatches(
@@ -175,8 +166,26 @@ class Trainer:
         return torch.autocast(self.device.type, dtype=dtype)
 
 
+def load_initial(model: nn.Module, initial: Mapping[str, Tensor]) -> None:
+    """Load tensors by Detectron2's names over the model's random ones; the model must have each of them.
+
+    Raises:
+        TransferError: names each tensor that the model lacks or has in another shape.
+    """
+    state = model.state_dict()
+    refuse(
+        [
+            f"initial weights: {name} {tuple(value.shape)}, the model has "
+            + (f"{tuple(state[name].shape)}" if name in state else "no tensor of that name")
+            for name, value in initial.items()
+            if name not in state or state[name].shape != value.shape
+        ]
+    )
+    model.load_state_dict(dict(initial), strict=False)
+
+
 def prepare_device(cfg: CfgNode) -> torch.device:
-    """This process's device, with cuDNN and matrix products set as the configuration says."""
+    """Return this process's device, with cuDNN and matrix products set as the configuration says."""
     if cfg.FLOAT32_PRECISION:
         torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
     torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
@@ -184,14 +193,18 @@ def prepare_device(cfg: CfgNode) -> torch.device:
 
 
 def images_per_rank(images: int, processes: int) -> int:
-    """The share of each process in a batch of `images`; TransferError where they cannot share it evenly."""
+    """Return the images of each process in a batch of `images`; TransferError where they cannot share it evenly."""
     if images % processes:
         raise TransferError(f"SOLVER.IMS_PER_BATCH: {images} images cannot be shared by {processes} processes")
     return images // processes
 
 
 def _checked(losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
-    """The losses as numbers, means over the ranks, and their sum. One that is not finite stops every rank."""
+    """Return the losses as numbers, means over the ranks, and their sum.
+
+    Raises:
+        TransferError: on every rank, where a loss is not finite.
+    """
     stacked = distributed.mean(torch.stack([loss.detach().float() for loss in losses.values()]))
     values = dict(zip(losses, stacked.tolist(), strict=True))
     total = sum(values.values())

@@ -22,6 +22,7 @@ from tests.support.small_models import FPN, MASKS, RETINANET
 from tests.support.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, stands
 from transfer.errors import TransferError
 from transfer.predictions import Predict
+from transfer.results import Scores
 from transfer.weights.placement import place
 
 engine = pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
@@ -41,8 +42,8 @@ def reference() -> ModuleType:
     return module
 
 
-def no_scores(predict: Predict) -> dict[str, dict[str, float | None]]:
-    return {"bbox": {"AP": 12.5, "APs": None}}
+def no_scores(predict: Predict) -> Scores:
+    return Scores({"bbox": {"AP": 12.5, "APs": None}}, per_class={})
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     settings = {"SOLVER__MAX_ITER": 4, "SOLVER__STEPS": [1, 2, 3], "SOLVER__CHECKPOINT_PERIOD": 2}
     cfg = tiny_config(tmp_path / "run", **settings, TEST__EVAL_PERIOD=3)
 
-    def interrupt(predict: Predict) -> dict[str, dict[str, float | None]]:
+    def interrupt(predict: Predict) -> Scores:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

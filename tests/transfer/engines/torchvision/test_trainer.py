@@ -26,13 +26,17 @@ from transfer.engines.torchvision.data.loader import TrainingBatches
 from transfer.engines.torchvision.trainer import Trainer, images_per_rank
 from transfer.errors import TransferError
 from transfer.predictions import Predict
+from transfer.results import Scores
 
 EXTRA = {"class_names": ["bright", "dark", "red"], "category_ids": [1, 2, 3]}
 NO_MASKS = {"MODEL.MASK_ON": False}
 
 
-def no_test(_: Predict) -> dict[str, dict[str, float | None]]:
-    return {"bbox": {"AP": 1.5, "APs": None}}
+SCORES = Scores({"bbox": {"AP": 1.5, "APs": None}}, per_class={})
+
+
+def no_test(_: Predict) -> Scores:
+    return SCORES
 
 
 def run(folder: Path, iterations: int, *more: Mapping[str, Any], images: int = 6, **options: Any) -> Path:
@@ -48,7 +52,7 @@ def run(folder: Path, iterations: int, *more: Mapping[str, Any], images: int = 6
 def test_a_run_leaves_detectron2s_files(tmp_path: Path) -> None:
     tested = []
 
-    def test(predict: Predict) -> dict[str, dict[str, float | None]]:
+    def test(predict: Predict) -> Scores:
         tested.append(len(predict([{"file_name": str(tmp_path / "images" / "0_0.png")}])))
         return no_test(predict)
 
@@ -206,9 +210,9 @@ def test_it_learns_to_find_what_it_is_shown(tmp_path: Path) -> None:
     found: list[Any] = []
     records = small_models.dataset(tmp_path / "images", count=2).records
 
-    def test(predict: Predict) -> dict[str, dict[str, float | None]]:
+    def test(predict: Predict) -> Scores:
         found.extend(predict(records))
-        return {}
+        return SCORES
 
     settings = {
         "DATALOADER.ASPECT_RATIO_GROUPING": False,

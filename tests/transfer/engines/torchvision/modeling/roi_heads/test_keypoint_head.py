@@ -160,12 +160,12 @@ def test_exact_keypoints_score_100_and_shifted_ones_less(tmp_path: Path) -> None
         return predict
 
     scorer = evaluator.Scorer(dataset, masks=False, folder=tmp_path / "out", keypoints=True)
-    exact = scorer(oracle(0.0))
+    scores = scorer(oracle(0.0))
+    exact = scores.metrics
     assert exact["keypoints"]["AP"] == exact["bbox"]["AP"] == pytest.approx(100)
     assert set(exact["keypoints"]) == set(coco.KEYPOINT_STATISTICS)
-    assert scorer.last is not None
-    assert scorer.last.per_class["keypoints"]["person"] == pytest.approx(100)
-    assert scorer(oracle(2.0))["keypoints"]["AP"] < 100
+    assert scores.per_class["keypoints"]["person"] == pytest.approx(100)
+    assert scorer(oracle(2.0)).metrics["keypoints"]["AP"] < 100
 
 
 def test_data_that_cannot_be_scored_are_refused_before_anything_runs(tmp_path: Path) -> None:

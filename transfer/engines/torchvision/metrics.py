@@ -1,7 +1,8 @@
-"""The progress bar of a training run."""
+"""The metrics of a training run between two rows of metrics.json, and its progress bar."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -15,11 +16,40 @@ _SHOWN = {
 }
 
 
+class Window:
+    """The means of the values since the last row; checkpoints hold its state, so that a resumed row is whole."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, float] = {}
+        self.count = 0
+
+    def add(self, values: Mapping[str, float]) -> None:
+        """Add the values of one iteration."""
+        self.count += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def take(self) -> dict[str, float]:
+        """Return the means, and begin anew."""
+        means = {name: total / self.count for name, total in self.sums.items()}
+        self.sums, self.count = {}, 0
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the row so far."""
+        return {"sums": self.sums, "count": self.count}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue the row of a `state_dict`."""
+        self.sums, self.count = dict(state_dict["sums"]), state_dict["count"]
+
+
 class TrainingProgress:
-    """Iterations done, iterations a second, losses, time left; shown on the main process only.
+    """The progress bar: iterations done, iterations a second, losses, time left.
 
     Args:
-        first, last: iterations to go through.
+        first, last: the iterations to show.
+        shown: False on all ranks but the main one.
     """
 
     def __init__(self, first: int, last: int, shown: bool) -> None:
