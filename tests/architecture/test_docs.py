@@ -82,6 +82,16 @@ def test_every_page_of_docs_is_in_the_index() -> None:
     assert [page for page in PAGES if ROOT / "docs" in page.parents and page not in linked | {index}] == []
 
 
+def test_every_tool_and_configuration_has_a_line() -> None:
+    reference = ROOT / "docs" / "reference"
+    tools = {path.name for path in (ROOT / "tools").glob("[!_]*.py")}
+    assert {name for name in tools if f"`tools/{name}`" not in (reference / "tools.md").read_text()} == set()
+    named = {name for piece in documents.code((reference / "configs.md").read_text()) for name in PATH.findall(piece)}
+    listed = {path for name in named for path in matches(name)}
+    configs = {path for path in (ROOT / "configs").rglob("*.yaml") if not path.name.startswith("Base")}
+    assert configs - listed == set()
+
+
 def test_architecture_names_every_folder() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text()
     (tree,) = (block for block in documents.code(page) if block.startswith("pretrain/ "))
@@ -116,10 +126,19 @@ def test_every_command_is_known(page: Path) -> None:
 
 
 def exists(name: str) -> bool:
-    """Whether a path is there; one with * or {a,b} must match a file for each of its alternatives."""
+    """Return whether a path is there; one with * or {a,b} must match a file for each of its alternatives."""
+    return all(list(ROOT.glob(path.rstrip("/"))) for path in alternatives(name))
+
+
+def matches(name: str) -> set[Path]:
+    return {path for alternative in alternatives(name) for path in ROOT.glob(alternative)}
+
+
+def alternatives(name: str) -> list[str]:
+    """Return the paths that a name with {a,b} stands for."""
     if choice := re.search(r"\{([^{}]*)\}", name):
-        return all(exists(name.replace(choice[0], part, 1)) for part in choice[1].split(","))
-    return bool(list(ROOT.glob(name))) if "*" in name else (ROOT / name).exists()
+        return [path for part in choice[1].split(",") for path in alternatives(name.replace(choice[0], part, 1))]
+    return [name]
 
 
 def is_module(name: str) -> bool:
@@ -128,7 +147,7 @@ def is_module(name: str) -> bool:
 
 
 def is_defined(name: str) -> bool:
-    """Whether `a.b.c` is a module, or a name in the module `a.b`, which is imported only then."""
+    """Return whether `a.b.c` is a module, or a name in the module `a.b`, which is imported only then."""
     parts = name.split(".")
     while not is_module(".".join(parts)):
         parts.pop()
