@@ -97,6 +97,8 @@ def test_header_prints_the_published_figures(name: str) -> None:
             "    ".join(" / ".join(f"{row.scores[f'{part}/{metric}']:.1f}" for metric in order) for part in parts)
         ]
         assert any(figures[0] in line for line in text.splitlines() if line.startswith("#   ")), row.label
+    lines = [line for line in text.splitlines() if line.startswith("#   ")]
+    assert len(lines) == len(set(lines))
 
 
 def test_every_recipe_of_the_papers_is_here() -> None:
