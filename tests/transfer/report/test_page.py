@@ -23,8 +23,8 @@ from transfer import results
 from transfer.config import resolve
 from transfer.engines.torchvision import load_config
 from transfer.errors import TransferError
+from transfer.report import config_diff, published, warnings
 from transfer.report import page as report
-from transfer.report import published, warnings
 from transfer.report import tables as trials
 from transfer.report.content import Options
 from transfer.report.run_folders import read_curves, read_runs
@@ -521,6 +521,18 @@ def test_a_run_of_other_heads_or_schedule_than_its_recipe_is_told(tmp_path: Path
     (warning,) = [text for text in warnings.report_warnings(trials.build_tables(run)) if "as published" in text]
     assert "heads: MODEL.ROI_BOX_HEAD.NORM SyncBN | ''" in warning
     assert "schedule: SOLVER.BASE_LR 0.01 | 0.02" in warning
+
+
+def test_a_recipe_that_cannot_be_compared_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, iterations=24000, task=VOC_24K))
+    texts = warnings.report_warnings(trials.build_tables(read_runs([folder])))
+    assert any(f"not compared with the published recipe voc_r50_c4_24k: {folder}/config.yaml" in text for text in texts)
+    settings = load_config(ROOT / "configs/transfer/voc_r50_c4_24k.yaml", []).dump()
+    (folder / "config.yaml").write_text(settings)
+    monkeypatch.setattr(config_diff, "RECIPES", tmp_path / "site-packages/configs/transfer")  # an installed wheel
+    texts = warnings.report_warnings(trials.build_tables(read_runs([folder])))
+    missing = f"{tmp_path}/site-packages/configs/transfer/voc_r50_c4_24k.yaml does not exist"
+    assert any(missing in text for text in texts)
 
 
 def test_a_recipe_on_fewer_gpus_keeps_its_published_rows(tmp_path: Path) -> None:
