@@ -1,7 +1,31 @@
-"""The one exception of the transfer stage that is a user's mistake and not a bug."""
+"""The error of the transfer stage that is a user's mistake and not a bug, and all faults of one input in one error."""
+
+from collections.abc import Sequence
 
 from pretrain.runtime.errors import UserError
+
+SHOWN = 10  # a folder with thousands of missing files is still one readable message
 
 
 class TransferError(UserError):
     """Bad input: the message says what is wrong, where, and what would be right. Tools print it and exit with 2."""
+
+
+def refuse(faults: Sequence[str], advice: str = "") -> None:
+    """Raise one error for all faults of an input, if there are any.
+
+    Args:
+        faults: each names its place and what is wrong there.
+        advice: the last line of the message, what a user can do about them all.
+
+    Raises:
+        TransferError: lists the first SHOWN faults, and counts the others.
+    """
+    if not faults:
+        return
+    if len(faults) == 1:
+        raise TransferError(f"{faults[0]} ({advice})" if advice else faults[0])
+    lines = [f"{len(faults)} faults:", *(f"  {fault}" for fault in faults[:SHOWN])]
+    if len(faults) > SHOWN:
+        lines.append(f"  ... and {len(faults) - SHOWN} more")
+    raise TransferError("\n".join([*lines, advice] if advice else lines))

@@ -93,7 +93,7 @@ def plan(scenes: Path, *overrides: object, **options: Any) -> Plan:
     return plan_run(RunOptions(CONFIG, words, engine="torchvision", dataset_root=scenes, **options))
 
 
-def test_a_detector_that_sees_another_thing_than_the_pretrained_network_is_refused(
+def test_a_detector_with_other_features_is_refused(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What no setting tells: here norms with another epsilon. The proof of the converter is repeated before a run."""
@@ -118,7 +118,7 @@ def test_scoring_again_gives_the_same_numbers(trained: Path, scenes: Path, tmp_p
         plan(scenes, *again, "OUTPUT_DIR", trained, eval_only=True)
 
 
-def test_resume_goes_on_to_the_same_weights(trained: Path, scenes: Path, tmp_path: Path) -> None:
+def test_a_resumed_run_ends_with_the_same_weights(trained: Path, scenes: Path, tmp_path: Path) -> None:
     for name in ("model_0000001.pth", "env.json"):
         (tmp_path / name).write_bytes((trained / name).read_bytes())
     (tmp_path / "last_checkpoint").write_text("model_0000001.pth")
@@ -132,7 +132,7 @@ def test_resume_goes_on_to_the_same_weights(trained: Path, scenes: Path, tmp_pat
     assert results.read(path).init.kind == "random"
 
 
-def test_nothing_is_overwritten_and_nothing_resumed_from_nothing(trained: Path, scenes: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_or_resumed_from_nothing(trained: Path, scenes: Path, tmp_path: Path) -> None:
     before = {path: path.read_bytes() for path in trained.rglob("*") if path.is_file()}
     with pytest.raises(TransferError, match=r"holds an earlier run .*--resume"):
         plan(scenes, "OUTPUT_DIR", trained, init="random")
@@ -214,9 +214,7 @@ def wait_for(path: Path, *processes: "subprocess.Popen[str]") -> None:
         time.sleep(0.02)
 
 
-def test_a_signal_ends_a_run_in_order_and_the_same_command_goes_on(
-    trained: Path, scenes: Path, tool: Tool, tmp_path: Path
-) -> None:
+def test_a_run_stopped_by_a_signal_is_resumed_exactly(trained: Path, scenes: Path, tool: Tool, tmp_path: Path) -> None:
     words = words_for(scenes, tmp_path / "run", "DATALOADER.NUM_WORKERS", 1)
     process = start(words)
     wait_for(tmp_path / "run" / "metrics.json", process)
@@ -263,7 +261,7 @@ def test_a_signal_to_one_rank_stops_both(trained_by_two: Path, scenes: Path, tmp
     assert_equal(trained_by_two, tmp_path / "run")
 
 
-def test_a_signal_that_waited_for_the_start_ends_it_before_anything_is_done(scenes: Path, tmp_path: Path) -> None:
+def test_a_signal_blocked_at_the_start_ends_the_run(scenes: Path, tmp_path: Path) -> None:
     process = start(words_for(scenes, tmp_path / "run"), blocked=True)
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=120)[1]
@@ -271,7 +269,7 @@ def test_a_signal_that_waited_for_the_start_ends_it_before_anything_is_done(scen
     assert not (tmp_path / "run" / "last_checkpoint").exists()
 
 
-def test_auto_resume_begins_goes_on_and_ends(
+def test_auto_resume_begins_resumes_and_ends(
     trained: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun = plan(scenes, *TINY, "OUTPUT_DIR", tmp_path / "new", init="random", auto_resume=True)
@@ -314,7 +312,7 @@ def test_a_run_resumed_without_a_seed_keeps_its_own(trained: Path, scenes: Path,
     assert plan(scenes, *TINY, "OUTPUT_DIR", tmp_path, resume=True).config.SEED == 3
 
 
-def test_scaled_recipes_say_so_in_their_config_and_their_result(scenes: Path, tmp_path: Path) -> None:
+def test_scaling_is_in_the_config_and_the_result(scenes: Path, tmp_path: Path) -> None:
     small = ["SOLVER.IMS_PER_BATCH", 8, "SOLVER.BASE_LR", 0.02, "SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "[1]"]
     words = [*TINY, *small, "OUTPUT_DIR", tmp_path / "four"]
     result = results.read(execute(plan(scenes, *words, init="random", seed=0, scale_to=4)))
@@ -330,7 +328,7 @@ def test_scaled_recipes_say_so_in_their_config_and_their_result(scenes: Path, tm
 
 @pytest.mark.parametrize("started", ["WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
 @pytest.mark.parametrize("processes", [0, 2])
-def test_processes_of_a_launcher_start_no_runs_of_their_own(
+def test_launched_processes_start_no_runs_of_their_own(
     started: str, processes: int, scenes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On two machines --num-gpus 0, or 2, would be two runs side by side in one folder."""
@@ -339,18 +337,18 @@ def test_processes_of_a_launcher_start_no_runs_of_their_own(
         plan(scenes, init="random", processes=processes)
 
 
-def test_a_run_without_scaling_says_that_too(trained: Path) -> None:
+def test_a_run_without_scaling_records_none(trained: Path) -> None:
     assert results.read(trained / "result.json").scaled is None
 
 
-def test_a_data_set_without_keypoints_is_refused_before_anything_is_written(scenes: Path, tmp_path: Path) -> None:
+def test_data_without_keypoints_are_refused_first(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=r"MODEL.KEYPOINT_ON True: coco_2017_train has no keypoints"):
         plan(scenes, "MODEL.MASK_ON", False, "MODEL.KEYPOINT_ON", True, "OUTPUT_DIR", tmp_path / "out", init="random")
     assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_as_if_nothing_had_happened(scenes: Path, tmp_path: Path) -> None:
+def test_a_killed_run_is_resumed_exactly(scenes: Path, tmp_path: Path) -> None:
     """kill -9 while it trains; the same weights to the last bit as those of a run that was left alone."""
     settings = [*map(str, TINY), "SOLVER.MAX_ITER", "12", "SOLVER.STEPS", "[8]", "TEST.EVAL_PERIOD", "0"]
     folder = tmp_path / "killed"

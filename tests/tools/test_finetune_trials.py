@@ -74,7 +74,7 @@ def test_trials_are_ordinary_runs_of_successive_seeds(trained: Path, scenes: Pat
     assert not equal(trained / "trial_0", trained / "trial_1")
 
 
-def test_what_is_finished_is_kept_and_what_was_cut_goes_on(trained: Path, scenes: Path, tmp_path: Path) -> None:
+def test_finished_trials_are_kept_and_cut_ones_resumed(trained: Path, scenes: Path, tmp_path: Path) -> None:
     shutil.copytree(trained, tmp_path / "cut")
     cut = tmp_path / "cut" / "trial_1"
     for name in ("result.json", "model_final.pth"):
@@ -103,15 +103,13 @@ def test_a_trial_killed_before_its_first_checkpoint_begins_anew(trained: Path, s
     assert [path.name for path in tmp_path.iterdir()] == ["trial_1"]
 
 
-def test_a_trial_alone_is_told_when_it_was_finished_before(
-    trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_single_finished_trial_is_reported(trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call(*command(scenes, trained, "--trial", 1, "--seed", 3))
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{trained / 'trial_1' / 'result.json'}: ")
     assert "its seed is 4, this command's 1" in refusal(finetune.main, *command(scenes, trained, "--trial", 1))
 
 
-def test_a_trial_of_another_start_does_not_go_on(trained: Path, scenes: Path, tmp_path: Path) -> None:
+def test_a_trial_of_another_init_is_not_resumed(trained: Path, scenes: Path, tmp_path: Path) -> None:
     cut = tmp_path / "trial_0"
     cut.mkdir()
     for name in ("env.json", "last_checkpoint"):
@@ -137,7 +135,7 @@ def test_trials_of_something_else_in_the_folder_are_all_named(trained: Path, sce
     assert "its configuration is" in said
 
 
-def test_a_dry_run_tells_what_is_left_and_writes_nothing(
+def test_a_dry_run_lists_what_is_left_and_writes_nothing(
     trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = sorted(trained.rglob("*"))
@@ -148,7 +146,7 @@ def test_a_dry_run_tells_what_is_left_and_writes_nothing(
     assert sorted(trained.rglob("*")) == before
 
 
-def test_every_trial_is_told_also_when_all_were_finished_before(
+def test_all_trials_are_reported_if_finished_before(
     trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     call(*command(scenes, trained, "--trials", 2, "--seed", 3))

@@ -13,8 +13,7 @@ from transfer.data.coco.dataset import COCO
 from transfer.data.dataset import DataKind, Dataset
 from transfer.data.faults import Rules
 from transfer.data.voc.dataset import VOC
-from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.errors import TransferError, refuse
 
 _KINDS = {kind.name: kind for kind in (VOC, COCO)}
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from transfer.faults import refuse
+from transfer.errors import refuse
 
 _DONE = {"drop": "left out", "clip": "clipped"}  # by a rule that changes the data
 GONE = frozenset(("refuse", "drop"))  # rules by which the object is no longer among the data

@@ -16,9 +16,8 @@ from transfer.data.coco import objects, records
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.faults import Findings
 from transfer.data.values import are_numbers, is_number
-from transfer.errors import TransferError
+from transfer.errors import TransferError, refuse
 from transfer.evaluation.coco_results import SCORED_FIELD, apply_rules_to_detections
-from transfer.faults import refuse
 
 IOU_TYPES = tuple(SCORED_FIELD)
 # The standard names of COCOeval.stats, in its order.

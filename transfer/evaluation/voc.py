@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from transfer.data.voc.records import VocObject
-from transfer.faults import refuse
+from transfer.errors import refuse
 
 METRICS = ("11-point", "area")
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))

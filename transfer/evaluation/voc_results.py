@@ -13,9 +13,8 @@ import numpy as np
 
 from transfer.data.faults import Findings
 from transfer.data.values import FARTHEST
-from transfer.errors import TransferError
+from transfer.errors import TransferError, refuse
 from transfer.evaluation.voc import ClassDetections
-from transfer.faults import refuse
 
 _LINE = "image score xmin ymin xmax ymax"
 

@@ -10,8 +10,7 @@ from typing import Any
 
 import jinja2
 
-from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.errors import TransferError, refuse
 from transfer.report.content import PICTURES, Options, describe_tables
 from transfer.report.csv_files import CSV, write_csv
 from transfer.report.figures import FIGURES, draw_figures, inline

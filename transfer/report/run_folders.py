@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from transfer import results
-from transfer.errors import TransferError
+from transfer.errors import TransferError, refuse
 from transfer.evaluation.kinds import evaluation_of
-from transfer.faults import refuse
 from transfer.report.tables import FinishedRun
 
 METRICS_FILE = "metrics.json"

@@ -8,9 +8,8 @@ from typing import Any
 from transfer.data import catalog
 from transfer.data.dataset import Dataset
 from transfer.data.values import are_numbers, is_id, is_number
-from transfer.errors import TransferError
+from transfer.errors import TransferError, refuse
 from transfer.evaluation.evaluator import DETECTIONS_FILE, IMAGES_FILE
-from transfer.faults import refuse
 from transfer.results import Task
 
 FOLDER = "inference"  # in a run's folder

@@ -11,8 +11,7 @@ from transfer.config.resolve import Config
 from transfer.data import catalog
 from transfer.data.dataset import Dataset
 from transfer.engines import Engine
-from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.errors import TransferError, refuse
 from transfer.run import resume as resuming
 from transfer.run.init import InitialWeights, choose_init
 from transfer.run.options import RunOptions

@@ -13,8 +13,7 @@ from transfer.config import resolve
 from transfer.data.coco import records as coco_records
 from transfer.data.images import read_image
 from transfer.data.voc import records as voc_records
-from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.errors import TransferError, refuse
 from transfer.predictions import Predict, coco_detections
 from transfer.visualize import draw_detections
 from transfer.weights.detector_file import Classes, read_classes

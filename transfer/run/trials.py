@@ -6,8 +6,7 @@ from pathlib import Path
 
 from transfer import engines
 from transfer.config import resolve
-from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.errors import TransferError, refuse
 from transfer.run import resume as resuming
 from transfer.run.options import RunOptions
 from transfer.run.plan import Plan, plan_run

@@ -11,8 +11,7 @@ import safetensors.torch
 from torch import Tensor
 
 from pretrain.runtime import files
-from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.errors import TransferError, refuse
 from transfer.weights import architecture, formats, locate, source
 from transfer.weights.detector_file import sha256
 from transfer.weights.formats import AUTHOR

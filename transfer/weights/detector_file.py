@@ -10,8 +10,7 @@ import torch
 from numpy import ndarray
 from torch import Tensor
 
-from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.errors import TransferError, refuse
 from transfer.weights import formats
 
 

@@ -9,8 +9,7 @@ from transfer.data.coco import records
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.dataset import DataKind, Dataset
 from transfer.data.faults import Findings, Rules
-from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.errors import TransferError, refuse
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Any
 from transfer.data import rle
 from transfer.data.coco.objects import is_polygon
 from transfer.data.values import is_empty_box
-from transfer.faults import refuse
+from transfer.errors import refuse
 
 CLASS_NAMES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",

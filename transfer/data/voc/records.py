@@ -11,8 +11,7 @@ from transfer.data.faults import Findings
 from transfer.data.images import image_size
 from transfer.data.voc import xml_file
 from transfer.data.voc.xml_file import VocObject
-from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.errors import TransferError, refuse
 
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",

@@ -1,1 +1,1 @@
-"""What both engines share around their training loops."""
+"""The parts that both engines share around their training loops."""

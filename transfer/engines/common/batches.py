@@ -1,4 +1,4 @@
-"""Endless training batches of a rank: planned without loading an image, so that a run can go on at any of them."""
+"""The endless training batches of a rank, planned without loading an image, so that a run can resume at any."""
 
 import contextlib
 import itertools
@@ -21,8 +21,10 @@ def batches(draws: Iterator[Draw], wide: Sequence[bool] | None, batch_size: int)
     """Gather draws into batches.
 
     Args:
-        wide: whether each record's image is wider than high; a batch then holds one kind only, so that there is little
-            padding. None: any kind.
+        draws: the images in order, without end.
+        wide: for each record, True if its image is wider than high; a batch then holds only one kind, so that there
+            is little padding. None: any kind.
+        batch_size: draws in a batch.
     """
     waiting: dict[bool, list[Draw]] = {False: [], True: []}
     for draw in draws:
@@ -34,20 +36,20 @@ def batches(draws: Iterator[Draw], wide: Sequence[bool] | None, batch_size: int)
 
 
 class Batches(Generic[T]):
-    """The batches that a rank's draws make, whatever the number of workers. Ranks iterate in step.
+    """The batches of a rank, the same for any number of workers. Ranks iterate in step.
 
     Args:
         records: Detectron2's standard dicts.
-        load: makes an example of a record and its position in the stream, from which all chance in it must come.
+        load: makes an example of a record and its position in the stream; all randomness must come from the position.
         draws: of this rank, without end.
         batch_size: images a batch of this rank.
-        group: put wide and high images into batches of their own.
-        skip: batches that a resumed run has seen already.
+        group: put wide and high images into separate batches.
+        skip: number of batches that a resumed run has seen already.
         workers: processes that load images; 0: load in this one.
-        stop: between two batches it is obeyed.
+        stop: looked at between two batches.
 
     Iterating raises Stopped, or TransferError for a record that cannot be loaded, on every rank. Close the iterator
-    (contextlib.closing): its workers do not hear the signals by which an interpreter ends the processes it started.
+    (contextlib.closing): its workers ignore the signals by which an interpreter ends the processes it started.
     """
 
     def __init__(
@@ -73,7 +75,7 @@ class Batches(Generic[T]):
         )
 
     def __iter__(self) -> Generator[list[T], None, None]:
-        # Workers must outlive a signal to the whole process group: the batch that they are at is waited for.
+        # Workers must outlive a signal to the whole process group: the loop waits for the batch that they load.
         with signals.kept_from_children() if self.workers else contextlib.nullcontext():
             loaded: Any = iter(self.loader)
         try:
@@ -90,7 +92,7 @@ class Batches(Generic[T]):
 
 
 class _Images(Dataset[Any]):
-    """Records as examples. A fault is returned, not raised: raised in a worker it would arrive as another text."""
+    """The examples of records. A fault is returned, not raised: torch changes the text of what a worker raises."""
 
     def __init__(self, records: Sequence[dict[str, Any]], load: Load[Any]) -> None:
         self.records, self.load = records, load

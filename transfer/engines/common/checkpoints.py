@@ -1,4 +1,4 @@
-"""What a run saves, and how it goes on from there. The files are laid out and named as Detectron2's."""
+"""The checkpoints of a fine-tuning run, laid out and named as Detectron2's."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -12,17 +12,17 @@ from transfer.engines.common import rng_state
 from transfer.errors import TransferError
 
 FINAL = "model_final.pth"
-STOPPED = "model_stopped.pth"  # of a run that a signal stopped between two checkpoints; goes when there is a later one
+STOPPED = "model_stopped.pth"  # of a run stopped by a signal between two checkpoints; a later one replaces it
 log = logging.getLogger(__name__)
 
 
 def file_name(iteration: int) -> str:
-    """`model_0000999.pth` after the iteration of index 999, the thousandth."""
+    """Return `model_0000999.pth` for the iteration of index 999, the thousandth."""
     return f"model_{iteration:07d}.pth"
 
 
 class Part(Protocol):
-    """Something whose state belongs to a checkpoint: an optimizer, a schedule, ..."""
+    """An object whose state belongs to a checkpoint: an optimizer, a schedule, ..."""
 
     def state_dict(self) -> Any: ...
 
@@ -33,10 +33,10 @@ class Checkpoints:
     """The checkpoints of one run. Every rank calls `save` and `load`.
 
     Args:
-        folder: of the run.
-        model: saved with its loss_normalizer where it has one: RetinaNet's, no tensor of it and yet part of the run.
-        parts: what else changes, by its key in the file.
-        extra: kept in every checkpoint.
+        folder: the folder of the run.
+        model: saved with its loss_normalizer where it has one (RetinaNet's: not a tensor, but part of the run).
+        parts: the other objects with a state, by their keys in the file.
+        extra: further content of every checkpoint.
     """
 
     def __init__(self, folder: Path, model: nn.Module, parts: Mapping[str, Part], extra: Mapping[str, Any]) -> None:
@@ -50,7 +50,7 @@ class Checkpoints:
             pending: what is still due after the last one (transfer.engines.common.after_iteration).
         """
         distributed.share_batchnorm_statistics(self.model)
-        states = distributed.all_gather_object(rng_state.states())
+        states = distributed.all_gather_object(rng_state.get_rng_state())
         normalizers = distributed.all_gather_object(getattr(self.model, "loss_normalizer", None))
         if distributed.is_main():
             content = {
@@ -69,7 +69,7 @@ class Checkpoints:
         distributed.barrier()
 
     def load(self) -> tuple[int, list[str]]:
-        """Go back to where the run was last saved. Returns `done` and `pending` of then.
+        """Load the state in which the run was last saved. Returns its `done` and `pending`.
 
         Raises:
             PretrainError, TransferError: there is nothing to resume, or the file is not one of this engine's runs.
@@ -97,7 +97,7 @@ class Checkpoints:
 
     def _restore_generators(self, path: Path, states: list[Any]) -> None:
         if len(states) == distributed.world_size():
-            rng_state.restore(states[distributed.rank()])
+            rng_state.set_rng_state(states[distributed.rank()])
         else:
             log.warning(
                 "%s was saved by %d processes, %d go on: the rest of the run draws other samples",

@@ -1,4 +1,4 @@
-"""Batch norm statistics of the weights as they are, before every test (arXiv 2105.07576, section 3)."""
+"""PreciseBN: batch norm statistics of the current weights, before every test (arXiv 2105.07576, section 3)."""
 
 import itertools
 import warnings
@@ -11,7 +11,7 @@ from pretrain.runtime.signals import Stopped
 from transfer.engines.common import rng_state
 
 
-def update(model: nn.Module, batches: Iterable[Any], iterations: int) -> None:
+def update_statistics(model: nn.Module, batches: Iterable[Any], iterations: int) -> None:
     """Replace the running statistics of the model's batch norms by those of `iterations` training batches.
 
     The model must be in training mode. torch's generators and RetinaNet's loss_normalizer are left as they were, so
@@ -26,9 +26,9 @@ def update(model: nn.Module, batches: Iterable[Any], iterations: int) -> None:
         from fvcore.nn.precise_bn import update_bn_stats
 
     before = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    normalizer: Any = getattr(model, "loss_normalizer", None)  # no tensor of the model, in either engine
+    normalizer: Any = getattr(model, "loss_normalizer", None)  # not a tensor of the model, in either engine
     try:
-        with rng_state.kept():
+        with rng_state.preserve_rng_state():
             update_bn_stats(model, itertools.islice(batches, iterations), iterations)
     except Stopped:
         for name, buffer in model.named_buffers():

@@ -1,4 +1,4 @@
-"""The random numbers of a rank: torch's generators, kept over what must not use them up, saved and put back."""
+"""The RNG state of a rank: saved, restored, and left unchanged by a test in between."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -7,26 +7,26 @@ import torch
 from torch import Tensor
 
 
-def states() -> dict[str, Tensor]:
-    """Where this rank's generators stand: of the CPU, and of its GPU where it uses one."""
+def get_rng_state() -> dict[str, Tensor]:
+    """Return the states of this rank's generators: of the CPU, and of its GPU where it uses one."""
     found = {"cpu": torch.get_rng_state()}
     if torch.cuda.is_initialized():
         found["cuda"] = torch.cuda.get_rng_state()
     return found
 
 
-def restore(found: Mapping[str, Tensor]) -> None:
-    """Go on where `states` was called."""
+def set_rng_state(found: Mapping[str, Tensor]) -> None:
+    """Set the generators to what `get_rng_state` returned."""
     torch.set_rng_state(found["cpu"])
     if "cuda" in found and torch.cuda.is_initialized():
         torch.cuda.set_rng_state(found["cuda"])
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """What the block draws is as if it had not been drawn."""
-    before = states()
+def preserve_rng_state() -> Iterator[None]:
+    """Restore the generators after the block, as if it had drawn no numbers."""
+    before = get_rng_state()
     try:
         yield
     finally:
-        restore(before)
+        set_rng_state(before)

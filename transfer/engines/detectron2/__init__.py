@@ -40,21 +40,25 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
     if resnet.DEPTH in (18, 34) and heads.startswith("Res5ROIHeads"):
         raise TransferError(
             f"MODEL.RESNETS.DEPTH {resnet.DEPTH} with MODEL.ROI_HEADS.NAME {heads}: a C4 head is built of bottleneck "
-            "blocks, which this ResNet has not. Use an FPN config, or depth 50, 101 or 152"
+            "blocks, which this ResNet does not have. Use an FPN config, or depth 50, 101 or 152"
         )
     cfg.freeze()
     return cfg
 
 
 def versions() -> dict[str, str]:
-    """Detectron2's version, with its commit where it is known, and torch's."""
+    """Return Detectron2's version, with its commit where that is known, and torch's."""
     commit = _commit()
     version = str(detectron2.__version__) + (f" ({commit[:12]})" if commit else "")
     return {"detectron2": version, "torch": torch.__version__, "torchvision": importlib.metadata.version("torchvision")}
 
 
 def load_predictor(cfg: CfgNode, weights: Path) -> Predict:
-    """A detector from the file `weights`, ready to be called. TransferError listing every tensor that does not fit."""
+    """Return the detector of `cfg` with the weights of a file, ready to run.
+
+    Raises:
+        TransferError: lists every tensor that does not fit.
+    """
     model = build_model(cfg)
     model.load_state_dict(weight_files.read_detector(weights, model.state_dict()))
     model.eval()
@@ -62,7 +66,7 @@ def load_predictor(cfg: CfgNode, weights: Path) -> Predict:
 
 
 def _commit() -> str | None:
-    """Detectron2's git commit: of the checkout it runs from, or as pip recorded it."""
+    """Return Detectron2's git commit: of the checkout it runs from, or as pip recorded it."""
     root = Path(detectron2.__file__).resolve().parents[1]
     if (root / ".git").exists():
         command = ["git", "-C", str(root), "rev-parse", "HEAD"]

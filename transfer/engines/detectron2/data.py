@@ -1,4 +1,4 @@
-"""The images to train on, as batches from any iteration on."""
+"""The training batches of the detectron2 engine, from any iteration on."""
 
 import contextlib
 import itertools
@@ -31,10 +31,10 @@ log = logging.getLogger(__name__)
 
 
 class TrainingData:
-    """The images to train on, as batches from any iteration on.
+    """The images to train on, in batches from any iteration on.
 
-    Their order is that of Detectron2's sampler and of its grouping by shape, with any number of workers as Detectron2
-    has it with one. What is random in an image comes of the seed and of its position in the order.
+    Their order is that of Detectron2's sampler and of its grouping by shape: with any number of workers the one that
+    Detectron2 has with one worker. The augmentation of an image depends on the seed and its position in the order.
     """
 
     def __init__(self, cfg: CfgNode, dataset: Dataset, stop: StopRequest) -> None:
@@ -49,7 +49,7 @@ class TrainingData:
         self.records = records
 
     def batches(self, skip: int, workers: int) -> Generator[list[dict[str, Any]], None, None]:
-        """This rank's batches after the first `skip`, without end."""
+        """Return this rank's batches after the first `skip`, without end."""
         sampler = _sampler(self.cfg, self.records)
         if sampler is None:
             return self._detectron2s(workers)
@@ -67,7 +67,7 @@ class TrainingData:
         return iter(batches)
 
     def warn_if_others_come(self) -> None:
-        """Say so where a resumed run does not go on with the images that it would have seen."""
+        """Log a warning where a resumed run sees other images than it would have seen without the interruption."""
         if self.cfg.DATALOADER.SAMPLER_TRAIN not in SAMPLERS and comm.is_main_process():
             log.warning(
                 "DATALOADER.SAMPLER_TRAIN %s: the rest of the run sees other images than it would have seen",
@@ -75,7 +75,7 @@ class TrainingData:
             )
 
     def _detectron2s(self, workers: int) -> Generator[list[dict[str, Any]], None, None]:
-        """From Detectron2's own loader, which begins anew each time."""
+        """Yield batches of Detectron2's own loader, which begins anew each time."""
         cfg = resolve.with_settings(self.cfg, {"DATALOADER.NUM_WORKERS": workers})
         loader = build_detection_train_loader(cfg, dataset=self.records, mapper=self.mapper)
         with signals.kept_from_children() if workers else contextlib.nullcontext():
@@ -87,12 +87,12 @@ class TrainingData:
             yield batch
 
 
-# Of those that a configuration can name, the ones that draw from a seed alone; Detectron2 makes the others.
+# The samplers of a configuration that depend only on a seed; Detectron2 makes the others.
 SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
 
 
 def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int] | None:
-    """The sampler of DATALOADER.SAMPLER_TRAIN, as Detectron2 sets it up; None: not one of SAMPLERS."""
+    """Return the sampler of DATALOADER.SAMPLER_TRAIN, as Detectron2 sets it up; None: not one of SAMPLERS."""
     settings = cfg.DATALOADER
     if settings.SAMPLER_TRAIN == "TrainingSampler":
         return TrainingSampler(len(records), seed=cfg.SEED)
@@ -109,7 +109,7 @@ def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int] | Non
 
 
 class Mapper(DatasetMapper):
-    """Detectron2's mapping of a record to a training example; a record it cannot map is the user's to repair."""
+    """Detectron2's mapping of a record to a training example; TransferError for a record that it cannot map."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
@@ -118,12 +118,12 @@ class Mapper(DatasetMapper):
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
         try:
             return super().__call__(record)
-        except Exception as error:  # Pillow's decoders alone raise many kinds
+        except Exception as error:  # Pillow's decoders raise many kinds
             reason = f"{type(error).__name__}: {error}".strip()
             raise TransferError(f"{record['file_name']}: cannot be trained on ({reason})") from error
 
     def at(self, record: dict[str, Any], position: int) -> dict[str, Any]:
-        """The example of a record at a position of the stream, which decides its augmentations with the seed."""
+        """Return the example of a record; its position in the stream and the seed decide its augmentation."""
         before = np.random.get_state()
         np.random.seed([self.seed, position])  # the generator that Detectron2's augmentations draw from
         try:

@@ -1,4 +1,4 @@
-"""The models of MoCo's recipes: Detectron2's, and what it lacks of them, which importing this registers."""
+"""The models of MoCo's recipes: Detectron2's, and the two parts that it lacks, which this module registers."""
 
 import fvcore.nn.weight_init as weight_init
 import torch
@@ -40,6 +40,7 @@ class DilatedC5(Backbone):
         weight_init.c2_msra_fill(self.reduce)
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return {"res5": (N, 512, H / 16, W / 16)} for images (N, 3, H, W)."""
         return {"res5": self.reduce(self.bottom_up(images)["res5"])}
 
     def output_shape(self) -> dict[str, ShapeSpec]:
@@ -48,12 +49,16 @@ class DilatedC5(Backbone):
 
 @BACKBONE_REGISTRY.register()
 def build_resnet_dilated_c5_backbone(cfg: CfgNode, input_shape: ShapeSpec) -> DilatedC5:
-    """MoCo's dilated C5 on MODEL.RESNETS, whose RES5_DILATION is 2."""
+    """Build MoCo's dilated C5 on MODEL.RESNETS, whose RES5_DILATION is 2."""
     return DilatedC5(build_resnet_backbone(cfg, input_shape), cfg.MODEL.RESNETS.NORM)
 
 
 def build_model(cfg: CfgNode) -> nn.Module:
-    """The detector that a configuration describes, with random weights. TransferError where Detectron2 cannot."""
+    """Build the detector that a configuration describes, with random weights.
+
+    Raises:
+        TransferError: Detectron2 cannot build it.
+    """
     try:
         return modeling.build_model(cfg)
     except (AssertionError, AttributeError, KeyError, ValueError) as error:
@@ -62,6 +67,6 @@ def build_model(cfg: CfgNode) -> nn.Module:
 
 
 def model_state(cfg: CfgNode) -> dict[str, Tensor]:
-    """Names and shapes of the model's tensors, on the meta device: nothing is computed."""
+    """Return the names and shapes of the model's tensors, on the meta device: nothing is computed."""
     with torch.device("meta"):
         return dict(build_model(resolve.with_settings(cfg, {"MODEL.DEVICE": "meta"})).state_dict())

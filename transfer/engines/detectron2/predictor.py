@@ -1,4 +1,4 @@
-"""Detections of a model, in pixels of each image."""
+"""The prediction of a Detectron2 model for images read from files."""
 
 from typing import Any
 
@@ -17,7 +17,11 @@ with quiet():
 
 @torch.no_grad()
 def predict(cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]]) -> list[Detections]:
-    """Run the images of `records` as one zero-padded batch; detections in pixels of each image."""
+    """Run the images of `records` as one zero-padded batch.
+
+    Returns:
+        The detections of each image, in its pixels.
+    """
     resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST)
     inputs = []
     for record in records:

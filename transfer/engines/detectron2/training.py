@@ -145,11 +145,11 @@ class AfterStep(HookBase):
         period, iterations = self.cfg.TEST.EVAL_PERIOD, self.cfg.TEST.PRECISE_BN.NUM_ITER
         earlier = (done - 1) // period if period > 0 else 0  # each takes the next images, as Detectron2's hook does
         with EventStorage():  # what the model logs of these images is dropped
-            precise_bn.update(self.model, self.data.batches(earlier * iterations, workers=0), iterations)
+            precise_bn.update_statistics(self.model, self.data.batches(earlier * iterations, workers=0), iterations)
 
     def _test(self, done: int) -> None:
         distributed.share_batchnorm_statistics(self.model)
-        with rng_state.kept():
+        with rng_state.preserve_rng_state():
             self.model.eval()
             self.scores = self.evaluate(lambda records: predict(self.cfg, self.model, records))
             self.model.train()

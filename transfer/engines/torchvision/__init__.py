@@ -22,7 +22,7 @@ NAME = "torchvision"
 
 
 def versions() -> dict[str, str]:
-    """What ran: {package: version}."""
+    """Return the versions of the packages that the engine stands on."""
     return {"torchvision": torchvision.__version__, "torch": torch.__version__}
 
 
@@ -30,7 +30,7 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
     """Return Detectron2's defaults with a YAML file and KEY VALUE pairs over them, checked and frozen.
 
     Raises:
-        TransferError: see transfer.config.detectron2_defaults.merge; or a setting that this engine does not honour.
+        TransferError: see transfer.config.detectron2_defaults.merge; or a setting that this engine does not support.
     """
     cfg = detectron2_defaults.get_cfg()
     detectron2_defaults.merge(cfg, config_file, overrides)
@@ -40,13 +40,13 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
 
 
 def model_state(cfg: CfgNode) -> dict[str, Tensor]:
-    """Meta tensors (names and shapes only) of the model that `cfg` describes, by Detectron2's names."""
+    """Return meta tensors (names and shapes only) of the model that `cfg` describes, by Detectron2's names."""
     with torch.device("meta"):
         return build_model(cfg).state_dict()
 
 
 def load_predictor(cfg: CfgNode, weights: Path) -> Predict:
-    """The detector of `cfg` with the weights of a file, ready to run.
+    """Return the detector of `cfg` with the weights of a file, ready to run.
 
     Raises:
         TransferError: the file's tensors are not those of the model; every fault is named.

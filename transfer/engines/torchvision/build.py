@@ -1,4 +1,4 @@
-"""From a configuration to what it describes: the detector, its input, its optimiser. Below this, nothing knows one."""
+"""The detector, its input and its optimizer, built from a configuration, which the modules below do not know."""
 
 import torch
 from fvcore.common.config import CfgNode
@@ -27,7 +27,7 @@ from transfer.engines.torchvision.modeling.roi_heads.roi_heads import ROIHeads
 
 
 def build_model(cfg: CfgNode) -> Detector:
-    """The detector of a checked configuration, with fresh weights from torch's generator."""
+    """Build the detector of a checked configuration, with random weights from torch's generator."""
     resnets = cfg.MODEL.RESNETS
     resnet = make_resnet(
         resnets.DEPTH,
@@ -49,7 +49,7 @@ def build_model(cfg: CfgNode) -> Detector:
 
 
 def build_training_input(cfg: CfgNode) -> TrainingInput:
-    """How training images are read, resized and flipped."""
+    """Build the reader of training images, which resizes and flips them."""
     return TrainingInput(
         min_sizes=cfg.INPUT.MIN_SIZE_TRAIN,
         max_size=cfg.INPUT.MAX_SIZE_TRAIN,
@@ -62,7 +62,7 @@ def build_training_input(cfg: CfgNode) -> TrainingInput:
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.SGD:
-    """SGD over the parameters of `model` that are not frozen."""
+    """Build SGD over the parameters of `model` that are not frozen."""
     return solver.make_optimizer(
         model,
         lr=cfg.SOLVER.BASE_LR,
@@ -76,7 +76,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.SGD:
 
 
 def build_schedule(cfg: CfgNode) -> solver.Multiplier:
-    """The learning rate over the iterations, as a factor of the base."""
+    """Build the schedule of the learning rate, as a factor of SOLVER.BASE_LR."""
     s = cfg.SOLVER
     if s.LR_SCHEDULER_NAME == "WarmupCosineLR":
         schedule = solver.cosine(s.MAX_ITER, s.BASE_LR_END / s.BASE_LR)

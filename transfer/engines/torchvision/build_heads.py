@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a detector that stand on its backbone."""
+"""The parts of a detector that stand on its backbone, built from a configuration."""
 
 from fvcore.common.config import CfgNode
 from torch import nn
@@ -17,7 +17,7 @@ from transfer.engines.torchvision.modeling.sampling import SamplingSettings
 
 
 def build_rpn(cfg: CfgNode, backbone: AnyBackbone) -> RPN:
-    """Region proposals on the maps of MODEL.RPN.IN_FEATURES."""
+    """Build the region proposal network on the feature maps of MODEL.RPN.IN_FEATURES."""
     rpn = cfg.MODEL.RPN
     anchors = _anchors(cfg, backbone, rpn.IN_FEATURES)
     settings = RPNSettings(
@@ -39,7 +39,7 @@ def build_rpn(cfg: CfgNode, backbone: AnyBackbone) -> RPN:
 
 
 def build_standard_heads(cfg: CfgNode, backbone: AnyBackbone) -> StandardROIHeads:
-    """A network a branch, on the maps of MODEL.ROI_HEADS.IN_FEATURES."""
+    """Build the heads with one network for each branch, on the feature maps of MODEL.ROI_HEADS.IN_FEATURES."""
     box, mask, keypoint = cfg.MODEL.ROI_BOX_HEAD, cfg.MODEL.ROI_MASK_HEAD, cfg.MODEL.ROI_KEYPOINT_HEAD
     heads = cfg.MODEL.ROI_HEADS
     channels = backbone.channels[heads.IN_FEATURES[0]]
@@ -63,7 +63,7 @@ def build_standard_heads(cfg: CfgNode, backbone: AnyBackbone) -> StandardROIHead
 
 
 def build_res5_heads(cfg: CfgNode, backbone: AnyBackbone, res5: nn.Sequential) -> Res5ROIHeads:
-    """The ResNet's last stage, `res5`, on regions of res4."""
+    """Build the C4 heads: the ResNet's last stage, `res5`, on regions of res4."""
     channels = backbone.channels["res5"]
     extra = cfg.MODEL.ROI_HEADS.NAME == "Res5ROIHeadsExtraNorm"
     return Res5ROIHeads(
@@ -78,7 +78,7 @@ def build_res5_heads(cfg: CfgNode, backbone: AnyBackbone, res5: nn.Sequential) -
 
 
 def build_retinanet(cfg: CfgNode, backbone: AnyBackbone) -> RetinaNet:
-    """The whole one-stage detector on the maps of MODEL.RETINANET.IN_FEATURES."""
+    """Build the whole one-stage detector, on the feature maps of MODEL.RETINANET.IN_FEATURES."""
     net = cfg.MODEL.RETINANET
     anchors = _anchors(cfg, backbone, net.IN_FEATURES)
     settings = RetinaNetSettings(

@@ -11,7 +11,7 @@ from transfer.predictions import Detections, Predict
 
 
 def make_predictor(model: Detector, cfg: CfgNode) -> Predict:
-    """What runs `model` (in eval mode by then) on images read from files, resized as INPUT says of tests."""
+    """Return a function that runs `model`, in eval mode, on images read from files, resized by INPUT.*_TEST."""
     shortest, longest, bgr = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.FORMAT == "BGR"
 
     def predict(records: list[dict[str, Any]]) -> list[Detections]:

@@ -1,4 +1,4 @@
-"""SGD as Detectron2 sets it up: groups of parameters, learning rate over the iterations, clipping."""
+"""SGD as Detectron2 sets it up: parameter groups, learning rate schedules, gradient clipping."""
 
 import math
 from bisect import bisect_right
@@ -25,12 +25,12 @@ def make_optimizer(
     weight_decay_bias: float | None,
     bias_lr_factor: float,
 ) -> torch.optim.SGD:
-    """SGD over the parameters that are not frozen, in one pass over each (the same numbers, twice as fast on a CPU).
+    """Return SGD over the parameters that are not frozen, fused (the same numbers, twice as fast on a CPU).
 
     Args:
-        weight_decay_norm: of norm layers, in place of `weight_decay`.
-        weight_decay_bias: of every bias, norm layers' too; None: as the layer's other parameters.
-        bias_lr_factor: of every bias's learning rate.
+        weight_decay_norm: for norm layers, in place of `weight_decay`.
+        weight_decay_bias: for every bias, also of norm layers; None: that of the layer's other parameters.
+        bias_lr_factor: factor of the learning rate of every bias.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for module in model.modules():
@@ -57,7 +57,7 @@ def set_lr(optimizer: torch.optim.Optimizer, factor: float) -> float:
 
 
 class Scheduler:
-    """Sets the learning rate, which the iteration alone decides. Its state is there to be read, as Detectron2's."""
+    """The learning rate scheduler; the rate depends only on the iteration. Its state is that of Detectron2's."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, schedule: Multiplier) -> None:
         self.optimizer, self.schedule, self.next = optimizer, schedule, 0
@@ -68,33 +68,34 @@ class Scheduler:
         return set_lr(self.optimizer, self.schedule(iteration))
 
     def state_dict(self) -> dict[str, Any]:
-        """The base learning rate of each group, and the iteration to come."""
+        """Return the base learning rate of each group, and the next iteration."""
         return {"base_lrs": [group["initial_lr"] for group in self.optimizer.param_groups], "last_epoch": self.next}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Continue from the iteration of `state_dict`."""
         self.next = state_dict["last_epoch"]
 
 
 def multi_step(steps: Sequence[int], gamma: float) -> Multiplier:
-    """`gamma` to the power of the number of steps passed."""
+    """Return the schedule gamma^k, k the number of `steps` that the iteration has reached."""
     return lambda iteration: gamma ** bisect_right(steps, iteration)
 
 
 def cosine(max_iter: int, end: float) -> Multiplier:
-    """Half a cosine from 1 to `end`."""
+    """Return a schedule that falls from 1 to `end` along half a cosine."""
     return lambda iteration: end + 0.5 * (1 - end) * (1 + math.cos(math.pi * iteration / max_iter))
 
 
 def warm_up(
     schedule: Multiplier, factor: float, warmup_iters: int, max_iter: int, constant: bool = False
 ) -> Multiplier:
-    """`schedule` with a warm-up in front (arXiv 1706.02677, section 2.2): a line to where the schedule then stands.
+    """Return `schedule` with a linear warm-up (arXiv 1706.02677, section 2.2) to its value after `warmup_iters`.
 
     Args:
-        factor: of the schedule's first value, where the line begins.
-        warmup_iters: length of the line; a run shorter than it is one long warm-up, as in Detectron2.
-        constant: stay at the beginning of the line.
+        factor: the line begins at `factor` times the schedule's first value.
+        warmup_iters: length of the line; a shorter run is one long warm-up, as in Detectron2.
+        max_iter: length of the run.
+        constant: stay at the beginning of the line until the warm-up ends.
     """
     length = min(warmup_iters, max_iter)
     begin, end = factor * schedule(0), schedule(length)

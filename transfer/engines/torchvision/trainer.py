@@ -26,8 +26,7 @@ from transfer.engines.torchvision.data.loader import TrainingBatches, usable
 from transfer.engines.torchvision.metrics import TrainingProgress, Window
 from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.engines.torchvision.predictor import make_predictor
-from transfer.errors import TransferError
-from transfer.faults import refuse
+from transfer.errors import TransferError, refuse
 from transfer.results import Scores
 
 
@@ -135,12 +134,12 @@ class Trainer:
         return {**values, "lr": lr, "data_time": loaded - begun, "time": time.perf_counter() - begun}
 
     def _update_statistics(self, _: int) -> None:
-        precise_bn.update(self.model, self._batches(0, workers=0), self.cfg.TEST.PRECISE_BN.NUM_ITER)
+        precise_bn.update_statistics(self.model, self._batches(0, workers=0), self.cfg.TEST.PRECISE_BN.NUM_ITER)
 
     def _test(self, done: int) -> None:
         distributed.share_batchnorm_statistics(self.model)
         self.model.eval()
-        with rng_state.kept(), self.progress.paused():
+        with rng_state.preserve_rng_state(), self.progress.paused():
             self.scores = self.evaluate(make_predictor(self.model, self.cfg))
         self.model.train()
         self.metrics.write({"iteration": done - 1, **flatten_scores(self.scores.metrics)})

@@ -190,7 +190,7 @@ def test_initial_tensor_without_a_place_is_refused(tmp_path: Path) -> None:
         engine.train(cfg, squares(tmp_path), {"nowhere.weight": torch.zeros(1)}, no_scores, False, {})
 
 
-def test_interrupted_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
+def test_an_interrupted_run_resumes_from_its_checkpoint(tmp_path: Path) -> None:
     settings = {"SOLVER__MAX_ITER": 4, "SOLVER__STEPS": [1, 2, 3], "SOLVER__CHECKPOINT_PERIOD": 2}
     cfg = tiny_config(tmp_path / "run", **settings, TEST__EVAL_PERIOD=3)
 
@@ -226,7 +226,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("look", LOOKS)
-def test_a_run_stops_before_any_batch_and_goes_on_exactly(look: int, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_run_stopped_before_any_batch_resumes_exactly(look: int, undisturbed: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         small_run(tmp_path / "run", MASKS, stop=StopAt(look), workers=look % 2)
     assert stands(tmp_path / "run") == LOOKS[look]
@@ -235,7 +235,7 @@ def test_a_run_stops_before_any_batch_and_goes_on_exactly(look: int, undisturbed
 
 
 @pytest.mark.parametrize("test", [1, 2])
-def test_a_test_cut_short_is_done_again_and_nothing_else_is(test: int, undisturbed: Path, tmp_path: Path) -> None:
+def test_only_a_test_cut_short_is_repeated(test: int, undisturbed: Path, tmp_path: Path) -> None:
     evaluate = CutShort(test, no_scores)
     with pytest.raises(Stopped, match="saved"):
         small_run(tmp_path / "run", MASKS, evaluate=evaluate)
@@ -314,7 +314,7 @@ def test_weights_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         engine.load_predictor(cfg, tmp_path / "w.pth")
 
 
-def test_batch_that_cannot_be_shared_and_amp_on_a_cpu_are_refused(tmp_path: Path) -> None:
+def test_uneven_batches_and_amp_on_a_cpu_are_refused(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=r"SOLVER\.IMS_PER_BATCH 0"):
         engine.train(tiny_config(tmp_path, SOLVER__IMS_PER_BATCH=0), squares(tmp_path), {}, no_scores, False, {})
     with pytest.raises(TransferError, match=r"SOLVER\.AMP\.ENABLED.*cpu"):

@@ -94,7 +94,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize("look", slow_but([1, 3, 7], LOOKS))
-def test_a_run_stops_before_any_batch_and_goes_on_exactly(look: int, undisturbed: Path, tmp_path: Path) -> None:
+def test_a_run_stopped_before_any_batch_resumes_exactly(look: int, undisturbed: Path, tmp_path: Path) -> None:
     with pytest.raises(Stopped):
         run(tmp_path / "run", 4, TESTED, stop=StopAt(look))
     assert stands(tmp_path / "run") == LOOKS[look]
@@ -103,7 +103,7 @@ def test_a_run_stops_before_any_batch_and_goes_on_exactly(look: int, undisturbed
 
 
 @pytest.mark.parametrize("test", [1, 2])
-def test_a_test_cut_short_is_done_again_and_nothing_else_is(test: int, undisturbed: Path, tmp_path: Path) -> None:
+def test_only_a_test_cut_short_is_repeated(test: int, undisturbed: Path, tmp_path: Path) -> None:
     """After the last iteration the final model is there already, and only its test is left."""
     evaluate = CutShort(test, no_test)
     with pytest.raises(Stopped, match="saved"):
@@ -117,16 +117,14 @@ def test_a_test_cut_short_is_done_again_and_nothing_else_is(test: int, undisturb
     assert_equal(undisturbed, tmp_path / "run")
 
 
-def test_a_test_after_the_last_checkpoint_is_not_lost_when_a_run_is_killed(undisturbed: Path, tmp_path: Path) -> None:
+def test_a_killed_run_does_not_lose_its_final_test(undisturbed: Path, tmp_path: Path) -> None:
     """Killed in the last test, or after it: it is done again, and stands in metrics.json once."""
     shutil.copytree(undisturbed, tmp_path / "run")
     run(tmp_path / "run", 4, TESTED, resume=True)
     assert_equal(undisturbed, tmp_path / "run")
 
 
-def test_a_run_killed_between_its_last_two_checkpoints_saves_both(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_killed_between_final_saves_does_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save, periods = Checkpoints.save, {"SOLVER.CHECKPOINT_PERIOD": 2}
 
     def killed(self: Checkpoints, name: str, *rest: Any) -> None:
@@ -177,7 +175,7 @@ def test_tensorboard_shows_what_metrics_json_has(tmp_path: Path) -> None:
     assert shown == pytest.approx(written)
 
 
-def test_nothing_is_resumed_from_nothing_or_from_another_engines_file(tmp_path: Path) -> None:
+def test_only_an_own_checkpoint_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to resume"):
         run(tmp_path / "run", 1, resume=True)
     torch.save({"model": {}, "optimizer": {}, "iteration": 0}, tmp_path / "run" / "model_0000000.pth")
@@ -266,7 +264,7 @@ def test_precise_statistics_are_those_of_all_images_together(tmp_path: Path) -> 
     seen: list[torch.Tensor] = []
     trainer.model.backbone.bottom_up.bn1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     state = torch.get_rng_state()
-    precise_bn.update(trainer.model.train(), trainer._batches(0, 0), 3)
+    precise_bn.update_statistics(trainer.model.train(), trainer._batches(0, 0), 3)
     assert torch.equal(torch.get_rng_state(), state)
     assert len(seen) == 3
     everything = torch.cat([x.transpose(0, 1).flatten(1) for x in seen], dim=1)
@@ -313,7 +311,7 @@ def test_a_predictor_needs_the_models_own_weights(tmp_path: Path) -> None:
         engine.load_predictor(cfg, path)
 
 
-def test_detections_come_in_pixels_of_the_file_whatever_the_network_sees(tmp_path: Path) -> None:
+def test_detections_are_in_pixels_of_the_file(tmp_path: Path) -> None:
     path, (record,) = tmp_path / "weights.pth", small_models.dataset(tmp_path, count=1, size=(300, 200)).records
     torch.save(small_models.lively(engine.model_state(small_models.config(FPN, MASKS))), path)
     cfg = small_models.config(FPN, MASKS, {"INPUT.MIN_SIZE_TEST": 100, "INPUT.MAX_SIZE_TEST": 120})
