@@ -1,4 +1,4 @@
-"""What a start of a run is going to do, checked as a whole before anything is written or trained."""
+"""The plan of an attempt of a run, checked as a whole before anything is written or trained."""
 
 import pathlib
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ import torch
 from pretrain.checkpoints import saver
 from pretrain.config import schema as config
 from pretrain.config.schema import Config, ConfigError
-from pretrain.data.images.image_set import ImageSet, digest_of, open_images
+from pretrain.data.images.shared_set import FoundImages, find_images
 from pretrain.data.sampler import EpochSampler
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.models.registry import METHODS
@@ -28,43 +28,41 @@ SHARES = ("model.bn_groups", "model.bn_sync_ranks", "optim.accumulate")
 
 @dataclass(frozen=True)
 class Plan:
-    """One start of a run: fresh, or from a checkpoint."""
+    """One attempt of a run: from the beginning, or from a checkpoint."""
 
     config: Config
     device: torch.device
     folder: pathlib.Path
-    images: ImageSet | None  # on the main process; `share_images` gives them to all
-    size: int  # number of images
-    digest: str  # of their names
+    images: FoundImages
     sampler: EpochSampler  # this rank's share of each batch
     shuffle: bool  # whether keys are encoded in another order than queries
     validation: KnnMonitor | None
-    start: dict[str, Any] | None  # the content of the checkpoint to go on from
+    resume_from: dict[str, Any] | None  # the content of a checkpoint; None: a run that begins
     notices: tuple[str, ...]  # what the user should know before it runs
 
     @property
     def first_step(self) -> int:
-        """Steps of the run done before this start."""
-        return self.start["moco_transfer"]["step"] if self.start else 0
+        """Steps of the run that were done before this attempt."""
+        return self.resume_from["moco_transfer"]["step"] if self.resume_from else 0
 
     @property
     def first_epoch(self) -> int:
-        """Epochs that were finished before this start; of the next one all steps may be done, but not its end."""
-        return self.start["epoch"] if self.start else 0
+        """Epochs that were finished before this attempt; of the next one all steps may be done, but not its end."""
+        return self.resume_from["epoch"] if self.resume_from else 0
 
     def describe(self) -> str:
-        """A few lines for a person."""
+        """Return a few lines for the user."""
         optim, world, steps = self.config.optim, distributed.world_size(), len(self.sampler)
         parts = f", in {optim.accumulate} parts" if optim.accumulate > 1 else ""
         epoch, step = divmod(self.first_step, steps)
         lines = [
-            f"images       {self.size} in {self.config.data.root}",
+            f"images       {self.images.size} in {self.config.data.root}",
             f"steps        {optim.epochs} epochs of {steps} steps of {optim.batch_size} images, "
-            f"{self.size - steps * optim.batch_size} images left out of each epoch",
+            f"{self.images.size - steps * optim.batch_size} images left out of each epoch",
             f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}",
             f"precision    {optim.precision}",
             f"shuffle-BN   {'on' if self.shuffle else 'off'}",
-            f"output       {self.folder}" + (f", resumed at step {step} of epoch {epoch}" if self.start else ""),
+            f"output       {self.folder}" + (f", resumed at step {step} of epoch {epoch}" if self.resume_from else ""),
         ]
         return "\n".join(lines)
 
@@ -80,45 +78,31 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     world = distributed.world_size()
     _check_shares(settings, world)
     folder = pathlib.Path(settings.output_dir)
-    start: dict[str, Any] | None = None
+    resume_from: dict[str, Any] | None = None
     skipped: list[str] = []
     begin_anew = resume is None and not distributed.on_main(lambda: saver.has_checkpoint(folder))
     if begin_anew:
         distributed.on_main(lambda: run_folder.refuse_file(folder))
     elif resume is not False:
         path, skipped = distributed.on_main(lambda: saver.newest_good(folder))
-        start = files.load_tensors(path)
+        resume_from = files.load_tensors(path)
     else:
         distributed.on_main(lambda: run_folder.refuse_existing_run(folder))
     validation = _open_validation(settings)
-    known = start["moco_transfer"]["digest"] if start and "moco_transfer" in start else None
-    images, size, digest = _look(settings.data.root, folder / run_folder.INDEX, known)
+    known = resume_from["moco_transfer"]["digest"] if resume_from and "moco_transfer" in resume_from else None
+    images = find_images(settings.data.root, folder / run_folder.INDEX, known)
     notices = [f"--resume passes over {reason}" for reason in skipped]
-    notices += _check_same_run(start, settings, size, digest) if start else []
+    notices += _check_same_run(resume_from, settings, images) if resume_from else []
     shuffle, reasons = _shuffle_effect(settings, world)
-    sampler = EpochSampler(size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
+    sampler = EpochSampler(images.size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
     optim = settings.optim
     keys = optim.batch_size // optim.accumulate
     notices += [*reasons, *METHODS[settings.model.mechanism].notices(settings.model, keys)]
-    return Plan(settings, device, folder, images, size, digest, sampler, shuffle, validation, start, tuple(notices))
-
-
-def share_images(plan: Plan) -> ImageSet:
-    """The images on every rank: their index is written to the run's folder once, and mapped into memory by all."""
-    index, images = plan.folder / run_folder.INDEX, plan.images
-    distributed.on_main(lambda: _save(images, index) if images else None)
-    return ImageSet.load(index, plan.config.data.root)
-
-
-def _save(images: ImageSet, index: pathlib.Path) -> None:
-    try:
-        images.save(index)
-    except OSError as error:
-        raise PretrainError(f"output_dir: {index}: cannot be written: {error.strerror}") from error
+    return Plan(settings, device, folder, images, sampler, shuffle, validation, resume_from, tuple(notices))
 
 
 def _open_validation(settings: Config) -> KnnMonitor | None:
-    """The labelled images of validation, on every rank; none where the settings name none."""
+    """Open the labelled images of validation, on every rank; None where the settings name none."""
     if not settings.knn.root:
         return None
     found, fault = None, None
@@ -136,32 +120,8 @@ def _open_validation(settings: Config) -> KnnMonitor | None:
     return found
 
 
-def _look(root: str, index: pathlib.Path, known: str | None) -> tuple[ImageSet | None, int, str]:
-    """The images, on the main process alone; how many they are and their digest, on all.
-
-    A run that is resumed and reads shards takes the `index` of its folder, if its digest is the `known` one: to scan
-    them again may take hours.
-    """
-    found: list[ImageSet] = []
-
-    def look() -> tuple[int, str]:
-        found.append((known and _indexed(index, root, known)) or open_images(root))
-        return len(found[0]), found[0].digest
-
-    size, digest = distributed.on_main(look)
-    return (found[0] if found else None), size, digest
-
-
-def _indexed(index: pathlib.Path, root: str, digest: str) -> ImageSet | None:
-    try:
-        images = ImageSet.load(index, root)
-    except UserError:
-        return None
-    return images if images.shards is not None and digest_of(images.arrays) == digest else None
-
-
 def _check_shares(settings: Config, world: int) -> None:
-    """Whether the batch and the ranks can be split as the settings say."""
+    """Refuse a batch or ranks that cannot be split as the settings say."""
     batch, groups, synced = settings.optim.batch_size, settings.model.bn_groups, settings.model.bn_sync_ranks
     parts = settings.optim.accumulate
     in_parts = f" in {parts} parts" if parts > 1 else ""
@@ -180,7 +140,7 @@ def _check_shares(settings: Config, world: int) -> None:
 
 
 def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
-    """Whether shuffling can change what a key shares its BN statistics with, and why not."""
+    """Return whether shuffling can change which images a key shares its BN statistics with, and why it cannot."""
     model = settings.model
     if not METHODS[model.mechanism].keys_of_batch:
         return False, []
@@ -190,12 +150,12 @@ def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
         reason = "SyncBN over all processes gives every image the same BN statistics in any order; sync fewer of them"
     else:
         reason = "one process with one BN group has the same BN statistics in any order; set model.bn_groups 2 or more"
-    return False, [f"model.bn_shuffle can do nothing here, so queries and keys may leak through BN: {reason}"]
+    return False, [f"model.bn_shuffle has no effect here, so queries and keys may leak through BN: {reason}"]
 
 
-def _check_same_run(start: dict[str, Any], settings: Config, size: int, digest: str) -> list[str]:
-    """Refuse to go on from a checkpoint with other settings; tell what is allowed but not bit-exact."""
-    ours = start.get("moco_transfer")
+def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundImages) -> list[str]:
+    """Refuse to resume a checkpoint with other settings. Returns notices of what is allowed but not bit-exact."""
+    ours = checkpoint.get("moco_transfer")
     if ours is None:
         raise PretrainError("--resume: the checkpoint was not written by this program, it lacks 'moco_transfer'")
     before, now = ours["config"], config.flat(settings)
@@ -204,13 +164,13 @@ def _check_same_run(start: dict[str, Any], settings: Config, size: int, digest: 
         for key, value in now.items()
         if key not in (*FREE, *SHARES, "optim.epochs") and value != before.get(key)
     ]
-    if size != ours["images"]:
-        other.append(f"data.root: the run began with {ours['images']} images, now there are {size}")
-    elif digest != ours["digest"]:
+    if images.size != ours["images"]:
+        other.append(f"data.root: the run began with {ours['images']} images, now there are {images.size}")
+    elif images.digest != ours["digest"]:
         other.append("data.root: the run began with other images, of other names; a resumed run keeps its images")
-    if start["epoch"] > settings.optim.epochs:
+    if checkpoint["epoch"] > settings.optim.epochs:
         other.append(
-            f"optim.epochs: the run has {start['epoch']} epochs already, {settings.optim.epochs} are asked for"
+            f"optim.epochs: the run has {checkpoint['epoch']} epochs already, {settings.optim.epochs} are asked for"
         )
     if other:
         raise ConfigError(other)
@@ -218,7 +178,7 @@ def _check_same_run(start: dict[str, Any], settings: Config, size: int, digest: 
 
 
 def _not_bit_exact(ours: dict[str, Any], settings: Config) -> list[str]:
-    """What of a resumed run will not be what it would have been."""
+    """Return notices of what makes a resumed run differ from an uninterrupted one."""
     before, now = ours["config"], config.flat(settings)
     notices = []
     if before["optim.epochs"] != now["optim.epochs"]:
@@ -233,7 +193,7 @@ def _not_bit_exact(ours: dict[str, Any], settings: Config) -> list[str]:
         changes.append(f"the run had {ours['threads']} threads a process and has {torch.get_num_threads()} now")
     if changes:
         notices.append(
-            f"{', '.join(changes)}: it goes on with the same batches and the same queue, but not bit by bit as it "
+            f"{', '.join(changes)}: it continues with the same batches and the same queue, but not bit by bit as it "
             "would have"
         )
     return notices

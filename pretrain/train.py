@@ -11,11 +11,11 @@ from pretrain.build import build_model, build_optimizer
 from pretrain.checkpoints import moco_file
 from pretrain.checkpoints.saver import Saver
 from pretrain.config import schema
-from pretrain.data import two_views
 from pretrain.data.augment import recipe
 from pretrain.data.broken_images import BrokenImages
 from pretrain.data.images.image_set import ImageSet
-from pretrain.data.loader import DevicePrefetch, close_loader, make_loader
+from pretrain.data.loader import DevicePrefetch, EpochLoader
+from pretrain.data.two_views import Batch, TwoViews
 from pretrain.engine import diagnostics
 from pretrain.engine.finite_check import NotFiniteError
 from pretrain.engine.metrics import Monitor, console_handler
@@ -23,9 +23,10 @@ from pretrain.engine.optim import cosine_schedule, step_schedule
 from pretrain.engine.profiler import Tracer
 from pretrain.engine.step import Result, TrainingStep
 from pretrain.models.published_state import load_published_state, published_state
-from pretrain.plan import Plan, make_plan, share_images
+from pretrain.plan import Plan, make_plan
 from pretrain.runtime import distributed, malloc, run_folder, seeds, signals
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
+from pretrain.runtime.periodic_work import PeriodicWork, Work, every
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +41,14 @@ def run(
     """Pretrain as the settings say; every process of the job calls it.
 
     Args:
+        settings: of the run.
         command: what the user typed, for the run's folder.
-        resume: go on from the newest good checkpoint in `output_dir`; None: where there is one, else begin.
+        resume: continue from the newest good checkpoint in `output_dir`; None: where there is one, else begin.
         dry_run: check everything, print the settings and what would run, write nothing.
         profile: leave a trace of a few steps in the run's folder (pretrain/engine/profiler.py).
 
-    Returns whether the run is finished; False where a signal asked it to stop and it has saved.
-    Raises PretrainError for a user's mistake.
+    Returns True where the run is finished, False where a signal asked it to stop and it has saved.
+    Raises UserError for a user's mistake.
     """
     with signals.StopRequest() as stop:
         device = distributed.select_device(settings.device)
@@ -70,28 +72,35 @@ def run(
             if distributed.is_main():
                 stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))
             _log_start(plan)
-            return Trainer(plan, share_images(plan), stop, profile).train()
+            images = plan.images.share(plan.folder / run_folder.INDEX)
+            return Trainer(plan, images, stop, profile).train()
 
 
 class Trainer:
-    """One start of a run: everything that it holds, and the loop over it.
+    """One attempt of a run: everything that it holds, and the loop over it.
 
-    Its position is the number of steps done, `monitor.done`; which epoch and which images come next follow from it.
+    The position of the run is the number of steps done, `done`; which epoch and which images come next follow from it.
+    The work between two steps is in `work`: a checkpoint within the epoch; at its end validation, then a checkpoint.
+
+    A disk that takes no more is met by rank 0 alone, in the thread that writes or between two collectives, so nothing
+    is raised there: `monitor.fault` and `saver.fault` keep it, and `_fault` brings it to the next `distributed.agree`,
+    where every rank raises it.
     """
 
     def __init__(self, plan: Plan, images: ImageSet, stop: signals.StopRequest, profile: bool = False) -> None:
         settings, optim = plan.config, plan.config.optim
         self.plan, self.settings, self.stop = plan, settings, stop
-        self.steps = len(plan.sampler)  # an epoch
+        self.epoch_steps = len(plan.sampler)
+        self.last_step = optim.epochs * self.epoch_steps
         torch.manual_seed(settings.seed)
-        self.model = build_model(settings.model, plan.device, plan.size, plan.shuffle, settings.method).train()
+        self.model = build_model(settings.model, plan.device, plan.images.size, plan.shuffle, settings.method).train()
         self.optimizer = build_optimizer(self.model, optim)
-        if plan.start:
-            load_published_state(self.model, plan.start["state_dict"])
-            self.optimizer.load_state_dict(plan.start["optimizer"])
+        if plan.resume_from:
+            load_published_state(self.model, plan.resume_from["state_dict"])
+            self.optimizer.load_state_dict(plan.resume_from["optimizer"])
         self.step = TrainingStep(self.model, self.optimizer, optim.precision, optim.clip_norm)
-        self.loader = make_loader(
-            two_views.TwoViews(
+        self.loader = EpochLoader(
+            TwoViews(
                 images,
                 recipe.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale),
                 settings.seed,
@@ -104,64 +113,72 @@ class Trainer:
         self.prefetch = DevicePrefetch(plan.device, settings.model.channels_last)
         self.broken = BrokenImages(images, settings.data.max_broken)
         self.saver = Saver(plan.folder, settings.checkpoint_keep) if distributed.is_main() else None
-        self.monitor = Monitor(
-            plan.folder,
-            optim.epochs * self.steps,
-            plan.first_step,
-            optim.batch_size,
-            settings.log_period,
-            plan.first_epoch,
-        )
+        self.monitor = Monitor(plan.folder, self.last_step, plan.first_step, optim.batch_size, plan.first_epoch)
         self.tracer = Tracer(plan.folder, plan.first_step) if profile and distributed.is_main() else None
-        self.saved_step = plan.first_step if plan.start else None
-        if plan.start:
-            self._restore(plan.start["moco_transfer"])
+        self.work = self._work_between_steps()
+        self.saved_step = plan.first_step if plan.resume_from else None
+        if plan.resume_from:
+            self._restore(plan.resume_from["moco_transfer"])
+
+    @property
+    def done(self) -> int:
+        """The steps of the run that are done."""
+        return self.work.done
 
     def train(self) -> bool:
-        """To the last epoch (True), or to the first step boundary after a signal to stop (False)."""
+        """Train to the last epoch (True), or to the first step boundary after a signal to stop (False)."""
         try:
             with self.monitor, self.tracer or contextlib.nullcontext():
-                for epoch in range(self.plan.first_epoch, self.settings.optim.epochs):
-                    if not (self._train_epoch(epoch) and self._end_epoch(epoch)):
-                        self._stop(epoch)
-                        return False
+                if not self._train_epochs():
+                    self._stop()
+                    return False
         finally:
-            close_loader(self.loader)
+            self.loader.close()
             if self.saver:
                 self.saver.close()
         distributed.agree(self._fault())
         log.info("done: %s", self.plan.folder / moco_file.file_name(self.settings.optim.epochs - 1))
         return True
 
-    def _train_epoch(self, epoch: int) -> bool:
-        """The steps of an epoch that are not done yet. False where a signal cut it short."""
+    def _train_epochs(self) -> bool:
+        """Train through the epochs that are left. False where a signal cut one short."""
+        try:
+            self.work.run_pending()
+            while self.done < self.last_step:
+                epoch = self.done // self.epoch_steps
+                self._train_epoch(epoch)
+                if self.done < (epoch + 1) * self.epoch_steps:
+                    return False
+        except signals.Stopped:  # in a validation, which stays pending: a resumed run does it
+            return False
+        return True
+
+    def _train_epoch(self, epoch: int) -> None:
+        """Do the steps of an epoch that are not done yet and the work after each, until a signal comes."""
         for group in self.optimizer.param_groups:
             group["lr"] = self._lr(epoch)
-        self.plan.sampler.epoch, self.plan.sampler.skip = epoch, self.monitor.done - epoch * self.steps
-        period = self.settings.checkpoint_steps
-        for batch in self.monitor.watch(self._batches()):
+        log_due = every(self.settings.log_period, (epoch + 1) * self.epoch_steps)
+        for batch in self.monitor.watch(self._batches(epoch)):
             result = self._step(batch)
             self.monitor.step(result.loss, result.accuracy)
             if self.tracer:
                 self.tracer.step()
-            ends = self.monitor.done == (epoch + 1) * self.steps
-            if self.monitor.due() or ends:
-                self._settle()
-                self.monitor.report(epoch, self._lr(epoch), self._health(result))
-            if period and self.monitor.done % period == 0 and not ends:
-                self._save(epoch, within=True)
-        return self.monitor.done == (epoch + 1) * self.steps
+            done = self.done + 1
+            if log_due(done):  # not among the work between steps: it needs the step's result
+                self._flush_checks(done)
+                self.monitor.report(done, epoch, self._lr(epoch), self._diagnostics(done, result))
+            self.work.advance()
 
-    def _batches(self) -> Iterator[two_views.Batch]:
-        """What the loader yields, until the epoch's end or a signal. Between two steps all ranks have a word."""
-        batches = iter(self.loader)
+    def _batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield the batches left in an epoch, until a signal. Before each one all ranks agree on how it stands."""
+        batches = self.loader.batches(epoch, self.done - epoch * self.epoch_steps)
         while True:
             fault, batch = self._fault(), None
             try:
                 batch = next(batches, None)
             except UserError as error:
                 fault = from_worker(error)
-            news = batch is not None and self.broken.note(batch.asked, batch.shown)
+            news = batch is not None and self.broken.note(batch.requested, batch.used)
             stopping, news = distributed.agree(fault, self.stop.name is not None, news)
             if news:
                 self.broken.share()
@@ -169,67 +186,90 @@ class Trainer:
                 return
             yield batch
 
-    def _step(self, batch: two_views.Batch) -> Result:
-        done, settings = self.monitor.done, self.settings
-        generators = [seeds.generator("step", settings.seed, done, part) for part in range(settings.optim.accumulate)]
-        query, key = self.prefetch(batch)
+    def _step(self, batch: Batch) -> Result:
+        settings = self.settings
+        parts = range(settings.optim.accumulate)
+        generators = [seeds.generator("step", settings.seed, self.done, part) for part in parts]
+        query, key = self.prefetch(batch)  # (N, 3, size, size) uint8 each
         try:
-            return self.step(query, key, batch.asked, generators)
+            return self.step(query, key, batch.requested, generators)
         except NotFiniteError as error:
-            raise self._diverged(error, done + 1) from error
+            raise self._diverged(error, self.done + 1) from error
 
-    def _settle(self) -> None:
-        """Before anything of the steps so far is written: were they finite?"""
+    def _flush_checks(self, done: int) -> None:
+        """Make sure that all of the first `done` steps were finite, before anything of them is written."""
         try:
-            self.step.settle()
+            self.step.flush_checks()
         except NotFiniteError as error:
-            raise self._diverged(error, self.monitor.done) from error
+            raise self._diverged(error, done) from error
 
     def _diverged(self, error: NotFiniteError, newest: int) -> PretrainError:
         number = newest - error.steps_ago
         return PretrainError(
-            f"step {number} (epoch {(number - 1) // self.steps}): {error}. Nothing of it was kept, and the last good "
-            "checkpoint stands; a lower optim.lr may help"
+            f"step {number} (epoch {(number - 1) // self.epoch_steps}): {error}. Nothing of it was kept, and the last "
+            "good checkpoint stands; a lower optim.lr may help"
         )
 
-    def _end_epoch(self, epoch: int) -> bool:
-        """Validate and save where that is due. False where a signal cut it short; a resumed run does it then."""
-        settings, number = self.settings, epoch + 1
-        last = number == settings.optim.epochs
-        if self.plan.validation and (number % settings.knn.period == 0 or last):
-            distributed.share_batchnorm_statistics(self.model)
-            try:
-                found = self.plan.validation.evaluate(self.model.encoder_q, self.plan.device, self.stop)
-            except signals.Stopped:
-                return False
-            self.monitor.write({"epoch": epoch, "step": self.monitor.done, **found})
-            log.info("epoch %d  kNN top-1 %.2f%%  (%s)", epoch, 100 * found["knn_top1"], found["knn_protocol"])
-        period = settings.checkpoint_steps
-        if number % settings.checkpoint_period == 0 or last or (period and self.monitor.done % period == 0):
-            self._save(epoch)
-        return True
+    def _work_between_steps(self) -> PeriodicWork:
+        """The work that may be due after a step, and what of it an earlier attempt left undone."""
+        settings, steps = self.settings, self.epoch_steps
+        by_steps = every(settings.checkpoint_steps, last=0)
+        validation_due = every(settings.knn.period * steps, self.last_step)
+        checkpoint_due = every(settings.checkpoint_period * steps, self.last_step)
 
-    def _stop(self, epoch: int) -> None:
-        """Save, unless that is done, and leave."""
-        if self.saved_step != self.monitor.done:
-            self._save(epoch, within=True)
+        def ends_epoch(done: int) -> bool:
+            return done % steps == 0
+
+        works = [
+            Work("checkpoint", lambda done: by_steps(done) and not ends_epoch(done), lambda done, _: self._save()),
+            Work("validation", lambda done: bool(self.plan.validation) and validation_due(done), self._validate),
+            Work(
+                "epoch checkpoint",
+                lambda done: checkpoint_due(done) or (by_steps(done) and ends_epoch(done)),
+                lambda done, _: self._save(ends_epoch=True),
+            ),
+        ]
+        first = self.plan.first_step
+        undone = first == (self.plan.first_epoch + 1) * steps  # an epoch's steps are done and not its end
+        return PeriodicWork(works, first, [work.name for work in works if undone and work.due(first)])
+
+    def _validate(self, done: int, _: list[str]) -> None:
+        """Measure kNN accuracy. Raises signals.Stopped on all ranks where a signal interrupts it."""
+        if self.plan.validation is None:
+            return
+        distributed.share_batchnorm_statistics(self.model)
+        found = self.plan.validation.evaluate(self.model.encoder_q, self.plan.device, self.stop)
+        epoch = done // self.epoch_steps - 1
+        self.monitor.write({"epoch": epoch, "step": done, **found})
+        log.info("epoch %d  kNN top-1 %.2f%%  (%s)", epoch, 100 * found["knn_top1"], found["knn_protocol"])
+
+    def _stop(self) -> None:
+        """Save, unless that is done, and report where the run stands."""
+        if self.saved_step != self.done:
+            self._save()
         if self.saver:
             self.saver.wait()
         distributed.agree(self._fault())
         names = signals.names_on_all_ranks(self.stop)
         if distributed.is_main():
             log.warning(
-                "stopped by %s after step %d of %d, saved; the same command with --resume goes on",
+                "stopped by %s after step %d of %d, saved; the same command with --resume continues it",
                 names,
-                self.monitor.done,
-                self.monitor.steps,
+                self.done,
+                self.last_step,
             )
 
-    def _save(self, epoch: int, within: bool = False) -> None:
-        """Checkpoint now; every rank takes part. `within`: in the middle of the epoch."""
-        self._settle()
+    def _save(self, ends_epoch: bool = False) -> None:
+        """Save a checkpoint of the position; every rank takes part.
+
+        Args:
+            ends_epoch: the epoch is finished, its validation included; False: the checkpoint is one within the epoch.
+        """
+        self._flush_checks(self.done)
         distributed.share_batchnorm_statistics(self.model)
-        finished = epoch if within else epoch + 1
+        steps, epochs, period = self.epoch_steps, self.settings.optim.epochs, self.settings.milestone_period
+        finished = (self.done - 1 if self.work.pending and not ends_epoch else self.done) // steps
+        epoch = finished - 1 if ends_epoch else finished
         content = {
             "epoch": finished,
             "arch": self.settings.model.arch,
@@ -237,22 +277,21 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "moco_transfer": self._state(),
         }
-        self.saved_step = self.monitor.done
-        period = self.settings.milestone_period
-        milestone = not within and (finished == self.settings.optim.epochs or (period > 0 and finished % period == 0))
+        self.saved_step = self.done
+        milestone = ends_epoch and (finished == epochs or (period > 0 and finished % period == 0))
         if self.saver:
-            name = moco_file.file_name(epoch, self.monitor.done if within else None)
-            self.saver.save(name, content, finished, self.monitor.done, milestone)
+            name = moco_file.file_name(epoch, None if ends_epoch else self.done)
+            self.saver.save(name, content, finished, self.done, milestone)
 
     def _state(self) -> dict[str, Any]:
-        """What a bit-exact resume needs beside the published content."""
+        """The state that a bit-exact resume needs beside the published content."""
         return {
             "config": schema.flat(self.settings),
-            "images": self.plan.size,
-            "digest": self.plan.digest,
+            "images": self.plan.images.size,
+            "digest": self.plan.images.digest,
             "world_size": distributed.world_size(),
             "threads": torch.get_num_threads(),
-            "step": self.monitor.done,
+            "step": self.done,
             "monitor": self.monitor.state_dict(),
             "broken": self.broken.state_dict(),
             "scaler": self.step.scaler.state_dict(),
@@ -266,7 +305,7 @@ class Trainer:
         torch.set_rng_state(state["rng"])
 
     def _fault(self) -> UserError | None:
-        """What went wrong on this rank beside the training."""
+        """The disk's fault that this rank has met since the last agreement, if any."""
         return self.monitor.fault or (self.saver.fault if self.saver else None)
 
     def _lr(self, epoch: int) -> float:
@@ -275,11 +314,11 @@ class Trainer:
             return settings.lr * step_schedule(epoch, settings.milestones, settings.gamma)
         return settings.lr * cosine_schedule(epoch, settings.epochs)
 
-    def _health(self, result: Result) -> dict[str, Any]:
+    def _diagnostics(self, done: int, result: Result) -> dict[str, Any]:
         """Numbers that tell a run that learns from one that has collapsed or leaks."""
-        numbers: dict[str, Any] = dict(diagnostics.health(result.query, result.positive, self.model.negatives))
+        numbers: dict[str, Any] = diagnostics.diagnose_features(result.query, result.positive, self.model.negatives)
         numbers["gradient_norm"] = result.gradient_norm
-        numbers.update(self.model.diagnostics(self.monitor.done, self.settings.optim.batch_size))
+        numbers.update(self.model.diagnostics(done, self.settings.optim.batch_size))
         if self.step.scaler.is_enabled():
             numbers["loss_scale"] = self.step.scaler.get_scale()
         return {**numbers, "broken_images": self.broken.count}

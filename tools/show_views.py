@@ -69,7 +69,7 @@ def draw(settings: schema.Config, number: int, epochs: range) -> Image.Image:
         batch = dataset[[(epoch, index) for epoch in epochs]]
         queries = gpu.augment_batch(batch.query, batch.draws[:, 0])  # (epochs, 3, S, S)
         keys = gpu.augment_batch(batch.key, batch.draws[:, 1])
-        shown = int(batch.shown[0])
+        shown = int(batch.used[0])
         name = images.names[shown] + ("" if shown == index else f" for the broken {images.names[index]}")
         row = [contact_sheet.Tile(contact_sheet.fit(images.read(shown), measures.side), f"{index}: {name}")]
         row += [contact_sheet.Tile(enlarge(view, factor)) for pair in zip(queries, keys, strict=True) for view in pair]

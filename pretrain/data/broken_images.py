@@ -1,4 +1,4 @@
-"""Images that cannot be read: others are shown for them, every one is named once, and too many stop the run."""
+"""Images that cannot be read: others are used in their place, each one is named once, and too many stop the run."""
 
 import logging
 from typing import Any
@@ -30,19 +30,19 @@ class BrokenImages:
 
     @property
     def count(self) -> int:
-        """How many are known to all ranks."""
+        """The number of broken images that all ranks know."""
         return len(self._known)
 
-    def note(self, asked: Tensor, shown: Tensor) -> bool:
-        """Look at a batch of this rank: indices asked for and shown, (N,) int64 each.
+    def note(self, requested: Tensor, used: Tensor) -> bool:
+        """Compare the requested with the used indices of a batch of this rank, (N,) int64 each.
 
-        Returns whether this rank has met broken images that not all ranks know: then all must call `share`.
+        Returns True where this rank has met broken images that not all ranks know: then all must call `share`.
         """
-        self._new |= set(asked[asked != shown].tolist()) - self._known
+        self._new |= set(requested[requested != used].tolist()) - self._known
         return bool(self._new)
 
     def share(self) -> None:
-        """Join what the ranks have met, and name in the log what is new. All ranks must call it.
+        """Join the broken images that the ranks have met, and log the new ones by name. All ranks must call it.
 
         Raises PretrainError on all ranks where more than `max_share` of all images are broken.
         """
@@ -51,12 +51,12 @@ class BrokenImages:
         self._new = set()
         if distributed.is_main():
             for index in sorted(met):
-                log.warning("warning: %s; another image is shown in its place", self._fault(index))
+                log.warning("warning: %s; another image is used in its place", self._fault(index))
         if self.count > self.max_share * len(self.images):
             raise PretrainError(self._too_many(met))
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps: the indices of the known ones, (count,) int64, sorted."""
+        """Return the state for a checkpoint: the indices of the known ones, (count,) int64, sorted."""
         return {"indices": torch.tensor(sorted(self._known), dtype=torch.int64)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -64,7 +64,7 @@ class BrokenImages:
         self._known, self._new = set(state["indices"].tolist()), set()
 
     def _fault(self, index: int) -> str:
-        """The image and what is wrong with it: worth another look, for only the worker that met it knows."""
+        """Return the name and the fault of an image. It is read again: only the worker that met it knows."""
         try:
             self.images.read(index)
         except UserError as error:

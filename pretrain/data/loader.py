@@ -1,49 +1,84 @@
 """The loader of batches, and their way to the training device."""
 
+from collections.abc import Iterator
+
 import cv2
 import torch
 from torch import Tensor
 from torch.profiler import record_function
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from pretrain.data.augment.gpu import augment_batch
 from pretrain.data.sampler import EpochSampler
 from pretrain.data.two_views import Batch, TwoViews
 
 
-def make_loader(dataset: TwoViews, sampler: EpochSampler, workers: int, pin_memory: bool = False) -> DataLoader:
-    """Make the loader of the sampler's batches; its `workers` processes (0: this one) end with `close_loader`."""
-    return DataLoader(
-        dataset,
-        batch_size=None,  # the dataset itself makes batches: of the sampler's lists
-        sampler=sampler,
-        num_workers=workers,
-        pin_memory=pin_memory,
-        persistent_workers=workers > 0,
-        generator=torch.Generator(),  # each epoch draws a number; from the default one, a resumed run would miss it
-        # A plain fork of a process with threads (torch's, gloo's) may deadlock, and Python 3.12 warns of it.
-        multiprocessing_context="forkserver" if workers else None,
-        worker_init_fn=_take_one_core if workers else None,
-    )
+class EpochLoader:
+    """The batches of an epoch, made by worker processes that stay from one epoch to the next.
+
+    Args:
+        views: makes a Batch of each of the sampler's lists.
+        sampler: this rank's share of each epoch.
+        workers: number of processes; 0: this one.
+        pin_memory: put batches where a GPU can copy them from without waiting.
+    """
+
+    def __init__(self, views: TwoViews, sampler: EpochSampler, workers: int, pin_memory: bool = False) -> None:
+        self._order = _Order(sampler)
+        self._loader: DataLoader[Batch] = DataLoader(
+            views,
+            batch_size=None,  # the dataset itself makes batches: of the sampler's lists
+            sampler=self._order,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            persistent_workers=workers > 0,
+            generator=torch.Generator(),  # each epoch draws a number; from the default one, a resumed run would miss it
+            # A plain fork of a process with threads (torch's, gloo's) may deadlock, and Python 3.12 warns of it.
+            multiprocessing_context="forkserver" if workers else None,
+            worker_init_fn=_take_one_core if workers else None,
+        )
+
+    def batches(self, epoch: int, done: int = 0) -> Iterator[Batch]:
+        """Return the batches of an epoch but for the first `done`; those of an earlier call end.
+
+        Next raises PretrainError where an image and all that could replace it are broken.
+        """
+        self._order.choose(epoch, done)
+        return iter(self._loader)
+
+    def close(self) -> None:
+        """End the worker processes now, and not when the garbage collector comes to it."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        shut_down = getattr(iterator, "_shutdown_workers", None)  # torch has no public way; without workers no such
+        if shut_down:
+            shut_down()
 
 
-def close_loader(loader: DataLoader) -> None:
-    """End the loader's processes now, and not when the garbage collector comes to it."""
-    iterator, loader._iterator = loader._iterator, None
-    shut_down = getattr(iterator, "_shutdown_workers", None)  # torch has no public way; without workers there is none
-    if shut_down:
-        shut_down()
+class _Order(Sampler[list[tuple[int, int]]]):
+    """The lists of the chosen epoch. A DataLoader that keeps its workers iterates over one and the same sampler."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self._sampler, self._chosen = sampler, (0, 0)
+
+    def choose(self, epoch: int, done: int) -> None:
+        self._chosen = epoch, done
+
+    def __len__(self) -> int:
+        return len(self._sampler) - self._chosen[1]
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        return self._sampler.batches(*self._chosen)
 
 
 class DevicePrefetch:
-    """Copies views to the device and does there what is left to do to them.
+    """The way of a batch to the training device, and the rest of its augmentation there.
 
     To a GPU they are copied on a stream of their own: the loop runs ahead of the GPU, so the copy of a batch is under
     way while the GPU still trains on the one before.
 
     Args:
         device: where the encoders are.
-        channels_last: whether the views are to be laid out as (N, H, W, 3).
+        channels_last: lay the views out as (N, H, W, 3) in memory.
     """
 
     def __init__(self, device: torch.device, channels_last: bool = False) -> None:
@@ -52,7 +87,7 @@ class DevicePrefetch:
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Query and key views, (N, 3, size, size) uint8 each."""
+        """Return the query and the key views on the device, (N, 3, size, size) uint8 each."""
         query, key, draws = self._copy(batch.query, batch.key, batch.draws)
         with record_function("augment"):
             return self._view(query, draws[:, 0]), self._view(key, draws[:, 1])

@@ -1,17 +1,18 @@
-"""A pseudo-random permutation of range(n) that is computed where it is asked for: no list of n numbers is ever made.
+"""The order of the images in an epoch: a pseudo-random permutation that is computed by position, cut into batches.
+
+No list of n numbers is ever made, so the order of 10^9 images takes no memory.
 
 A Feistel network (Luby and Rackoff, 1988) permutes the numbers of 2h bits; a number that lands at n or above is sent
 through it again until it lands below (cycle walking: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA
 2002, section 4), which permutes range(n) itself. The round function is the finaliser of splitmix64 (Steele, Lea, Flood,
-"Fast Splittable Pseudorandom Number Generators", OOPSLA 2014, figure 17). It is no cipher: the order is to be random,
-not secret. 2h bits are fewer than 4n numbers, so that a number passes less than four times on average.
+"Fast Splittable Pseudorandom Number Generators", OOPSLA 2014, figure 17). It is not a cipher: the order is to be
+random, not secret. 2h bits are fewer than 4n numbers, so that a number passes less than four times on average.
 """
 
 from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
-from torch.utils.data import Sampler
 
 from pretrain.runtime import seeds
 from pretrain.runtime.errors import PretrainError
@@ -35,7 +36,7 @@ class Permutation:
         self._keys = list(_round_keys(key))
 
     def __call__(self, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """What stands at the positions, (N,) in range(size) each -> (N,) in range(size). Takes O(N) memory."""
+        """Return the numbers at the positions, (N,) in range(size) -> (N,) in range(size). Takes O(N) memory."""
         if positions.size and not 0 <= positions.min() <= positions.max() < self.size:
             raise IndexError(f"positions {positions.min()} to {positions.max()} of {self.size}")
         values = self._network(positions.astype(np.uint64))
@@ -66,37 +67,36 @@ def _mix(words: Words) -> Words:
     return words ^ (words >> np.uint64(31))
 
 
-class EpochSampler(Sampler[list[tuple[int, int]]]):
+class EpochSampler:
     """One permutation of all images an epoch, cut into global batches, the tail dropped; rank r takes slice r of each.
 
-    Yields this rank's (epoch, index) of each batch, in memory that does not grow with the number of images. The
-    batches are the same for any number of ranks.
+    The batches are the same for any number of ranks. Memory does not grow with the number of images.
 
-    Attributes, to set before iterating:
-        epoch: which permutation.
-        skip: how many batches of the epoch are done already, and are left out.
+    Args:
+        size: number of images.
+        batch_size: images of a step, of all ranks together; a multiple of `world_size`.
+        seed: of the run.
+        rank, world_size: the process that asks, and how many there are.
+
+    Raises PretrainError where there are fewer images than a batch has.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
-        """`batch_size` is the global one, a multiple of `world_size`."""
         if size < batch_size:
             raise PretrainError(
                 f"optim.batch_size: {batch_size} is more than the {size} images found; take fewer or add images"
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
-        self.epoch = self.skip = 0
 
     def __len__(self) -> int:
-        """Batches of a whole epoch, whatever `skip` is."""
+        """Number of batches of a whole epoch."""
         return self.size // self.batch_size
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        return self._batches(self.epoch, range(self.skip, len(self)))  # as the attributes are now
-
-    def _batches(self, epoch: int, numbers: range) -> Iterator[list[tuple[int, int]]]:
+    def batches(self, epoch: int, done: int = 0) -> Iterator[list[tuple[int, int]]]:
+        """Yield this rank's (epoch, index) of each batch of an epoch but for the first `done`."""
         order = Permutation(self.size, seeds.seed_of("order", self.seed, epoch))
         share = self.batch_size // self.world_size
-        for number in numbers:
+        for number in range(done, len(self)):
             first = number * self.batch_size + self.rank * share
             yield [(epoch, index) for index in order(np.arange(first, first + share)).tolist()]

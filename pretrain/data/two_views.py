@@ -1,4 +1,4 @@
-"""Images in, batches of two views out. Sample i of epoch e depends on (seed, e, i) alone."""
+"""Two views of each image of a batch. Sample i of epoch e depends only on (seed, e, i)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime import seeds
 from pretrain.runtime.errors import PretrainError
 
-REPLACEMENTS = 32  # images tried in place of a broken one; of a set with one in ten broken, 1e-32 fail
+REPLACEMENTS = 32  # images tried in place of a broken one; in a set with one in ten broken, 1e-32 fail
 
 
 class Batch(NamedTuple):
@@ -25,13 +25,13 @@ class Batch(NamedTuple):
 
     query: Tensor  # (N, 3, size, size) uint8; of pipeline device crops, for gpu.augment_batch
     key: Tensor  # (N, 3, size, size) uint8
-    asked: Tensor  # (N,) int64: indices of the images asked for
-    shown: Tensor  # (N,) int64: indices of the images that the views are of; another one where an image is broken
+    requested: Tensor  # (N,) int64: indices of the images that the sampler named
+    used: Tensor  # (N,) int64: indices of the images that the views are of; another one where an image is broken
     draws: Tensor  # (N, 2, D) float32: what is left to do to query and key on the device; D is 0 where nothing is
 
 
 class Pipeline(NamedTuple):
-    """How views are made in a worker."""
+    """The steps by which a loader worker makes views."""
 
     read: Callable[[ImageSet, int], Any]  # the image at an index, as `view` takes it
     view: Callable[[Any, Draw, int], npt.NDArray[np.uint8]]  # image, draw, size -> (size, size, 3)
@@ -46,7 +46,7 @@ PIPELINES = {
 
 
 class TwoViews(Dataset[Batch]):
-    """What the loader makes of a list of (epoch, index): a Batch. Each row depends on (seed, epoch, index) alone.
+    """The Batch of a list of (epoch, index). Each row depends only on (seed, epoch, index).
 
     An image that cannot be read is replaced by another, the same in every epoch.
     """
@@ -64,37 +64,37 @@ class TwoViews(Dataset[Batch]):
         size = self.recipe.size
         views = torch.empty(2, len(positions), size, size, 3, dtype=torch.uint8)
         pixels = views.numpy()
-        shown = torch.empty(len(positions), dtype=torch.int64)
+        used = torch.empty(len(positions), dtype=torch.int64)
         rows = []
         for number, (epoch, index) in enumerate(positions):
-            shown[number], image = self._read(index)
+            used[number], image = self._read(index)
             seed = seeds.seed_of("views", self.seed, epoch, index)
             draws = two_draws(self.recipe, *_height_and_width(image), seed)
             for side, draw in enumerate(draws):
                 pixels[side, number] = view(image, draw, size)
             rows.append([encode(draw) for draw in draws])
         query, key = views.permute(0, 1, 4, 2, 3)
-        asked = torch.tensor([index for _, index in positions])
-        return Batch(query, key, asked, shown, torch.tensor(rows, dtype=torch.float32))
+        requested = torch.tensor([index for _, index in positions])
+        return Batch(query, key, requested, used, torch.tensor(rows, dtype=torch.float32))
 
-    def _read(self, asked: int) -> tuple[int, Any]:
-        """The index of the image to show, and that image."""
+    def _read(self, requested: int) -> tuple[int, Any]:
+        """Return the index of the image to use, and that image."""
         faults = []
-        for shown in self._candidates(asked):
+        for used in self._candidates(requested):
             try:
-                return shown, PIPELINES[self.pipeline].read(self.images, shown)
+                return used, PIPELINES[self.pipeline].read(self.images, used)
             except PretrainError as error:
                 faults.append(error)
         raise PretrainError(
-            f"data.root: {faults[0]}; nor can {len(faults) - 1} others that were to be shown in its place. "
+            f"data.root: {faults[0]}; nor can {len(faults) - 1} others that were to be used in its place. "
             "Is the storage there? tools/check_images.py lists all broken images"
         )
 
-    def _candidates(self, asked: int) -> Iterator[int]:
-        """The image itself, then those to show in its place, which depend on the seed and on it alone."""
-        yield asked
+    def _candidates(self, requested: int) -> Iterator[int]:
+        """Yield the image itself, then those to use in its place, which depend only on the seed and on it."""
+        yield requested
         for attempt in range(REPLACEMENTS):
-            yield seeds.seed_of("replacement", self.seed, asked, attempt) % len(self)
+            yield seeds.seed_of("replacement", self.seed, requested, attempt) % len(self)
 
 
 def _height_and_width(image: Any) -> tuple[int, int]:

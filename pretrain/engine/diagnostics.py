@@ -1,4 +1,4 @@
-"""Cheap signs of health in every training step. Healthy and sick values: docs/reference/metrics.md."""
+"""Cheap diagnostics of every training step. Good and bad values: docs/reference/metrics.md."""
 
 import math
 
@@ -8,12 +8,12 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def health(query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> dict[str, Tensor]:
-    """Collapse and contrast, from the features of one step; waits for no device.
+def diagnose_features(query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> dict[str, Tensor]:
+    """Measure collapse and contrast on the features of one step; does not wait for the device.
 
     Args:
         query: (N, dim) features of the queries, of length 1.
-        positive: (N, dim) what each query is to be near to, of length 1.
+        positive: (N, dim) the target of each query, of length 1.
         negatives: (K, dim) the stored dictionary, of length 1, or None where there is none.
 
     Returns, () float32 each:
@@ -21,7 +21,7 @@ def health(query: Tensor, positive: Tensor, negatives: Tensor | None = None) -> 
             1 where the features spread evenly over the sphere, 0 where all are one point (SimSiam, arXiv 2011.10566,
             section 4.1). Not above 1.
         positive_similarity: mean cosine of a query and its positive, in [-1, 1].
-        negative_similarity: mean cosine of all N x K pairs of query and negative, in [-1, 1]; with `negatives` alone.
+        negative_similarity: mean cosine of all N x K pairs of query and negative, in [-1, 1]; only with `negatives`.
     """
     query, positive = query.float(), positive.float()
     found = {

@@ -1,8 +1,8 @@
 """A loss or a gradient that is not finite, found on all ranks before it reaches a weight, and traced to its rank.
 
-Gradients are averaged over the ranks, so one rank's NaN is in everybody's: each rank finds it in its own copy without
-a word. Whose it was is remembered where DDP hands the gradients over, and asked only then. Numbers of a GPU are read a
-step later: to read them at once, the GPU would have to run empty.
+Gradients are averaged over the ranks, so one rank's NaN is in those of all: each rank finds it in its own copy without
+communication. Each rank keeps a sum of its own gradients from before the average, and the ranks compare these only when
+something is not finite. Numbers of a GPU are read a step later: to read them at once, the GPU would have to run empty.
 """
 
 import math
@@ -44,7 +44,7 @@ class OwnGradients:
             ranks.register_comm_hook(dist.group.WORLD, self._watch_and_average)
 
     def take(self) -> list[Tensor]:
-        """Those of the last backward pass, () each; none where there is one process. Then forget them."""
+        """Return and forget the sums of the last backward pass, () each; none where there is one process."""
         sums, self._sums = self._sums, []
         return sums
 
@@ -57,7 +57,7 @@ class Reading:
     """A number on its way from the device to the host.
 
     Args:
-        number: (), of which a GPU has not computed anything yet, maybe.
+        number: (), which a GPU may not have computed yet.
     """
 
     def __init__(self, number: Tensor) -> None:
@@ -69,19 +69,19 @@ class Reading:
             self._event.record()
 
     def item(self) -> float:
-        """The number; waits for it, and for nothing that was asked of the GPU later."""
+        """Return the number; waits for it, and for nothing that the GPU was given later."""
         if self._event is not None:
             self._event.synchronize()
         return self._host.item()
 
 
 def backward(loss: Tensor, share: float = 1.0) -> None:
-    """Add `share` of the loss's gradient to the parameters; of a loss that is not finite, NaN to each of them."""
+    """Add `share` of the loss's gradient to the parameters, or NaN to each of them where the loss is not finite."""
     loss.backward(share + 0 * loss.detach())  # 0 x inf is NaN; 0 x any number changes nothing
 
 
-def culprits(loss: Tensor, own: Sequence[Tensor]) -> str:
-    """Which ranks had a loss or a gradient that was not finite: text for a message. All ranks must call it.
+def nonfinite_ranks(loss: Tensor, own: Sequence[Tensor]) -> str:
+    """Name the ranks that had a loss or a gradient that was not finite, for a message. All ranks must call it.
 
     Args:
         loss: () of this rank.

@@ -41,7 +41,7 @@ class SGD(torch.optim.SGD):
 
 
 def _state(state: dict[str, Tensor | None], parameter: Tensor) -> Tensor:
-    """The momentum buffer of a parameter, laid out like it: one from a checkpoint may lie otherwise."""
+    """Return the momentum buffer of a parameter, laid out like it: one from a checkpoint may be laid out otherwise."""
     buffer = state.get("momentum_buffer")
     if buffer is None:
         buffer = state["momentum_buffer"] = torch.zeros_like(parameter)
@@ -51,17 +51,17 @@ def _state(state: dict[str, Tensor | None], parameter: Tensor) -> Tensor:
 
 
 def _as_it_lies(x: Tensor, parameter: Tensor) -> Tensor:
-    """A view of `x` that is contiguous where `x` is laid out like the parameter."""
+    """Return a view of `x` that is contiguous where `x` is laid out like the parameter."""
     if parameter.ndim == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
         return x.permute(0, 2, 3, 1)
     return x
 
 
 def step_schedule(epoch: int, milestones: Sequence[int], gamma: float = 0.1) -> float:
-    """`gamma` to the power of the milestones reached (MoCo v1: epochs 120 and 160 of 200). Epochs count from 0."""
+    """Return `gamma` to the power of the milestones reached (MoCo v1: 120 and 160 of 200). Epochs count from 0."""
     return gamma ** sum(epoch >= milestone for milestone in milestones)
 
 
 def cosine_schedule(epoch: int, epochs: int) -> float:
-    """Half a cosine from 1 towards 0, constant within an epoch, no warmup (MoCo v2). Epochs count from 0."""
+    """Return half a cosine from 1 towards 0, constant within an epoch, no warmup (MoCo v2). Epochs count from 0."""
     return 0.5 * (1 + math.cos(math.pi * epoch / epochs))

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: a trace of a few steps, for a browser."""
+"""A trace of a few steps, for a browser: it shows where the time of a step goes."""
 
 import logging
 import os
@@ -14,11 +14,11 @@ WAIT, WARM_UP, STEPS = 2, 1, 5  # steps left out, steps recorded and thrown away
 
 
 class Tracer:
-    """Records steps 4 to 8 of a start of a run; a context manager around them, told of each by `step`.
+    """A recorder of steps 4 to 8 of an attempt of a run; a context manager around them, in which `step` ends each.
 
     Args:
         folder: gets `trace_<first step>.json.gz`; ui.perfetto.dev and chrome://tracing show it.
-        done: steps of the run before this start.
+        done: steps of the run before this attempt.
     """
 
     def __init__(self, folder: pathlib.Path, done: int) -> None:
@@ -42,7 +42,7 @@ class Tracer:
             log.warning("warning: --profile: no trace, the run had no more than %d steps", WAIT + WARM_UP)
 
     def step(self) -> None:
-        """A step is over."""
+        """Count a step that is done."""
         self.profiler.step()
 
     def _write(self, profiler: torch.profiler.profile) -> None:

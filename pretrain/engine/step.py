@@ -1,4 +1,4 @@
-"""One optimiser step, whatever the method: forward and backward by parts, a check, then the update."""
+"""One optimiser step, the same for every method: forward and backward by parts, a check, then the update."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # th
 
 
 class Result(NamedTuple):
-    """What a step was, on this rank, before its update."""
+    """The numbers of a step on this rank, before its update."""
 
     loss: Tensor  # () mean over the rank's queries
     accuracy: Tensor  # () share of the queries nearest to their positive
@@ -30,7 +30,7 @@ class Result(NamedTuple):
 
 
 class _Unread(NamedTuple):
-    """What tells whether a step was finite."""
+    """The numbers of a step that are yet to be checked for being finite."""
 
     norm: finite_check.Reading
     losses: Tensor  # (parts,)
@@ -79,7 +79,8 @@ class TrainingStep:
         """Train on this rank's share of the global batch.
 
         Args:
-            query_images, key_images: (N, 3, H, W) each, two views of the same images; uint8, or normalised floats.
+            query_images: (N, 3, H, W), one view of N images; uint8, or normalised floats.
+            key_images: (N, 3, H, W), another view of the same images, likewise.
             indices: (N,) int64 on the CPU, which images they are.
             generators: on the CPU, in the same state on every rank; the batch is split into as many equal parts, whose
                 gradients are added up for one update, one momentum update and one enqueueing.
@@ -101,14 +102,14 @@ class TrainingStep:
             self.model.after_step(_global_order([output.keys for output in outputs]), indices)
         return result
 
-    def settle(self) -> None:
-        """Read the checks of all steps so far: to be called before anything of them is kept. Raises NotFiniteError."""
+    def flush_checks(self) -> None:
+        """Read the checks of all steps so far, before anything of them is kept. Raises NotFiniteError."""
         self._read(0)
 
     def _forward_backward(
         self, batch: tuple[Tensor, Tensor, Tensor], generators: Sequence[torch.Generator | None]
     ) -> list[Output]:
-        """The batch part by part; gradients add up to that of the mean loss."""
+        """Pass the batch part by part; the gradients add up to that of the mean loss."""
         outputs = []
         parts = zip(*(tensor.chunk(len(generators)) for tensor in batch), generators, strict=True)
         for number, part in enumerate(parts, start=1):
@@ -121,7 +122,7 @@ class TrainingStep:
         return outputs
 
     def _averaging(self, last: bool) -> contextlib.AbstractContextManager[None]:
-        """Gradients are averaged over the ranks once, in the last part."""
+        """Return a block in which gradients are averaged over the ranks only in the last part."""
         if last or not isinstance(self.ranks, DistributedDataParallel):
             return contextlib.nullcontext()
         return self.ranks.no_sync()
@@ -148,7 +149,7 @@ class TrainingStep:
                 continue
             overflow = self.scaler.is_enabled() and self.scaler.get_scale() > 1
             if not overflow or any(distributed.all_gather_object(not losses.isfinite().all())):
-                raise finite_check.NotFiniteError(finite_check.culprits(losses.mean(), own), len(self._unread))
+                raise finite_check.NotFiniteError(finite_check.nonfinite_ranks(losses.mean(), own), len(self._unread))
 
     def _update(self, norm: Tensor) -> None:
         if self.clip_norm:
@@ -158,6 +159,6 @@ class TrainingStep:
 
 
 def _global_order(parts: Sequence[Tensor]) -> Tensor:
-    """Keys of the parts, (world size x n, dim) each, in the order of the global batch: rank by rank, part by part."""
+    """Put keys of parts, (world size x n, dim) each, in the order of the global batch: rank by rank, part by part."""
     by_rank = [part.unflatten(0, (distributed.world_size(), -1)) for part in parts]  # (world size, n, dim) each
     return torch.cat(by_rank, dim=1).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""Features of the backbone: what an encoder gives before its projection head, for a set of images, on all ranks.
+"""The features of a set of images: the output of an encoder before its projection head, computed on all ranks.
 
 Every image is seen as in the published evaluation: shorter side to 256/224 of the size, centre crop, normalised.
 """
@@ -38,7 +38,7 @@ class CentreCrops(Dataset[Tensor]):
 
 
 def backbone(arch: str, state_dict: Mapping[str, Tensor]) -> nn.Module:
-    """torchvision's ResNet `arch` without its head: (N, 3, H, W) -> (N, C); `state_dict` has no `fc.*`."""
+    """Build torchvision's ResNet `arch` without its head: (N, 3, H, W) -> (N, C); `state_dict` has no `fc.*`."""
     model = torchvision.models.get_model(arch)
     model.fc = nn.Identity()
     model.load_state_dict(dict(state_dict))
@@ -54,7 +54,7 @@ def extract(
     workers: int = 0,
     on_batch: Callable[[int], None] | None = None,
 ) -> Tensor:
-    """Features of all images, (len(images), C) float32 on the CPU, in the order of the set, the same on every rank.
+    """Compute the features of all images, (len(images), C) float32 on the CPU, in their order, on every rank.
 
     For the arguments see `extract_share`, for the memory too: times the number of ranks.
     """
@@ -72,7 +72,7 @@ def extract_share(
     on_batch: Callable[[int], None] | None = None,
     stop: StopRequest | None = None,
 ) -> Tensor:
-    """Features of this rank's share of the images, (n, C) float32 on the CPU. All ranks must call it.
+    """Compute the features of this rank's share of the images, (n, C) float32 on the CPU. All ranks must call it.
 
     Args:
         encoder: a torchvision ResNet with any head; runs in eval mode and is left as it was. Lies on `device`.
@@ -114,13 +114,13 @@ def extract_share(
 
 
 def headless(encoder: nn.Module) -> nn.Module:
-    """The layers of a torchvision ResNet before its head `fc`, the very same modules: (N, 3, H, W) -> (N, C)."""
+    """Return the layers of a torchvision ResNet before its head `fc`, the very same modules: (N, 3, H, W) -> (N, C)."""
     return nn.Sequential(*(layer for name, layer in encoder.named_children() if name != "fc"), nn.Flatten())
 
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in eval mode; at the end of the block each part is in the mode it was in."""
+    """Put the module in eval mode for the block; at its end each part is in the mode it was in."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:
@@ -131,14 +131,14 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def share(length: int) -> range:
-    """This rank's part of `length` things: consecutive ones, on the last ranks fewer, or none."""
+    """Return this rank's part of `length` things: consecutive ones, on the last ranks fewer, or none."""
     most = -(-length // distributed.world_size())
     first = min(distributed.rank() * most, length)
     return range(first, min(first + most, length))
 
 
 def gather(rows: Tensor, length: int) -> Tensor:
-    """The shares of all ranks put together: (n, ...) on each, n as `share(length)` says -> (length, ...)."""
+    """Put the shares of all ranks together: (n, ...) on each, n as `share(length)` says -> (length, ...)."""
     most = -(-length // distributed.world_size())
     padded = rows.new_zeros(most, *rows.shape[1:])  # a gather takes equal shapes
     padded[: len(rows)] = rows
@@ -146,7 +146,7 @@ def gather(rows: Tensor, length: int) -> Tensor:
 
 
 def loader_options(workers: int, device: torch.device) -> dict[str, Any]:
-    """Keywords of a DataLoader that disturbs nothing: no draw from the default generator, no fork of our threads."""
+    """Return keywords of a DataLoader that draws nothing from the default generator and forks none of our threads."""
     return {
         "generator": torch.Generator(),  # a DataLoader draws a number at each start, which a training run would miss
         "multiprocessing_context": "forkserver" if workers else None,
@@ -155,7 +155,7 @@ def loader_options(workers: int, device: torch.device) -> dict[str, Any]:
 
 
 def read_batches(loader: DataLoader) -> Iterator[Tensor]:
-    """What the loader yields. An image that cannot be read is a PretrainError in one line, also from a worker."""
+    """Yield the batches of a loader. A broken image is a PretrainError in one line, also from a worker."""
     try:
         yield from loader
     except UserError as error:

@@ -22,7 +22,7 @@ QUERIES, BANK = 1024, 16384  # similarities that stand in memory at once: QUERIE
 
 
 class KnnMonitor:
-    """kNN accuracy of an encoder on a labelled folder, as often as asked. All ranks make one and call it together.
+    """The kNN accuracy of an encoder on a labelled folder. All ranks make one and call it together.
 
     Where `root` holds train/ and val/, the images of train vote on those of val; else all but the image itself vote on
     each ("leave-one-out").
@@ -58,7 +58,7 @@ class KnnMonitor:
         return "leave-one-out" if self.queries is None else "train/val"
 
     def evaluate(self, encoder: nn.Module, device: torch.device, stop: StopRequest | None = None) -> dict[str, Any]:
-        """Share of the images whose class is the first (knn_top1), or among the first five (knn_top5), in [0, 1].
+        """Measure the share, in [0, 1], of images whose class is the first (knn_top1) or one of five (knn_top5).
 
         `encoder` is a torchvision ResNet with any head, the same on every rank; it is left as it was. Raises
         signals.Stopped on all ranks where `stop` asked one of them to while they read images.
@@ -103,7 +103,7 @@ def predict(
     temperature: float,
     leave_one_out: bool = False,
 ) -> Tensor:
-    """The five likeliest classes of each query, the likeliest first: (Q, min(5, classes)) int64 on the CPU.
+    """Return the five likeliest classes of each query, the likeliest first: (Q, min(5, classes)) int64 on the CPU.
 
     Args:
         queries: (Q, C) all of them, on every rank; the work is done on their device.
@@ -122,7 +122,7 @@ def predict(
 
 
 def nearest(queries: Tensor, bank: Tensor, k: int, itself: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The k rows of the bank with the largest cosine, the largest first.
+    """Find the k rows of the bank with the largest cosine, the largest first.
 
     Args:
         queries: (Q, C); the work is done on their device.
@@ -150,16 +150,16 @@ def nearest(queries: Tensor, bank: Tensor, k: int, itself: Tensor | None = None)
 
 
 def vote(similarity: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
-    """Classes by the weight of their neighbours, the heaviest first: (Q, k) cosines and labels -> (Q, classes)."""
+    """Rank classes by the weight of their neighbours, the heaviest first: (Q, k) cosines and labels -> (Q, classes)."""
     weights = (similarity.double() / temperature).exp()
     score = weights.new_zeros(len(labels), classes).scatter_add_(1, labels, weights)
     return score.argsort(dim=1, descending=True, stable=True)
 
 
 def _largest(values: Tensor, k: int) -> Tensor:
-    """Positions of the k largest values of each row, (Q, N) -> (Q, k), ascending; of equal values the first.
+    """Return the positions of the k largest values of each row, (Q, N) -> (Q, k), ascending; of equal values the first.
 
-    `topk` alone takes any of the equal ones, and another on another device.
+    `topk` takes any of the equal ones, and another on another device.
     """
     last = values.topk(k, dim=1).values[:, -1:]  # the smallest that is in
     above, equal = values > last, values == last
@@ -168,13 +168,13 @@ def _largest(values: Tensor, k: int) -> Tensor:
 
 
 def _sorted(similarity: Tensor, nearby: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k best of candidates that stand in the order of the bank where they are equal, the best first."""
+    """Return the k best of candidates that stand in the order of the bank where they are equal, the best first."""
     order = similarity.argsort(dim=1, descending=True, stable=True)[:, :k]
     return similarity.gather(1, order), nearby.gather(1, order)
 
 
 def _over_ranks(similarity: Tensor, nearby: Tensor, first: int, k: int) -> tuple[Tensor, Tensor]:
-    """The k best of what the ranks found in their shares of the bank; this rank's share begins at `first`."""
+    """Return the k best of what the ranks found in their shares of the bank; this rank's share begins at `first`."""
     found = similarity.shape[1]
     padded = similarity.new_full((2, len(similarity), k), -torch.inf, dtype=torch.float64, device="cpu")
     padded[0, :, :found] = similarity

@@ -3,7 +3,7 @@
 Published: learning rate 30, x 0.1 at epochs 60 and 80 of 100, batch 256, SGD with momentum 0.9 and no weight decay,
 the backbone in eval mode, its BN statistics included, on a new random crop of every image in every epoch.
 
-The layer's training is the same for those and for cached features: a `probe_features.Source` gives them.
+The layer's training is the same for those and for cached features: a `probe_features.FeatureSource` gives them.
 """
 
 import math
@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pretrain.engine.optim import step_schedule
-from pretrain.evaluation.probe_features import Source
+from pretrain.evaluation.probe_features import FeatureSource
 from pretrain.runtime import seeds
 from pretrain.runtime.errors import PretrainError
 
 
 def train(
-    source: Source,
+    source: FeatureSource,
     val_features: Tensor,
     val_labels: Tensor,
     classes: int,
@@ -83,7 +83,13 @@ def train(
 
 @torch.no_grad()
 def evaluate(layer: nn.Linear, rows: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Share of the images whose class scores highest, and is among the five highest; (n, C) and (n,) on each rank."""
+    """Measure top-1 and top-5 accuracy, in [0, 1].
+
+    Args:
+        layer: (n, C) -> (n, classes).
+        rows: (n, C), features of this rank's share.
+        labels: (n,) int64, their classes.
+    """
     counts = torch.tensor([len(labels), 0, 0], dtype=torch.float64, device=rows.device)
     if len(labels):
         best = layer(rows).topk(min(5, layer.out_features), dim=1).indices  # (n, 5)
@@ -94,7 +100,7 @@ def evaluate(layer: nn.Linear, rows: Tensor, labels: Tensor) -> tuple[float, flo
 
 
 def _new_layer(width: int, classes: int, seed: int) -> nn.Linear:
-    """Weights from N(0, 0.01), bias 0: as published, the same on every rank."""
+    """Make the layer with weights from N(0, 0.01) and bias 0: as published, the same on every rank."""
     layer = nn.utils.skip_init(nn.Linear, width, classes)
     nn.init.normal_(layer.weight, std=0.01, generator=seeds.generator("probe layer", seed))
     nn.init.zeros_(layer.bias)
@@ -102,7 +108,7 @@ def _new_layer(width: int, classes: int, seed: int) -> nn.Linear:
 
 
 def _average_gradients(layer: nn.Linear, images: int) -> None:
-    """From sums over this rank's images to means over all ranks' images, in one exchange."""
+    """Turn gradients summed over this rank's images into means over all ranks' images, in one exchange."""
     gradients = [parameter.grad for parameter in layer.parameters() if parameter.grad is not None]
     flat = torch.cat([*(gradient.flatten() for gradient in gradients), gradients[0].new_tensor([images])])
     flat = _sum_over_ranks(flat)

@@ -1,4 +1,4 @@
-"""Where the features of a linear probe's training come from: a new crop of every image each epoch, or a cache.
+"""The sources of features for a linear probe's training: a new crop of every image each epoch, or a cache.
 
 The images of val are not here: neither they nor the backbone ever change, so their features are made once.
 """
@@ -24,7 +24,7 @@ Position = tuple[int, int]  # epoch, index of the image
 class AugmentedImages(Dataset[tuple[Tensor, int]]):
     """(epoch, index) -> a random crop of the image, (3, size, size) uint8, and its label.
 
-    The crop and the flip depend on (seed, epoch, index) alone. RandomResizedCrop has torchvision's scale, as published.
+    The crop and the flip depend only on (seed, epoch, index). RandomResizedCrop has torchvision's scale, as published.
     """
 
     def __init__(self, data: Labelled, size: int, seed: int) -> None:
@@ -44,28 +44,35 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
 class Batches(Sampler[list[Position]]):
     """A new permutation each epoch, cut into global batches, a shorter one last; each rank takes its part of each.
 
-    Set `epoch` before iterating. Yields this rank's (epoch, index) of each batch; of a short last one maybe none.
+    A DataLoader iterates over it: `choose` says over which epoch.
     """
 
     def __init__(self, size: int, batch_size: int, seed: int) -> None:
         self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.epoch = 0
+        self._epoch = 0
+
+    def choose(self, epoch: int) -> "Batches":
+        """Choose the epoch of the next iteration. Returns itself."""
+        self._epoch = epoch
+        return self
 
     def __len__(self) -> int:
         return -(-self.size // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Position]]:
-        order = torch.randperm(self.size, generator=seeds.generator("probe order", self.seed, self.epoch))
+        """Yield this rank's (epoch, index) of each batch; of a short last batch maybe none."""
+        epoch = self._epoch
+        order = torch.randperm(self.size, generator=seeds.generator("probe order", self.seed, epoch))
         for batch in order.split(self.batch_size):
             part = batch.tensor_split(distributed.world_size())[distributed.rank()]
-            yield [(self.epoch, index) for index in part.tolist()]
+            yield [(epoch, index) for index in part.tolist()]
 
 
-class Source(Protocol):
-    """Where the features of an epoch come from."""
+class FeatureSource(Protocol):
+    """A source of the features of an epoch."""
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """This rank's features (n, C), on the device, and labels (n,) of each global batch; n may be 0."""
+        """Yield this rank's features (n, C), on the device, and labels (n,) of each global batch; n may be 0."""
 
 
 class Crops:
@@ -95,7 +102,7 @@ class Crops:
     @torch.no_grad()
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Raises PretrainError on all ranks, naming the image, where one of them cannot read one."""
-        self.sampler.epoch = epoch
+        self.sampler.choose(epoch)
         batches = features.read_batches(self.loader)
         with features.evaluating(self.backbone):
             for _ in range(len(self.sampler)):
@@ -118,13 +125,12 @@ class Cached:
         self.sampler = Batches(len(labels), batch_size, seed)
 
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        self.sampler.epoch = epoch
-        for batch in self.sampler:
+        for batch in self.sampler.choose(epoch):
             rows = torch.tensor([index for _, index in batch], dtype=torch.int64)
             yield self.features[rows].to(self.device), self.labels[rows]
 
 
 def _collate(rows: list[tuple[Tensor, int]]) -> tuple[Tensor, Tensor]:
-    """(n, 3, size, size) and (n,), also for n = 0, with a size that the backbone takes."""
+    """Stack images and labels: (n, 3, size, size) and (n,), also for n = 0, with a size that the backbone takes."""
     images = torch.stack([image for image, _ in rows]) if rows else torch.zeros(0, 3, 32, 32, dtype=torch.uint8)
     return images, torch.tensor([label for _, label in rows], dtype=torch.int64)

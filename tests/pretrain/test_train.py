@@ -1,4 +1,4 @@
-"""A run as a whole: its folder, its checkpoints, going on where it stopped, one process and two."""
+"""A run as a whole: its folder, its checkpoints, resuming where it stopped, one process and two."""
 
 import dataclasses
 import functools
@@ -98,7 +98,7 @@ def finished_in_threes(pictures: pathlib.Path, tmp_path_factory: pytest.TempPath
     return folder
 
 
-def test_a_run_leaves_what_it_was_and_what_it_did(finished: pathlib.Path, pictures: pathlib.Path) -> None:
+def test_a_run_leaves_its_settings_metrics_and_checkpoints(finished: pathlib.Path, pictures: pathlib.Path) -> None:
     found = {path.name for path in finished.iterdir() if not path.name.startswith("events.out.tfevents")}
     assert found == {
         *("config.yaml", "command.txt", "env.json", "log.txt", "metrics.json", "images", "last_checkpoint"),
@@ -144,10 +144,10 @@ def test_the_checkpoint_has_the_published_layout(finished: pathlib.Path) -> None
 
 
 @pytest.mark.parametrize("at", slow_but([3], [1, 2, 3, 4]))
-def test_a_killed_run_goes_on_bit_by_bit(
+def test_a_killed_run_resumes_bit_by_bit(
     at: int, finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Killed in any step, after lines of metrics beyond its checkpoint; it goes on with loader workers."""
+    """Killed in any step, after lines of metrics beyond its checkpoint; it resumes with loader workers."""
     folder = tmp_path / "killed"
 
     def kill() -> None:
@@ -226,7 +226,7 @@ def test_a_damaged_checkpoint_is_passed_over_by_name(
 @pytest.mark.parametrize(
     ("steps", "log_period", "checkpoint_steps"), [(2, 3, 0), (2, 2, 0), (2, 3, 2), (4, 10, 0)], ids=str
 )
-def test_a_step_found_not_finite_late_is_named_and_leaves_nothing(
+def test_a_late_found_nan_step_is_named_and_leaves_nothing(
     steps: int,
     log_period: int,
     checkpoint_steps: int,
@@ -249,7 +249,7 @@ def test_a_step_found_not_finite_late_is_named_and_leaves_nothing(
 
 
 def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
-    """On each of two ranks: a run of two epochs; one that rank 1 alone is asked to stop in, and that goes on."""
+    """On each of two ranks: a run of two epochs; one in which only rank 1 is asked to stop, and which is resumed."""
     options = ("model.bn_groups", "1", "checkpoint_period", "2")
     models = []
     build = train.build_model
@@ -266,7 +266,7 @@ def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_bit_by_bit_and_are_one_process_of_two_groups(
+def test_two_processes_resume_bit_by_bit(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     spawn.run_on_ranks(two_ranks, 2, pictures, tmp_path)
@@ -279,7 +279,7 @@ def test_two_processes_go_on_bit_by_bit_and_are_one_process_of_two_groups(
         assert two[key] == pytest.approx(one[key], rel=1e-5), key
 
 
-def test_another_number_of_processes_goes_on_with_the_same_batches_and_says_so(
+def test_another_number_of_processes_resumes_with_a_notice(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
@@ -323,7 +323,7 @@ def test_an_output_folder_with_a_run_is_refused(
         train.run(settings(pictures, tmp_path / "file" / "below"))
 
 
-def test_one_command_begins_begins_anew_and_goes_on(
+def test_one_command_begins_begins_anew_and_resumes(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a cluster starts it again and again: killed before its first checkpoint, then after it, then left alone."""
@@ -352,9 +352,7 @@ def test_one_command_begins_begins_anew_and_goes_on(
     assert_same_run(folder, finished)
 
 
-def test_steps_between_checkpoints_are_counted_across_the_ends_of_epochs(
-    pictures: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_checkpoint_steps_are_counted_across_epochs(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "run"
     train.run(settings(pictures, folder, "checkpoint_steps", "2", "checkpoint_period", "9", "optim.epochs", "3"))
     assert [manifest.step for manifest in saver.manifests(folder)] == [2, 4, 6]  # an epoch has two steps
@@ -395,7 +393,7 @@ def test_a_dry_run_prints_and_writes_nothing(
     ("world", "groups", "synced", "on"),
     [(1, 1, 1, False), (1, 2, 1, True), (2, 1, 1, True), (2, 1, 0, False), (4, 1, 2, True)],
 )
-def test_shuffling_that_can_do_nothing_is_off_and_said(world: int, groups: int, synced: int, on: bool) -> None:
+def test_shuffling_without_effect_is_off_with_a_notice(world: int, groups: int, synced: int, on: bool) -> None:
     model = schema.Model(bn_groups=groups, bn_sync_ranks=synced)
     shuffle, reason = plan._shuffle_effect(schema.Config(model=model), world)
     assert shuffle is on
@@ -489,7 +487,7 @@ def test_knn_is_measured_and_changes_nothing(finished: pathlib.Path, validated: 
 def test_a_signal_in_a_validation_is_obeyed_and_nothing_is_lost(
     epoch: int, validated: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The validation is done when the run goes on, and written down once."""
+    """The validation is done when the run is resumed, and written down once."""
     folder, done = tmp_path / "run", STEPS * (epoch + 1)
     words = settings(pictures, folder, "knn.root", str(validated / "classes"), "knn.k", "3")
     evaluate, calls = KnnMonitor.evaluate, itertools.count()
@@ -510,9 +508,7 @@ def test_a_signal_in_a_validation_is_obeyed_and_nothing_is_lost(
     assert saver.newest_good(folder)[0].name == LAST  # of two with as many steps
 
 
-def test_a_missing_folder_of_validation_is_told_before_anything_is_written(
-    pictures: pathlib.Path, tmp_path: pathlib.Path
-) -> None:
+def test_a_missing_validation_folder_stops_before_any_write(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match=r"knn.root: .*nowhere"):
         train.run(settings(pictures, tmp_path / "run", "knn.root", str(tmp_path / "nowhere")))
     assert not (tmp_path / "run").exists()

@@ -12,7 +12,7 @@ from pretrain.config import schema
 from pretrain.data import two_views
 from pretrain.data.augment import gpu, recipe
 from pretrain.data.images.image_set import open_images
-from pretrain.data.loader import make_loader
+from pretrain.data.loader import EpochLoader
 from pretrain.data.sampler import EpochSampler
 from tests.conftest import Tool
 from tests.support.coloured_images import paint
@@ -36,12 +36,11 @@ def test_the_sheet_holds_what_the_encoders_get(pipeline: str, root: pathlib.Path
 
     images = open_images(str(root))
     sampler = EpochSampler(len(images), 9, seed=5)
-    loader = make_loader(two_views.TwoViews(images, recipe.recipe("v2", 32), 5, pipeline), sampler, workers=0)
+    loader = EpochLoader(two_views.TwoViews(images, recipe.recipe("v2", 32), 5, pipeline), sampler, workers=0)
     measures = show_views.layout(32, 2)
     seen = 0
     for at, epoch in enumerate((4, 5)):
-        sampler.epoch = epoch
-        query, key, asked, shown, draws = next(iter(loader))
+        query, key, asked, shown, draws = next(loader.batches(epoch))
         query = gpu.augment_batch(query, draws[:, 0])
         key = gpu.augment_batch(key, draws[:, 1])
         assert (asked != shown).sum() == 1

@@ -96,7 +96,7 @@ def make_published(setup: Setup, folder: Path) -> TrainingRunner:
         query, key = (views.to(device, non_blocking=True) for views in batch)
         step(query, key)
 
-    return TrainingRunner(input_pipeline.endless(loader, lambda: None), train_on, setup)
+    return TrainingRunner(input_pipeline.endless(lambda epoch: loader), train_on, setup)
 
 
 def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
@@ -104,16 +104,13 @@ def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
     device, _ = training_step.prepare(setup, setup.workers)
     step, prefetch = training_step.our_step(setup, device), DevicePrefetch(device, setup.channels_last)
     on_gpu = device.type == "cuda"
-    loader, sampler = input_pipeline.our_loader(setup.input(folder), folder, pipeline, setup.workers, on_gpu)
-
-    def next_epoch() -> None:
-        sampler.epoch += 1
+    loader = input_pipeline.our_loader(setup.input(folder), folder, pipeline, setup.workers, on_gpu)
 
     def train_on(batch: two_views.Batch) -> None:
         query, key = prefetch(batch)
-        step(query, key, batch.asked, [seeds.generator("step", 0)])
+        step(query, key, batch.requested, [seeds.generator("step", 0)])
 
-    return TrainingRunner(input_pipeline.endless(loader, next_epoch), train_on, setup)
+    return TrainingRunner(input_pipeline.endless(loader.batches), train_on, setup)
 
 
 def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:

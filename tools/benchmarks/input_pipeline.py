@@ -2,7 +2,7 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from pretrain.data import two_views
 from pretrain.data.augment import recipe
 from pretrain.data.images.image_set import open_images
-from pretrain.data.loader import make_loader
+from pretrain.data.loader import EpochLoader
 from pretrain.data.sampler import EpochSampler
 
 from . import published_input
@@ -41,9 +41,9 @@ class Setup:
 class InputRunner:
     """A runner that times batches made in this process, by one thread."""
 
-    def __init__(self, loader: DataLoader, setup: Setup, next_epoch: Callable[[], None]) -> None:
+    def __init__(self, batches: Callable[[int], Iterable[Any]], setup: Setup) -> None:
         self.steps, self.images = -(-setup.number // setup.batch), setup.batch
-        self.batches = endless(loader, next_epoch)
+        self.batches = endless(batches)
         torch.set_num_threads(1)
         cv2.setNumThreads(0)
         next(self.batches)
@@ -60,26 +60,21 @@ class InputRunner:
         return {}
 
 
-def endless(loader: DataLoader, next_epoch: Callable[[], None]) -> Iterator[Any]:
-    """Yield the batches of one epoch after the other."""
-    while True:
-        yield from loader
-        next_epoch()
+def endless(batches: Callable[[int], Iterable[Any]]) -> Iterator[Any]:
+    """Yield the batches of one epoch after the other; `batches` gives those of an epoch by its number."""
+    for epoch in itertools.count():
+        yield from batches(epoch)
 
 
 def make_published(setup: Setup, folder: Path) -> InputRunner:
     """Return the runner of the published input: PIL, torchvision, float32."""
-    return InputRunner(published_loader(setup, folder, workers=0), setup, lambda: None)
+    loader = published_loader(setup, folder, workers=0)
+    return InputRunner(lambda epoch: loader, setup)
 
 
 def make_ours(setup: Setup, folder: Path, pipeline: str) -> InputRunner:
     """Return the runner of what the workers of tools/train_moco.py do."""
-    loader, sampler = our_loader(setup, folder, pipeline, workers=0)
-
-    def next_epoch() -> None:
-        sampler.epoch += 1
-
-    return InputRunner(loader, setup, next_epoch)
+    return InputRunner(our_loader(setup, folder, pipeline, workers=0).batches, setup)
 
 
 def published_loader(setup: Setup, folder: Path, workers: int, pin_memory: bool = False) -> DataLoader:
@@ -90,14 +85,12 @@ def published_loader(setup: Setup, folder: Path, workers: int, pin_memory: bool 
     return published_input.make_loader(views, setup.batch, workers, pin_memory)
 
 
-def our_loader(
-    setup: Setup, folder: Path, pipeline: str, workers: int, pin_memory: bool = False
-) -> tuple[DataLoader, EpochSampler]:
-    """Return the loader of tools/train_moco.py, and its sampler."""
+def our_loader(setup: Setup, folder: Path, pipeline: str, workers: int, pin_memory: bool = False) -> EpochLoader:
+    """Return the loader of tools/train_moco.py."""
     images = open_images(str(folder))
     sampler = EpochSampler(len(images), setup.batch, seed=0)
     views = two_views.TwoViews(images, recipe.recipe(setup.augmentation, setup.size), 0, pipeline)
-    return make_loader(views, sampler, workers, pin_memory), sampler
+    return EpochLoader(views, sampler, workers, pin_memory)
 
 
 def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:

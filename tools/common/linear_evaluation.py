@@ -126,7 +126,7 @@ def _train_layer(
     """Return the results of all epochs (see `linear_probe.train`), with a progress bar meanwhile."""
     how = (device, options.image_size, 128, options.workers)
     world = distributed.world_size()
-    source: probe_features.Source
+    source: probe_features.FeatureSource
     with checkpoint_cli.progress_bar() as bar:
 
         def extract(images: features.ImageSet, name: str) -> Tensor:

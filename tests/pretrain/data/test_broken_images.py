@@ -25,8 +25,8 @@ def folder(pictures: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
 
 
 def batch(*pairs: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
-    asked, shown = zip(*pairs, strict=True)
-    return torch.tensor(asked), torch.tensor(shown)
+    requested, used = zip(*pairs, strict=True)
+    return torch.tensor(requested), torch.tensor(used)
 
 
 def test_each_is_counted_and_named_once(folder: pathlib.Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -39,8 +39,8 @@ def test_each_is_counted_and_named_once(folder: pathlib.Path, caplog: pytest.Log
         broken.share()
     assert [record.getMessage() for record in caplog.records] == [
         f"warning: {folder}/2.png: not an image of a known format (JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP); "
-        "another image is shown in its place",
-        f"warning: {folder}/4.png: empty; another image is shown in its place",
+        "another image is used in its place",
+        f"warning: {folder}/4.png: empty; another image is used in its place",
     ]
     assert broken.count == 2
     caplog.clear()
@@ -98,7 +98,7 @@ def test_a_checkpoint_keeps_them(
 
 
 def met_by_ranks(root: str, max_share: float) -> list[tuple[list[bool], list[int], list[int], str]]:
-    """Rank 0 meets image 2, rank 1 images 2 and 4, then rank 0 alone image 6. Returns what each rank makes of it."""
+    """Rank 0 meets image 2, rank 1 images 2 and 4, then only rank 0 image 6. Returns what each rank makes of it."""
     rank, fault = distributed.rank(), ""
     broken = BrokenImages(open_images(root), max_share)
     news = [broken.note(*batch((2, 0), (4, 0) if rank else (1, 1)))]

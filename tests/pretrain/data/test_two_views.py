@@ -12,7 +12,7 @@ from pretrain.data.augment import gpu, pil
 from pretrain.data.augment import recipe as augment
 from pretrain.data.augment.params import two_draws
 from pretrain.data.images.image_set import ImageSet, open_images
-from pretrain.data.loader import close_loader, make_loader
+from pretrain.data.loader import EpochLoader
 from pretrain.data.sampler import EpochSampler
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.seeds import seed_of
@@ -34,27 +34,28 @@ def shards(folder: pathlib.Path) -> str:
 
 
 @pytest.mark.parametrize("pipeline", ["published", "fast", "device"])
-def test_a_sample_is_the_same_for_any_number_of_workers_and_any_storage(pipeline: str, folder: pathlib.Path) -> None:
+def test_samples_do_not_depend_on_workers_or_storage(pipeline: str, folder: pathlib.Path) -> None:
     recipe = augment.recipe("v2", 32)
     images = open_images(str(folder))
     open_images(shards(folder)).save(folder.parent / "index")
     mapped = ImageSet.load(folder.parent / "index", str(folder.parent / "shards"))
     sampler = EpochSampler(len(images), 4, 5)
-    with_workers = make_loader(two_views.TwoViews(mapped, recipe, 5, pipeline), sampler, workers=2)
-    without = make_loader(two_views.TwoViews(images, recipe, 5, pipeline), sampler, workers=0)
+    with_workers = EpochLoader(two_views.TwoViews(mapped, recipe, 5, pipeline), sampler, workers=2)
+    without = EpochLoader(two_views.TwoViews(images, recipe, 5, pipeline), sampler, workers=0)
     alone = two_views.TwoViews(images, recipe, 5, pipeline)
     for epoch, skip in ((0, 0), (3, 1)):
-        sampler.epoch, sampler.skip = epoch, skip
-        batches = list(with_workers)
+        batches = list(with_workers.batches(epoch, skip))
         assert len(batches) == 2 - skip
-        for batch, same, positions in zip(batches, without, sampler, strict=True):
+        for batch, same, positions in zip(
+            batches, without.batches(epoch, skip), sampler.batches(epoch, skip), strict=True
+        ):
             assert all(torch.equal(part, other) for part, other in zip(batch, same, strict=True))
-            assert batch.asked.tolist() == batch.shown.tolist() == [index for _, index in positions]
+            assert batch.requested.tolist() == batch.used.tolist() == [index for _, index in positions]
             for row, position in enumerate(positions):
                 single = alone[[position]]  # the same whatever else is in the batch
                 assert all(torch.equal(part[row], other[0]) for part, other in zip(batch, single, strict=True))
-    close_loader(with_workers)
-    close_loader(without)
+    with_workers.close()
+    without.close()
 
 
 def test_a_batch_holds_the_published_views_of_its_images(folder: pathlib.Path) -> None:
@@ -94,8 +95,8 @@ def test_a_broken_image_is_replaced_by_the_same_one_always(pipeline: str, folder
         dataset = two_views.TwoViews(images, recipe, seed, pipeline)
         for epoch in (0, 7):
             batch = dataset[[(epoch, index) for index in range(9)]]
-            assert batch.asked.tolist() == list(range(9))
-            for index, shown in enumerate(batch.shown.tolist()):
+            assert batch.requested.tolist() == list(range(9))
+            for index, shown in enumerate(batch.used.tolist()):
                 assert (shown == index) == (index not in (4, 6))
                 assert shown not in (4, 6)
                 assert stands_in.setdefault((seed, index), shown) == shown
@@ -114,10 +115,10 @@ def test_where_all_are_broken_the_search_for_another_ends(workers: int, folder: 
         path.write_text("no image any more")
     dataset = two_views.TwoViews(open_images(str(folder)), augment.recipe("v1", 32), seed=0)
     sampler = EpochSampler(9, 9, 0)
-    first = next(iter(sampler))[0][1]
-    loader = make_loader(dataset, sampler, workers)
+    first = next(sampler.batches(0))[0][1]
+    loader = EpochLoader(dataset, sampler, workers)
     with pytest.raises(PretrainError) as caught:
-        list(loader)
+        list(loader.batches(0))
     said = f"{folder}/{first}.png: not an image of a known format (JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP)"
-    assert f"data.root: {said}; nor can 32 others that were to be shown in its place" in str(caught.value)
-    close_loader(loader)
+    assert f"data.root: {said}; nor can 32 others that were to be used in its place" in str(caught.value)
+    loader.close()

@@ -27,7 +27,7 @@ def weights(dtype: torch.dtype, layout: torch.memory_format = torch.contiguous_f
 
 
 def train(optimizer: torch.optim.Optimizer, steps: range) -> dict[str, Any]:
-    """State of the optimiser after gradients that depend on the step alone; the last weight has none."""
+    """State of the optimiser after gradients that depend only on the step; the last weight has none."""
     (group,) = optimizer.param_groups
     for step in steps:
         generator = torch.Generator().manual_seed(step)

@@ -89,7 +89,7 @@ def test_a_real_resnet_in_float64_is_algorithm_1(version: str, layout: bool) -> 
 
 
 @pytest.mark.parametrize("version", slow_but(["v1"], HEADS))
-def test_a_real_resnet_with_the_published_queue_in_float32_is_algorithm_1(version: str) -> None:
+def test_a_resnet_with_the_published_queue_is_algorithm_1(version: str) -> None:
     """Both in float32: where float64 rounds a ReLU's input to the other side of zero, its gradient is another one."""
     small_runs.assert_same(produce(resnet18(version, 65536)), expect(version, 65536, torch.float32), 1e-5)
 

@@ -73,7 +73,7 @@ def test_weights_queue_and_momentum_are_fp32_in_every_precision(precision: str) 
 
 
 def test_the_gradient_is_cut_to_the_norm_and_no_further() -> None:
-    """torch's formula: g * min(1, clip / (norm + 1e-6)); the norm that is told is the one before."""
+    """torch's formula: g * min(1, clip / (norm + 1e-6)); the reported norm is the one before clipping."""
 
     def stepped(clip: float) -> tuple[Tensor, list[Tensor]]:
         model = start(V1)
@@ -125,7 +125,7 @@ POISONS: dict[str, tuple[Case, Poison, str]] = {
 
 
 def poisoned(case: Case, poison: Poison, culprit: int) -> tuple[list[str], bool]:
-    """What every rank says of a third step that is poisoned on one of them, and whether it left all as it was."""
+    """Return what every rank says of a third step that is poisoned on one of them, and whether all is as it was."""
     model = start(case)
     optimizer = torch.optim.SGD(model.parameters(), LR, 0.9, weight_decay=1e-4)
     step = TrainingStep(model, optimizer, case.precision, case.clip)
@@ -145,7 +145,7 @@ def poisoned(case: Case, poison: Poison, culprit: int) -> tuple[list[str], bool]
 
 
 def poisoned_and_found_late(culprit: int) -> dict[bool, list[tuple[str, int]]]:
-    """What every rank says of a poisoned third step, and how long ago that was: in the next step, or when settling."""
+    """Return what every rank says of a poisoned third step, and how long ago: in the next step, or at the flush."""
     found = {}
     for settle in (False, True):
         model = start(V1)
@@ -158,7 +158,7 @@ def poisoned_and_found_late(culprit: int) -> dict[bool, list[tuple[str, int]]]:
             try:
                 step(*x, own(indices(at)), generators(V1, at))
                 if settle:
-                    step.settle()
+                    step.flush_checks()
             except NotFiniteError as error:
                 said = f"step {at - error.steps_ago}: {error}", error.steps_ago
                 break
@@ -167,7 +167,7 @@ def poisoned_and_found_late(culprit: int) -> dict[bool, list[tuple[str, int]]]:
 
 
 def held(model: Any) -> list[Any]:
-    """What an update would change: weights, and the dictionary with its position."""
+    """Return what an update would change: weights, and the dictionary with its position."""
     dictionary = [] if model.negatives is None else [model.negatives]
     pointer = [torch.tensor(model.queue.pointer)] if hasattr(model, "queue") else []
     return [*model.encoder_q.parameters(), *dictionary, *pointer]
@@ -233,12 +233,12 @@ def on_four_ranks() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def four_ranks() -> dict[str, Any]:
-    """What four gloo processes found, in one launch."""
+    """The results of four gloo processes, in one launch."""
     return spawn.run_on_ranks(on_four_ranks, WORLD)
 
 
 @pytest.mark.parametrize("name", POISONS)
-def test_what_is_not_finite_on_one_rank_stops_all_before_the_update(name: str, four_ranks: dict[str, Any]) -> None:
+def test_nan_on_one_rank_stops_all_before_the_update(name: str, four_ranks: dict[str, Any]) -> None:
     case, poison, named = POISONS[name]
     said, same = four_ranks[name]
     assert len(set(said)) == 1, "not every rank stopped with the same message"
@@ -251,7 +251,7 @@ def test_what_is_not_finite_on_one_rank_stops_all_before_the_update(name: str, f
     assert same
 
 
-def test_a_delayed_check_tells_of_the_same_step_on_every_rank(four_ranks: dict[str, Any]) -> None:
+def test_a_delayed_check_names_the_same_step_on_every_rank(four_ranks: dict[str, Any]) -> None:
     """As on a GPU, which would have to run empty for a check to be read at once."""
     for found, rank in ((four_ranks["late"], 2), (poisoned_and_found_late(0), 0)):
         assert set(found[False]) == {(f"step 2: the loss on rank {rank} is nan", 1)}
@@ -272,7 +272,7 @@ def test_a_step_does_not_make_the_host_wait_for_the_gpu(precision: str) -> None:
             step(*views, indices(at), generators(V2, at))
     finally:
         torch.cuda.set_sync_debug_mode("default")
-    step.settle()
+    step.flush_checks()
 
 
 def test_uint8_views_are_normalised_where_they_arrive() -> None:
@@ -291,7 +291,7 @@ def test_uint8_views_are_normalised_where_they_arrive() -> None:
     small_runs.assert_same(trained(False), trained(True), 0)
 
 
-def test_an_overflow_of_fp16_skips_the_update_and_halves_the_scale(four_ranks: dict[str, Any]) -> None:
+def test_fp16_overflow_skips_the_update_and_halves_the_scale(four_ranks: dict[str, Any]) -> None:
     for seen, said in (four_ranks["overflow"], overflowing(2.0**40, 40, always=False)):
         assert not any(said)
         scale, skipped = 2.0**40, 0

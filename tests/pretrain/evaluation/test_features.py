@@ -26,9 +26,7 @@ def encoder() -> nn.Module:
     return build_encoder("resnet18", 16, "mlp")
 
 
-def test_features_are_those_of_torchvisions_network_on_torchvisions_crop(
-    pictures: pathlib.Path, encoder: nn.Module
-) -> None:
+def test_features_are_torchvisions_on_torchvisions_crop(pictures: pathlib.Path, encoder: nn.Module) -> None:
     published = transforms.Compose(
         [
             transforms.Resize(73),  # 64 x 256 / 224
@@ -51,7 +49,7 @@ def test_features_are_those_of_torchvisions_network_on_torchvisions_crop(
     torch.testing.assert_close(features.extract(backbone, open_images(str(pictures)), CPU, 64), expected)
 
 
-def test_the_encoder_and_the_random_numbers_are_left_as_they_were(pictures: pathlib.Path, encoder: nn.Module) -> None:
+def test_encoder_and_random_state_are_left_as_they_were(pictures: pathlib.Path, encoder: nn.Module) -> None:
     encoder.train()
     encoder.layer1.eval()
     state = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}

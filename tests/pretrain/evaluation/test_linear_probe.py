@@ -1,4 +1,4 @@
-"""The linear probe: the published layer and schedule, crops that depend on their position alone, a frozen backbone."""
+"""The linear probe: the published layer and schedule, crops that depend only on their position, a frozen backbone."""
 
 import pathlib
 from typing import Any
@@ -144,13 +144,11 @@ def test_not_one_bit_of_the_backbone_changes(
     assert backbone.training
 
 
-def test_features_of_crops_are_those_of_the_backbone_in_eval_mode(
-    backbone: nn.Module, split: tuple[Labelled, Labelled]
-) -> None:
+def test_crops_get_features_of_the_backbone_in_eval_mode(backbone: nn.Module, split: tuple[Labelled, Labelled]) -> None:
     train, _ = split
     source = Crops(backbone.train(), train, CPU, size=32, batch_size=4, seed=2)
     images = AugmentedImages(train, 32, seed=2)
-    source.sampler.epoch = 6
+    source.sampler.choose(6)
     batches = list(source.sampler)
     found = list(source.epoch(6))
     assert [len(rows) for rows, _ in found] == [4, 4, 4, 3]
@@ -211,7 +209,7 @@ def test_two_ranks_train_as_one_process(backbone: nn.Module, tmp_path: pathlib.P
             assert one == pytest.approx(other, rel=1e-4)
 
 
-def test_the_order_is_new_in_every_epoch_and_the_same_for_the_same_seed() -> None:
+def test_order_changes_by_epoch_and_repeats_by_seed() -> None:
     def order(epoch: int, seed: int) -> list[list[tuple[int, int]]]:
         batches = Batches(30, 7, seed)
         batches.epoch = epoch
