@@ -23,7 +23,7 @@ MANIFEST = ".json"  # added to the checkpoint's name
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a checkpoint is and what its bytes must be."""
+    """The description of a checkpoint: which one it is, and the size and digest of its bytes."""
 
     file: str
     sha256: str
@@ -34,17 +34,17 @@ class Manifest:
 
 
 class Saver:
-    """Writes one checkpoint at a time beside the training, and removes all but the newest.
+    """A thread that writes one checkpoint at a time beside the training, and removes all but the newest.
 
-    Only the main process has one. Training waits for the copy to host memory, and where the checkpoint before is not
-    on the disk yet, for that.
+    Only the main process has one. Training waits for the copy to host memory, and for the previous checkpoint where
+    that is not on the disk yet.
 
     Args:
         folder: the run's folder.
         keep: how many of the newest stay, 2 or more: one may be damaged. Milestones stay besides.
 
     Attributes:
-        fault: why the last one could not be written, or None.
+        fault: why a checkpoint could not be written, or None. The training loop polls it: a thread cannot raise there.
     """
 
     def __init__(self, folder: pathlib.Path, keep: int) -> None:
@@ -61,13 +61,13 @@ class Saver:
         self._writing = self._thread.submit(self._write, name, to_host(content), epoch, step, milestone)
 
     def wait(self) -> None:
-        """Until all is on the disk, or `fault` says why not."""
+        """Wait until all is on the disk, or `fault` says why not."""
         if self._writing is not None:
             self._writing.result()
             self._writing = None
 
     def close(self) -> None:
-        """Wait, and end the thread."""
+        """Wait until all is on the disk, and end the thread."""
         self.wait()
         self._thread.shutdown()
 
@@ -102,12 +102,12 @@ def write(path: pathlib.Path, content: Any, epoch: int, step: int, milestone: bo
 
 
 def has_checkpoint(folder: pathlib.Path) -> bool:
-    """Whether a run has finished saving here, be it damaged since."""
+    """Return whether the folder holds a checkpoint that was saved to its end, damaged since or not."""
     return bool(manifests(folder))
 
 
 def newest_good(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
-    """The checkpoint with the most steps that is what its manifest says, and why each newer one was passed over.
+    """Return the checkpoint with the most steps that its manifest confirms, and why each newer one is passed over.
 
     Raises PretrainError where there is none.
     """
@@ -123,7 +123,7 @@ def newest_good(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
 
 
 def manifests(folder: pathlib.Path) -> list[Manifest]:
-    """Of all checkpoints in the folder, by their steps, those of an epoch's end last; unreadable ones are left out."""
+    """Return the readable manifests in the folder by their steps; at equal steps that of the epoch's end comes last."""
     found = []
     for path in folder.glob(f"checkpoint_*{MANIFEST}"):
         try:
@@ -136,14 +136,14 @@ def manifests(folder: pathlib.Path) -> list[Manifest]:
 
 
 def manifest_path(path: pathlib.Path) -> pathlib.Path:
-    """Where the manifest of a checkpoint lies."""
+    """Return the path of a checkpoint's manifest."""
     return path.with_name(path.name + MANIFEST)
 
 
 def remove_old(folder: pathlib.Path, keep: int, newest: int) -> None:
     """Remove checkpoints and their manifests but for milestones and the last `keep` of those up to step `newest`.
 
-    One with more steps was damaged when the run went on from before it; it stays for its owner to look at.
+    One with more steps was damaged when the run resumed from before it; it stays for its owner to look at.
     """
     passing = [manifest for manifest in manifests(folder) if not manifest.milestone and manifest.step <= newest]
     for manifest in passing[:-keep]:
@@ -157,7 +157,7 @@ def _without_manifest(folder: pathlib.Path) -> list[str]:
 
 
 def _fault(folder: pathlib.Path, manifest: Manifest) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+    """Return the fault of a checkpoint, in words that follow its name; None for a good one."""
     try:
         digest = hashlib.sha256()
         with open(folder / manifest.file, "rb") as file:

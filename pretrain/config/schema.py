@@ -23,7 +23,7 @@ from pretrain.models.registry import METHODS
 
 @dataclass(frozen=True)
 class Data:
-    """Where the images come from and what is fed of them."""
+    """The images and the views of them that the encoders get."""
 
     root: str = setting(
         "", "images, unlabelled: a folder (tree or flat), a .txt list of paths, .tar shards; see docs/guides/data.md"

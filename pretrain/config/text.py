@@ -39,7 +39,7 @@ def read_yaml(path: str | pathlib.Path) -> dict[Any, Any]:
     if not pathlib.Path(path).is_file():
         raise ConfigError([f"{path}: no such config file"])
     try:
-        # The class method alone: never pass allow_unsafe, YAML tags could run code.
+        # Never pass allow_unsafe: YAML tags could run code.
         content = CfgNode.load_yaml_with_base(str(path))
         if not isinstance(content, dict):
             raise TypeError

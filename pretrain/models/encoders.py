@@ -5,9 +5,11 @@ from torch import nn
 
 
 def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
-    """A torchvision ResNet that ends in a feature of length `dim`: (N, 3, H, W) -> (N, dim).
+    """Build a torchvision ResNet that ends in a feature of length `dim`: (N, 3, H, W) -> (N, dim).
 
     Args:
+        arch: torchvision's name.
+        dim: length of a feature.
         head: `fc`, one linear layer (v1), or `mlp`, a hidden layer as wide as the backbone's output, without BN (v2).
     """
     encoder = torchvision.models.get_model(arch, num_classes=dim)

@@ -49,7 +49,7 @@ class EndToEnd(Method):
     def forward(
         self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
-        """See `Method`. The order of the keys is drawn from `generator`; `indices` are not asked for."""
+        """See `Method`. The order of the keys is drawn from `generator`; `indices` are not used."""
         query = encode(self.encoder_q, query_images)  # (N, dim)
         keys = self._encode_keys(key_images, generator)  # (K, dim), K = world size x N
         own = torch.arange(len(query), device=query.device) + distributed.rank() * len(query)
@@ -63,7 +63,7 @@ class EndToEnd(Method):
         return Output(loss, accuracy, keys.detach(), query.detach(), positive)
 
     def _encode_keys(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
-        """Keys of the global batch, in its order, with gradient: (N, 3, H, W) on each rank -> (world size x N, dim)."""
+        """Encode the keys of the global batch in its order, with gradient: (N, 3, H, W) -> (world size x N, dim)."""
         if not self.shuffle:
             return all_gather(encode(self.encoder_q, images))
         order = torch.randperm(distributed.world_size() * len(images), generator=generator)
@@ -72,9 +72,9 @@ class EndToEnd(Method):
 
 
 def all_gather(rows: Tensor) -> Tensor:
-    """Rows of all ranks, one below the other: (N, ...) on each -> (world size x N, ...), with gradient.
+    """Gather the rows of all ranks, one below the other: (N, ...) on each -> (world size x N, ...), with gradient.
 
-    Backward gives each rank the sum over the ranks of what they want changed in its rows. That is the gradient of the
+    Backward gives each rank the sum over the ranks of the gradients of its rows. That is the gradient of the
     *sum* of the ranks' losses; DistributedDataParallel divides it by their number, as it does for the queries.
     """
     return _AllGather.apply(rows) if dist.is_initialized() else rows

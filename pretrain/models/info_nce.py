@@ -15,15 +15,16 @@ PIECE = 8192  # negatives at a time on a CPU: their scores with some 32 queries 
 
 
 def info_nce(query: Tensor, positive: Tensor, negatives: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Equation 1: -log of the softmax share that the positive has among itself and the negatives.
+    """Compute equation 1: -log of the softmax share that the positive has among itself and the negatives.
 
     Args:
-        query, positive: (N, dim) of length 1, row by row of the same image.
+        query: (N, dim) of length 1.
+        positive: (N, dim) of length 1, row by row of the same image.
         negatives: (K, dim) of length 1.
         temperature: divides the scores.
 
     Returns:
-        Mean loss (), with a gradient for the query alone, and the share () of queries whose positive scores above every
+        Mean loss (), with a gradient only for the query, and the share () of queries whose positive scores above every
         negative.
     """
     with torch.autocast(query.device.type, enabled=False):  # a product in bf16 has 3 digits, too few for logits

@@ -57,13 +57,13 @@ class MemoryBank(Method):
 
     @property
     def negatives(self) -> Tensor:
-        """About K entries, spread evenly over the bank, for those who watch it; no copy."""
+        """About K entries, spread evenly over the bank, for the diagnostics; no copy."""
         return self.bank[:: max(1, len(self.bank) // self.dictionary_size)]
 
     def forward(
         self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
-        """See `Method`. The query view alone is encoded; the dictionary, one for all, is drawn from `generator`."""
+        """See `Method`. Only the query view is encoded; the dictionary, one for all, is drawn from `generator`."""
         query = encode(self.encoder_q, query_images)  # (N, dim)
         drawn = torch.randint(len(self.bank), (self.dictionary_size,), generator=generator)  # (K,)
         positive = self.bank[indices.to(self.bank.device, non_blocking=True)]  # (N, dim)

@@ -95,7 +95,7 @@ class MoCo(Method):
     def forward(
         self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
-        """See `Method`. The order of shuffling BN is drawn from `generator`; `indices` are not asked for."""
+        """See `Method`. The order of shuffling BN is drawn from `generator`; `indices` are not used."""
         batch_size = distributed.world_size() * len(key_images)
         permutation = torch.randperm(batch_size, generator=generator) if self.shuffle else None
         keys = self.encode_keys(key_images, permutation)  # (world size x N, dim)
@@ -108,7 +108,7 @@ class MoCo(Method):
 
     @torch.no_grad()
     def encode_keys(self, images: Tensor, permutation: Tensor | None = None) -> Tensor:
-        """Keys of the global batch, in its order: (N, 3, H, W) on each rank -> (world size x N, dim)."""
+        """Encode the keys of the global batch, in its order: (N, 3, H, W) on each rank -> (world size x N, dim)."""
         if permutation is not None:
             with record_function("shuffle"):
                 images = shuffle_bn.shuffle(images, permutation)

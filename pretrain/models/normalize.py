@@ -10,7 +10,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 def normalize(images: Tensor) -> Tensor:
-    """(N, 3, H, W) uint8 -> float32 of ImageNet's mean and deviation, as torchvision's ToTensor and Normalize."""
+    """Normalise (N, 3, H, W) uint8 to float32 by ImageNet's statistics, as torchvision's ToTensor and Normalize do."""
     mean, std = _statistics(images.device)
     return images.float().div_(255).sub_(mean).div_(std)
 

@@ -3,7 +3,7 @@
 A query and its positive key come from one image. If both pass a BN layer in batches with the same companions, the
 statistics tell them apart and the model cheats (MoCo, arXiv 1911.05722, section 3.3 and figure A.1). The cures:
 
-- `shuffle` and `unshuffle`: keys are encoded in another order across ranks than queries (the published one);
+- `shuffle` and `unshuffle`: keys are encoded in another order across ranks than queries (the published cure);
 - `GroupedBatchNorm2d`: several BN groups on one device, so that shuffling has groups to shuffle between;
 - SyncBN (pretrain/runtime/sync_batchnorm.py): the statistics of several ranks are joined; over *all* ranks shuffling
   changes nothing any more.
@@ -60,7 +60,7 @@ def unshuffle(keys: Tensor, permutation: Tensor | None) -> Tensor:
 
 
 def _sent(rows: Tensor, device: torch.device) -> Tensor:
-    return rows.to(device, non_blocking=True)  # else the host waits until a GPU has done all that it was asked for
+    return rows.to(device, non_blocking=True)  # else the host waits for the GPU
 
 
 class GroupedBatchNorm2d(nn.BatchNorm2d):

@@ -1,4 +1,4 @@
-"""What the tests of pretraining share."""
+"""The fixtures that the tests of pretraining share."""
 
 import pathlib
 

@@ -1,6 +1,6 @@
 """MoCo as plainly as the paper's pseudo-code (arXiv 1911.05722, Algorithm 1), and the two methods beside it.
 
-Written for the tests alone: one process, loss by loss, a list for the queue. Several BN groups stand for as many
+Written only for the tests: one process, loss by loss, a list for the queue. Several BN groups stand for as many
 devices: queries lie on them in order, keys in the order of a permutation (section 3.3, shuffling BN). A batch comes in
 one part or, where gradients are accumulated, in several.
 """
@@ -46,7 +46,7 @@ class Sgd:
 
 
 def encode(network: nn.Module, images: Tensor, groups: int, order: Tensor | None = None) -> list[Tensor]:
-    """Features of length 1. Each group passes alone; BN statistics are kept of the first, as the first device's are."""
+    """Return features of length 1. Each group passes by itself; BN keeps the statistics of the first, as device 0."""
     features = []
     for index, part in enumerate((images if order is None else images[order]).chunk(groups)):
         buffers = {name: b if index == 0 else b.clone() for name, b in network.named_buffers()}

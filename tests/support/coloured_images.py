@@ -1,4 +1,4 @@
-"""Labelled images that a few layers can tell apart: a colour for each class, and noise."""
+"""Labelled images that a few layers can separate: a colour for each class, and noise."""
 
 import pathlib
 

@@ -24,7 +24,7 @@ IMAGES = 23  # in the data set: some come twice in a batch
 
 @dataclass(frozen=True)
 class Case:
-    """One way to train. All of it matters to the production step; the reference is told what `groups` says."""
+    """One way to train. The reference gets what of it changes the numbers, and the number of BN groups."""
 
     method: str = "moco"
     head: str = "fc"
@@ -54,7 +54,7 @@ def images(step: int, view: int, dtype: torch.dtype = torch.float64) -> Tensor:
 
 
 def indices(step: int) -> Tensor:
-    """Which images of the data set the global batch is: (BATCH,)."""
+    """Return which images of the data set the global batch is: (BATCH,) int64."""
     return torch.randint(IMAGES, (BATCH,), generator=torch.Generator().manual_seed(step))
 
 
@@ -129,7 +129,7 @@ def produce_all(cases: list[Case]) -> list[dict[str, Tensor]]:
 
 
 def expect(case: Case, world: int = 1) -> dict[str, Tensor]:
-    """The same from the reference, in float64, which shares the first weights alone with the production code."""
+    """Return the same from the reference, in float64, which shares only the first weights with the production code."""
     plain = replace(case, bn_groups=1, sync=False, channels_last=False, precision="fp32")
     groups = 1 if case.sync else world * case.bn_groups
     return dict(_expect(plain, groups, world if case.accumulate > 1 else 1))

@@ -19,13 +19,13 @@ def compose(name: str, size: int = 224, crop_scale: tuple[float, float] = (0.2, 
 
 
 def seed(number: int) -> None:
-    """Of all that the transforms draw: torchvision's draw by torch, the published blur by Python."""
+    """Seed all that the transforms draw from: torchvision's draw by torch, the published blur by Python."""
     torch.manual_seed(number)
     random.seed(number)
 
 
 def draw(composed: transforms.Compose, image: Image.Image) -> Draw:
-    """What the composed transforms would draw for the image, from the generators as they are now."""
+    """Return what the composed transforms would draw for the image, from the generators as they are now."""
     crop, *rest = composed.transforms
     box = crop.get_params(image, crop.scale, crop.ratio)
     colours: list[tuple[str, float]] = []

@@ -1,8 +1,8 @@
-"""A view by torch's and OpenCV's 8-bit operations: several times faster than Pillow, and close to it.
+"""Views by torch's and OpenCV's 8-bit operations: several times faster than Pillow, and close to it.
 
-Of 255, at most / on average over photographs from the pixels of pil.py: crop and resize 2 / 0.02;
-brightness, contrast 0; saturation, gray 1 / 0.002; hue 7 / 0.2, since OpenCV's HSV is not Pillow's; blur 3 / 0.25. Each
-is held by tests/pretrain/data/augment/test_opencv.py.
+Differences of a pixel from pil.py, of 255, at most / on average over photographs: crop and resize 2 / 0.02; brightness,
+contrast 0; saturation, gray 1 / 0.002; hue 7 / 0.2, since OpenCV's HSV is not Pillow's; blur 3 / 0.25. Each is held by
+tests/pretrain/data/augment/test_opencv.py.
 """
 
 from typing import Any
@@ -32,7 +32,7 @@ def view(image: Pixels, draw: Draw, size: int) -> Pixels:
 
 
 def crop(image: Pixels, draw: Draw, size: int) -> Pixels:
-    """The crop alone, resized with antialiasing: (H, W, 3) uint8 -> (size, size, 3) uint8."""
+    """Cut the crop out and resize it with antialiasing: (H, W, 3) uint8 -> (size, size, 3) uint8."""
     part = image[draw.top : draw.top + draw.height, draw.left : draw.left + draw.width]
     batch = torch.from_numpy(part)[None].permute(0, 3, 1, 2)  # (1, 3, h, w), channels last in memory, as the result is
     resized = interpolate(batch, (size, size), mode="bilinear", antialias=True)  # of uint8: in integers

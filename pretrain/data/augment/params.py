@@ -1,4 +1,4 @@
-"""What is random in a view: drawn once, the same for every pipeline, so that they differ in pixel arithmetic alone."""
+"""The random parameters of a view, drawn once for all pipelines, so that these differ only in pixel arithmetic."""
 
 import math
 import random
@@ -27,14 +27,20 @@ class Draw(NamedTuple):
 
 
 def two_draws(recipe: Recipe, height: int, width: int, seed: int) -> tuple[Draw, Draw]:
-    """Of query and key view of an image of `height` x `width` pixels; the same for the same seed (of 64 bits)."""
+    """Draw the parameters of the query and the key view of an image.
+
+    Args:
+        recipe: the distribution of the views.
+        height, width: of the image, pixels.
+        seed: of 64 bits; the same seed gives the same views.
+    """
     # Python promises the same numbers of random() for a seed in every version; seven times faster than torch's draws.
     uniform = random.Random(seed % 2**64).random
     return draw(recipe, height, width, uniform), draw(recipe, height, width, uniform)
 
 
 def draw(recipe: Recipe, height: int, width: int, uniform: Uniform) -> Draw:
-    """A view of an image of `height` x `width` pixels, distributed as by torchvision's transforms of the same names."""
+    """Draw the parameters of one view of an image of `height` x `width` pixels, as torchvision's transforms do."""
     crop = draw_crop(recipe, height, width, uniform)
     jitter = _jitter(recipe, uniform) if uniform() < recipe.jitter else ()
     gray: tuple[tuple[str, float], ...] = (("gray", 0.0),) if uniform() < recipe.gray else ()
@@ -44,7 +50,7 @@ def draw(recipe: Recipe, height: int, width: int, uniform: Uniform) -> Draw:
 
 
 def draw_crop(recipe: Recipe, height: int, width: int, uniform: Uniform) -> tuple[int, int, int, int]:
-    """Top, left, height and width of a crop, in pixels: uniform in area and in the logarithm of width / height.
+    """Draw top, left, height and width of a crop, in pixels: uniform in area and in the logarithm of width / height.
 
     Where none of ATTEMPTS fits: the largest crop in the middle that is neither too narrow nor too wide.
     """
@@ -66,7 +72,13 @@ def hue_steps(turn: float) -> int:
 
 
 def box_blur_weights(sigma: float) -> list[float]:
-    """Weights of the box of one pass, for a Gaussian of `sigma` pixels: those at distance 0, 1, ... on either side."""
+    """Return the weights of a box blur, three of which in a row make Pillow's GaussianBlur of `sigma` pixels.
+
+    The boxes have ends of less weight, so that their variance is that of the Gaussian (Gwosdek and others, "Theoretical
+    foundations of Gaussian convolution by extended box filtering", SSVM 2011).
+
+    Returns the weights at distance 0, 1, ... on either side.
+    """
     variance = sigma**2 / BLUR_PASSES
     whole = math.floor((math.sqrt(12 * variance + 1) - 1) / 2)  # equations 7 and 11
     part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) / (6 * (variance - (whole + 1) ** 2))  # equation 14

@@ -1,6 +1,6 @@
 """The published augmentations of MoCo v1 (arXiv 1911.05722, section 3.3) and v2 (arXiv 2003.04297): their numbers.
 
-What a view draws from them is in params.py, what that does to pixels in pil.py, opencv.py and gpu.py. Views leave as
+The random parameters of a view are in params.py, their effect on pixels in pil.py, opencv.py and gpu.py. Views leave as
 uint8, a quarter of the bytes on the way from the loader; models/normalize.py does the rest.
 """
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Recipe:
-    """How views are drawn. Probabilities are of a view; factors and the turn are drawn uniformly."""
+    """The distribution of views. Probabilities are of a view; factors and the turn of the hue are drawn uniformly."""
 
     size: int  # side of a view, pixels
     crop_scale: tuple[float, float]  # smallest and largest share of the image that a crop covers

@@ -1,6 +1,6 @@
-"""From the bytes of an image file to upright 8-bit RGB.
+"""The decoding of an image file to upright 8-bit RGB.
 
-What is not plain 8-bit RGB becomes so: the EXIF orientation is applied, and left alone where the EXIF block is damaged;
+Everything becomes plain 8-bit RGB: the EXIF orientation is applied, and ignored where the EXIF block is damaged;
 of an animation the first frame is taken; palettes, grayscale and CMYK are converted as Pillow does, colour profiles are
 not applied; transparency is dropped, the colours below it stay; of 16-bit values the high byte is taken; floating-point
 values are stretched from their smallest and largest finite ones to 0 and 255.
@@ -31,7 +31,7 @@ UPRIGHT = {
 
 
 def decode(content: bytes) -> Image.Image:
-    """The image in the bytes of a file, 8-bit RGB and upright. Raises ValueError, saying why, where there is none.
+    """Return the image in the bytes of a file, 8-bit RGB and upright. Raises ValueError, saying why it cannot.
 
     An image of more pixels than twice `PIL.Image.MAX_IMAGE_PIXELS` (179 million) is refused as a decompression bomb.
     Pillow's warnings are left out: a data set of millions has thousands of harmless ones.
@@ -41,9 +41,9 @@ def decode(content: bytes) -> Image.Image:
 
 
 def decode_array(content: bytes) -> npt.NDArray[np.uint8]:
-    """The pixels of `decode`, (H, W, 3), sooner: those of a whole JPEG do not pass through Pillow.
+    """Return the pixels of `decode`, (H, W, 3), faster: those of an undamaged JPEG do not pass through Pillow.
 
-    Pillow reads the header all the same, and decides of every image that is damaged: the same ones are refused.
+    Pillow still reads the header, and decodes every damaged image, so that both functions refuse the same ones.
     """
     with _opened(content) as image:
         pixels = _decode_jpeg(content) if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") else None
@@ -76,7 +76,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of any Pillow image, upright; the rules are at the top of this module."""
+    """Convert any Pillow image to upright 8-bit RGB, by the rules at the top of this module."""
     image.load()  # some formats hold their EXIF block after the pixels
     turn = UPRIGHT.get(_orientation(image))
     if turn is not None:
@@ -99,7 +99,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _stretch(values: np.ndarray) -> np.ndarray:
-    """(H, W) float64 -> uint8: smallest finite value 0, largest 255; infinities likewise, what is no number 0."""
+    """(H, W) float64 -> uint8: smallest finite value 0, largest 255; infinities likewise, NaN 0."""
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)

@@ -49,14 +49,14 @@ class ImageSet:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """What to call the image in a message: "folder/a.jpg", "folder/000.tar/key.jpg"."""
+        """Return the name of an image for a message: "folder/a.jpg", "folder/000.tar/key.jpg"."""
         name = self.names[index]
         if self.shards is None:
             return storage.join(self.base, name)
         return f"{self._shard(index)}/{name}"
 
     def read_bytes(self, index: int) -> bytes:
-        """The content of the image's file. Raises PretrainError naming it where it cannot be had."""
+        """Return the content of the image's file. Raises PretrainError naming it where it cannot be had."""
         try:
             if self.shards is None:
                 return storage.read(self.name(index))
@@ -69,11 +69,11 @@ class ImageSet:
         return content
 
     def read(self, index: int) -> Image.Image:
-        """The image, 8-bit RGB and upright (see decode.py). Raises PretrainError naming it where it is broken."""
+        """Return the image, upright 8-bit RGB (see decode.py). Raises PretrainError naming it where it is broken."""
         return self._decoded(index, rgb.decode)
 
     def read_array(self, index: int) -> npt.NDArray[np.uint8]:
-        """The pixels of `read`, (H, W, 3), sooner."""
+        """Return the pixels of `read`, (H, W, 3), faster."""
         return self._decoded(index, rgb.decode_array)
 
     def _decoded(self, index: int, decode: Callable[[bytes], Decoded]) -> Decoded:
@@ -91,7 +91,7 @@ class ImageSet:
         return storage.join(self.base, self.shards[number])
 
     def save(self, folder: pathlib.Path) -> None:
-        """Write the index as .npy files, for `load`. What an earlier `save` left there is replaced."""
+        """Write the index as .npy files, for `load`, in place of an earlier one."""
         if self._loaded_from and self._loaded_from[0] == folder.absolute():
             return
         folder.mkdir(parents=True, exist_ok=True)
@@ -105,7 +105,7 @@ class ImageSet:
 
     @classmethod
     def load(cls, folder: pathlib.Path, root: str) -> "ImageSet":
-        """The set that `save` wrote, for the same data at `root`. Its arrays are mapped: processes share one copy.
+        """Load the set that `save` wrote, for the same data at `root`. Its arrays are mapped: processes share one copy.
 
         Raises PretrainError for an index that is missing, not whole or damaged.
         """
@@ -132,7 +132,7 @@ class ImageSet:
 
 
 def digest_of(arrays: Arrays) -> str:
-    """SHA-256 (hex) of the names relative to the root, and of the sizes in shards; the same wherever the data lies."""
+    """Return the SHA-256 (hex) of the names relative to the root and of the sizes in shards, wherever the data lies."""
     digest = hashlib.sha256()
     for name in ("text", "ends", "shard_text", "shard_ends", "counts", "sizes"):
         if name in arrays:
@@ -142,12 +142,12 @@ def digest_of(arrays: Arrays) -> str:
 
 
 def open_images(root: str, setting: str = "data.root") -> ImageSet:
-    """The images of a root, in a fixed order.
+    """Find the images of a root, in a fixed order.
 
     Args:
         root: a folder of images (a tree or flat), a text list of paths (.txt), a .tar file, a folder of .tar files, a
             brace pattern ("x-{000..009}.tar"), or a URL of one of these. See docs/guides/data.md.
-        setting: what to call the setting in messages.
+        setting: the name of the setting, for messages.
 
     Raises PretrainError for a root that is missing or empty, or parts of which cannot be read.
     """
@@ -156,7 +156,7 @@ def open_images(root: str, setting: str = "data.root") -> ImageSet:
 
 
 def open_labelled(root: str, setting: str) -> tuple[ImageSet, Tensor, list[str]]:
-    """Images in a folder for each class, root/<class>/...; labels (N,) int64; the names of the classes, sorted.
+    """Find the images of a tree root/<class>/...: the set, labels (N,) int64, and the names of the classes, sorted.
 
     Raises PretrainError for what `open_images` does, for another kind of root, and for images outside a class folder.
     """

@@ -1,4 +1,4 @@
-"""Whether an image is whole: what training cannot read, and JPEG damage that it would read without a word."""
+"""A check of image files: those that training cannot read, and JPEG damage that it would read without an error."""
 
 import io
 import warnings
@@ -16,15 +16,15 @@ JPEG = b"\xff\xd8"  # how every JPEG begins
 
 
 class Fault(NamedTuple):
-    """What is wrong with an image."""
+    """A fault of an image file."""
 
     name: str  # its path, or shard/member
     reason: str
-    readable: bool  # whether training gets pixels of it all the same, which are wrong in part
+    readable: bool  # training gets pixels of it, which are wrong in part
 
 
 class Checked(Dataset[Fault | None]):
-    """Item i is what is wrong with image i, or None: for a DataLoader, whose workers check in parallel."""
+    """The fault of each image, or None, by index: for a DataLoader, whose workers check in parallel."""
 
     def __init__(self, images: ImageSet) -> None:
         self.images = images
@@ -37,10 +37,10 @@ class Checked(Dataset[Fault | None]):
 
 
 def check(images: ImageSet, index: int) -> Fault | None:
-    """What is wrong with an image, if anything is.
+    """Return the fault of an image, or None for a good one.
 
     First it is read as training reads it. Then a JPEG is decoded strictly: where a block of the file was zeroed or
-    overwritten, libjpeg goes on with a warning that Pillow does not pass on. Of other formats the checksums are
+    overwritten, libjpeg continues with a warning that Pillow does not pass on. For other formats the checksums are
     verified, where they have any.
     """
     name = images.name(index)

@@ -1,4 +1,4 @@
-"""Labelled images as they lie in folders: a folder a class; or train/ and val/, each with a folder a class."""
+"""Labelled images in folders: a folder for each class; or train/ and val/, each with a folder for each class."""
 
 import os
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pretrain.data.images.image_set import ImageSet, open_labelled
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import PretrainError, listed
 
 LAYOUT = "wanted is {root}/train/CLASS/IMAGES and {root}/val/CLASS/IMAGES"
 
@@ -22,12 +22,12 @@ class Labelled:
 
 
 def is_split(root: str) -> bool:
-    """Whether the folder is cut into train/ and val/, and not a tree that has classes of these names."""
+    """Return whether the folder is split into train/ and val/, and is not a tree that has classes of these names."""
     return any(_holds_folders(os.path.join(root, part)) for part in ("train", "val"))
 
 
 def open_split(root: str, setting: str) -> tuple[Labelled, Labelled]:
-    """The images of root/train and of root/val, with the classes of train for both.
+    """Find the images of root/train and of root/val, with the classes of train for both.
 
     Raises PretrainError, beginning with `setting`, where there is another layout, where a class of val is not in
     train, and where there are fewer than two classes.
@@ -41,14 +41,13 @@ def open_split(root: str, setting: str) -> tuple[Labelled, Labelled]:
     val = open_tree(os.path.join(root, "val"), setting, at_least=1)
     unknown = sorted(set(val.classes) - set(train.classes))
     if unknown:
-        listed = ", ".join(unknown[:5]) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
-        raise PretrainError(f"{setting}: {root}: val has classes that train has not: {listed}")
+        raise PretrainError(f"{setting}: {root}: val has classes that train has not: {listed(unknown)}")
     position = torch.tensor([train.classes.index(name) for name in val.classes])
     return train, Labelled(val.images, position[val.labels], train.classes)
 
 
 def open_tree(root: str, setting: str, at_least: int = 2) -> Labelled:
-    """The images of root/CLASS.
+    """Find the images of root/CLASS.
 
     Raises PretrainError where the folder is missing or empty, or has fewer than `at_least` classes.
     """

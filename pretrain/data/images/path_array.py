@@ -37,7 +37,7 @@ class Names:
 
 
 def pack(names: Iterable[str]) -> Names:
-    """The names in their order; they are taken one by one, so a generator needs no more memory than the result."""
+    """Pack names in their order; they are taken one by one, so a generator needs no more memory than the result."""
     text, ends = bytearray(), array("q")
     for name in names:
         text += os.fsencode(name)

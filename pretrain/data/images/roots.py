@@ -1,4 +1,4 @@
-"""What `data.root` may be, and which images it names, in which order."""
+"""The kinds of `data.root`, and the images that each names, in a fixed order."""
 
 import concurrent.futures
 import os
@@ -18,7 +18,7 @@ Arrays = dict[str, npt.NDArray]
 
 
 def find(root: str, setting: str) -> Arrays:
-    """The arrays of an `images.ImageSet`. Raises PretrainError, beginning with `setting`, for what is wrong with it."""
+    """Return the arrays of an `ImageSet`. Raises PretrainError, beginning with `setting`, for a bad root."""
     if root.startswith("pipe:"):
         raise PretrainError(f"{setting}: {root}: commands are not run; give a path, or a URL that fsspec knows")
     root = storage.localised(root)
@@ -38,7 +38,7 @@ def find(root: str, setting: str) -> Arrays:
 
 
 def base(root: str) -> str:
-    """The folder that the names of the images are relative to; "" for the current one."""
+    """Return the folder that the names of the images are relative to; "" for the current one."""
     root = storage.localised(root)
     kind = _kind(root)
     if kind == "folder":
@@ -48,18 +48,18 @@ def base(root: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What an error says, without the path that OSError repeats."""
+    """Return the text of an error, without the path that OSError repeats."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def few(faults: Iterable[str], count: int) -> str:
-    """The first of `count` faults, and how many more there are."""
+    """Join the first of `count` faults, and say how many more there are."""
     named = [fault for fault, _ in zip(faults, range(NAMED), strict=False)]
     return "; ".join(named) + (f"; and {count - len(named)} more" if count > len(named) else "")
 
 
 def _kind(root: str) -> str:
-    """`folder`, `list`, `shard` or `pattern` (of shards), by the name alone where the root is a URL."""
+    """Return `folder`, `list`, `shard` or `pattern` (of shards), judged only by the name where the root is a URL."""
     there = not storage.is_url(root) and os.path.exists(root)
     if there and os.path.isdir(root):
         return "folder"
@@ -154,7 +154,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 
 
 def _entry_fault(folder: str, name: str) -> str | None:
-    """Why a list may not name this path. What lies at a URL is not asked for: a missing one is a broken image later."""
+    """Return why a list may not name this path, or None. A missing URL is only found when it is read."""
     if not os.path.isabs(name) and not storage.is_url(name) and os.path.normpath(name).split("/")[0] == "..":
         return f"leads out of the list's folder; relative paths start at {folder or 'the current folder'}"
     if name.lower().endswith((".tar", *shards.COMPRESSED)):
@@ -188,7 +188,7 @@ def _of_shards(root: str, paths: list[str]) -> Arrays:
 
 
 def _scan(path: str) -> shards.Samples | str:
-    """What `shards.scan` finds, or its complaint."""
+    """Return the images that `shards.scan` finds, or the text of its error."""
     try:
         return shards.scan(path, EXTENSIONS)
     except PretrainError as error:

@@ -1,7 +1,7 @@
 """Images inside tar files in webdataset's format: found by one pass over the headers, nothing is unpacked.
 
 A sample is a run of members with the same name up to the first dot of the file name (its key). Its image is the member
-whose name goes on with an image's extension alone (key.jpg), else the one that ends with it (key.input.jpg). Other
+whose name is the key and an image's extension (key.jpg), else the one that ends with it (key.input.jpg). Other
 members are never read: no pickle, no JSON, no text.
 """
 
@@ -46,7 +46,7 @@ class Member:
 
 
 def expand(pattern: str) -> list[str]:
-    """Paths that a brace pattern stands for: "x-{000..002}.tar", "{train,val}-{0..9}.tar"; one that has none, itself.
+    """Return the paths of a brace pattern: "x-{000..002}.tar", "{train,val}-{0..9}.tar"; without braces, itself.
 
     Raises PretrainError for braces it does not understand.
     """
@@ -66,7 +66,7 @@ def _choices(inner: str) -> list[str]:
 
 
 def scan(path: str, extensions: tuple[str, ...]) -> Samples:
-    """Where the images of a shard lie.
+    """Find where the images of a shard lie.
 
     Raises PretrainError, naming shard and member, for a shard that is compressed, damaged or cut short, for members
     that are links, devices or sparse, or whose path is absolute or leaves the folder, and for a sample with two images.
@@ -82,7 +82,7 @@ def scan(path: str, extensions: tuple[str, ...]) -> Samples:
 
 
 def concatenate(shards: Iterable[Samples]) -> dict[str, npt.NDArray]:
-    """The arrays of an `images.ImageSet` but for the shards' own names; takes the shards one by one."""
+    """Return the arrays of an `ImageSet` but for the shards' own names; takes the shards one by one."""
     offsets, sizes, counts = array("q"), array("q"), array("q")
 
     def names() -> Iterator[str]:
@@ -137,7 +137,7 @@ def _members(file: BinaryIO, path: str) -> Iterator[Member]:
         if size < 0:
             raise _damaged(path, position)
         if offset + size > end:
-            raise PretrainError(f"{path}: cut short: '{name}' goes on after its end; copy or write the shard again")
+            raise PretrainError(f"{path}: cut short: '{name}' continues after its end; copy or write the shard again")
         if header.type not in EXTENDED:
             if header.isreg():
                 yield Member(name, offset, size)
@@ -170,7 +170,7 @@ def _damaged(path: str, position: int) -> PretrainError:
 
 
 def _extended(type_: bytes, content: bytes) -> dict[str, str]:
-    """What an extended header says of the next member."""
+    """Return what an extended header changes of the next member: its path, its size."""
     if type_ == b"L":
         return {"path": _text(content.rstrip(b"\0"))}
     if type_ != b"x":

@@ -14,22 +14,22 @@ OPEN_FILES = 64  # local shards kept open by one process
 
 
 def is_url(path: str) -> bool:
-    """Whether fsspec is asked for the path."""
+    """Return whether the path is read through fsspec."""
     return "://" in path
 
 
 def localised(path: str) -> str:
-    """A file:// URL as a local path; any other path as it is. fsspec would not follow links between folders."""
+    """Return a file:// URL as a local path, since fsspec follows no links between folders; any other path as it is."""
     return _remote(path)[1] if path.startswith(("file://", "local://")) else path
 
 
 def join(folder: str, name: str) -> str:
-    """The path of `name`, which is relative to `folder`, absolute, or a URL."""
+    """Return the path of `name`, which is relative to `folder`, absolute, or a URL."""
     return name if is_url(name) else os.path.join(folder, name)
 
 
 def kind(path: str) -> str:
-    """`file`, `folder`, or `missing`; links count as what they lead to."""
+    """Return `file`, `folder` or `missing`; links count as what they lead to."""
     if not is_url(path):
         return "folder" if os.path.isdir(path) else "file" if os.path.exists(path) else "missing"
     system, place = _remote(path)
@@ -40,7 +40,7 @@ def kind(path: str) -> str:
 
 
 def read(path: str) -> bytes:
-    """All bytes of a file."""
+    """Read all bytes of a file."""
     if is_url(path):
         system, place = _remote(path)
         return cast(bytes, system.cat_file(place))
@@ -49,7 +49,7 @@ def read(path: str) -> bytes:
 
 
 def read_range(path: str, start: int, size: int) -> bytes:
-    """`size` bytes of a file from `start` on; fewer where it ends before. A local file stays open for the next call."""
+    """Read `size` bytes of a file from `start` on, fewer where it ends before. A local file stays open."""
     if is_url(path):
         system, place = _remote(path)
         return cast(bytes, system.cat_file(place, start=start, end=start + size))
@@ -57,7 +57,7 @@ def read_range(path: str, start: int, size: int) -> bytes:
 
 
 def open_file(path: str) -> BinaryIO:
-    """The file, to read from and to seek in."""
+    """Open a file to read from and to seek in."""
     if is_url(path):
         system, place = _remote(path)
         return cast(BinaryIO, system.open(place, "rb"))
@@ -65,7 +65,7 @@ def open_file(path: str) -> BinaryIO:
 
 
 def list_folder(path: str) -> tuple[list[str], list[str]]:
-    """Names of the files and of the folders in a folder, each sorted, hidden ones (.name) left out."""
+    """List the names of the files and of the folders in a folder, each sorted, hidden ones (.name) left out."""
     if is_url(path):
         system, place = _remote(path)
         found = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in system.ls(place, detail=True)]
@@ -79,7 +79,7 @@ def list_folder(path: str) -> tuple[list[str], list[str]]:
 
 
 def identity(folder: str) -> object:
-    """What two paths of the same folder have in common, be it through links."""
+    """Return a value that is equal for two paths of the same folder, also through links."""
     if is_url(folder):
         return folder.rstrip("/")  # other storage has no links
     status = os.stat(folder)

@@ -90,7 +90,7 @@ def test_the_last_few_and_milestones_stay(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_damaged_newer_one_does_not_push_good_ones_out(tmp_path: pathlib.Path) -> None:
-    """After damage at step 9 the run goes on from step 6: what it saves then is older than the damaged one."""
+    """After damage at step 9 the run resumes from step 6, so its next checkpoints are older than the damaged one."""
     *_, damaged = written(tmp_path, 3, 6, 9)
     turn_bit(damaged, 999)
     keeper = saver.Saver(tmp_path, keep=2)
@@ -105,7 +105,7 @@ def test_what_is_written_is_what_it_was_when_it_was_saved(tmp_path: pathlib.Path
     weights = torch.zeros(1_000_000)
     keeper = saver.Saver(tmp_path, keep=2)
     keeper.save("checkpoint_0000.pth.tar", {"nested": [{"weights": weights}], "text": "a"}, 1, 1)
-    weights += 1  # training goes on
+    weights += 1  # training continues
     keeper.close()
     loaded = files.load_tensors(tmp_path / "checkpoint_0000.pth.tar")
     assert (loaded["nested"][0]["weights"] == 0).all()

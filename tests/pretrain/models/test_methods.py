@@ -50,7 +50,7 @@ CASES = {
 
 
 def gradients(case: Case) -> dict[str, Tensor]:
-    """Of one step, averaged over the ranks."""
+    """Return the gradients of one step, averaged over the ranks."""
     model = start(case)
     step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR))
     step(own(images(0, 0)), own(images(0, 1)), own(indices(0)), generators(case, 0))
@@ -74,7 +74,7 @@ def on_four_ranks() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def four_ranks() -> dict[str, Any]:
-    """What four gloo processes found."""
+    """The results of four gloo processes."""
     return spawn.run_on_ranks(on_four_ranks, WORLD)
 
 
@@ -89,14 +89,12 @@ def test_twenty_steps_of_four_ranks_are_the_reference(name: str, four_ranks: dic
 
 
 @pytest.mark.parametrize("position", [0, 1], ids=["end to end", "bank"])
-def test_four_ranks_have_the_gradients_of_one_process_with_four_bn_groups(
-    position: int, four_ranks: dict[str, Any]
-) -> None:
+def test_four_ranks_have_the_gradients_of_four_bn_groups(position: int, four_ranks: dict[str, Any]) -> None:
     case = (END_TO_END, BANK)[position]
     assert_same(four_ranks["gradients"][position], gradients(replace(case, bn_groups=WORLD)), 1e-12)
 
 
-def test_gathering_with_gradient_sums_what_the_ranks_want_of_a_row(four_ranks: dict[str, Any]) -> None:
+def test_all_gather_sums_the_gradients_of_all_ranks(four_ranks: dict[str, Any]) -> None:
     everything, gradient = four_ranks["gathered"]
     assert torch.equal(everything, torch.arange(4.0).repeat_interleave(2)[:, None].expand(8, 3))
     assert torch.equal(gradient, torch.full((8, 3), 10.0))
@@ -143,7 +141,7 @@ def bank_of(size: int, negatives: int, momentum: float = 0.5) -> MemoryBank:
     return MemoryBank(small_encoder(), DIM, size, negatives, momentum)
 
 
-def test_the_bank_begins_with_random_directions_and_stays_on_the_sphere() -> None:
+def test_bank_begins_random_and_stays_on_the_sphere() -> None:
     model = bank_of(500, 10)
     torch.testing.assert_close(model.bank.norm(dim=1), torch.ones(500))
     assert model.bank.mean(0).norm() < 0.3
@@ -155,7 +153,7 @@ def test_the_bank_begins_with_random_directions_and_stays_on_the_sphere() -> Non
 
 
 @pytest.mark.parametrize(("momentum", "expected"), [(0.0, [0.0, 1.0]), (0.25, [0.25, 0.75]), (1.0, [1.0, 0.0])])
-def test_an_entry_moves_by_the_momentum_and_the_last_of_two_counts(momentum: float, expected: list[float]) -> None:
+def test_entry_moves_by_momentum_and_the_last_of_two_counts(momentum: float, expected: list[float]) -> None:
     model = MemoryBank(nn.Identity(), 2, 3, momentum=momentum)
     model.bank[1] = torch.tensor([1.0, 0.0])
     features = torch.tensor([[-1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
@@ -163,7 +161,7 @@ def test_an_entry_moves_by_the_momentum_and_the_last_of_two_counts(momentum: flo
     torch.testing.assert_close(model.bank[1], nn.functional.normalize(torch.tensor(expected), dim=0))
 
 
-def test_a_query_is_not_compared_with_its_own_entry_as_a_negative() -> None:
+def test_a_querys_own_entry_is_not_a_negative() -> None:
     """A bank of one image holds no negative at all: whatever is drawn, the loss is 0."""
     x = images(0, 0).float()
     output = bank_of(1, 8)(x, x, torch.zeros(len(x), dtype=torch.long), torch.Generator())
@@ -171,7 +169,7 @@ def test_a_query_is_not_compared_with_its_own_entry_as_a_negative() -> None:
     assert output.accuracy.item() == 1
 
 
-def test_the_bank_gets_no_gradient_and_one_dictionary_serves_all_queries() -> None:
+def test_bank_has_no_gradient_and_one_dictionary_for_all() -> None:
     model = bank_of(IMAGES, 5)
     x = images(0, 0).float()
     output = model(x, x, indices(0), torch.Generator().manual_seed(2))
@@ -185,14 +183,14 @@ def test_the_bank_gets_no_gradient_and_one_dictionary_serves_all_queries() -> No
 
 
 @pytest.mark.parametrize(("size", "negatives"), [(100, 8), (100, 100), (5, 60), (101, 50)])
-def test_those_who_watch_the_bank_see_about_as_many_entries_as_there_are_negatives(size: int, negatives: int) -> None:
+def test_diagnostics_see_as_many_entries_as_negatives(size: int, negatives: int) -> None:
     model = bank_of(size, negatives)
     assert min(size, negatives) <= len(model.negatives) <= 2 * negatives
     assert model.negatives.untyped_storage().data_ptr() == model.bank.untyped_storage().data_ptr()
 
 
 @pytest.mark.parametrize("case", [END_TO_END, BANK], ids=["end to end", "bank"])
-def test_the_checkpoint_holds_the_encoder_under_its_published_name(case: Case) -> None:
+def test_checkpoint_holds_the_encoders_published_name(case: Case) -> None:
     source, target = start(case), start(case)
     with torch.no_grad():
         for tensor in [*source.parameters(), *source.buffers()]:

@@ -55,7 +55,7 @@ SINGLE = {
 
 @pytest.fixture(scope="module")
 def four_ranks() -> dict[str, dict[str, Tensor]]:
-    """What four gloo processes found."""
+    """The results of four gloo processes."""
     cases = EXACT | {f"float32, {name}": case for name, case in SINGLE.items()}
     return dict(zip(cases, spawn.run_on_ranks(produce_all, WORLD, list(cases.values())), strict=True))
 
@@ -82,7 +82,7 @@ def test_as_many_bn_groups_are_as_many_ranks(four_ranks: dict[str, dict[str, Ten
 
 
 def test_the_cases_would_notice_a_difference() -> None:
-    """The reference itself must tell the cases apart, or the comparisons above prove nothing."""
+    """The reference itself must differ between the cases, or the comparisons above prove nothing."""
     base = replace(V1, bn_groups=2)
     changes: list[dict[str, Any]] = [
         {"shuffle": False},
@@ -170,7 +170,7 @@ def test_a_file_in_the_released_layout_gives_its_query_encoder(tmp_path: Any) ->
 
 @settings(deadline=None)
 @given(st.integers(1, 12), st.lists(st.integers(1, 30), max_size=8))
-def test_it_holds_the_newest_keys_in_order_for_any_size_and_batch(size: int, batches: list[int]) -> None:
+def test_queue_holds_the_newest_keys_in_order(size: int, batches: list[int]) -> None:
     queue = KeyQueue(size, 2)
     plain = [tuple(key) for key in queue.keys.tolist()]  # oldest first
     count = 0
@@ -183,13 +183,13 @@ def test_it_holds_the_newest_keys_in_order_for_any_size_and_batch(size: int, bat
         assert [tuple(key) for key in oldest_first] == plain
 
 
-def test_it_starts_with_random_directions() -> None:
+def test_queue_starts_with_random_directions() -> None:
     keys = KeyQueue(500, 16).keys
     torch.testing.assert_close(keys.norm(dim=1), torch.ones(500))
     assert keys.mean(0).norm() < 0.3
 
 
-def test_it_keeps_no_graph() -> None:
+def test_queue_keeps_no_graph() -> None:
     queue = KeyQueue(4, 2)
     queue.enqueue(torch.ones(2, 2, requires_grad=True) * 2)
     assert not queue.keys.requires_grad
@@ -200,7 +200,7 @@ def queue_of(size: int) -> MoCo:
 
 
 @given(st.integers(0, 60), st.integers(1, 30), st.integers(1, 100))
-def test_the_age_of_the_queue_is_what_a_queue_of_step_numbers_says(steps: int, batch: int, size: int) -> None:
+def test_queue_age_is_that_of_a_queue_of_step_numbers(steps: int, batch: int, size: int) -> None:
     queue: list[int | None] = [None] * size  # the step that made each key, the newest last
     for step in range(1, steps + 1):
         queue = (queue + [step] * batch)[-size:]

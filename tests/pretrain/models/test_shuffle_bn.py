@@ -135,7 +135,7 @@ def ranks(request: pytest.FixtureRequest) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.parametrize("momentum", [0.3, None])
-def test_sync_bn_of_a_group_of_ranks_equals_bn_over_its_joined_batch(
+def test_sync_bn_of_a_group_is_bn_over_its_joined_batch(
     momentum: float | None, ranks: tuple[int, dict[str, Any]]
 ) -> None:
     world, found = ranks
@@ -150,7 +150,7 @@ def test_sync_bn_of_a_group_of_ranks_equals_bn_over_its_joined_batch(
                 )
 
 
-def test_keys_of_ranks_are_those_of_one_process_over_the_shuffled_groups(ranks: tuple[int, dict[str, Any]]) -> None:
+def test_keys_of_ranks_are_those_of_shuffled_groups(ranks: tuple[int, dict[str, Any]]) -> None:
     world, found = ranks
     close = {"rtol": 1e-12, "atol": 1e-12}
     for name, groups in {"keys": world, "keys, channels last": world, "keys, 2 groups a rank": 2 * world}.items():
@@ -175,7 +175,7 @@ def test_conversion_keeps_the_very_parameters_and_statistics() -> None:
         assert not any(type(module) is nn.BatchNorm2d for module in converted.modules())
 
 
-def test_grouped_bn_normalises_each_part_and_keeps_the_statistics_of_the_first() -> None:
+def test_grouped_bn_keeps_the_statistics_of_the_first_part() -> None:
     x = global_batch()
     plain = layers()
     expected = torch.cat([plain(x[:N]), copy.deepcopy(layers())(x[N:])])

@@ -1,4 +1,4 @@
-"""What is drawn for a view: depends on its seed alone, and is distributed as torchvision's transforms draw it."""
+"""The parameters of a view depend only on its seed, and are distributed as torchvision's transforms draw them."""
 
 import itertools
 import random
@@ -109,7 +109,7 @@ def test_gray_comes_first_in_v1_and_last_in_v2(both: tuple[list[Draw], list[Draw
 
 @pytest.mark.parametrize(("width", "height"), [(3000, 20), (20, 3000), (1, 1), (1, 40), (40, 1), (2, 3), (41, 30)])
 def test_crops_of_odd_images_are_torchvisions(width: int, height: int) -> None:
-    """Where no crop fits, both take the same one in the middle; else both take each about as often."""
+    """Both take the same crop in the middle where no other fits; else both take each crop about as often."""
     image = Image.new("RGB", (width, height))
     recipe, uniform = augment.recipe("v2", crop_scale=(0.2, 1.0)), random.Random(1).random
     mine = [params.draw_crop(recipe, height, width, uniform) for _ in range(3000)]
@@ -178,7 +178,7 @@ def test_drawing_leaves_the_random_state_of_the_run_alone() -> None:
 
 
 def test_a_seed_draws_the_same_for_ever() -> None:
-    """On every machine and in every version: a run that is resumed elsewhere goes on with the same views."""
+    """A run that is resumed on another machine or version sees the same views."""
     view = params.two_draws(augment.recipe("v1"), 375, 500, seed=2024)[1]
     assert view == Draw(
         top=57,

@@ -1,4 +1,4 @@
-"""From bytes to upright 8-bit RGB: the documented rules, and what is refused."""
+"""The decoding of bytes to upright 8-bit RGB: the documented rules, and the refusals."""
 
 import io
 import pathlib
@@ -149,7 +149,7 @@ def test_the_first_frame_of_an_animation_is_taken() -> None:
         assert pixels(decode.decode(content))[0] == (200, 0, 0), form
 
 
-def test_large_images_are_read_without_a_warning_and_bombs_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_images_are_read_and_bombs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     content = saved(Image.new("RGB", (20, 10)), "PNG")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 150)  # Pillow warns above it: here a warning is an error
     assert decode.decode(content).size == (20, 10)

@@ -1,4 +1,4 @@
-"""What a root may be, which images it names in which order, and how they are read by index."""
+"""The kinds of roots, the images that each names in order, and their reading by index."""
 
 import os
 import pathlib
@@ -31,7 +31,7 @@ def relative(images: ImageSet, root: object) -> list[str]:
 
 
 def reds(images: ImageSet) -> list[int]:
-    """Which image lies at each index: its colour says it."""
+    """Return the image that lies at each index, by its colour."""
     return [images.read(index).getpixel((0, 0))[0] for index in range(len(images))]
 
 
@@ -242,7 +242,7 @@ def test_an_index_that_is_not_whole_is_refused(tmp_path: pathlib.Path) -> None:
     assert len(ImageSet.load(index, str(tmp_path / "root"))) == 6
 
 
-def test_the_digest_is_that_of_the_names_and_of_the_sizes_in_shards(tmp_path: pathlib.Path) -> None:
+def test_digest_depends_on_names_and_sizes_in_shards(tmp_path: pathlib.Path) -> None:
     names = ["a/1.jpg", "a/2.jpg", "b.jpg"]
     fill(tmp_path / "here", names)
     fill(tmp_path / "there", names)

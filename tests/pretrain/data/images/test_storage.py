@@ -1,4 +1,4 @@
-"""What is asked of the storage behind a URL, as docs/measurements/scale.md says it."""
+"""The requests to the storage behind a URL, as docs/measurements/scale.md says it."""
 
 import pathlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from tests.support.shard_files import encoded, write_shard
 
 
 class Counted(MemoryFileSystem):
-    """Files in memory that keep a list of what was asked of them."""
+    """Files in memory that keep a list of the requests for them."""
 
     protocol = "counted"
     asked: list[tuple[str, int | None, int | None]] = []  # noqa: RUF012 (of all instances, as the files are)
