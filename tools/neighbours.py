@@ -47,7 +47,7 @@ def main() -> None:
     distributed.share_cores(device, arguments.workers)
     with checkpoint_cli.progress_bar() as bar:
         task = bar.add_task("features", total=len(images), state="")
-        rows = features.extract(
+        rows = features.extract_features(
             network,
             images,
             device,
@@ -85,7 +85,7 @@ def parse() -> argparse.Namespace:
 def draw(images: ImageSet, rows: Tensor, queries: Tensor, k: int, title: str) -> Image.Image:
     """The sheet of `queries` (Q,), with features (N, C) of all images."""
     k = min(k, len(images) - 1)
-    similarity, nearby = knn.nearest(rows[queries], rows, k, itself=queries)  # (Q, k) each
+    similarity, nearby = knn.nearest_rows(rows[queries], rows, k, itself=queries)  # (Q, k) each
     drawn = []
     for query, cosines, found in zip(queries.tolist(), similarity.tolist(), nearby.tolist(), strict=True):
         own = class_of(images, query)

@@ -73,7 +73,7 @@ class Saver:
 
     def _write(self, name: str, content: Any, epoch: int, step: int, milestone: bool) -> None:
         try:
-            write(self.folder / name, content, epoch, step, milestone)
+            write_checkpoint(self.folder / name, content, epoch, step, milestone)
             files.save_text(self.folder / files.LAST, name)
             remove_old(self.folder, self.keep, newest=step)
             log.info("saved %s", self.folder / name)
@@ -92,7 +92,7 @@ def to_host(content: Any) -> Any:
     return content
 
 
-def write(path: pathlib.Path, content: Any, epoch: int, step: int, milestone: bool = False) -> None:
+def write_checkpoint(path: pathlib.Path, content: Any, epoch: int, step: int, milestone: bool = False) -> None:
     """Save a checkpoint, then its manifest, each whole. Raises PretrainError where the disk does not take them."""
     manifest_path(path).unlink(missing_ok=True)  # of an older file of this name
     digest = hashlib.sha256()

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from pretrain.data.augment import gpu, opencv, pil
-from pretrain.data.augment.params import Draw, two_draws
+from pretrain.data.augment.params import ViewParams, draw_two_views
 from pretrain.data.augment.recipe import Recipe
 from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime import seeds
@@ -34,8 +34,8 @@ class Pipeline(NamedTuple):
     """The steps by which a loader worker makes views."""
 
     read: Callable[[ImageSet, int], Any]  # the image at an index, as `view` takes it
-    view: Callable[[Any, Draw, int], npt.NDArray[np.uint8]]  # image, draw, size -> (size, size, 3)
-    encode: Callable[[Draw], list[float]]  # what is left to do on the device
+    view: Callable[[Any, ViewParams, int], npt.NDArray[np.uint8]]  # image, draw, size -> (size, size, 3)
+    encode: Callable[[ViewParams], list[float]]  # what is left to do on the device
 
 
 PIPELINES = {
@@ -69,7 +69,7 @@ class TwoViews(Dataset[Batch]):
         for number, (epoch, index) in enumerate(positions):
             used[number], image = self._read(index)
             seed = seeds.seed_of("views", self.seed, epoch, index)
-            draws = two_draws(self.recipe, *_height_and_width(image), seed)
+            draws = draw_two_views(self.recipe, *_height_and_width(image), seed)
             for side, draw in enumerate(draws):
                 pixels[side, number] = view(image, draw, size)
             rows.append([encode(draw) for draw in draws])

@@ -37,7 +37,7 @@ class CentreCrops(Dataset[Tensor]):
         return self.crop(self.images.read(index))
 
 
-def backbone(arch: str, state_dict: Mapping[str, Tensor]) -> nn.Module:
+def build_backbone(arch: str, state_dict: Mapping[str, Tensor]) -> nn.Module:
     """Build torchvision's ResNet `arch` without its head: (N, 3, H, W) -> (N, C); `state_dict` has no `fc.*`."""
     model = torchvision.models.get_model(arch)
     model.fc = nn.Identity()
@@ -45,7 +45,7 @@ def backbone(arch: str, state_dict: Mapping[str, Tensor]) -> nn.Module:
     return model
 
 
-def extract(
+def extract_features(
     encoder: nn.Module,
     images: ImageSet,
     device: torch.device,
@@ -56,13 +56,13 @@ def extract(
 ) -> Tensor:
     """Compute the features of all images, (len(images), C) float32 on the CPU, in their order, on every rank.
 
-    For the arguments see `extract_share`, for the memory too: times the number of ranks.
+    For the arguments see `extract_own_share`, for the memory too: times the number of ranks.
     """
-    return gather(extract_share(encoder, images, device, size, batch_size, workers, on_batch), len(images))
+    return gather_shares(extract_own_share(encoder, images, device, size, batch_size, workers, on_batch), len(images))
 
 
 @torch.no_grad()
-def extract_share(
+def extract_own_share(
     encoder: nn.Module,
     images: ImageSet,
     device: torch.device,
@@ -93,7 +93,7 @@ def extract_share(
             for crops in read_batches(
                 DataLoader(
                     CentreCrops(images, size),
-                    sampler=share(len(images)),
+                    sampler=share_of_rank(len(images)),
                     batch_size=batch_size,
                     num_workers=workers,
                     **loader_options(workers, device),
@@ -130,15 +130,15 @@ def evaluating(module: nn.Module) -> Iterator[None]:
             part.training = mode
 
 
-def share(length: int) -> range:
+def share_of_rank(length: int) -> range:
     """Return this rank's part of `length` things: consecutive ones, on the last ranks fewer, or none."""
     most = -(-length // distributed.world_size())
     first = min(distributed.rank() * most, length)
     return range(first, min(first + most, length))
 
 
-def gather(rows: Tensor, length: int) -> Tensor:
-    """Put the shares of all ranks together: (n, ...) on each, n as `share(length)` says -> (length, ...)."""
+def gather_shares(rows: Tensor, length: int) -> Tensor:
+    """Put the shares of all ranks together: (n, ...) on each, n as `share_of_rank(length)` says -> (length, ...)."""
     most = -(-length // distributed.world_size())
     padded = rows.new_zeros(most, *rows.shape[1:])  # a gather takes equal shapes
     padded[: len(rows)] = rows

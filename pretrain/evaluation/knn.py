@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pretrain.data.images.labelled_set import Labelled, is_split, open_split, open_tree
+from pretrain.data.images.labelled_set import LabelledImages, is_split, open_train_and_val, open_tree
 from pretrain.evaluation import features
 from pretrain.runtime import distributed
 from pretrain.runtime.signals import StopRequest
@@ -65,13 +65,15 @@ class KnnMonitor:
         """
 
         def share_of(images: features.ImageSet) -> Tensor:
-            return features.extract_share(encoder, images, device, self.size, self.batch_size, self.workers, stop=stop)
+            return features.extract_own_share(
+                encoder, images, device, self.size, self.batch_size, self.workers, stop=stop
+            )
 
         bank = share_of(self.bank.images)
         judged = self.queries or self.bank
         own = share_of(judged.images) if self.queries else bank
-        best = predict(
-            features.gather(own, len(judged.images)).to(device),
+        best = predict_classes(
+            features.gather_shares(own, len(judged.images)).to(device),
             bank,
             self.bank.labels,
             len(self.bank.classes),
@@ -88,13 +90,13 @@ class KnnMonitor:
         }
 
 
-def _open(root: str, setting: str) -> tuple[Labelled, Labelled | None]:
+def _open(root: str, setting: str) -> tuple[LabelledImages, LabelledImages | None]:
     """The bank, and the queries where they are not the bank's own images."""
-    return open_split(root, setting) if is_split(root) else (open_tree(root, setting), None)
+    return open_train_and_val(root, setting) if is_split(root) else (open_tree(root, setting), None)
 
 
 @torch.no_grad()
-def predict(
+def predict_classes(
     queries: Tensor,
     bank: Tensor,
     labels: Tensor,
@@ -111,17 +113,19 @@ def predict(
         labels: (N,) int64 on the CPU, of the whole bank.
         leave_one_out: query i is row i of the whole bank, and has no vote on itself.
     """
-    own = features.share(len(labels))
+    own = features.share_of_rank(len(labels))
     best = []
     for first in range(0, len(queries), QUERIES):
         rows = queries[first : first + QUERIES]
         itself = torch.arange(first, first + len(rows)) - own.start if leave_one_out else None
-        similarity, nearby = _over_ranks(*nearest(rows, bank, k, itself), own.start, k)  # (rows, k) each, on the CPU
+        similarity, nearby = _over_ranks(
+            *nearest_rows(rows, bank, k, itself), own.start, k
+        )  # (rows, k) each, on the CPU
         best.append(vote(similarity, labels[nearby], classes, temperature)[:, :5])
     return torch.cat(best)
 
 
-def nearest(queries: Tensor, bank: Tensor, k: int, itself: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def nearest_rows(queries: Tensor, bank: Tensor, k: int, itself: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Find the k rows of the bank with the largest cosine, the largest first.
 
     Args:

@@ -21,7 +21,7 @@ from pretrain.runtime import seeds
 from pretrain.runtime.errors import PretrainError
 
 
-def train(
+def train_layer(
     source: FeatureSource,
     val_features: Tensor,
     val_labels: Tensor,
@@ -66,7 +66,7 @@ def train(
         images, total, right_ones = _sum_over_ranks(sums).tolist()
         if not math.isfinite(total):
             raise PretrainError(f"the loss became {total / images} in epoch {epoch}; a lower lr than {lr:g} may help")
-        top1, top5 = evaluate(layer, val_features, val_labels)
+        top1, top5 = evaluate_layer(layer, val_features, val_labels)
         row = {
             "epoch": epoch,
             "lr": optimizer.param_groups[0]["lr"],
@@ -82,7 +82,7 @@ def train(
 
 
 @torch.no_grad()
-def evaluate(layer: nn.Linear, rows: Tensor, labels: Tensor) -> tuple[float, float]:
+def evaluate_layer(layer: nn.Linear, rows: Tensor, labels: Tensor) -> tuple[float, float]:
     """Measure top-1 and top-5 accuracy, in [0, 1].
 
     Args:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from pretrain.data.images.labelled_set import Labelled
+from pretrain.data.images.labelled_set import LabelledImages
 from pretrain.evaluation import features
 from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed, seeds
@@ -27,7 +27,7 @@ class AugmentedImages(Dataset[tuple[Tensor, int]]):
     The crop and the flip depend only on (seed, epoch, index). RandomResizedCrop has torchvision's scale, as published.
     """
 
-    def __init__(self, data: Labelled, size: int, seed: int) -> None:
+    def __init__(self, data: LabelledImages, size: int, seed: int) -> None:
         self.data, self.seed = data, seed
         self.view = transforms.Compose(
             [transforms.RandomResizedCrop(size), transforms.RandomHorizontalFlip(), functional.pil_to_tensor]
@@ -81,7 +81,7 @@ class Crops:
     def __init__(
         self,
         backbone: nn.Module,
-        data: Labelled,
+        data: LabelledImages,
         device: torch.device,
         size: int = 224,
         batch_size: int = 256,

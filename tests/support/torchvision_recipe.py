@@ -8,7 +8,7 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 from benchmarks import published_input
-from pretrain.data.augment.params import Draw
+from pretrain.data.augment.params import ViewParams
 
 OPERATIONS = ("brightness", "contrast", "saturation", "hue")  # in the numbering of ColorJitter.get_params
 
@@ -24,7 +24,7 @@ def seed(number: int) -> None:
     random.seed(number)
 
 
-def draw(composed: transforms.Compose, image: Image.Image) -> Draw:
+def draw(composed: transforms.Compose, image: Image.Image) -> ViewParams:
     """Return what the composed transforms would draw for the image, from the generators as they are now."""
     crop, *rest = composed.transforms
     box = crop.get_params(image, crop.scale, crop.ratio)
@@ -44,4 +44,4 @@ def draw(composed: transforms.Compose, image: Image.Image) -> Draw:
             colours += [("gray", 0.0)] if torch.rand(1) < step.p else []
         elif isinstance(step, transforms.RandomHorizontalFlip):
             flip = bool(torch.rand(1) < step.p)
-    return Draw(*box, tuple(colours), sigma, flip)
+    return ViewParams(*box, tuple(colours), sigma, flip)

@@ -9,7 +9,7 @@ from PIL import Image
 import check_images
 from pretrain.data.images import decode
 from pretrain.data.images.image_set import open_images
-from pretrain.data.images.integrity import check
+from pretrain.data.images.integrity import check_image
 from tests.conftest import Tool
 from tests.support.in_process import refusal
 from tests.support.pictures import BROKEN
@@ -80,7 +80,7 @@ def test_every_zeroed_block_of_a_photograph_is_noticed_though_pillow_reads_it(tm
         decode.decode(zeroed(content, start))  # without a word
     images = open_images(str(tmp_path))
     for index in range(len(images)):
-        fault = check(images, index)
+        fault = check_image(images, index)
         assert fault is not None
         assert fault.readable
         assert fault.reason.startswith("damaged: ")
@@ -96,14 +96,14 @@ def test_real_photographs_are_whole_and_damaged_ones_are_not(shared_data: pathli
         (tmp_path / f"{number:02d}_zeroed.jpg").write_bytes(zeroed(content, len(content) // 2 // BLOCK * BLOCK))
     images = open_images(str(tmp_path))
     for index in range(len(images)):
-        fault = check(images, index)
+        fault = check_image(images, index)
         assert (fault is None) == images.name(index).endswith("whole.jpg"), fault
 
 
 @pytest.mark.data
 def test_odd_images_are_no_faults(shared_data: pathlib.Path) -> None:
     images = open_images(str(shared_data / "bad_images"))
-    faults = [fault for index in range(len(images)) if (fault := check(images, index))]
+    faults = [fault for index in range(len(images)) if (fault := check_image(images, index))]
     assert [pathlib.Path(fault.name).name for fault in faults] == list(BROKEN)
     assert not any(fault.readable for fault in faults)
 
@@ -117,7 +117,7 @@ def test_a_png_with_a_wrong_checksum_is_damaged_and_progressive_cmyk_is_not(tmp_
     Image.new("CMYK", (64, 64), (9, 8, 7, 6)).save(buffer, "JPEG", progressive=True)
     (tmp_path / "2.jpg").write_bytes(buffer.getvalue())
     images = open_images(str(tmp_path))
-    fault = check(images, 0)
+    fault = check_image(images, 0)
     assert fault is not None
     assert fault.readable
-    assert check(images, 1) is None
+    assert check_image(images, 1) is None

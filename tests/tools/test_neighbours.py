@@ -44,7 +44,7 @@ def test_the_sheet_shows_the_nearest(tool: Tool, images: ImageSet, tmp_path: pat
     drawn = torch.from_numpy(np.array(Image.open(output)))
 
     _, network = checkpoint_cli.load_backbone(path, None, None, torch.device("cpu"))
-    rows = torch.nn.functional.normalize(features.extract(network, images, torch.device("cpu"), 32), dim=1)
+    rows = torch.nn.functional.normalize(features.extract_features(network, images, torch.device("cpu"), 32), dim=1)
     cosines = (rows @ rows.T).fill_diagonal_(-1)
     found = set()
     for row in range(12):

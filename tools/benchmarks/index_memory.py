@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from pretrain.data.images.image_set import ImageSet
-from pretrain.data.images.path_array import pack
+from pretrain.data.images.path_array import pack_paths
 from pretrain.data.images.shards import Samples, concatenate
 
 from .interleave import OnProgress
@@ -65,9 +65,9 @@ def measure_index(kind: str, entries: int) -> tuple[int, int, int]:
 def build_index(kind: str, entries: int) -> ImageSet:
     """Return an index of synthetic names, as `open_images` builds it."""
     if kind == "files":
-        names = pack(f"n{k // 1300:08d}/n{k // 1300:08d}_{k % 1300:05d}.JPEG" for k in range(entries))
+        names = pack_paths(f"n{k // 1300:08d}/n{k // 1300:08d}_{k % 1300:05d}.JPEG" for k in range(entries))
         return ImageSet("", {"text": names.text, "ends": names.ends})
-    shards = pack(f"train-{k:06d}.tar" for k in range(entries // PER_SHARD))
+    shards = pack_paths(f"train-{k:06d}.tar" for k in range(entries // PER_SHARD))
     arrays = concatenate(_synthetic_shards(entries // PER_SHARD))
     return ImageSet("", {**arrays, "shard_text": shards.text, "shard_ends": shards.ends})
 

@@ -80,7 +80,7 @@ class Options:
 def evaluate_backbone(options: Options, device: torch.device) -> None:
     """Train the linear layer and write the result. All ranks call it; rank 0 writes and logs."""
     found, network = checkpoint_cli.load_backbone(options.checkpoint, options.encoder, options.prefix, device)
-    train, val = distributed.on_main(lambda: labelled_set.open_split(options.root, "--root"))
+    train, val = distributed.on_main(lambda: labelled_set.open_train_and_val(options.root, "--root"))
     distributed.share_cores(device, options.workers)
     distributed.on_main(lambda: options.output.mkdir(parents=True, exist_ok=True))
     log.disabled = not distributed.is_main()
@@ -120,10 +120,10 @@ def _train_layer(
     options: Options,
     device: torch.device,
     network: nn.Module,
-    train: labelled_set.Labelled,
-    val: labelled_set.Labelled,
+    train: labelled_set.LabelledImages,
+    val: labelled_set.LabelledImages,
 ) -> list[dict[str, Any]]:
-    """Return the results of all epochs (see `linear_probe.train`), with a progress bar meanwhile."""
+    """Return the results of all epochs (see `linear_probe.train_layer`), with a progress bar meanwhile."""
     how = (device, options.image_size, 128, options.workers)
     world = distributed.world_size()
     source: probe_features.FeatureSource
@@ -131,18 +131,18 @@ def _train_layer(
 
         def extract(images: features.ImageSet, name: str) -> Tensor:
             task = bar.add_task(f"features of {name}", total=len(images), state="")
-            return features.extract_share(network, images, *how, on_batch=lambda n: bar.advance(task, n * world))
+            return features.extract_own_share(network, images, *how, on_batch=lambda n: bar.advance(task, n * world))
 
         val_features = extract(val.images, "val")  # (n, C), this rank's share
-        val_labels = val.labels[list(features.share(len(val.labels)))]  # (n,)
+        val_labels = val.labels[list(features.share_of_rank(len(val.labels)))]  # (n,)
         if options.fast:
-            cached = features.gather(extract(train.images, "train"), len(train.images))  # (N, C)
+            cached = features.gather_shares(extract(train.images, "train"), len(train.images))  # (N, C)
             source = probe_features.Cached(cached, train.labels, device, options.batch_size, options.seed)
         else:
             size, workers = options.image_size, options.workers
             source = probe_features.Crops(network, train, device, size, options.batch_size, workers, options.seed)
         display = _Display(bar, options.epochs, len(train.images))
-        return linear_probe.train(
+        return linear_probe.train_layer(
             source,
             val_features,
             val_labels,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pretrain.data.augment.params import BLUR_PASSES, OPERATIONS, Draw, box_blur_weights, hue_steps
+from pretrain.data.augment.params import BLUR_PASSES, OPERATIONS, ViewParams, box_blur_weights, hue_steps
 
 STEPS = len(OPERATIONS)  # of a view at most
 REACH = 2  # pixels from the middle of a box to its end, at most: enough for a sigma of 2.4
@@ -18,7 +18,7 @@ BRIGHTNESS, CONTRAST, SATURATION, HUE, GRAY = range(STEPS)
 NONE = -1
 
 
-def encode(draw: Draw) -> list[float]:
+def encode(draw: ViewParams) -> list[float]:
     """COLUMNS numbers: operations (STEPS), their amounts (STEPS), weights of the blur's box (REACH + 1), flip.
 
     An operation is its place in OPERATIONS, or NONE. The amount of hue is in steps of the 256 of Pillow's HSV.

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import interpolate
 
-from pretrain.data.augment.params import BLUR_PASSES, Draw, box_blur_weights, hue_steps
+from pretrain.data.augment.params import BLUR_PASSES, ViewParams, box_blur_weights, hue_steps
 
 Pixels = npt.NDArray[Any]  # (H, W, 3) uint8 RGB; what OpenCV returns is annotated no narrower
 
@@ -21,7 +21,7 @@ LEVELS = np.arange(256, dtype=np.float32)
 TRUNCATE = -0.5 + 1e-3  # OpenCV rounds, Pillow truncates; the thousandth is above the rounding errors of whole numbers
 
 
-def view(image: Pixels, draw: Draw, size: int) -> Pixels:
+def view(image: Pixels, draw: ViewParams, size: int) -> Pixels:
     """(H, W, 3) uint8 -> (size, size, 3) uint8."""
     pixels = crop(image, draw, size)
     for operation, amount in draw.colours:
@@ -31,7 +31,7 @@ def view(image: Pixels, draw: Draw, size: int) -> Pixels:
     return cv2.flip(pixels, 1) if draw.flip else pixels
 
 
-def crop(image: Pixels, draw: Draw, size: int) -> Pixels:
+def crop(image: Pixels, draw: ViewParams, size: int) -> Pixels:
     """Cut the crop out and resize it with antialiasing: (H, W, 3) uint8 -> (size, size, 3) uint8."""
     part = image[draw.top : draw.top + draw.height, draw.left : draw.left + draw.width]
     batch = torch.from_numpy(part)[None].permute(0, 3, 1, 2)  # (1, 3, h, w), channels last in memory, as the result is

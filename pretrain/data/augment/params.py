@@ -14,7 +14,7 @@ ATTEMPTS = 10  # at a crop that fits, as torchvision's RandomResizedCrop makes t
 OPERATIONS = ("brightness", "contrast", "saturation", "hue", "gray")  # amount: a factor; of hue circles; of gray 0
 
 
-class Draw(NamedTuple):
+class ViewParams(NamedTuple):
     """One view of one image."""
 
     top: int  # the crop, pixels of the image
@@ -26,7 +26,7 @@ class Draw(NamedTuple):
     flip: bool
 
 
-def two_draws(recipe: Recipe, height: int, width: int, seed: int) -> tuple[Draw, Draw]:
+def draw_two_views(recipe: Recipe, height: int, width: int, seed: int) -> tuple[ViewParams, ViewParams]:
     """Draw the parameters of the query and the key view of an image.
 
     Args:
@@ -36,17 +36,17 @@ def two_draws(recipe: Recipe, height: int, width: int, seed: int) -> tuple[Draw,
     """
     # Python promises the same numbers of random() for a seed in every version; seven times faster than torch's draws.
     uniform = random.Random(seed % 2**64).random
-    return draw(recipe, height, width, uniform), draw(recipe, height, width, uniform)
+    return draw_view(recipe, height, width, uniform), draw_view(recipe, height, width, uniform)
 
 
-def draw(recipe: Recipe, height: int, width: int, uniform: Uniform) -> Draw:
+def draw_view(recipe: Recipe, height: int, width: int, uniform: Uniform) -> ViewParams:
     """Draw the parameters of one view of an image of `height` x `width` pixels, as torchvision's transforms do."""
     crop = draw_crop(recipe, height, width, uniform)
     jitter = _jitter(recipe, uniform) if uniform() < recipe.jitter else ()
     gray: tuple[tuple[str, float], ...] = (("gray", 0.0),) if uniform() < recipe.gray else ()
     colours = gray + jitter if recipe.gray_first else jitter + gray
     sigma = _between(recipe.sigma, uniform) if uniform() < recipe.blur else 0.0
-    return Draw(*crop, colours, sigma, flip=uniform() < recipe.flip)
+    return ViewParams(*crop, colours, sigma, flip=uniform() < recipe.flip)
 
 
 def draw_crop(recipe: Recipe, height: int, width: int, uniform: Uniform) -> tuple[int, int, int, int]:

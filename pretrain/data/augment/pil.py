@@ -7,7 +7,7 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 from torchvision.transforms import functional
 
-from pretrain.data.augment.params import Draw
+from pretrain.data.augment.params import ViewParams
 
 ADJUST: dict[str, Callable[[Image.Image, float], Image.Image]] = {
     "brightness": functional.adjust_brightness,
@@ -18,7 +18,7 @@ ADJUST: dict[str, Callable[[Image.Image, float], Image.Image]] = {
 }
 
 
-def view(image: Image.Image, draw: Draw, size: int) -> npt.NDArray[np.uint8]:
+def view(image: Image.Image, draw: ViewParams, size: int) -> npt.NDArray[np.uint8]:
     """RGB image -> (size, size, 3) uint8."""
     image = functional.resized_crop(image, draw.top, draw.left, draw.height, draw.width, [size, size])
     for operation, amount in draw.colours:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pretrain.data.images import decode as rgb
 from pretrain.data.images import roots, storage
-from pretrain.data.images.path_array import Names
+from pretrain.data.images.path_array import PathArray
 from pretrain.runtime.errors import PretrainError, UserError
 from pretrain.runtime.files import whole_file
 
@@ -32,7 +32,7 @@ class ImageSet:
 
     Args:
         base: the folder or URL that the names are relative to.
-        arrays: `text` and `ends` of the `Names` of the images. For shards also those of the shards, `shard_text` and
+        arrays: `text` and `ends` of the images' `PathArray`. For shards also those of the shards, `shard_text` and
             `shard_ends`; `counts`, (S,) int64, how many images the shards up to each one hold; `offsets` and `sizes`,
             (N,) int64, where each image lies in its shard, in bytes.
         digest: what `digest_of` says of the arrays; computed where not given.
@@ -40,8 +40,8 @@ class ImageSet:
 
     def __init__(self, base: str, arrays: Arrays, digest: str = "") -> None:
         self.base, self.arrays = base, arrays
-        self.names = Names(arrays["text"], arrays["ends"])
-        self.shards = Names(arrays["shard_text"], arrays["shard_ends"]) if "shard_text" in arrays else None
+        self.names = PathArray(arrays["text"], arrays["ends"])
+        self.shards = PathArray(arrays["shard_text"], arrays["shard_ends"]) if "shard_text" in arrays else None
         self.digest = digest or digest_of(arrays)
         self._loaded_from: tuple[pathlib.Path, str] | None = None
 
@@ -59,11 +59,11 @@ class ImageSet:
         """Return the content of the image's file. Raises PretrainError naming it where it cannot be had."""
         try:
             if self.shards is None:
-                return storage.read(self.name(index))
+                return storage.read_file(self.name(index))
             offset, size = int(self.arrays["offsets"][index]), int(self.arrays["sizes"][index])
             content = storage.read_range(self._shard(index), offset, size)
         except Exception as error:  # a URL's library raises its own
-            raise PretrainError(f"{self.name(index)}: {roots.reason(error)}") from error
+            raise PretrainError(f"{self.name(index)}: {roots.reason_of(error)}") from error
         if len(content) != size:
             raise PretrainError(f"{self.name(index)}: the shard is shorter than it was when it was indexed")
         return content
@@ -117,7 +117,7 @@ class ImageSet:
                 name: np.lib.format.open_memmap(folder / f"{name}.npy", mode="r").view(np.ndarray)
                 for name in summary["arrays"]
             }
-            images = cls(roots.base(root), arrays, summary["digest"])
+            images = cls(roots.base_folder(root), arrays, summary["digest"])
             if len(images) != summary["images"]:
                 raise ValueError(f"{len(images)} names for {summary['images']} images")
         except (OSError, ValueError, KeyError, TypeError, UserError) as error:
@@ -151,8 +151,8 @@ def open_images(root: str, setting: str = "data.root") -> ImageSet:
 
     Raises PretrainError for a root that is missing or empty, or parts of which cannot be read.
     """
-    arrays = roots.find(root, setting)
-    return ImageSet(roots.base(root), arrays)
+    arrays = roots.find_images(root, setting)
+    return ImageSet(roots.base_folder(root), arrays)
 
 
 def open_labelled(root: str, setting: str) -> tuple[ImageSet, Tensor, list[str]]:

@@ -33,10 +33,10 @@ class Checked(Dataset[Fault | None]):
         return len(self.images)
 
     def __getitem__(self, index: int) -> Fault | None:
-        return check(self.images, index)
+        return check_image(self.images, index)
 
 
-def check(images: ImageSet, index: int) -> Fault | None:
+def check_image(images: ImageSet, index: int) -> Fault | None:
     """Return the fault of an image, or None for a good one.
 
     First it is read as training reads it. Then a JPEG is decoded strictly: where a block of the file was zeroed or

@@ -13,7 +13,7 @@ LAYOUT = "wanted is {root}/train/CLASS/IMAGES and {root}/val/CLASS/IMAGES"
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImages:
     """Images, the class of each, and the names of the classes."""
 
     images: ImageSet
@@ -26,7 +26,7 @@ def is_split(root: str) -> bool:
     return any(_holds_folders(os.path.join(root, part)) for part in ("train", "val"))
 
 
-def open_split(root: str, setting: str) -> tuple[Labelled, Labelled]:
+def open_train_and_val(root: str, setting: str) -> tuple[LabelledImages, LabelledImages]:
     """Find the images of root/train and of root/val, with the classes of train for both.
 
     Raises PretrainError, beginning with `setting`, where there is another layout, where a class of val is not in
@@ -43,10 +43,10 @@ def open_split(root: str, setting: str) -> tuple[Labelled, Labelled]:
     if unknown:
         raise PretrainError(f"{setting}: {root}: val has classes that train has not: {listed(unknown)}")
     position = torch.tensor([train.classes.index(name) for name in val.classes])
-    return train, Labelled(val.images, position[val.labels], train.classes)
+    return train, LabelledImages(val.images, position[val.labels], train.classes)
 
 
-def open_tree(root: str, setting: str, at_least: int = 2) -> Labelled:
+def open_tree(root: str, setting: str, at_least: int = 2) -> LabelledImages:
     """Find the images of root/CLASS.
 
     Raises PretrainError where the folder is missing or empty, or has fewer than `at_least` classes.
@@ -56,7 +56,7 @@ def open_tree(root: str, setting: str, at_least: int = 2) -> Labelled:
         raise PretrainError(
             f"{setting}: {root}: one class folder ({classes[0]}); there must be {at_least} to tell apart"
         )
-    return Labelled(images, labels, tuple(classes))
+    return LabelledImages(images, labels, tuple(classes))
 
 
 def _holds_folders(folder: str) -> bool:

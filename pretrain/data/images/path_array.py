@@ -10,7 +10,7 @@ import numpy.typing as npt
 from pretrain.runtime.errors import PretrainError
 
 
-class Names:
+class PathArray:
     """A sequence of names; every name may be a path, and need not be valid UTF-8 (as file names need not).
 
     Args:
@@ -36,13 +36,13 @@ class Names:
         return (self[index] for index in range(len(self)))
 
 
-def pack(names: Iterable[str]) -> Names:
+def pack_paths(names: Iterable[str]) -> PathArray:
     """Pack names in their order; they are taken one by one, so a generator needs no more memory than the result."""
     text, ends = bytearray(), array("q")
     for name in names:
         text += os.fsencode(name)
         ends.append(len(text))
-    return Names(_view(text, np.uint8), _view(ends, np.int64))
+    return PathArray(_view(text, np.uint8), _view(ends, np.int64))
 
 
 def _view(buffer: bytearray | array, dtype: type[np.generic]) -> npt.NDArray:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy.typing as npt
 
 from pretrain.data.images import shards, storage
-from pretrain.data.images.path_array import pack
+from pretrain.data.images.path_array import pack_paths
 from pretrain.runtime.errors import PretrainError
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -17,7 +17,7 @@ SCANNERS = 16  # shards whose headers are read at a time: most of it is waiting 
 Arrays = dict[str, npt.NDArray]
 
 
-def find(root: str, setting: str) -> Arrays:
+def find_images(root: str, setting: str) -> Arrays:
     """Return the arrays of an `ImageSet`. Raises PretrainError, beginning with `setting`, for a bad root."""
     if root.startswith("pipe:"):
         raise PretrainError(f"{setting}: {root}: commands are not run; give a path, or a URL that fsspec knows")
@@ -30,14 +30,14 @@ def find(root: str, setting: str) -> Arrays:
             return _of_folder(root)
         if kind == "list":
             return _of_list(root)
-        return _of_shards(root, shards.expand(root) if kind == "pattern" else [root])
+        return _of_shards(root, shards.expand_braces(root) if kind == "pattern" else [root])
     except PretrainError as error:
         raise PretrainError(f"{setting}: {error}") from error
     except Exception as error:  # a URL's library raises its own
-        raise PretrainError(f"{setting}: {getattr(error, 'filename', None) or root}: {reason(error)}") from error
+        raise PretrainError(f"{setting}: {getattr(error, 'filename', None) or root}: {reason_of(error)}") from error
 
 
-def base(root: str) -> str:
+def base_folder(root: str) -> str:
     """Return the folder that the names of the images are relative to; "" for the current one."""
     root = storage.localised(root)
     kind = _kind(root)
@@ -47,12 +47,12 @@ def base(root: str) -> str:
     return root[: root.rfind("/", 0, end) + 1]
 
 
-def reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """Return the text of an error, without the path that OSError repeats."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def few(faults: Iterable[str], count: int) -> str:
+def first_few(faults: Iterable[str], count: int) -> str:
     """Join the first of `count` faults, and say how many more there are."""
     named = [fault for fault, _ in zip(faults, range(NAMED), strict=False)]
     return "; ".join(named) + (f"; and {count - len(named)} more" if count > len(named) else "")
@@ -93,7 +93,7 @@ def _of_folder(root: str) -> Arrays:
             else:
                 others += 1
 
-    names = pack(images())
+    names = pack_paths(images())
     if len(names) and archives:
         raise PretrainError(
             f"{root}: holds both images ({names[0]}, {len(names)} in all) and shards ({archives[0]}, {len(archives)} "
@@ -108,7 +108,7 @@ def _of_folder(root: str) -> Arrays:
 
 
 def _walk(root: str, below: str, seen: set[object]) -> Iterator[str]:
-    """Names of all files, relative to the root: those of a folder sorted, then those of its folders, sorted."""
+    """Yield the names of all files, relative to the root: first those of a folder, then those of its folders, sorted."""
     folder = storage.join(root, below) if below else root
     identity = storage.identity(folder)
     if identity in seen:  # a link that leads back up would be walked for ever
@@ -122,7 +122,7 @@ def _walk(root: str, below: str, seen: set[object]) -> Iterator[str]:
 
 def _of_list(root: str) -> Arrays:
     """The paths in a text file, one a line, in its order."""
-    folder = base(root)
+    folder = base_folder(root)
     faults: list[str] = []  # the first few; `count` is of all
     count = 0
 
@@ -136,9 +136,9 @@ def _of_list(root: str) -> Arrays:
                     faults.append(f"line {number}: {name}: {fault}")
             yield name
 
-    names = pack(entries())
+    names = pack_paths(entries())
     if count:
-        raise PretrainError(f"{root}: {count} of {len(names)} paths are wrong: {few(faults, count)}")
+        raise PretrainError(f"{root}: {count} of {len(names)} paths are wrong: {first_few(faults, count)}")
     if not len(names):
         raise PretrainError(f"{root}: lists no images; it needs one path a line")
     return {"text": names.text, "ends": names.ends}
@@ -167,7 +167,7 @@ def _entry_fault(folder: str, name: str) -> str | None:
 
 def _of_shards(root: str, paths: list[str]) -> Arrays:
     """The images inside tar files, in the files' order."""
-    prefix = len(storage.join(base(root), ""))
+    prefix = len(storage.join(base_folder(root), ""))
     faults: list[str] = []
 
     def samples() -> Iterator[shards.Samples]:
@@ -180,20 +180,20 @@ def _of_shards(root: str, paths: list[str]) -> Arrays:
 
     arrays = shards.concatenate(samples())
     if faults:
-        raise PretrainError(few(faults, len(faults)))
+        raise PretrainError(first_few(faults, len(faults)))
     if not len(arrays["ends"]):
         raise PretrainError(f"{root}: no images in its {len(paths)} shards; looked for {' '.join(EXTENSIONS)}")
-    names = pack(path[prefix:] for path in paths)
+    names = pack_paths(path[prefix:] for path in paths)
     return {**arrays, "shard_text": names.text, "shard_ends": names.ends}
 
 
 def _scan(path: str) -> shards.Samples | str:
-    """Return the images that `shards.scan` finds, or the text of its error."""
+    """Return the images that `shards.scan_shard` finds, or the text of its error."""
     try:
-        return shards.scan(path, EXTENSIONS)
+        return shards.scan_shard(path, EXTENSIONS)
     except PretrainError as error:
         return str(error)
     except FileNotFoundError:
         return f"{path}: no such shard"
     except Exception as error:  # a URL's library raises its own
-        return f"{path}: {reason(error)}"
+        return f"{path}: {reason_of(error)}"

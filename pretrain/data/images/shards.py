@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pretrain.data.images import storage
-from pretrain.data.images.path_array import pack
+from pretrain.data.images.path_array import pack_paths
 from pretrain.runtime.errors import PretrainError
 
 BLOCK = 512  # bytes; headers and contents begin at multiples of it
@@ -45,7 +45,7 @@ class Member:
     size: int
 
 
-def expand(pattern: str) -> list[str]:
+def expand_braces(pattern: str) -> list[str]:
     """Return the paths of a brace pattern: "x-{000..002}.tar", "{train,val}-{0..9}.tar"; without braces, itself.
 
     Raises PretrainError for braces it does not understand.
@@ -65,7 +65,7 @@ def _choices(inner: str) -> list[str]:
     return inner.split(",") if "," in inner else []
 
 
-def scan(path: str, extensions: tuple[str, ...]) -> Samples:
+def scan_shard(path: str, extensions: tuple[str, ...]) -> Samples:
     """Find where the images of a shard lie.
 
     Raises PretrainError, naming shard and member, for a shard that is compressed, damaged or cut short, for members
@@ -92,7 +92,7 @@ def concatenate(shards: Iterable[Samples]) -> dict[str, npt.NDArray]:
             counts.append(len(offsets))
             yield from samples.names
 
-    packed = pack(names())
+    packed = pack_paths(names())
     numbers = {"offsets": offsets, "sizes": sizes, "counts": counts}
     return {
         "text": packed.text,

@@ -39,7 +39,7 @@ def kind(path: str) -> str:
         return "missing"
 
 
-def read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
     """Read all bytes of a file."""
     if is_url(path):
         system, place = _remote(path)

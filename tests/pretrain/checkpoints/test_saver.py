@@ -23,7 +23,7 @@ def content(step: int) -> dict[str, object]:
 def written(folder: pathlib.Path, *steps: int) -> list[pathlib.Path]:
     paths = [folder / moco_file.file_name(0, step) for step in steps]
     for path, step in zip(paths, steps, strict=True):
-        saver.write(path, content(step), 0, step)
+        saver.write_checkpoint(path, content(step), 0, step)
     return paths
 
 

@@ -12,7 +12,7 @@ def batch(columns: int) -> Batch:
     """Two images whose query and key views differ in pixels, and in what is left to do to them."""
     generator = torch.Generator().manual_seed(0)
     query, key = torch.randint(256, (2, 2, 16, 16, 3), generator=generator, dtype=torch.uint8).permute(0, 1, 4, 2, 3)
-    left = [params.two_draws(recipe("v2", 16), 16, 16, seed) for seed in range(2)]
+    left = [params.draw_two_views(recipe("v2", 16), 16, 16, seed) for seed in range(2)]
     rows = torch.tensor([[gpu.encode(draw) for draw in pair] for pair in left])
     return Batch(query, key, torch.arange(2), torch.arange(2), rows[..., :columns])
 

@@ -10,7 +10,7 @@ import torch
 from pretrain.data import two_views
 from pretrain.data.augment import gpu, pil
 from pretrain.data.augment import recipe as augment
-from pretrain.data.augment.params import two_draws
+from pretrain.data.augment.params import draw_two_views
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.data.loader import EpochLoader
 from pretrain.data.sampler import EpochSampler
@@ -64,7 +64,7 @@ def test_a_batch_holds_the_published_views_of_its_images(folder: pathlib.Path) -
     batch = two_views.TwoViews(images, recipe, seed=5)[positions]
     for row, (epoch, index) in enumerate(positions):
         image = images.read(index)
-        draws = two_draws(recipe, image.height, image.width, seed_of("views", 5, epoch, index))
+        draws = draw_two_views(recipe, image.height, image.width, seed_of("views", 5, epoch, index))
         for views, draw in zip((batch.query, batch.key), draws, strict=True):
             assert np.array_equal(views[row].permute(1, 2, 0), pil.view(image, draw, 32))
     assert batch.query.shape == batch.key.shape == (3, 3, 32, 32)
@@ -102,7 +102,7 @@ def test_a_broken_image_is_replaced_by_the_same_one_always(pipeline: str, folder
                 assert stands_in.setdefault((seed, index), shown) == shown
                 if pipeline == "published":
                     image = images.read(shown)
-                    draws = two_draws(recipe, image.height, image.width, seed_of("views", seed, epoch, index))
+                    draws = draw_two_views(recipe, image.height, image.width, seed_of("views", seed, epoch, index))
                     for views, draw in zip((batch.query, batch.key), draws, strict=True):
                         assert np.array_equal(views[index].permute(1, 2, 0), pil.view(image, draw, 32))
     assert len({stands_in[seed, 4] for seed in range(5)}) > 1  # another seed, another image

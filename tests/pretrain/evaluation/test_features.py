@@ -42,11 +42,11 @@ def test_features_are_torchvisions_on_torchvisions_crop(pictures: pathlib.Path, 
     batch = torch.stack([published(Image.open(path).convert("RGB")) for path in paths])
     with torch.no_grad():
         expected = plain.eval()(batch)
-    found = features.extract(encoder, open_images(str(pictures)), CPU, size=64, batch_size=4)
+    found = features.extract_features(encoder, open_images(str(pictures)), CPU, size=64, batch_size=4)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    backbone = features.backbone("resnet18", plain.state_dict())
-    torch.testing.assert_close(features.extract(backbone, open_images(str(pictures)), CPU, 64), expected)
+    backbone = features.build_backbone("resnet18", plain.state_dict())
+    torch.testing.assert_close(features.extract_features(backbone, open_images(str(pictures)), CPU, 64), expected)
 
 
 def test_encoder_and_random_state_are_left_as_they_were(pictures: pathlib.Path, encoder: nn.Module) -> None:
@@ -56,7 +56,7 @@ def test_encoder_and_random_state_are_left_as_they_were(pictures: pathlib.Path, 
     modes = [part.training for part in encoder.modules()]
     numbers = torch.get_rng_state()
     for workers in (0, 1):
-        features.extract(encoder, open_images(str(pictures)), CPU, size=32, workers=workers)
+        features.extract_features(encoder, open_images(str(pictures)), CPU, size=32, workers=workers)
     assert [part.training for part in encoder.modules()] == modes
     assert all(torch.equal(tensor, state[name]) for name, tensor in encoder.state_dict().items())
     assert torch.equal(torch.get_rng_state(), numbers)
@@ -64,7 +64,7 @@ def test_encoder_and_random_state_are_left_as_they_were(pictures: pathlib.Path, 
 
 def test_each_batch_is_told(pictures: pathlib.Path, encoder: nn.Module) -> None:
     counts: list[int] = []
-    features.extract(encoder, open_images(str(pictures)), CPU, size=32, batch_size=4, on_batch=counts.append)
+    features.extract_features(encoder, open_images(str(pictures)), CPU, size=32, batch_size=4, on_batch=counts.append)
     assert counts == [4, 4, 1]
 
 
@@ -75,16 +75,16 @@ def break_last(pictures: pathlib.Path, folder: pathlib.Path) -> ImageSet:
 
 
 def on_each_rank(folders: list[pathlib.Path], state: dict[str, torch.Tensor], lengths: list[int]) -> dict[str, Any]:
-    encoder = features.backbone("resnet18", state)
+    encoder = features.build_backbone("resnet18", state)
     found: list[torch.Tensor | str] = []
     for folder in folders:
         try:
-            found.append(features.extract(encoder, open_images(str(folder)), CPU, 32))
+            found.append(features.extract_features(encoder, open_images(str(folder)), CPU, 32))
         except PretrainError as error:
             found.append(str(error))
     return {
         "features": distributed.all_gather_object(found),
-        "shares": [distributed.all_gather_object(features.share(length)) for length in lengths],
+        "shares": [distributed.all_gather_object(features.share_of_rank(length)) for length in lengths],
     }
 
 
@@ -97,7 +97,7 @@ def test_two_ranks_have_the_features_of_one_and_share_faults(
             shutil.copy(path, tmp_path / str(count))
     break_last(pictures, tmp_path / "broken")  # an image of rank 1
     encoder.fc = nn.Identity()
-    alone = [features.extract(encoder, open_images(str(tmp_path / count)), CPU, 32) for count in ("1", "5")]
+    alone = [features.extract_features(encoder, open_images(str(tmp_path / count)), CPU, 32) for count in ("1", "5")]
     folders, lengths = [tmp_path / "1", tmp_path / "5", tmp_path / "broken"], [0, 1, 2, 3, 4, 9]
     told = spawn.run_on_ranks(on_each_rank, 2, folders, encoder.state_dict(), lengths)
     for one, five, broken in told["features"]:
@@ -113,7 +113,7 @@ def test_an_unreadable_image_is_named(
 ) -> None:
     images = break_last(pictures, tmp_path / "broken")
     with pytest.raises(PretrainError) as caught:
-        features.extract(encoder.train(), images, CPU, 32, workers=workers)
+        features.extract_features(encoder.train(), images, CPU, 32, workers=workers)
     assert str(caught.value).startswith(f"{tmp_path}/broken/8.png: not an image of a known format")
     assert encoder.training
 
@@ -121,4 +121,4 @@ def test_an_unreadable_image_is_named(
 def test_features_that_are_not_finite_are_refused(pictures: pathlib.Path, encoder: nn.Module) -> None:
     encoder.bn1.running_mean.fill_(torch.nan)
     with pytest.raises(PretrainError, match="not finite"):
-        features.extract(encoder, open_images(str(pictures)), CPU, 32)
+        features.extract_features(encoder, open_images(str(pictures)), CPU, 32)

@@ -59,7 +59,7 @@ def test_predictions_are_those_of_two_plain_loops_ties_included(data: st.DataObj
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(knn, "QUERIES", data.draw(st.integers(1, 15)))
         patch.setattr(knn, "BANK", data.draw(st.integers(1, 50)))
-        found = knn.predict(queries, bank, torch.tensor(labels), classes, k, 0.07, leave_one_out)
+        found = knn.predict_classes(queries, bank, torch.tensor(labels), classes, k, 0.07, leave_one_out)
     assert found.tolist() == loops(queries, bank, labels, classes, k, 0.07, leave_one_out)
 
 
@@ -69,7 +69,7 @@ def test_random_features_get_the_labels_of_two_plain_loops(leave_one_out: bool) 
     bank = torch.randn(200, 16, generator=generator) * 3  # of any length: only directions count
     labels = torch.randint(0, 10, (200,), generator=generator)
     queries = bank if leave_one_out else torch.randn(50, 16, generator=generator)
-    found = knn.predict(queries, bank, labels, 10, 20, 0.07, leave_one_out)
+    found = knn.predict_classes(queries, bank, labels, 10, 20, 0.07, leave_one_out)
     assert found.tolist() == loops(queries, bank, labels.tolist(), 10, 20, 0.07, leave_one_out)
 
 
@@ -77,13 +77,13 @@ def test_the_vote_is_weighted_and_not_a_count() -> None:
     bank = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, 0.8]])
     labels = torch.tensor([0, 1, 1])
     query = torch.tensor([[1.0, 0.0]])
-    assert knn.predict(query, bank, labels, 2, 3, 0.07).tolist() == [[0, 1]]  # e^14.3 against 2 e^8.6
-    assert knn.predict(query, bank, labels, 2, 3, 10.0).tolist() == [[1, 0]]
+    assert knn.predict_classes(query, bank, labels, 2, 3, 0.07).tolist() == [[0, 1]]  # e^14.3 against 2 e^8.6
+    assert knn.predict_classes(query, bank, labels, 2, 3, 10.0).tolist() == [[1, 0]]
 
 
 def test_nearest_gives_cosines_and_leaves_the_query_out() -> None:
     rows = torch.tensor([[2.0, 0.0], [0.0, 3.0], [0.5, 0.5]])
-    similarity, nearby = knn.nearest(rows[[2, 0]], rows, 2, itself=torch.tensor([2, 0]))
+    similarity, nearby = knn.nearest_rows(rows[[2, 0]], rows, 2, itself=torch.tensor([2, 0]))
     assert nearby.tolist() == [[0, 1], [2, 1]]
     torch.testing.assert_close(similarity, torch.tensor([[0.5**0.5, 0.5**0.5], [0.5**0.5, 0.0]]))
 
@@ -106,7 +106,9 @@ def test_train_votes_on_val_where_there_are_both(folders: pathlib.Path, encoder:
     encoder.train()
     monitor = knn.KnnMonitor(str(folders), size=32, k=4, batch_size=4)
     found = monitor.evaluate(encoder, CPU)
-    bank, queries = (features.extract(encoder, part.images, CPU, 32) for part in (monitor.bank, monitor.queries))
+    bank, queries = (
+        features.extract_features(encoder, part.images, CPU, 32) for part in (monitor.bank, monitor.queries)
+    )
     best = loops(queries, bank, monitor.bank.labels.tolist(), 3, 4, 0.07, False)
     right = sum(answer[0] == label for answer, label in zip(best, monitor.queries.labels.tolist(), strict=True))
     assert found == {"knn_top1": right / 9, "knn_top5": 1.0, "knn_k": 4, "knn_protocol": "train/val"}
@@ -118,18 +120,21 @@ def test_one_tree_is_judged_by_leaving_one_out(folders: pathlib.Path, encoder: n
     monitor = knn.KnnMonitor(str(folders / "train"), size=32)
     found = monitor.evaluate(encoder, CPU)
     assert (found["knn_k"], found["knn_protocol"]) == (14, "leave-one-out")  # 200 asked for, 14 others there
-    rows = features.extract(encoder, monitor.bank.images, CPU, 32)
+    rows = features.extract_features(encoder, monitor.bank.images, CPU, 32)
     best = loops(rows, rows, monitor.bank.labels.tolist(), 3, 14, 0.07, True)
     right = sum(answer[0] == label for answer, label in zip(best, monitor.bank.labels.tolist(), strict=True))
     assert found["knn_top1"] == right / 15
 
 
 def on_each_rank(folders: pathlib.Path, state: dict[str, Tensor], bank: Tensor, labels: Tensor) -> dict[str, Any]:
-    encoder = features.backbone("resnet18", state)
-    own = features.share(len(bank))
+    encoder = features.build_backbone("resnet18", state)
+    own = features.share_of_rank(len(bank))
     found = [
         *(knn.KnnMonitor(str(root), size=32, k=4).evaluate(encoder, CPU) for root in (folders, folders / "train")),
-        *(knn.predict(bank, bank[own.start : own.stop], labels, 4, 9, 0.07, loo).tolist() for loo in (False, True)),
+        *(
+            knn.predict_classes(bank, bank[own.start : own.stop], labels, 4, 9, 0.07, loo).tolist()
+            for loo in (False, True)
+        ),
     ]
     try:
         knn.KnnMonitor(str(folders / "nowhere"))

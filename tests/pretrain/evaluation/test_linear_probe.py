@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision import transforms
 
-from pretrain.data.images.labelled_set import Labelled, open_split
+from pretrain.data.images.labelled_set import LabelledImages, open_train_and_val
 from pretrain.evaluation import features, linear_probe
 from pretrain.evaluation.probe_features import AugmentedImages, Batches, Cached, Crops
 from pretrain.models.encoders import build_encoder
@@ -24,11 +24,11 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def split(tmp_path_factory: pytest.TempPathFactory) -> tuple[Labelled, Labelled]:
+def split(tmp_path_factory: pytest.TempPathFactory) -> tuple[LabelledImages, LabelledImages]:
     root = tmp_path_factory.mktemp("coloured")
     paint(root / "train", 5)
     paint(root / "val", 3, seed=1)
-    return open_split(str(root), "--root")
+    return open_train_and_val(str(root), "--root")
 
 
 @pytest.fixture
@@ -51,7 +51,7 @@ def test_training_is_torchs_own_sgd_and_step_schedule() -> None:
     rows, labels = clusters(22, 3)
     source = Cached(rows, labels, CPU, batch_size=8, seed=4)
     told: list[dict[str, Any]] = []
-    found = linear_probe.train(source, *clusters(9, 3, 1), 3, CPU, 0.5, 4, (2, 3), seed=4, on_epoch=told.append)
+    found = linear_probe.train_layer(source, *clusters(9, 3, 1), 3, CPU, 0.5, 4, (2, 3), seed=4, on_epoch=told.append)
 
     layer = nn.Linear(12, 3)
     with torch.no_grad():
@@ -61,8 +61,7 @@ def test_training_is_torchs_own_sgd_and_step_schedule() -> None:
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3], 0.1)
     order = Batches(22, 8, 4)
     for epoch in range(4):
-        order.epoch = epoch
-        batches = [torch.tensor([index for _, index in batch]) for batch in order]
+        batches = [torch.tensor([index for _, index in batch]) for batch in order.choose(epoch)]
         assert [len(batch) for batch in batches] == [8, 8, 6]  # the tail is trained on too
         assert sorted(torch.cat(batches).tolist()) == list(range(22))
         losses = []
@@ -84,7 +83,7 @@ def test_training_is_torchs_own_sgd_and_step_schedule() -> None:
 
 def test_the_defaults_are_the_published_protocol() -> None:
     rows, labels = clusters(6, 2)
-    found = linear_probe.train(Cached(rows, labels, CPU), rows, labels, 2, CPU)
+    found = linear_probe.train_layer(Cached(rows, labels, CPU), rows, labels, 2, CPU)
     assert [row["lr"] for row in found] == pytest.approx([30.0] * 60 + [3.0] * 20 + [0.3] * 20)
     assert Cached(rows, labels, CPU).sampler.batch_size == 256
 
@@ -100,17 +99,17 @@ def test_top1_and_top5_count_the_best_scores() -> None:
     layer = nn.Linear(8, 8, bias=False)
     layer.weight.data.copy_(torch.eye(8))
     scores = torch.tensor([[8.0, 7, 6, 5, 4, 3, 2, 1]]).repeat(8, 1)
-    assert linear_probe.evaluate(layer, scores, torch.arange(8)) == (1 / 8, 5 / 8)
+    assert linear_probe.evaluate_layer(layer, scores, torch.arange(8)) == (1 / 8, 5 / 8)
 
 
 def test_a_loss_that_is_not_finite_is_refused() -> None:
     rows, labels = clusters(8, 2)
     rows[3] = torch.nan
     with pytest.raises(PretrainError, match=r"the loss became nan in epoch 0; a lower lr than 30"):
-        linear_probe.train(Cached(rows, labels, CPU), rows, labels, 2, CPU, epochs=1)
+        linear_probe.train_layer(Cached(rows, labels, CPU), rows, labels, 2, CPU, epochs=1)
 
 
-def test_a_crop_depends_on_seed_epoch_and_index_alone(split: tuple[Labelled, Labelled]) -> None:
+def test_a_crop_depends_on_seed_epoch_and_index_alone(split: tuple[LabelledImages, LabelledImages]) -> None:
     train, _ = split
     view = transforms.Compose([transforms.RandomResizedCrop(32), transforms.RandomHorizontalFlip()])
     first, again = AugmentedImages(train, 32, seed=7), AugmentedImages(train, 32, seed=7)
@@ -130,21 +129,23 @@ def test_a_crop_depends_on_seed_epoch_and_index_alone(split: tuple[Labelled, Lab
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_not_one_bit_of_the_backbone_changes(
-    workers: int, backbone: nn.Module, split: tuple[Labelled, Labelled]
+    workers: int, backbone: nn.Module, split: tuple[LabelledImages, LabelledImages]
 ) -> None:
     train, val = split
     backbone.train()  # the probe itself sees to eval mode
     before = {name: tensor.clone() for name, tensor in backbone.state_dict().items()}
     source = Crops(backbone, train, CPU, size=32, batch_size=4, workers=workers)
-    tested = features.extract(backbone, val.images, CPU, 32)
-    rows = linear_probe.train(source, tested, val.labels, 3, CPU, lr=1.0, epochs=2, milestones=())
+    tested = features.extract_features(backbone, val.images, CPU, 32)
+    rows = linear_probe.train_layer(source, tested, val.labels, 3, CPU, lr=1.0, epochs=2, milestones=())
     assert len(rows) == 2
     assert all(torch.equal(tensor, before[name]) for name, tensor in backbone.state_dict().items())
     assert all(parameter.grad is None for parameter in backbone.parameters())
     assert backbone.training
 
 
-def test_crops_get_features_of_the_backbone_in_eval_mode(backbone: nn.Module, split: tuple[Labelled, Labelled]) -> None:
+def test_crops_get_features_of_the_backbone_in_eval_mode(
+    backbone: nn.Module, split: tuple[LabelledImages, LabelledImages]
+) -> None:
     train, _ = split
     source = Crops(backbone.train(), train, CPU, size=32, batch_size=4, seed=2)
     images = AugmentedImages(train, 32, seed=2)
@@ -160,27 +161,27 @@ def test_crops_get_features_of_the_backbone_in_eval_mode(backbone: nn.Module, sp
         assert not rows.requires_grad
 
 
-def test_what_can_be_learned_is_learned(split: tuple[Labelled, Labelled], backbone: nn.Module) -> None:
+def test_what_can_be_learned_is_learned(split: tuple[LabelledImages, LabelledImages], backbone: nn.Module) -> None:
     train, val = split
     source = Crops(backbone, train, CPU, size=32, batch_size=8)
-    tested = features.extract(backbone, val.images, CPU, 32)
-    found = linear_probe.train(source, tested, val.labels, 3, CPU, lr=0.5, epochs=8, milestones=(6,))
+    tested = features.extract_features(backbone, val.images, CPU, 32)
+    found = linear_probe.train_layer(source, tested, val.labels, 3, CPU, lr=0.5, epochs=8, milestones=(6,))
     assert found[-1]["top1"] >= 0.75  # chance: 0.33
     assert found[-1]["loss"] < found[0]["loss"]
 
 
 def on_each_rank(
-    state: dict[str, Tensor], train: Labelled, val: Labelled, rows: Tensor, labels: Tensor
+    state: dict[str, Tensor], train: LabelledImages, val: LabelledImages, rows: Tensor, labels: Tensor
 ) -> list[list[dict[str, Any]] | str]:
     """Both sources; a global batch of 7 leaves rank 1 nothing of the last image, 15 = 7 + 7 + 1."""
-    backbone = features.backbone("resnet18", state)
-    part = list(features.share(len(val.labels)))
-    tested = features.extract_share(backbone, val.images, CPU, 32)
+    backbone = features.build_backbone("resnet18", state)
+    part = list(features.share_of_rank(len(val.labels)))
+    tested = features.extract_own_share(backbone, val.images, CPU, 32)
     crops = Crops(backbone, train, CPU, size=32, batch_size=7)
-    own = list(features.share(len(labels)))
+    own = list(features.share_of_rank(len(labels)))
     found: list[list[dict[str, Any]] | str] = [
-        linear_probe.train(crops, tested, val.labels[part], 3, CPU, lr=0.1, epochs=2),
-        linear_probe.train(Cached(rows, labels, CPU, batch_size=7), rows[own], labels[own], 3, CPU, 0.5, 3, (1,)),
+        linear_probe.train_layer(crops, tested, val.labels[part], 3, CPU, lr=0.1, epochs=2),
+        linear_probe.train_layer(Cached(rows, labels, CPU, batch_size=7), rows[own], labels[own], 3, CPU, 0.5, 3, (1,)),
     ]
     pathlib.Path(train.images.name(14)).write_text("no image any more")
     try:
@@ -198,7 +199,7 @@ def test_two_ranks_train_as_one_process(backbone: nn.Module, tmp_path: pathlib.P
         root = tmp_path / str(ranks)
         paint(root / "train", 5)
         paint(root / "val", 3, seed=1)
-        train, val = open_split(str(root), "--root")
+        train, val = open_train_and_val(str(root), "--root")
         found = spawn.run_on_ranks(on_each_rank, ranks, given[0], train, val, *given[1:])
         assert len(found) == 1 + ranks
         assert all(len(rank) == 3 and f"{train.images.name(14)}: not an image" in rank[2] for rank in found)
@@ -211,9 +212,7 @@ def test_two_ranks_train_as_one_process(backbone: nn.Module, tmp_path: pathlib.P
 
 def test_order_changes_by_epoch_and_repeats_by_seed() -> None:
     def order(epoch: int, seed: int) -> list[list[tuple[int, int]]]:
-        batches = Batches(30, 7, seed)
-        batches.epoch = epoch
-        return list(batches)
+        return list(Batches(30, 7, seed).choose(epoch))
 
     assert order(1, 0) == order(1, 0)
     assert order(1, 0) != order(1, 1)

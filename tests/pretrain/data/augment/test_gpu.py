@@ -12,27 +12,27 @@ from torch import Tensor
 from torchvision.transforms import functional
 
 from pretrain.data.augment import gpu, params, pil, recipe
-from pretrain.data.augment.params import Draw
+from pretrain.data.augment.params import ViewParams
 from tests.support.pictures import noise, photographs, scene
 
-NOTHING = Draw(0, 0, 1, 1, (), 0.0, False)
+NOTHING = ViewParams(0, 0, 1, 1, (), 0.0, False)
 
 
-def on_device(images: list[Image.Image], views: list[Draw], device: str = "cpu") -> np.ndarray:
+def on_device(images: list[Image.Image], views: list[ViewParams], device: str = "cpu") -> np.ndarray:
     """(N, S, S, 3) of images of one size, as crops."""
     crops = torch.stack([torch.from_numpy(np.array(image)) for image in images]).permute(0, 3, 1, 2)
     rows = torch.tensor([gpu.encode(view) for view in views])
     return gpu.augment_batch(crops.to(device), rows.to(device)).permute(0, 2, 3, 1).cpu().numpy()
 
 
-def by_pillow(image: Image.Image, view: Draw) -> np.ndarray:
+def by_pillow(image: Image.Image, view: ViewParams) -> np.ndarray:
     """The same on a crop that is made already."""
     return pil.view(image, view._replace(top=0, left=0, height=image.height, width=image.width), image.width)
 
 
-def drawn(number: int, name: str, seed: int = 0) -> list[Draw]:
+def drawn(number: int, name: str, seed: int = 0) -> list[ViewParams]:
     uniform = random.Random(seed).random
-    return [params.draw(recipe.recipe(name), 80, 80, uniform) for _ in range(number)]
+    return [params.draw_view(recipe.recipe(name), 80, 80, uniform) for _ in range(number)]
 
 
 def crops(size: int) -> list[Image.Image]:

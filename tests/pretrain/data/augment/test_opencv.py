@@ -11,7 +11,7 @@ from PIL import Image, ImageFilter
 
 from pretrain.data.augment import opencv, params, pil
 from pretrain.data.augment import recipe as augment
-from pretrain.data.augment.params import Draw
+from pretrain.data.augment.params import ViewParams
 from tests.support.pictures import checkerboard, noise, photographs, scene
 
 # operation: of 255, at most for any colours, on average over the pictures
@@ -31,9 +31,9 @@ def pictures() -> list[Image.Image]:
     return [scene(), scene(333, 500, seed=1), noise(300, 200), *photographs(8)]
 
 
-def whole(size: int, **changes: object) -> Draw:
+def whole(size: int, **changes: object) -> ViewParams:
     """The whole of a square image, with nothing done to it but the changes."""
-    return Draw(0, 0, size, size, (), 0.0, False)._replace(**changes)
+    return ViewParams(0, 0, size, size, (), 0.0, False)._replace(**changes)
 
 
 def check(name: str, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
@@ -48,7 +48,7 @@ def test_crops_are_pillows() -> None:
     uniform, recipe = random.Random(0).random, augment.recipe("v2")
     pairs = []
     for image, _ in itertools.product(pictures(), range(4)):
-        draw = Draw(*params.draw_crop(recipe, image.height, image.width, uniform), (), 0.0, False)
+        draw = ViewParams(*params.draw_crop(recipe, image.height, image.width, uniform), (), 0.0, False)
         pairs.append((opencv.crop(np.array(image), draw, 224), pil.view(image, draw, 224)))
     check("crop", pairs)
 
@@ -80,7 +80,7 @@ def test_whole_views_are_near_pillows(name: str) -> None:
     uniform, recipe = random.Random(0).random, augment.recipe(name)
     pairs = []
     for image, _ in itertools.product(pictures(), range(5)):
-        draw = params.draw(recipe, image.height, image.width, uniform)
+        draw = params.draw_view(recipe, image.height, image.width, uniform)
         pairs.append((opencv.view(np.array(image), draw, 160), pil.view(image, draw, 160)))
     check("view", pairs)
 
@@ -109,7 +109,7 @@ def test_tables_are_pillows_blend_for_all_levels_and_factors() -> None:
 def test_odd_images_have_views_too(width: int, height: int) -> None:
     image, uniform, recipe = noise(width, height), random.Random(0).random, augment.recipe("v2")
     for _ in range(20):
-        draw = params.draw(recipe, height, width, uniform)
+        draw = params.draw_view(recipe, height, width, uniform)
         made, expected = opencv.view(np.array(image), draw, 48), pil.view(image, draw, 48)
         assert made.shape == expected.shape == (48, 48, 3)
         assert np.abs(made.astype(int) - expected).max() <= BOUNDS["view"][0]
@@ -119,7 +119,7 @@ def test_odd_images_have_views_too(width: int, height: int) -> None:
 def test_a_pattern_that_is_too_fine_shrinks_to_gray(view) -> None:
     """Antialiased: without, a checkerboard gives black and white in waves (moire)."""
     for width, height in ((640, 480), (333, 501)):
-        draw = Draw(0, 0, height, width, (), 0.0, False)
+        draw = ViewParams(0, 0, height, width, (), 0.0, False)
         shrunk = view(np.array(checkerboard(width, height)), draw, 64).astype(int)
         assert np.abs(shrunk[2:-2, 2:-2] - 127.5).max() < 5
 
@@ -136,7 +136,7 @@ def test_any_draw_gives_a_view_near_pillows(data: st.DataObject, seed: int, sigm
     h, w = data.draw(st.integers(1, height)), data.draw(st.integers(1, width))
     top, left = data.draw(st.integers(0, height - h)), data.draw(st.integers(0, width - w))
     steps = data.draw(st.permutations([*data.draw(amounts).items(), ("gray", 0.0)]))
-    draw = Draw(top, left, h, w, tuple(steps[: data.draw(st.integers(0, 5))]), sigma, flip)
+    draw = ViewParams(top, left, h, w, tuple(steps[: data.draw(st.integers(0, 5))]), sigma, flip)
     image = noise(width, height, seed)
     made, expected = opencv.view(np.array(image), draw, 24), pil.view(image, draw, 24)
     difference = np.abs(made.astype(int) - expected)

@@ -11,19 +11,19 @@ from PIL import Image
 
 from pretrain.data.augment import params
 from pretrain.data.augment import recipe as augment
-from pretrain.data.augment.params import Draw
+from pretrain.data.augment.params import ViewParams
 from tests.support import torchvision_recipe
 
 SAMPLES = 10_000
 JITTER = ("brightness", "contrast", "saturation", "hue")
 
 
-def ours(name: str, image: Image.Image) -> list[Draw]:
+def ours(name: str, image: Image.Image) -> list[ViewParams]:
     recipe, uniform = augment.recipe(name), random.Random(1).random
-    return [params.draw(recipe, image.height, image.width, uniform) for _ in range(SAMPLES)]
+    return [params.draw_view(recipe, image.height, image.width, uniform) for _ in range(SAMPLES)]
 
 
-def torchvisions(name: str, image: Image.Image) -> list[Draw]:
+def torchvisions(name: str, image: Image.Image) -> list[ViewParams]:
     composed = torchvision_recipe.compose(name)
     with torch.random.fork_rng(devices=[]):
         torchvision_recipe.seed(1)
@@ -31,16 +31,16 @@ def torchvisions(name: str, image: Image.Image) -> list[Draw]:
 
 
 @pytest.fixture(scope="module", params=["v1", "v2"])
-def both(request: pytest.FixtureRequest) -> tuple[list[Draw], list[Draw]]:
+def both(request: pytest.FixtureRequest) -> tuple[list[ViewParams], list[ViewParams]]:
     image = Image.new("RGB", (500, 375))
     return ours(request.param, image), torchvisions(request.param, image)
 
 
-def amount(name: str) -> Callable[[Draw], float]:
+def amount(name: str) -> Callable[[ViewParams], float]:
     return lambda view: dict(view.colours).get(name, np.nan)
 
 
-QUANTITIES: dict[str, Callable[[Draw], float]] = {
+QUANTITIES: dict[str, Callable[[ViewParams], float]] = {
     "top": lambda view: view.top,
     "left": lambda view: view.left,
     "height": lambda view: view.height,
@@ -57,12 +57,12 @@ QUANTITIES: dict[str, Callable[[Draw], float]] = {
 }
 
 
-def table(views: list[Draw]) -> np.ndarray:
+def table(views: list[ViewParams]) -> np.ndarray:
     """(SAMPLES, QUANTITIES) float64; nan where the view has none."""
     return np.array([[quantity(view) for quantity in QUANTITIES.values()] for view in views])
 
 
-def test_each_quantity_is_distributed_as_torchvisions(both: tuple[list[Draw], list[Draw]]) -> None:
+def test_each_quantity_is_distributed_as_torchvisions(both: tuple[list[ViewParams], list[ViewParams]]) -> None:
     """Marginals by Kolmogorov's and Smirnov's test at 1e-4, means and variances within five standard errors."""
     for name, mine, theirs in zip(QUANTITIES, table(both[0]).T, table(both[1]).T, strict=True):
         mine, theirs = np.sort(mine[~np.isnan(mine)]), np.sort(theirs[~np.isnan(theirs)])
@@ -79,7 +79,7 @@ def test_each_quantity_is_distributed_as_torchvisions(both: tuple[list[Draw], li
             assert abs(parts[0].mean() - parts[1].mean()) <= 5 * error, name
 
 
-def test_all_orders_of_the_jitter_are_as_frequent(both: tuple[list[Draw], list[Draw]]) -> None:
+def test_all_orders_of_the_jitter_are_as_frequent(both: tuple[list[ViewParams], list[ViewParams]]) -> None:
     for views in both:
         orders = [tuple(name for name, _ in view.colours if name != "gray") for view in views]
         orders = [order for order in orders if order]
@@ -89,7 +89,7 @@ def test_all_orders_of_the_jitter_are_as_frequent(both: tuple[list[Draw], list[D
         assert sum((count - expected) ** 2 / expected for count in counts) < 63.7  # chi-square, 23 degrees, 1e-5
 
 
-def test_quantities_are_as_independent_as_torchvisions(both: tuple[list[Draw], list[Draw]]) -> None:
+def test_quantities_are_as_independent_as_torchvisions(both: tuple[list[ViewParams], list[ViewParams]]) -> None:
     """Correlations of all pairs, those of the crop among them, and of a view with the next one."""
     mine, theirs = (np.nan_to_num(table(views)) for views in both)
     mine, theirs = (np.hstack([rows[:-1], rows[1:]]) for rows in (mine, theirs))
@@ -98,7 +98,7 @@ def test_quantities_are_as_independent_as_torchvisions(both: tuple[list[Draw], l
     assert np.abs(mine - theirs).max() < 5 * np.sqrt(2 / SAMPLES)
 
 
-def test_gray_comes_first_in_v1_and_last_in_v2(both: tuple[list[Draw], list[Draw]]) -> None:
+def test_gray_comes_first_in_v1_and_last_in_v2(both: tuple[list[ViewParams], list[ViewParams]]) -> None:
     for views in both:
         orders = [[name for name, _ in view.colours] for view in views]
         orders = [order for order in orders if "gray" in order]
@@ -157,12 +157,14 @@ def test_the_numbers_are_those_of_the_published_transforms() -> None:
 
 def test_draws_depend_on_their_seed_alone() -> None:
     recipe = augment.recipe("v2")
-    first = params.two_draws(recipe, 375, 500, seed=7)
+    first = params.draw_two_views(recipe, 375, 500, seed=7)
     random.random()
     torch.rand(1)
-    assert params.two_draws(recipe, 375, 500, seed=7) == first
+    assert params.draw_two_views(recipe, 375, 500, seed=7) == first
     assert first[0] != first[1]
-    others = {params.two_draws(recipe, 375, 500, seed) for seed in (-(2**63), -7, -1, 0, 1, 8, 2**32 + 7, 2**63 - 1)}
+    others = {
+        params.draw_two_views(recipe, 375, 500, seed) for seed in (-(2**63), -7, -1, 0, 1, 8, 2**32 + 7, 2**63 - 1)
+    }
     assert len(others | {first}) == 9
 
 
@@ -172,15 +174,15 @@ def test_drawing_leaves_the_random_state_of_the_run_alone() -> None:
     expected = random.random(), torch.rand(3)
     random.seed(3)
     torch.manual_seed(3)
-    params.two_draws(augment.recipe("v2"), 375, 500, seed=7)
+    params.draw_two_views(augment.recipe("v2"), 375, 500, seed=7)
     assert random.random() == expected[0]
     assert torch.equal(torch.rand(3), expected[1])
 
 
 def test_a_seed_draws_the_same_for_ever() -> None:
     """A run that is resumed on another machine or version sees the same views."""
-    view = params.two_draws(augment.recipe("v1"), 375, 500, seed=2024)[1]
-    assert view == Draw(
+    view = params.draw_two_views(augment.recipe("v1"), 375, 500, seed=2024)[1]
+    assert view == ViewParams(
         top=57,
         left=28,
         height=318,

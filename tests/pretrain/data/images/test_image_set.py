@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pretrain.data.images.image_set import ImageSet, open_images, open_labelled
-from pretrain.data.images.path_array import pack
+from pretrain.data.images.path_array import pack_paths
 from pretrain.data.images.storage import OPEN_FILES
 from pretrain.runtime.errors import PretrainError
 from tests.support.shard_files import encoded, photograph, write_shard
@@ -43,7 +43,7 @@ def refusal(root: object, **options: str) -> str:
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), max_size=30))
 def test_packed_names_are_the_names(names: list[str]) -> None:
-    packed = pack(iter(names))
+    packed = pack_paths(iter(names))
     assert list(packed) == [packed[index] for index in range(len(packed))] == names
     with pytest.raises(IndexError):
         packed[len(names)]

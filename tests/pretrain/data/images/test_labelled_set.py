@@ -1,10 +1,10 @@
-"""Labelled folders: one tree, or train/ and val/; what is wrong with one is said."""
+"""Labelled folders: one tree, or train/ and val/; the messages for faulty ones."""
 
 import pathlib
 
 import pytest
 
-from pretrain.data.images.labelled_set import is_split, open_split, open_tree
+from pretrain.data.images.labelled_set import is_split, open_train_and_val, open_tree
 from pretrain.runtime.errors import PretrainError
 from tests.support.coloured_images import paint
 
@@ -13,7 +13,7 @@ def test_the_classes_of_val_are_those_of_train(tmp_path: pathlib.Path) -> None:
     paint(tmp_path / "train", 2)
     paint(tmp_path / "val", 1, ("green", "red"))
     assert is_split(str(tmp_path))
-    train, val = open_split(str(tmp_path), "--root")
+    train, val = open_train_and_val(str(tmp_path), "--root")
     assert train.classes == val.classes == ("blue", "green", "red")
     assert train.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert val.labels.tolist() == [1, 2]
@@ -31,18 +31,18 @@ def test_another_layout_is_refused_with_the_one_wanted(tmp_path: pathlib.Path) -
     paint(tmp_path / "train", 1)
     assert is_split(str(tmp_path))  # no tree of one class "train"
     with pytest.raises(PretrainError) as caught:
-        open_split(str(tmp_path), "--root")
+        open_train_and_val(str(tmp_path), "--root")
     wanted = f"wanted is {tmp_path}/train/CLASS/IMAGES and {tmp_path}/val/CLASS/IMAGES"
     assert str(caught.value) == f"--root: {tmp_path}: has no folder val; {wanted}"
     with pytest.raises(PretrainError, match="has no folder train and no folder val"):
-        open_split(str(tmp_path / "train"), "--root")
+        open_train_and_val(str(tmp_path / "train"), "--root")
 
 
 def test_a_class_that_train_has_not_is_named(tmp_path: pathlib.Path) -> None:
     paint(tmp_path / "train", 1)
     paint(tmp_path / "val", 1, ("red", "white"))
     with pytest.raises(PretrainError, match=f"knn.root: {tmp_path}: val has classes that train has not: white"):
-        open_split(str(tmp_path), "knn.root")
+        open_train_and_val(str(tmp_path), "knn.root")
 
 
 def test_one_class_cannot_be_told_apart(tmp_path: pathlib.Path) -> None:

@@ -25,7 +25,7 @@ FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 
 def scan(path: pathlib.Path) -> dict[str, bytes]:
     """Name and content of each image found."""
-    found = shards.scan(str(path), EXTENSIONS)
+    found = shards.scan_shard(str(path), EXTENSIONS)
     content = path.read_bytes()
     return {
         name: content[offset : offset + size]
@@ -35,7 +35,7 @@ def scan(path: pathlib.Path) -> dict[str, bytes]:
 
 def refusal(path: pathlib.Path) -> str:
     with pytest.raises(PretrainError) as caught:
-        shards.scan(str(path), EXTENSIONS)
+        shards.scan_shard(str(path), EXTENSIONS)
     assert str(caught.value).startswith(f"{path}: ")
     return str(caught.value)
 
@@ -65,7 +65,7 @@ def test_offsets_are_those_of_the_standard_library(members: list[tuple[str, byte
     members = [(f"d/{k}{name.replace('/', '_')}.png", content) for k, (name, content) in enumerate(members)]
     with tempfile.TemporaryDirectory() as folder:
         path = write_shard(pathlib.Path(folder) / "x.tar", members, form)
-        found = shards.scan(str(path), EXTENSIONS)
+        found = shards.scan_shard(str(path), EXTENSIONS)
         with tarfile.open(path) as archive:
             expected = [(member.name, member.offset_data, member.size) for member in archive]
     assert list(zip(found.names, found.offsets, found.sizes, strict=True)) == expected
@@ -173,7 +173,7 @@ def test_noise_in_an_archive_ends_in_names_or_a_refusal(tmp_path: pathlib.Path) 
     ],
 )
 def test_brace_patterns(pattern: str, paths: list[str]) -> None:
-    assert shards.expand(pattern) == paths
+    assert shards.expand_braces(pattern) == paths
 
 
 @pytest.mark.parametrize(
@@ -181,4 +181,4 @@ def test_brace_patterns(pattern: str, paths: list[str]) -> None:
 )
 def test_other_braces_are_refused(pattern: str) -> None:
     with pytest.raises(PretrainError, match="braces are understood as"):
-        shards.expand(pattern)
+        shards.expand_braces(pattern)
