@@ -108,7 +108,7 @@ def _of_folder(root: str) -> Arrays:
 
 
 def _walk(root: str, below: str, seen: set[object]) -> Iterator[str]:
-    """Yield the names of all files, relative to the root: first those of a folder, then those of its folders, sorted."""
+    """Yield the names of all files, relative to the root: those of a folder, then those of its folders, sorted."""
     folder = storage.join(root, below) if below else root
     identity = storage.identity(folder)
     if identity in seen:  # a link that leads back up would be walked for ever
