@@ -41,7 +41,7 @@ def parse_arguments() -> argparse.Namespace:
     add("--title", default="Transfer report", help="heading of the page")
     add("--images", type=int, default=4, help="test images whose detections are shown, of each table (%(default)s)")
     add("--min-score", type=float, default=0.5, help="least score of a detection shown there (%(default)s)")
-    add("--resamples", type=int, default=1000, help="of the bootstrap; 0: no intervals (%(default)s)")
+    add("--resamples", type=int, default=1000, help="resamples of the bootstrap; 0: no intervals (%(default)s)")
     add("--overwrite", action="store_true", help="replace the report that DIR holds")
     return parser.parse_args()
 
@@ -65,7 +65,7 @@ def _as_text(table: dict[str, Any]) -> Table:
     text = Table(
         title=Text(table["title"]), title_justify="left", box=box.SIMPLE, collapse_padding=True, pad_edge=False
     )
-    text.add_column("start")
+    text.add_column("initialization")
     for heading in ("n", *(column["title"] for column in columns)):
         text.add_column(Text(heading), justify="right")
     for row in table["rows"]:

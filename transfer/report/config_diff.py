@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from pretrain.runtime.errors import listed
 from transfer import engines
 from transfer.config import resolve
 from transfer.errors import TransferError
@@ -70,13 +71,8 @@ def describe_differences(settings: Sequence[Settings], of_shared_keys: bool) -> 
         values = list(dict.fromkeys(str(one.get(key, "absent")) for one in settings))
         if len(values) > 1:
             subjects[_subject(key)].append(f"{key} {' | '.join(value or repr(value) for value in values)}")
-    return "; ".join(f"{subject}: {_shortened(differing)}" for subject, differing in subjects.items())
+    return "; ".join(f"{subject}: {listed(differing, MOST_KEYS)}" for subject, differing in subjects.items())
 
 
 def _subject(key: str) -> str:
     return [subject for subject, beginnings in _SUBJECTS.items() if key.startswith(beginnings)][-1]
-
-
-def _shortened(differing: Sequence[str]) -> str:
-    more = f" and {len(differing) - MOST_KEYS} more" if len(differing) > MOST_KEYS else ""
-    return ", ".join(differing[:MOST_KEYS]) + more

@@ -53,7 +53,7 @@ def test_mean_and_sample_deviation(values: list[float]) -> None:
         assert score.std == pytest.approx(square**0.5, abs=1e-6)
 
 
-def test_trials_of_a_start_are_one_row_and_deltas_are_differences_of_means() -> None:
+def test_trials_make_a_row_and_deltas_compare_means() -> None:
     aps = {"MoCo": [15.0, 16.0, 20.0], "random": [9.0, 10.0], "supervised": [17.0]}
     runs = [run_of(make_result("coco", start, seed, ap)) for start, row in aps.items() for seed, ap in enumerate(row)]
     (table,) = trials.build_tables(runs)
@@ -69,7 +69,7 @@ def test_trials_of_a_start_are_one_row_and_deltas_are_differences_of_means() -> 
     assert "bbox/APs" not in table.columns  # undefined in every run
 
 
-def test_a_metric_undefined_in_one_trial_is_averaged_over_the_others() -> None:
+def test_an_undefined_metric_is_averaged_over_other_trials() -> None:
     whole, half = make_result("coco", "random", 0, 10.0), make_result("coco", "random", 1, 20.0)
     half = dataclasses.replace(half, metrics={"bbox": {"AP": 20.0, "AP50": None}})
     (table,) = trials.build_tables([run_of(whole), run_of(half)])
@@ -92,9 +92,7 @@ def test_a_metric_undefined_in_one_trial_is_averaged_over_the_others() -> None:
         ({"eval_only": True}, "trained here (True | False)"),
     ],
 )
-def test_runs_of_different_experiments_get_tables_of_their_own_and_a_warning(
-    changes: dict[str, Any], named: str
-) -> None:
+def test_different_experiments_get_own_tables_and_a_warning(changes: dict[str, Any], named: str) -> None:
     runs = [make_result("coco", "random", seed, 10.0) for seed in (0, 1)]
     runs += [make_result("coco", "MoCo", seed, 12.0, **changes) for seed in (0, 1)]
     tables = trials.build_tables([run_of(result) for result in runs])
@@ -104,7 +102,7 @@ def test_runs_of_different_experiments_get_tables_of_their_own_and_a_warning(
     assert named in warning
 
 
-def test_differing_configurations_are_told_by_their_keys(tmp_path: Path) -> None:
+def test_differing_configurations_are_named_by_their_keys(tmp_path: Path) -> None:
     runs = []
     for place, iterations in enumerate((100, 200)):
         (tmp_path / str(place)).mkdir()
@@ -140,7 +138,7 @@ def test_two_backbones_under_one_label_are_two_rows() -> None:
         ),
     ],
 )
-def test_trials_that_are_no_two_draws_of_one_thing_are_told(second: dict[str, Any], warning: str) -> None:
+def test_trials_that_are_not_independent_are_a_warning(second: dict[str, Any], warning: str) -> None:
     first = make_result("coco", "random", 0, 10.0)
     (table,) = trials.build_tables([run_of(first), run_of(dataclasses.replace(first, **{"seed": 1} | second))])
     assert [text for text in warnings.report_warnings([table]) if warning in text]
@@ -173,7 +171,7 @@ def test_every_folder_without_a_result_is_named_at_once(tmp_path: Path) -> None:
     assert "all/other" not in str(caught.value)
 
 
-def test_curves_pass_over_a_line_cut_short_and_a_resumed_run_counts_once(tmp_path: Path) -> None:
+def test_curves_skip_cut_lines_and_count_resumed_steps_once(tmp_path: Path) -> None:
     run = run_of(make_result("coco", "random", 0, 10.0))
     lines = ['{"iteration": 1, "total_loss": 3.0}', '{"iteration": 2, "total_loss": 2.0}', '{"iteration": 3, "tot']
     lines += [
@@ -274,7 +272,7 @@ def test_the_page_markdown_and_csv_show_the_same_numbers(written: tuple[Path, di
     output, content = written
     page = Page((output / "index.html").read_text())
     tables = {table["title"]: table for table in content["tables"]}
-    shown = [table for table in page.tables if table[0][:2] == ["start", "n"]]
+    shown = [table for table in page.tables if table[0][:2] == ["initialization", "n"]]
     cells = {
         (title, row[0], name): cell
         for title, rows in zip(tables, shown, strict=True)
@@ -305,7 +303,7 @@ def test_the_page_markdown_and_csv_show_the_same_numbers(written: tuple[Path, di
         assert f"{float(line['mean']):.1f}" in page.text
 
 
-def test_intervals_stand_around_their_differences_and_come_out_the_same_again(runs: Path, tmp_path: Path) -> None:
+def test_intervals_contain_differences_and_are_reproducible(runs: Path, tmp_path: Path) -> None:
     coco = [runs / f"coco_{start}_{seed}" for start in ("random", "MoCo") for seed in (0, 1)]
     first, second = (report.write_report(coco, tmp_path / name, Options(images=0, resamples=200)) for name in "ab")
     for table, again in zip(first["tables"], second["tables"], strict=True):
@@ -322,7 +320,7 @@ def test_intervals_stand_around_their_differences_and_come_out_the_same_again(ru
         assert path.read_bytes() == (tmp_path / "b/figures" / path.name).read_bytes()
 
 
-def test_detections_that_do_not_give_the_recorded_ap_make_nothing_but_a_note(runs: Path, tmp_path: Path) -> None:
+def test_detections_with_another_ap_make_only_a_note(runs: Path, tmp_path: Path) -> None:
     for start in ("random", "MoCo"):
         shutil.copytree(runs / f"coco_{start}_0", tmp_path / start)
     path = tmp_path / "MoCo/inference/coco_instances_results.json"
@@ -348,7 +346,7 @@ def test_a_test_set_without_objects_makes_nothing_but_a_note(runs: Path, scenes:
     assert "coco_2017_val: there is no object to find" in table["notes"][0]
 
 
-def test_every_start_is_drawn_on_the_same_images_beside_the_truth(written: tuple[Path, dict[str, Any]]) -> None:
+def test_every_row_is_drawn_on_the_same_images(written: tuple[Path, dict[str, Any]]) -> None:
     output, content = written
     for table in content["tables"]:
         assert table["notes"] == []
@@ -386,7 +384,7 @@ def test_any_number_of_trials_and_starts_makes_a_report(starts: list[str], trial
     assert all(point["n"] == trials for points in curve["rows"].values() for point in points)
 
 
-def test_runs_that_trained_nothing_and_found_nothing_make_a_report(scenes: Path, tmp_path: Path) -> None:
+def test_runs_without_training_or_detections_make_a_report(scenes: Path, tmp_path: Path) -> None:
     for seed, start in enumerate(("random", "MoCo")):
         changes = {"iterations": 0, "eval_only": True}
         folder = make_run(tmp_path / "runs" / start, make_result("coco", start, seed, 50.0, **changes), scenes)
@@ -404,7 +402,7 @@ def test_runs_that_trained_nothing_and_found_nothing_make_a_report(scenes: Path,
     assert table["errors"]["MoCo"]["missed"]["mean"] == 100
 
 
-def test_two_engines_are_two_tables_whose_shared_settings_alone_are_compared(tmp_path: Path) -> None:
+def test_two_engines_are_compared_by_shared_settings(tmp_path: Path) -> None:
     for place, engine in enumerate(("torchvision", "detectron2")):
         own = {"MODEL": {"ROI_BOX_HEAD": {"NORM": ("", "SyncBN")[place]}}, engine.upper(): 1}
         task = {"config_sha256": results.config_hash(own)}
@@ -451,7 +449,7 @@ def test_an_existing_report_is_kept_unless_asked(runs: Path, tmp_path: Path) -> 
     assert (output / "notes.txt").read_text() == "mine"
 
 
-def test_what_a_killed_report_left_is_no_obstacle_where_it_is_to_be_replaced(runs: Path, tmp_path: Path) -> None:
+def test_a_killed_report_can_be_overwritten(runs: Path, tmp_path: Path) -> None:
     output = tmp_path / "report"
     (output / ".unfinished.x1y2" / "pictures").mkdir(parents=True)
     report.write_report([runs / "coco_random_0"], output, QUICK, overwrite=True)
@@ -509,7 +507,7 @@ def test_a_namesake_that_is_not_the_recipe_has_none_and_says_why(tmp_path: Path,
     assert any("No published rows" in note and "published" in note for note in table["notes"])
 
 
-def test_a_run_of_other_heads_or_schedule_than_its_recipe_is_told(tmp_path: Path) -> None:
+def test_a_run_that_differs_from_its_recipe_is_a_warning(tmp_path: Path) -> None:
     settings = yaml.safe_load(load_config(ROOT / "configs/transfer/voc_r50_c4_24k.yaml", []).dump())
     folder = make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, iterations=24000, task=VOC_24K))
     (folder / "config.yaml").write_text(yaml.safe_dump(settings))
