@@ -1,1 +1,1 @@
-"""What a pretrained backbone is worth: convert, fine-tune, evaluate, report."""
+"""The transfer stage: convert a pretrained backbone, fine-tune, evaluate, report."""

@@ -14,7 +14,7 @@ from transfer.data.faults import KINDS
 
 
 class Ran:
-    """What a call of the tool in this process said, and its exit code."""
+    """The output of a call of the tool in this process, and its exit code."""
 
     def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
         with pytest.MonkeyPatch.context() as patch:

@@ -139,7 +139,7 @@ settings = st.recursive(
 
 
 @given(a=st.dictionaries(st.text(), settings), b=st.dictionaries(st.text(), settings))
-def test_the_hash_of_a_configuration_ignores_what_differs_between_trials(a: dict[str, Any], b: dict[str, Any]) -> None:
+def test_the_config_hash_ignores_what_trials_vary(a: dict[str, Any], b: dict[str, Any]) -> None:
     base = {"SOLVER": a, "MODEL": {"WEIGHTS": "", "DEVICE": "cpu", "MASK_ON": True}, "SEED": 0, "OUTPUT_DIR": "x"}
     trial = {"OUTPUT_DIR": "y", "SEED": 7, "MODEL": {"WEIGHTS": "w", "DEVICE": "cuda", "MASK_ON": True}, "SOLVER": a}
     assert results.config_hash(base) == results.config_hash(trial)

@@ -27,7 +27,7 @@ def test_nothing_to_show_is_the_image_itself() -> None:
         np.testing.assert_array_equal(np.asarray(draw_detections(grey, found, CLASSES, min_score=0.5)), grey)
 
 
-def test_a_box_is_drawn_on_its_edges_in_its_class_color_and_the_image_is_left_alone() -> None:
+def test_a_box_is_drawn_on_its_edges_in_its_class_color() -> None:
     before = grey.copy()
     picture = np.asarray(draw_detections(grey, detections([[40, 50, 120, 100]], [0.5]), CLASSES, min_score=0.5))
     np.testing.assert_array_equal(grey, before)

@@ -41,7 +41,7 @@ def test_classes_of_training_hold_for_the_test_set(tmp_path, caplog):
         catalog.load_dataset(["voc_2007_test"], tmp_path, ["tongs"])
 
 
-def test_all_missing_files_come_in_one_message_that_stays_readable(tmp_path):
+def test_missing_files_make_one_readable_message(tmp_path):
     folder = make_voc(tmp_path / "VOC2007", {f"i{n:02}": SIZE + voc_object() for n in range(25)})
     for path in (folder / "JPEGImages").iterdir():
         path.unlink()

@@ -13,7 +13,7 @@ def test_rules_are_read_and_the_last_of_a_kind_holds() -> None:
     assert faults.parse_rules(["outside=clip", "box=drop", "outside=keep"]) == {"outside": "keep", "box": "drop"}
 
 
-def test_every_wrong_rule_is_named_at_once_with_what_would_be_right() -> None:
+def test_every_wrong_rule_is_named_with_the_right_ones() -> None:
     with pytest.raises(TransferError) as caught:
         faults.parse_rules(["zero_aera=drop", "box=clip", "outside", "mask=drop"])
     lines = str(caught.value).splitlines()
@@ -23,14 +23,14 @@ def test_every_wrong_rule_is_named_at_once_with_what_would_be_right() -> None:
     assert lines[3].endswith("--data-rule outside: the rule for outside is one of refuse, clip, drop, keep")
 
 
-def test_what_published_data_do_not_have_is_refused_unless_asked() -> None:
+def test_faults_unseen_in_published_data_are_refused() -> None:
     lenient = {kind: one.rules[0] for kind, one in KINDS.items() if one.rules[0] != "refuse"}
     assert lenient == {"orphan": "drop", "zero_area": "keep", "polygon": "keep"}
     assert all("refuse" in one.rules and set(one.rules) <= {"refuse", "clip", "drop", "keep"} for one in KINDS.values())
 
 
 @given(st.lists(st.sampled_from(sorted(KINDS))), st.booleans())
-def test_counts_tell_kind_and_rule_of_what_was_settled(kinds: list[str], lenient: bool) -> None:
+def test_counts_give_the_kind_and_rule_of_each_fault(kinds: list[str], lenient: bool) -> None:
     findings = Findings({kind: one.rules[-1] for kind, one in KINDS.items()} if lenient else None)
     for number, kind in enumerate(kinds):
         rule = findings.add(kind, f"line {number}", "is wrong")
@@ -42,7 +42,7 @@ def test_counts_tell_kind_and_rule_of_what_was_settled(kinds: list[str], lenient
         assert (kinds.count(kind), faults.parse_rules([key])) == (count, {kind: rule})
 
 
-def test_a_refusal_lists_all_faults_and_the_rules_that_would_do() -> None:
+def test_a_refusal_lists_all_faults_and_rules_that_would_do() -> None:
     findings = Findings({"score": "drop"})
     findings.add("mask", "a.json[3]", "is broken")
     findings.add("score", "a.json[4]", "is NaN")
@@ -61,7 +61,7 @@ def test_a_refusal_lists_all_faults_and_the_rules_that_would_do() -> None:
     assert "or:" not in str(caught.value)  # no rule would do
 
 
-def test_what_a_rule_changed_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_rule_that_changes_data_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     findings = Findings({"outside": "clip"})
     findings.raise_if_refused("nothing.json")
     for number in range(4):

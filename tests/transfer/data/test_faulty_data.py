@@ -31,7 +31,7 @@ RULES = {"outside": "clip", "zero_area": "drop"}
 
 
 def seen(records: list[dict[str, Any]]) -> list[Detections]:
-    """What training has of each image, as detections."""
+    """The objects that training has of each image, as detections."""
     found = []
     for record in records:
         boxes = torch.tensor([item["bbox"] for item in record["annotations"]], dtype=torch.float32)

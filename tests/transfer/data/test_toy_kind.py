@@ -132,7 +132,7 @@ def test_a_toy_kind_is_trained_scored_and_reported(toy_data: Path, tmp_path: Pat
 
 
 def test_another_process_knows_the_kind_by_its_dataset(toy_data: Path) -> None:
-    """What is sent to the processes of a run names the module that registers the kind."""
+    """The pickled data set names the module that registers the kind."""
     sent = pickle.dumps(catalog.load_dataset(["toy_test"], toy_data))
     code = (
         "import pickle, sys; kind = pickle.load(sys.stdin.buffer).kind\n"

@@ -191,7 +191,7 @@ def test_precision_falls_from_the_best_to_nothing_found() -> None:
 
 
 @pytest.mark.parametrize("rule", ["101-point", "11-point", "area"])
-def test_a_run_without_detections_scores_0_and_a_class_without_objects_nothing(rule: str) -> None:
+def test_no_detections_score_0_and_no_objects_nan(rule: str) -> None:
     weights = image_weights(2, 5)
     assert (weighted_average_precision(one_class([], [], [1, 1]), weights, rule) == 0).all()
     assert np.isnan(weighted_average_precision(one_class([False], [0], [0, 0]), weights, rule)).all()
@@ -200,7 +200,7 @@ def test_a_run_without_detections_scores_0_and_a_class_without_objects_nothing(r
 # -- the interval -----------------------------------------------------------------------------------------------------
 
 
-def test_resamples_are_the_same_each_time_and_draw_as_many_images_as_there_are() -> None:
+def test_resamples_are_reproducible_and_keep_the_image_count() -> None:
     weights = image_weights(50, 200)
     np.testing.assert_array_equal(weights, image_weights(50, 200))
     assert (weights[0] == 1).all()
@@ -208,7 +208,7 @@ def test_resamples_are_the_same_each_time_and_draw_as_many_images_as_there_are()
     assert np.var(weights[1:]) == pytest.approx(49 / 50, rel=0.05)  # binomial (50, 1 / 50)
 
 
-def test_a_run_against_itself_differs_by_nothing_however_hard_the_images_are() -> None:
+def test_a_run_does_not_differ_from_itself() -> None:
     ap = np.random.default_rng(0).uniform(0, 100, 500)
     assert interval([ap], [ap]) == (0.0, 0.0)
     low, high = interval([ap + 1.5], [ap]) or (0, 0)
@@ -230,12 +230,12 @@ def test_the_mean_over_drawn_trials_varies_as_a_mean_of_n_does(n: int) -> None:
     assert drawn.mean() == pytest.approx(values.mean(), abs=0.05)
 
 
-def test_without_resamples_or_measured_values_there_is_no_interval() -> None:
+def test_without_resamples_or_values_there_is_no_interval() -> None:
     assert interval([np.zeros(0)], [np.zeros(0)]) is None
     assert interval([np.full(9, np.nan)], [np.zeros(9)]) is None
 
 
-def test_the_interval_holds_the_true_difference_about_as_often_as_it_says() -> None:
+def test_the_interval_covers_the_true_difference_as_stated() -> None:
     """Made-up test sets of 60 images from a world whose two detectors' AP is known."""
 
     def detector(rng: np.random.Generator, hard: np.ndarray, skill: float) -> ClassMatches:

@@ -84,9 +84,7 @@ def test_the_annotations_themselves_score_one(shared_data: Path, iou_type: str) 
 
 @pytest.mark.parametrize("iou_type", coco.IOU_TYPES)
 @pytest.mark.parametrize("first_id", [0, 1])
-def test_an_exact_row_scores_one_and_what_is_not_there_is_undefined(
-    tmp_path: Path, iou_type: str, first_id: int
-) -> None:
+def test_an_exact_detection_scores_1_and_absent_is_undefined(tmp_path: Path, iou_type: str, first_id: int) -> None:
     """Also where ids begin with 0, which pycocotools would read as a match with nothing."""
     path = write(tmp_path, person(first_id))
     scores = coco.evaluate_coco(path, [row()], iou_type)

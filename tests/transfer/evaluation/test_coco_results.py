@@ -50,7 +50,7 @@ def test_a_faulty_row_is_refused_with_its_place_or_dropped(iou_type: str, kind: 
 
 
 @pytest.mark.parametrize("iou_type", SCORED_FIELD)
-def test_good_rows_pass_with_boxes_beyond_the_image_and_without_area(iou_type: str) -> None:
+def test_boxes_outside_or_without_area_pass(iou_type: str) -> None:
     findings = Findings()
     assert apply_rules_to_detections([row()], coco_content(), iou_type, "found.json", findings) == [row()]
     assert findings.faults == []

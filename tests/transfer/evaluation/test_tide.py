@@ -60,7 +60,7 @@ def test_one_detection_beside_one_cat(found: tuple[int, list[float]], expected: 
     assert errors.found.tolist() == [expected == TRUE]
 
 
-def test_the_better_of_two_on_one_object_finds_it_and_the_other_is_a_duplicate() -> None:
+def test_the_worse_of_two_on_one_object_is_a_duplicate() -> None:
     errors = match_errors(record((CAT, A)), detections((CAT, A, 0.9), (CAT, A, 0.8)), DATASET)
     assert errors.outcomes.tolist() == [TRUE, "duplicate"]
     assert errors.mistakes == 1
@@ -73,14 +73,14 @@ def test_a_detection_takes_the_free_object_that_it_overlaps_most() -> None:
     assert errors.objects.tolist() == [0, 1]
 
 
-def test_localisation_is_told_before_class_and_both_is_what_is_left() -> None:
+def test_localisation_precedes_class() -> None:
     """A box .4 on its own cat and .9 on a dog is badly localised: it would be true with a better box."""
     errors = match_errors(record((CAT, A), (DOG, [0.0, 0.0, 100.0, 42.0])), detections((CAT, NEAR_A, 0.9)), DATASET)
     assert errors.outcomes.tolist() == ["localisation"]
 
 
 @pytest.mark.parametrize("mark", ["iscrowd", "difficult"])
-def test_what_stands_on_a_crowd_or_a_difficult_object_is_no_error_and_neither_is_to_be_found(mark: str) -> None:
+def test_crowds_and_difficult_objects_make_no_errors(mark: str) -> None:
     errors = match_errors(record((CAT, A), **{mark: 1}), detections((CAT, A, 0.9), (DOG, A, 0.8)), DATASET)
     assert errors.outcomes.tolist() == [IGNORED, "background"]
     assert len(errors.object_classes) == 0
@@ -135,7 +135,7 @@ def test_both_costs_as_a_false_detection() -> None:
     assert cost == {"both": pytest.approx(25)}  # the dog's AP rises from 50 to 100, the cat's is 100
 
 
-def test_an_object_is_put_right_once_by_its_best_error_and_is_then_not_missed() -> None:
+def test_an_object_is_fixed_once_by_its_best_error() -> None:
     cat = record((CAT, A))
     # The localisation error is the better scored: it is the one that would find the cat; the other one goes.
     assert cost_of(cat, (CAT, NEAR_A, 0.9), (DOG, A, 0.8)) == {"localisation": 100}
@@ -166,7 +166,7 @@ def images(draw: st.DrawFn) -> MatchedErrors:
 
 @settings(max_examples=50)
 @given(st.lists(images(), min_size=1, max_size=4))
-def test_putting_errors_right_never_lowers_ap_and_never_gives_more_than_100(errors: list[MatchedErrors]) -> None:
+def test_fixing_errors_never_lowers_ap_or_exceeds_100(errors: list[MatchedErrors]) -> None:
     for kind, cost in delta_ap(errors).items():
         assert -1e-9 <= cost <= 100, kind
     for image in errors:

@@ -237,7 +237,7 @@ def test_a_second_detection_of_an_object_is_wrong() -> None:
     np.testing.assert_allclose(precision, [1, 1 / 2, 2 / 3])
 
 
-def test_overlap_must_exceed_the_threshold_and_pixels_are_inclusive() -> None:
+def test_overlap_exceeds_the_threshold_pixels_are_inclusive() -> None:
     truth = {"a": (VocObject("cat", (1, 1, 10, 10), False),)}  # 100 pixels
     half = gather([("a", 0.9, (1, 1, 10, 5))])  # 50 of them
     assert best_overlaps(truth, half, "cat").overlap.tolist() == [0.5]
@@ -246,7 +246,7 @@ def test_overlap_must_exceed_the_threshold_and_pixels_are_inclusive() -> None:
     assert evaluate_voc({"a": (point,)}, {"cat": gather([("a", 0.9, (5, 5, 5, 5))])}, ["cat"])["area"]["AP"] == 1
 
 
-def test_a_class_without_ground_truth_is_what_detectron2_makes_of_it() -> None:
+def test_a_class_without_objects_scores_as_in_detectron2() -> None:
     cat = VocObject("cat", (1, 1, 10, 10), False)
     exact = gather([("a", 0.9, cat.box)])
     quiet = evaluate_voc({"a": (cat,)}, {"cat": exact, "dog": gather([])}, CLASSES)

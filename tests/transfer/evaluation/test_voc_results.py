@@ -67,7 +67,7 @@ def test_the_devkits_file_names_are_known(tmp_path: Path, file: str) -> None:
     assert unread == [tmp_path / "notes.txt"]
 
 
-def test_an_empty_file_is_no_detections_and_a_missing_one_a_fault(tmp_path: Path) -> None:
+def test_an_empty_file_is_valid_and_a_missing_one_a_fault(tmp_path: Path) -> None:
     (tmp_path / "cat.txt").write_text("")
     found, _ = voc_results.read_voc_results(tmp_path, ["cat"], "val")
     assert found["cat"].boxes.shape == (0, 4)

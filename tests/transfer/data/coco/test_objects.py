@@ -74,7 +74,7 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("kind", "bad", "message"), FAULTS)
-def test_a_faulty_annotation_is_refused_with_its_place_or_dropped(
+def test_a_faulty_annotation_is_refused_by_place_or_dropped(
     tmp_path: Path, kind: str, bad: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TransferError) as caught:
@@ -92,7 +92,7 @@ def test_a_faulty_annotation_is_refused_with_its_place_or_dropped(
 @pytest.mark.parametrize(
     ("kind", "bad", "message"), [fault for fault in FAULTS if fault[0] in ("zero_area", "polygon")]
 )
-def test_what_detectron2_leaves_out_of_training_is_kept_unless_asked(
+def test_faults_that_detectron2_handles_are_kept_by_default(
     tmp_path: Path, kind: str, bad: dict[str, Any], message: str
 ) -> None:
     content, findings = read(tmp_path, changed(**bad))
@@ -125,7 +125,7 @@ coordinates = st.one_of(st.integers(-60, 100), st.floats(-60, 100))
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.tuples(coordinates, coordinates, coordinates, coordinates))
-def test_what_clipping_leaves_has_no_fault_and_is_what_was_inside(
+def test_a_clipped_box_is_the_part_inside_and_has_no_fault(
     tmp_path: Path, box: tuple[float, float, float, float]
 ) -> None:
     content, findings = read(tmp_path, changed(bbox=list(box)), outside="clip", zero_area="drop", box="drop")
@@ -144,7 +144,7 @@ def test_what_clipping_leaves_has_no_fault_and_is_what_was_inside(
         assert kept == list(box)
 
 
-def test_all_faults_of_a_file_come_at_once_with_images_and_categories(tmp_path: Path) -> None:
+def test_all_faults_of_a_file_come_at_once(tmp_path: Path) -> None:
     content = changed(bbox=None)
     content["images"].append({"id": "x"})
     content["categories"].append({"id": 7, "name": ""})

@@ -36,7 +36,7 @@ def test_coco_records_are_detectron2s(tmp_path, inside):
     assert second["annotations"] == [{"category_id": 0, "bbox": [1, 1, 6, 6], "bbox_mode": 0, "iscrowd": 0}]
 
 
-def test_coco_objects_without_polygon_or_area_leave_training_with_a_warning(tmp_path, caplog):
+def test_objects_without_polygon_or_area_leave_training(tmp_path, caplog):
     content = coco_content()
     content["annotations"][0]["segmentation"] = [[1, 1, 2, 2]]
     content["annotations"][2]["bbox"] = [1, 1, 0, 5]

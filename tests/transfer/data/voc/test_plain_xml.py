@@ -39,7 +39,7 @@ def test_other_files_are_not_fetched() -> None:
     "data",
     [b"", b"<a>", b"<a></b>", b"<a/><a/>", b"<a>&b;</a>", b"<a>\0</a>", b"<a>\xff</a>", b"\xff\xfe<", b"<a " * 9],
 )
-def test_what_is_no_xml_is_said(data: bytes) -> None:
+def test_invalid_xml_is_refused_with_its_place(data: bytes) -> None:
     with pytest.raises(TransferError, match=r"not XML \(.*line \d+, column \d+"):
         parse_plain_xml(data)
 

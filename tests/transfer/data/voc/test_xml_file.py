@@ -78,9 +78,7 @@ sides = st.integers(-60, 100)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.tuples(sides, sides, sides, sides))
 @example((40, 0, 41, 32))  # the last column, of which clipping would leave a line
-def test_what_clipping_leaves_has_no_fault_and_is_what_was_inside(
-    tmp_path: Path, box: tuple[int, int, int, int]
-) -> None:
+def test_a_clipped_box_is_the_part_inside_and_has_no_fault(tmp_path: Path, box: tuple[int, int, int, int]) -> None:
     rules = {"outside": "clip", "zero_area": "drop", "box": "drop"}
     image, findings = read(tmp_path, SIZE + voc_object("cat", box), **rules)
     for item in image.objects:
@@ -100,7 +98,7 @@ def test_what_clipping_leaves_has_no_fault_and_is_what_was_inside(
     assert len(image.objects) == expected
 
 
-def test_without_a_size_in_the_xml_the_images_file_tells_what_lies_outside(tmp_path: Path) -> None:
+def test_without_a_size_in_the_xml_the_image_file_has_it(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="reaches beyond the image"):
         read(tmp_path, voc_object("cat", (1, 1, 50, 30)))
     (tmp_path / "JPEGImages" / "a.jpg").unlink()
