@@ -46,7 +46,7 @@ def main() -> None:
     if arguments.report:
         arguments.report.parent.mkdir(parents=True, exist_ok=True)
         files.save_text(arguments.report, summary.name_table(conversion, arguments.to, arguments.full_names))
-    backbone_file.write(conversion, arguments.output, arguments.to, arguments.full_names)
+    backbone_file.write_backbone(conversion, arguments.output, arguments.to, arguments.full_names)
     show(conversion, arguments)
 
 
@@ -90,7 +90,7 @@ def show(conversion: convert.Conversion, arguments: argparse.Namespace) -> None:
     console.print(table)
     console.print(
         f"{len(conversion.state)} tensors, as {conversion.arch} has. Features agree with the source's in "
-        f"{conversion.proof.engine} (greatest relative difference {conversion.proof.difference:.1g}).\n"
+        f"{conversion.check.engine} (greatest relative difference {conversion.check.difference:.1g}).\n"
         f"Wrote {arguments.output}",
         soft_wrap=True,
         markup=False,

@@ -12,7 +12,7 @@ from pretrain.runtime.sync_batchnorm import SyncBatchNorm2d
 from tests.recipes.test_recipes import RECIPES, RUNNABLE
 from transfer.engines import torchvision as ours
 from transfer.engines.torchvision.build import build_model as build_ours
-from transfer.weights.placement import place
+from transfer.weights.placement import place_backbone
 from transfer.weights.renaming import detectron2_name
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
@@ -208,6 +208,6 @@ def test_a_converted_backbone_fills_every_stage(recipe: str) -> None:
     resnet = getattr(torchvision.models, f"resnet{depth}")
     with torch.device("meta"):
         source = {detectron2_name(name): value for name, value in resnet().state_dict().items() if "fc." not in name}
-    placed = place(source, model)
+    placed = place_backbone(source, model)
     assert len(placed) == count == len(source)
     assert set(placed) <= set(model)

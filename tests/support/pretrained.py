@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from transfer.weights.architecture import parse
+from transfer.weights.architecture import parse_name
 
 
 def resnet(arch: str = "resnet18", seed: int = 0) -> dict[str, Tensor]:
@@ -31,7 +31,7 @@ def hollow(arch: str = "resnet18") -> dict[str, Tensor]:
 
 def shapes(arch: str) -> dict[str, tuple[int, ...]]:
     """torchvision's names and shapes, classifier and all."""
-    architecture = parse(arch)
+    architecture = parse_name(arch)
     assert architecture is not None
     width = 512 if architecture.depth < 50 else 2048
     return {**architecture.shapes(), "fc.weight": (1000, width), "fc.bias": (1000,)}

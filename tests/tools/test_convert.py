@@ -36,7 +36,7 @@ def test_prints_what_it_mapped_and_dropped_and_writes_both_files(checkpoint: Pat
     assert ["module.encoder_k.*", "dropped", "122"] in lines
     assert ["module.encoder_q.fc.*", "dropped", "2"] in lines
     assert f"{checkpoint}: MoCo v1/v2 checkpoint, resnet18, epoch 200" in result.stdout
-    backbone = backbone_file.load(output)
+    backbone = backbone_file.read_backbone(output)
     assert (
         f"120 tensors, as resnet18 has. Features agree with the source's in {backbone.metadata['proof']['engine']} "
         in (result.stdout)
@@ -61,7 +61,7 @@ def test_options_choose_encoder_form_and_names(
     printed(capsys, monkeypatch, card, full, "--full-names", "c4")
     names = torch.load(full, weights_only=True)["model"]
     assert {"backbone.stem.conv1.weight", "roi_heads.res5.0.conv1.weight"} < set(names)
-    assert torch.equal(names["backbone.stem.conv1.weight"], backbone_file.load(key).state["stem.conv1.weight"])
+    assert torch.equal(names["backbone.stem.conv1.weight"], backbone_file.read_backbone(key).state["stem.conv1.weight"])
 
 
 def test_two_networks_are_chosen_between_with_prefix(
@@ -87,8 +87,8 @@ def test_two_networks_are_chosen_between_with_prefix(
         ("existing.pth a.pth", "existing.pth"),
         ("SOURCE a.pt", "writes .pth or .pkl"),
         ("SOURCE a.pth --to safetensors", "writes .safetensors"),
-        ("SOURCE a.pth --to timm --full-names c4", "with --to detectron2 alone"),
-        ("SOURCE a.pth --prefix backbone", "no ResNet stands under it"),
+        ("SOURCE a.pth --to timm --full-names c4", "only with --to detectron2"),
+        ("SOURCE a.pth --prefix backbone", "no ResNet has this prefix"),
     ],
 )
 def test_bad_input_is_one_message_and_nothing_written(

@@ -99,7 +99,7 @@ def test_a_detector_with_other_features_is_refused(
     """What no setting tells: here norms with another epsilon. The proof of the converter is repeated before a run."""
     weights, backbone = tmp_path / "resnet18.pth", tmp_path / "backbone.pth"
     torch.save(resnet(), weights)
-    backbone_file.write(convert.convert(weights, engine="torchvision"), backbone)
+    backbone_file.write_backbone(convert.convert(weights, engine="torchvision"), backbone)
     assert plan(scenes, "OUTPUT_DIR", tmp_path / "run", init=str(backbone)).initial.backbone is not None
     monkeypatch.setattr(build, "norm_factory", lambda _: functools.partial(torch.nn.BatchNorm2d, eps=1e-2))
     with pytest.raises(

@@ -58,7 +58,7 @@ def test_the_result_says_what_it_is(tool: Tool, given: tuple[str, ...], tmp_path
 
 
 @pytest.mark.slow
-def test_fast_under_torchrun_says_so_and_finds_what_one_process_finds(
+def test_fast_under_torchrun_agrees_with_one_process(
     tool: Tool, given: tuple[str, ...], tmp_path: pathlib.Path
 ) -> None:
     alone = tool("linear_probe", *given, "--output", tmp_path / "alone", "--fast", *SMALL)

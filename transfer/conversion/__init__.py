@@ -1,1 +1,1 @@
-"""A pretrained file becomes a backbone, and an independent network checks the result."""
+"""The conversion of a pretrained file to a backbone, and the check of the result by an independent network."""

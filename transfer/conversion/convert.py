@@ -1,4 +1,4 @@
-"""From a pretrained ResNet in a file to a backbone under Detectron2's names: read, rename, count, prove."""
+"""The conversion of a pretrained ResNet to a backbone under Detectron2's names: read, rename, count, check."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from transfer.conversion import equivalence as proof
+from transfer.conversion import equivalence
 from transfer.errors import TransferError
 from transfer.weights import source
 from transfer.weights.backbone_file import Backbone, target_name
@@ -14,7 +14,7 @@ from transfer.weights.detector_file import sha256
 from transfer.weights.renaming import detectron2_name
 from transfer.weights.source import KINDS, PretrainedFile
 
-INPUT = {  # what all of these backbones were trained to see; a config that says otherwise loses AP silently
+INPUT = {  # the input that all of these backbones were trained on; a config with another one loses AP silently
     "pixel_mean": [123.675, 116.28, 103.53],
     "pixel_std": [58.395, 57.12, 57.375],
     "channel_order": "RGB",
@@ -24,13 +24,19 @@ INPUT = {  # what all of these backbones were trained to see; a config that says
 
 @dataclass(frozen=True)
 class Conversion(Backbone):
-    """A backbone just converted, with what shows that it is right."""
+    """A backbone just converted, with its source and the check that it is right."""
 
     source: PretrainedFile
-    proof: proof.Proof
+    check: equivalence.EquivalenceCheck
 
     def rows(self, to: str = "detectron2", family: str | None = None) -> list[tuple[str, str, tuple[int, ...]]]:
-        """(name in the source file, name in the file written, shape) of every tensor; "" for what the file lacked."""
+        """Return (name in the source file, name in the file written, shape) of every tensor.
+
+        The source name of a tensor that the source lacked is "".
+
+        Args:
+            to, family: the form of the file written; see `transfer.weights.backbone_file.write_backbone`.
+        """
         names = {detectron2_name(name): self.source.names.get(name, "") for name in self.source.state}
         return [
             (names[name], target_name(name, to, family), tuple(tensor.shape)) for name, tensor in self.state.items()
@@ -38,12 +44,12 @@ class Conversion(Backbone):
 
 
 def convert(path: Path, encoder: str | None = None, prefix: str | None = None, engine: str = "auto") -> Conversion:
-    """Read a pretrained ResNet, rename it to Detectron2's names and prove the result.
+    """Read a pretrained ResNet, rename its tensors to Detectron2's names and check the result.
 
     Args:
         encoder: "query" or "key", of a MoCo checkpoint; None: query.
-        prefix: of the names in the file, where several networks are in it.
-        engine: whose detector proves it: "auto" is Detectron2 where it is installed, torchvision elsewhere.
+        prefix: the start of the network's names, where the file holds several networks.
+        engine: the engine whose detector checks it; "auto" is Detectron2 where it is installed, else torchvision.
 
     Raises:
         TransferError: transfer.weights.source.read_pretrained's reasons; feature maps of source and result differ.
@@ -55,11 +61,11 @@ def convert(path: Path, encoder: str | None = None, prefix: str | None = None, e
         raise TransferError(
             f"{path}: {len(state)} tensors renamed, {found.architecture.name} has {found.architecture.tensors}"
         )
-    proven = proof.compare(found.architecture, found.state, state, str(path), engine)
+    check = equivalence.check_conversion(found.architecture, found.state, state, str(path), engine)
     digest = sha256(path)
     metadata = found.metadata or _metadata(found, digest)
-    metadata = {**metadata, "proof": {"tensors": len(state), **asdict(proven)}}
-    return Conversion(found.architecture.name, state, metadata, digest, found, proven)
+    metadata = {**metadata, "proof": {"tensors": len(state), **asdict(check)}}
+    return Conversion(found.architecture.name, state, metadata, digest, found, check)
 
 
 def _metadata(found: PretrainedFile, digest: str) -> dict[str, Any]:
@@ -76,6 +82,6 @@ def _metadata(found: PretrainedFile, digest: str) -> dict[str, Any]:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """A tensor of its own memory and no gradient, floating-point numbers in single precision."""
+    """Return a copy without gradient, floating-point numbers in single precision."""
     tensor = tensor.detach().clone().contiguous()
     return tensor.float() if tensor.is_floating_point() else tensor

@@ -1,7 +1,7 @@
-"""The proof of a conversion: a detector's backbone, given the renamed tensors, sees what torchvision's ResNet saw.
+"""The equivalence check of a conversion: with the renamed tensors a detector computes the source's features.
 
-Two networks take the renamed tensors. One is written here straight from Detectron2's names and its ResNet's wiring
-(STRIDE_IN_1X1 False), with no use of the rename table: a wrong rule cannot cancel itself out. The other is the real
+Two networks get the renamed tensors. One is written here straight from Detectron2's names and its ResNet's wiring
+(STRIDE_IN_1X1 False), without the rename table, so that a wrong rule cannot cancel itself out. The other is the real
 backbone of a detector, built by Detectron2 where it is installed and by the torchvision engine elsewhere.
 """
 
@@ -18,77 +18,88 @@ from transfer import engines
 from transfer.config import resolve
 from transfer.engines import Engine
 from transfer.errors import TransferError
-from transfer.weights.architecture import Architecture, parse
-from transfer.weights.placement import place
+from transfer.weights.architecture import Architecture, parse_name
+from transfer.weights.placement import place_backbone
 from transfer.weights.renaming import torchvision_name
 
-TOLERANCE = 1e-5  # relative to the greatest feature of the stage
+TOLERANCE = 1e-5  # relative to the largest feature of the stage
 STAGES = {"layer1": "res2", "layer2": "res3", "layer3": "res4", "layer4": "res5"}
 
 
 @dataclass(frozen=True)
-class Proof:
-    """That two networks computed the same, on one random image."""
+class EquivalenceCheck:
+    """The result of the check, on one random image."""
 
-    engine: str  # whose detector was given the tensors, with its version: "detectron2 0.6 (02b5c4e2af89)"
-    difference: float  # the greatest between their feature maps, relative to its stage; 0 is exact
+    engine: str  # the engine of the detector, with its version: "detectron2 0.6 (02b5c4e2af89)"
+    difference: float  # the largest between feature maps, relative to their stage; 0 is exact
 
 
-def compare(
+def check_conversion(
     architecture: Architecture,
     source: Mapping[str, Tensor],
     converted: Mapping[str, Tensor],
     path: str,
     engine: str = "auto",
-) -> Proof:
-    """Run the source's network and both of the result's on one image and compare the feature maps res2 to res5.
+) -> EquivalenceCheck:
+    """Compare the feature maps res2 to res5 of the source's network with those of both of the result's.
 
     Args:
-        source: torchvision's names.
-        converted: Detectron2's names, relative to the backbone.
-        path: what the message calls the file.
-        engine: of transfer.engines.NAMES.
+        source: the tensors under torchvision's names.
+        converted: the same under Detectron2's names, relative to the backbone.
+        path: the file's name in a message.
+        engine: one of transfer.engines.NAMES.
 
     Raises:
-        TransferError: naming `path` and the stage, where two maps differ by more than TOLERANCE or are not finite.
+        TransferError: two maps differ by more than TOLERANCE or are not finite; names `path` and the stage.
     """
     image = _image()
-    expected = source_features(architecture, source, image)
+    expected = torchvision_features(architecture, source, image)
     backend = engines.load(engine)
     difference = max(
-        _difference(expected, features(_single_precision(converted), image), path, "the converted tensors"),
+        _difference(expected, detectron2_features(_single_precision(converted), image), path, "the converted tensors"),
         _difference(expected, _detector_features(backend, _config(backend, architecture), converted, image), path,
                     f"{backend.NAME}'s backbone"),
     )  # fmt: skip
-    return Proof(f"{backend.NAME} {backend.versions()[backend.NAME]}", difference)
+    return EquivalenceCheck(f"{backend.NAME} {backend.versions()[backend.NAME]}", difference)
 
 
 def check_detector(backend: Engine, config: Any, arch: str, converted: Mapping[str, Tensor], path: str) -> float:
-    """Repeat the proof in the detector that a configuration describes, in every stage whose features it gives.
+    """Repeat the check in the detector that a configuration describes, in every stage whose features it gives.
 
     Args:
-        backend: a module of transfer.engines; config: its configuration.
-        arch: "resnet50"; the others as for `compare`, whose difference is returned.
+        backend: a module of transfer.engines.
+        config: its configuration.
+        arch: the architecture, "resnet50".
+        converted, path: as in `check_conversion`.
+
+    Returns:
+        The largest difference, relative to its stage.
 
     Raises:
-        TransferError: as `compare`.
+        TransferError: as `check_conversion`.
     """
-    architecture = parse(arch)
+    architecture = parse_name(arch)
     if architecture is None:
-        raise TransferError(f"{path}: {arch!r} is no architecture that can be placed in a detector")
+        raise TransferError(f"{path}: {arch!r} is not an architecture that can be placed in a detector")
     image = _image()
     source = {torchvision_name(name): tensor for name, tensor in converted.items()}
-    expected = source_features(architecture, source, image, config.MODEL.RESNETS.RES5_DILATION)
+    expected = torchvision_features(architecture, source, image, config.MODEL.RESNETS.RES5_DILATION)
     found = _detector_features(backend, config, converted, image)
     return _difference(expected, found, path, "the backbone that the config builds")
 
 
-def source_features(
+def torchvision_features(
     architecture: Architecture, state: Mapping[str, Tensor], image: Tensor, res5_dilation: int = 1
 ) -> dict[str, Tensor]:
-    """Feature maps res2..res5 of torchvision's network in evaluation mode. image: (N, 3, H, W).
+    """Compute the feature maps res2 to res5 of torchvision's network in evaluation mode.
 
-    res5_dilation: of every 3x3 convolution of the last stage, which over 1 has no stride (MoCo's dilated C5).
+    Args:
+        state: torchvision's names.
+        image: (N, 3, H, W).
+        res5_dilation: of every 3x3 convolution of the last stage; above 1 the stage has no stride (MoCo's dilated C5).
+
+    Returns:
+        {stage: (N, C, h, w)}.
     """
     model = architecture.network()
     if res5_dilation > 1:
@@ -100,7 +111,7 @@ def source_features(
 
 
 def _dilate(stage: nn.Sequential, dilation: int) -> None:
-    """Turn a stage's stride into dilation as Detectron2 does: in every 3x3 convolution, also in the first one."""
+    """Replace a stage's stride by dilation as Detectron2 does: in every 3x3 convolution, also in the first one."""
     for name, convolution in stage.named_modules():
         if isinstance(convolution, nn.Conv2d):
             convolution.stride = (1, 1)
@@ -108,8 +119,16 @@ def _dilate(stage: nn.Sequential, dilation: int) -> None:
                 convolution.dilation = convolution.padding = (dilation, dilation)
 
 
-def features(state: Mapping[str, Tensor], image: Tensor) -> dict[str, Tensor]:
-    """Feature maps res2..res5 of Detectron2's ResNet in evaluation mode. image: (N, 3, H, W)."""
+def detectron2_features(state: Mapping[str, Tensor], image: Tensor) -> dict[str, Tensor]:
+    """Compute the feature maps res2 to res5 of Detectron2's ResNet in evaluation mode, by Detectron2's names.
+
+    Args:
+        state: names relative to the backbone.
+        image: (N, 3, H, W).
+
+    Returns:
+        {stage: (N, C, h, w)}.
+    """
     x = F.relu(_conv_norm(state, "stem.conv1", image, stride=2))  # (N, 64, H/2, W/2)
     x = F.max_pool2d(x, kernel_size=3, stride=2, padding=1)  # (N, 64, H/4, W/4)
     maps = {}
@@ -127,8 +146,8 @@ def _image() -> Tensor:
 
 
 def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str, network: str) -> float:
-    """The greatest difference of two networks' feature maps, in the stages that `found` has."""
-    greatest = 0.0
+    """Return the largest difference of two networks' feature maps, in the stages that `found` has."""
+    largest = 0.0
     for stage in found:
         if not expected[stage].isfinite().all():
             raise TransferError(f"{path}: the features of {stage} are not finite; the weights hold NaN or diverged")
@@ -138,12 +157,12 @@ def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], pat
                 f"{path}: the features of {stage} in {network} differ from the source's by {float(difference):.2g} of "
                 "their range"
             )
-        greatest = max(greatest, float(difference))
-    return greatest
+        largest = max(largest, float(difference))
+    return largest
 
 
 def _config(backend: Engine, architecture: Architecture) -> Any:
-    """The smallest detector that has the whole backbone."""
+    """Return the configuration of the smallest detector that has the whole backbone."""
     settings = {
         **architecture.settings(),
         "MODEL.RESNETS.NORM": "BN",
@@ -166,11 +185,11 @@ def _config(backend: Engine, architecture: Architecture) -> Any:
 def _detector_features(
     backend: Engine, config: Any, converted: Mapping[str, Tensor], image: Tensor
 ) -> dict[str, Tensor]:
-    """Feature maps of a detector's ResNet, by stage; of a C4 model also of the res5 in its head."""
+    """Compute the feature maps of a detector's ResNet, by stage; of a C4 model also of the res5 in its head."""
     config = resolve.with_settings(config, {"MODEL.DEVICE": "cpu"})
-    with torch.random.fork_rng(devices=[]):  # a check must not change what a run draws
+    with torch.random.fork_rng(devices=[]):  # a check must not change the run's RNG state
         model: Any = backend.build_model(config).eval()
-    model.load_state_dict(place(converted, model.state_dict()), strict=False)
+    model.load_state_dict(place_backbone(converted, model.state_dict()), strict=False)
     with torch.inference_mode():
         maps = dict(getattr(model.backbone, "bottom_up", model.backbone)(image))
         res5 = getattr(getattr(model, "roi_heads", None), "res5", None)
@@ -187,7 +206,7 @@ def _single_precision(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _block(state: Mapping[str, Tensor], name: str, x: Tensor, stride: int) -> Tensor:
-    """A residual block: bottleneck where it has a conv3 (its 3x3 carries the stride), basic otherwise."""
+    """Compute a residual block: a bottleneck where it has a conv3 (its 3x3 has the stride), else a basic block."""
     shortcut = x
     if f"{name}.shortcut.weight" in state:
         shortcut = _conv_norm(state, f"{name}.shortcut", x, stride)

@@ -13,7 +13,7 @@ def count_groups(conversion: Conversion, to: str, family: str | None) -> Iterato
     """Yield (group of names in the source, its group in the file written or "dropped", number of tensors).
 
     Args:
-        to, family: the form of the file written; see `transfer.weights.backbone_file.write`.
+        to, family: the form of the file written; see `transfer.weights.backbone_file.write_backbone`.
     """
     rows = conversion.rows(to, family)
     mapped = Counter((_stage_of(name), _stage_of(target)) for name, target, _ in rows if name)

@@ -17,7 +17,7 @@ from transfer.errors import TransferError
 from transfer.run import init_check
 from transfer.run.options import RunOptions
 from transfer.weights import architecture, backbone_file, detector_file
-from transfer.weights.placement import place
+from transfer.weights.placement import place_backbone
 
 CHOICES = "--init random, --init supervised, --init FILE (of tools/convert.py) or MODEL.WEIGHTS FILE (a whole detector)"
 
@@ -46,7 +46,7 @@ class InitialWeights:
             TransferError: the weights do not fit the model; every fault is named.
         """
         if self.backbone:
-            return place(self.backbone.state, model)
+            return place_backbone(self.backbone.state, model)
         return detector_file.read_detector(self.path, model) if self.path else {}
 
     def check(self, config: Any, model: Mapping[str, Tensor]) -> None:
@@ -100,7 +100,7 @@ def choose_init(config: Any, options: RunOptions, resume: bool) -> InitialWeight
     if not path.is_file():
         raise TransferError(f"{'--init' if init else 'MODEL.WEIGHTS'} {path}: no such file. The choices: {CHOICES}")
     if init or backbone_file.is_backbone(path):
-        return _from_backbone(backbone_file.load(path), "file", path)
+        return _from_backbone(backbone_file.read_backbone(path), "file", path)
     return InitialWeights(_detector_init(path), path=path)
 
 

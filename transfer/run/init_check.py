@@ -24,7 +24,7 @@ def check_init(config: Any, backbone: Backbone, path: str | None) -> None:
         backbone: the initial weights.
         path: their file, for the message.
     """
-    found = architecture.parse(backbone.arch)
+    found = architecture.parse_name(backbone.arch)
     if found is None:
         raise TransferError(f"{path}: {backbone.arch!r} is not an architecture that can be placed in a detector")
     needed = {key: backbone.metadata[field] for key, field in _OF_PIXELS.items()} | found.settings()

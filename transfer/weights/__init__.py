@@ -1,1 +1,1 @@
-"""Pretrained files of many origins, and Detectron2's names for their tensors."""
+"""Pretrained files of many origins, Detectron2's names for their tensors, and their place in a detector."""

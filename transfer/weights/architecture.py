@@ -1,4 +1,4 @@
-"""The ResNets that can be transferred, each wholly told by depth, groups and width.
+"""The ResNets that can be transferred, each determined by depth, groups and width.
 
 ResNet: arXiv 1512.03385, table 1; wide: 1605.07146; ResNeXt: 1611.05431. Names are torchvision's, "resnext50_32x4d".
 """
@@ -15,17 +15,21 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 Shapes = Mapping[str, tuple[int, ...]]
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
-# Tensors of each backbone, buffers included: as many change when Detectron2 loads the converted file (measured there).
+# Number of tensors of each backbone, buffers included: Detectron2 loads as many from the converted file (measured).
 TENSORS = {18: 120, 34: 216, 50: 318, 101: 624, 152: 930}
 EXAMPLES = "resnet18, 34, 50, 101, 152, wide_resnet50_2, resnext50_32x4d, ..."
 
 _NAME = re.compile(r"resnet(?P<plain>\d+)|wide_resnet(?P<wide>\d+)_(?P<factor>\d+)|resnext(?P<next>\d+)_(\d+)x(\d+)d")
-_OWN = re.compile(r"(conv1|bn1|layer[1-4])\.")  # a backbone's names; the rest of a network is no fault
+_OWN = re.compile(r"(conv1|bn1|layer[1-4])\.")  # a backbone's names; a network may have others
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A ResNet. `width_per_group`: channels of a group of the 3x3 convolution in the first stage's bottlenecks."""
+    """A ResNet.
+
+    Args:
+        width_per_group: channels of a group of the 3x3 convolutions in the first stage's bottlenecks.
+    """
 
     depth: int  # 18, 34, 50, 101, 152
     groups: int = 1
@@ -41,11 +45,11 @@ class Architecture:
 
     @property
     def tensors(self) -> int:
-        """How many tensors the backbone has, buffers included."""
+        """The number of tensors of the backbone, buffers included."""
         return TENSORS[self.depth]
 
     def settings(self) -> dict[str, int]:
-        """Detectron2's keys that describe it, with their values."""
+        """Return Detectron2's keys that describe it, with their values."""
         return {
             "MODEL.RESNETS.DEPTH": self.depth,
             "MODEL.RESNETS.NUM_GROUPS": self.groups,
@@ -54,7 +58,7 @@ class Architecture:
         }
 
     def network(self) -> ResNet:
-        """torchvision's network on the meta device, without the classifier: names and shapes, no values."""
+        """Build torchvision's network on the meta device, without the classifier: names and shapes, no values."""
         block = BasicBlock if self.depth < 50 else Bottleneck
         with torch.device("meta"):
             network = ResNet(block, list(BLOCKS[self.depth]), groups=self.groups, width_per_group=self.width_per_group)
@@ -71,17 +75,17 @@ class Architecture:
         return network.float().eval()
 
     def shapes(self) -> Shapes:
-        """torchvision's names and shapes of the backbone, in its order."""
+        """Return torchvision's names and shapes of the backbone, in its order."""
         return _shapes(self)
 
     def faults(self, shapes: Shapes) -> list[str]:
-        """What keeps tensors of torchvision's names from being this backbone; a head's names are no fault."""
+        """List the reasons why tensors of torchvision's names are not this backbone; names of a head are ignored."""
         own = {name: shape for name, shape in shapes.items() if _OWN.match(name)}
         return mismatches(own, self.shapes())
 
 
 def mismatches(found: Shapes, wanted: Shapes) -> list[str]:
-    """Every tensor that is missing, unknown or of a wrong shape, a line each."""
+    """List every tensor that is missing, unknown or of a wrong shape, a line each."""
     missing = [f"missing: {name}" for name in wanted if name not in found]
     unknown = [f"unknown: {name}" for name in found if name not in wanted]
     wrong = [
@@ -92,8 +96,8 @@ def mismatches(found: Shapes, wanted: Shapes) -> list[str]:
     return missing + unknown + wrong
 
 
-def parse(name: object) -> Architecture | None:
-    """The architecture of a name, None where it names none of these."""
+def parse_name(name: object) -> Architecture | None:
+    """Return the architecture of a torchvision name, or None where it names none of these."""
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
     if not match:
         return None
@@ -106,8 +110,11 @@ def parse(name: object) -> Architecture | None:
     return architecture if architecture.depth in BLOCKS and architecture.name == name else None
 
 
-def nearest(shapes: Shapes) -> Architecture:
-    """The architecture that tensors of torchvision's names fit best: groups and width from a shape, depth by trial."""
+def nearest_architecture(shapes: Shapes) -> Architecture:
+    """Return the architecture that tensors of torchvision's names fit best.
+
+    Groups and width come from a shape, the depth by trial.
+    """
     if not any(name.endswith(".conv3.weight") for name in shapes):
         options = [Architecture(18), Architecture(34)]
     else:

@@ -1,4 +1,4 @@
-"""The files that tools/convert.py writes, and the check of the one that fine-tuning starts from."""
+"""The files that tools/convert.py writes, and the check of the one that initialises fine-tuning."""
 
 import io
 import shlex
@@ -38,14 +38,14 @@ class Backbone:
 
 
 def target_name(name: str, to: str, family: str | None = None) -> str:
-    """What a tensor of the backbone ("res2.0.conv1.weight") is called in a file of the form `to`."""
+    """Return the name of a backbone's tensor ("res2.0.conv1.weight") in a file of the form `to`."""
     if to != "detectron2":
         return torchvision_name(name)
     return full_name(name, family) if family else name
 
 
-def write(backbone: Backbone, output: Path, to: str = "detectron2", family: str | None = None) -> None:
-    """Write a backbone for other programs; whole or not at all, and never over another file.
+def write_backbone(backbone: Backbone, output: Path, to: str = "detectron2", family: str | None = None) -> None:
+    """Write a backbone for other programs, whole or not at all, and never over another file.
 
     Args:
         to: "detectron2": {"model": tensors}, which Detectron2 takes as MODEL.WEIGHTS, as torch's file (.pth) or as a
@@ -55,7 +55,7 @@ def write(backbone: Backbone, output: Path, to: str = "detectron2", family: str 
             backbone, which Detectron2 completes for either family since the file asks it to.
 
     Raises:
-        TransferError: `check_output`'s reasons. PretrainError, OSError: the disk does not take it.
+        TransferError: `check_output`'s reasons. UserError, OSError: the disk does not take it.
     """
     check_output(output, to, family)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -63,7 +63,7 @@ def write(backbone: Backbone, output: Path, to: str = "detectron2", family: str 
     own = {"__author__": AUTHOR, "metadata": backbone.metadata}
     if to == "safetensors":
         files.save_text(formats.card_path(output), formats.card_text(backbone.arch, backbone.metadata, output.name))
-        _save_bytes(output, safetensors.torch.save(state, formats.header(backbone.metadata)))
+        _save_bytes(output, safetensors.torch.save(state, formats.safetensors_header(backbone.metadata)))
     elif to != "detectron2":
         files.save_tensors(output, {"state_dict": state, "arch": backbone.arch, **own})
     elif output.suffix == ".pkl":
@@ -75,13 +75,13 @@ def write(backbone: Backbone, output: Path, to: str = "detectron2", family: str 
 
 
 def check_output(output: Path, to: str = "detectron2", family: str | None = None) -> None:
-    """Raise TransferError where `write` would refuse: a suffix that its readers do not take, a file that is there."""
+    """Raise TransferError where `write_backbone` would: a suffix that no reader takes, a file that exists."""
     if output.suffix not in SUFFIXES[to]:
         raise TransferError(
-            f"{output}: --to {to} writes {' or '.join(SUFFIXES[to])}, by which its readers know the form"
+            f"{output}: --to {to} writes {' or '.join(SUFFIXES[to])}, from which its readers know the form"
         )
     if family and (to != "detectron2" or family not in FAMILIES):
-        raise TransferError(f"--full-names {family}: one of {', '.join(FAMILIES)}, with --to detectron2 alone")
+        raise TransferError(f"--full-names {family}: one of {', '.join(FAMILIES)}, only with --to detectron2")
     written = [output, formats.card_path(output)] if to == "safetensors" else [output]
     refuse(
         [
@@ -92,19 +92,20 @@ def check_output(output: Path, to: str = "detectron2", family: str | None = None
     )
 
 
-def load(path: Path) -> Backbone:
-    """Load a file for Detectron2 that `write` wrote, for fine-tuning.
+def read_backbone(path: Path) -> Backbone:
+    """Read a file for Detectron2 that `write_backbone` wrote, for fine-tuning.
 
-    Raises TransferError for any other file, with the command that converts it or the reason why it would have been
-    loaded wrongly without a word, and for one that was changed since.
+    Raises:
+        TransferError: any other file, with the command that converts it or the reason why Detectron2 would load it
+            wrongly without a warning; and a file that was changed since it was written.
     """
-    content = formats.read(path)
+    content = formats.read_weights(path)
     if not source.is_ours(content):
         raise TransferError(_foreign(path, content))
     metadata = dict(content["metadata"])
     if not isinstance(content.get("model"), Mapping):
         raise TransferError(_unconverted(path))
-    found = architecture.parse(metadata.get("arch"))
+    found = architecture.parse_name(metadata.get("arch"))
     if found is None:
         raise TransferError(
             f"{path}: metadata names the architecture {metadata.get('arch')!r}, expected {architecture.EXAMPLES}"
@@ -116,22 +117,22 @@ def load(path: Path) -> Backbone:
         faults.append("matching_heuristics is not True: Detectron2 would change 0 of its tensors and only warn")
     if faults:
         raise TransferError(
-            f"{path} is not the {found.name} that was written, {found.tensors} tensors:{locate.lines(faults)}"
+            f"{path} is not the {found.name} that was written, {found.tensors} tensors:{locate.list_faults(faults)}"
         )
     return Backbone(found.name, state, metadata, sha256(path))
 
 
 def is_backbone(path: Path) -> bool:
-    """Whether the file at `path` is a backbone, whoever wrote it, and not a whole detector."""
-    content = formats.read(path)
+    """Return True for a backbone, whoever wrote the file at `path`, and False for a whole detector."""
+    content = formats.read_weights(path)
     if source.is_ours(content) or not isinstance(content, Mapping):
         return source.is_ours(content)
-    return not any(name.removeprefix("model.").startswith(_HEADS) for name in locate.tensors(content))
+    return not any(name.removeprefix("model.").startswith(_HEADS) for name in locate.flatten_tensors(content))
 
 
 def _foreign(path: Path, content: Any) -> str:
-    """Why a file that tools/convert.py did not write is no start."""
-    if isinstance(content, Mapping) and locate.find(locate.tensors(content)):
+    """Explain why a file that tools/convert.py did not write cannot initialise a detector."""
+    if isinstance(content, Mapping) and locate.find_candidates(locate.flatten_tensors(content)):
         return _unconverted(path)
     faults = [f"{path} is not a file written by tools/convert.py: {source.describe(content)}"]
     if path.suffix == ".pkl" and isinstance(content, Mapping):

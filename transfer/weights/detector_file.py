@@ -1,4 +1,4 @@
-"""Weight files of detectors: tensors under Detectron2's names and, where we wrote the file, the classes they know."""
+"""The weight files of detectors: tensors under Detectron2's names and, in our own files, the classes."""
 
 import hashlib
 from collections.abc import Mapping
@@ -16,31 +16,31 @@ from transfer.weights import formats
 
 @dataclass(frozen=True)
 class Classes:
-    """What a detector's class indices mean."""
+    """The meaning of a detector's class indices."""
 
     names: tuple[str, ...]
     category_ids: tuple[int, ...]  # the id of each class in the annotation file it was trained on
 
 
 def extra(names: tuple[str, ...], category_ids: tuple[int, ...]) -> dict[str, Any]:
-    """What a checkpoint holds beside the tensors, so that the classes travel with the model."""
+    """Return the entries of a checkpoint that carry the classes beside the tensors."""
     return {"class_names": list(names), "category_ids": list(category_ids)}
 
 
 def read_classes(path: Path) -> Classes | None:
-    """The classes that the weight file at `path` carries; None where it carries none (a plain Detectron2 file)."""
-    content = formats.read(path)
+    """Read the classes from the weight file at `path`; None where it has none (a plain Detectron2 file)."""
+    content = formats.read_weights(path)
     if not isinstance(content, Mapping) or "class_names" not in content:
         return None
     names = content["class_names"]
     ids = content.get("category_ids", range(len(names)))
     if len(ids) != len(names):
-        raise TransferError(f"{path}: {len(names)} class_names and {len(ids)} category_ids, they must be as many")
+        raise TransferError(f"{path}: {len(names)} class_names but {len(ids)} category_ids; there must be one for each")
     return Classes(tuple(names), tuple(ids))
 
 
 def read_detector(path: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a whole detector by Detectron2's names, one for each of `model`'s and no other.
+    """Read the tensors of a whole detector by Detectron2's names, one for each of `model`'s and no other.
 
     Args:
         path: a .pth file: {"model": {name: tensor}} or {name: tensor}; NumPy arrays count as tensors.
@@ -49,7 +49,7 @@ def read_detector(path: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         TransferError: a tensor of the model is missing, one of the file is unknown, or shapes differ; all are named.
     """
-    content = formats.read(path)
+    content = formats.read_weights(path)
     found = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(found, Mapping) or not all(isinstance(value, (Tensor, ndarray)) for value in found.values()):
         raise TransferError(f"{path}: a dictionary of tensors, or {{'model': such a dictionary}}, is expected")
@@ -66,7 +66,7 @@ def read_detector(path: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def sha256(path: Path) -> str:
-    """SHA-256 of the file, in hex."""
+    """Return the SHA-256 of the file, in hex."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(1 << 20):

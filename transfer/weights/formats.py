@@ -1,4 +1,4 @@
-"""Files of tensors, by their suffix: PyTorch's, safetensors, pickles of arrays. None is loaded in an unsafe way."""
+"""The formats of tensor files, by suffix: PyTorch's, safetensors, pickles of arrays. None is loaded unsafely."""
 
 import collections
 import json
@@ -55,13 +55,14 @@ Written by moco-transfer. Its license is that of the weights it was made from.
 """
 
 
-def read(path: Path) -> Any:
-    """The content of a file: tensors and plain values, tensors on the CPU.
+def read_weights(path: Path) -> Any:
+    """Read a file of tensors (on the CPU) and plain values.
 
     .safetensors gives {"state_dict": tensors} and, where tools/convert.py wrote it, "__author__" and "metadata".
 
-    Raises TransferError or PretrainError, naming the path, for a file that is missing or damaged or holds more than
-    plain data: such a PyTorch file comes with the command that re-saves its tensors.
+    Raises:
+        UserError: the file is missing or damaged, or holds more than plain data; for such a PyTorch file the message
+            has the command that re-saves its tensors.
     """
     if path.suffix == ".pkl":
         return read_pickle(path)
@@ -74,29 +75,29 @@ def read(path: Path) -> Any:
             raise
         resaved = path.with_name(f"resaved_{path.name}")
         raise TransferError(
-            f"{error}\nIf you trust its author, re-save its tensors and plain values alone, in a place where it may "
+            f"{error}\nIf you trust its author, re-save only its tensors and plain values, in a place where it may "
             f"run code, and give the new file:\n  {resave_command(path, resaved)}"
         ) from error
 
 
 def resave_command(path: Path, output: Path) -> str:
-    """The shell command that writes the tensors and plain values of an unsafe file into a safe one."""
+    """Return the shell command that writes the tensors and plain values of an unsafe file into a safe one."""
     return shlex.join(["python", "-c", _KEEP, str(path), str(output)])
 
 
-def header(metadata: dict[str, Any]) -> dict[str, str]:
-    """What a .safetensors file of ours says of itself; its values can only be strings, so they are JSON."""
+def safetensors_header(metadata: dict[str, Any]) -> dict[str, str]:
+    """Return the header of a .safetensors file of ours; its values must be strings, so they are JSON."""
     return {"format": "pt", "__author__": AUTHOR, **{key: json.dumps(value) for key, value in metadata.items()}}
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            said = dict(file.metadata() or {})
+            header = dict(file.metadata() or {})
             content: dict[str, Any] = {"state_dict": {name: file.get_tensor(name) for name in file.keys()}}  # noqa: SIM118
-        if said.pop("__author__", None) == AUTHOR:
-            said.pop("format")
-            content |= {"__author__": AUTHOR, "metadata": {key: json.loads(value) for key, value in said.items()}}
+        if header.pop("__author__", None) == AUTHOR:
+            header.pop("format")
+            content |= {"__author__": AUTHOR, "metadata": {key: json.loads(value) for key, value in header.items()}}
     except FileNotFoundError as error:
         raise TransferError(f"{path}: no such file") from error
     except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
@@ -105,16 +106,21 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
 
 
 def card_path(output: Path) -> Path:
-    """Where the card of the file `output` stands."""
+    """Return the path of the model card beside the .safetensors file `output`."""
     return output.with_suffix(".md")
 
 
 def card_text(arch: str, metadata: dict[str, Any], file: str) -> str:
-    """The card. `metadata` as transfer.conversion.convert makes it; `file`: the name of the file it describes."""
-    known = {**metadata, **metadata["proof"], "arch": arch, "file": file}
-    if known["epoch"] is None:
-        known["epoch"] = "not stated"
-    return _CARD.format(**known)
+    """Write the text of the model card that goes with a .safetensors file.
+
+    Args:
+        metadata: as transfer.conversion.convert makes it.
+        file: the name of the file that the card describes.
+    """
+    fields = {**metadata, **metadata["proof"], "arch": arch, "file": file}
+    if fields["epoch"] is None:
+        fields["epoch"] = "not stated"
+    return _CARD.format(**fields)
 
 
 def write_pickle(file: IO[bytes], content: object) -> None:
@@ -129,7 +135,8 @@ def write_pickle(file: IO[bytes], content: object) -> None:
 def read_pickle(path: Path) -> Any:
     """Read a pickle of arrays and plain values, arrays as tensors.
 
-    Raises TransferError for a file that holds anything else, is damaged, or was written under NumPy 2 in its own form.
+    Raises:
+        TransferError: the file holds anything else, is damaged, or was written under NumPy 2 in its own form.
     """
     try:
         with open(path, "rb") as file:
@@ -166,14 +173,14 @@ class _ArrayUnpickler(pickle.Unpickler):  # the standard library's way to restri
 
 
 class _Array(numpy.ndarray):
-    """What numpy.ndarray means in a pickle: no objects, and no more items than there are bytes."""
+    """The stand-in for numpy.ndarray in a pickle: no objects, and no more items than there are bytes."""
 
     def __new__(cls, shape: tuple[int, ...], dtype: str, buffer: bytearray) -> Any:
         return numpy.frombuffer(buffer, dtype).reshape(shape)
 
 
 def _encode(text: str, encoding: str) -> bytes:
-    """What a pickle of protocol 2 says for bytes, with _codecs.encode."""
+    """Do what pickles of protocol 2 call _codecs.encode for: make bytes from text."""
     if encoding != "latin1":
         raise ValueError(encoding)
     return text.encode("latin1")

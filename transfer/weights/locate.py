@@ -1,7 +1,7 @@
-"""Where a file keeps a ResNet: every prefix under which one of the right names and shapes stands, and the choice.
+"""The search for a ResNet in a file: every prefix of the right names and shapes, and the choice among them.
 
 A trainer wraps the network it trains: "module.encoder_q.conv1.weight", "student.backbone.layer1._orig_mod.0.bn1.bias".
-Nothing is guessed: one prefix fits, or the roles of MoCo's two encoders tell them apart, or the user must choose.
+Nothing is guessed: one prefix fits, or the roles of MoCo's two encoders distinguish them, or the user must choose.
 """
 
 import re
@@ -13,6 +13,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from pretrain.runtime.errors import listed
 from transfer.errors import TransferError
 from transfer.weights import architecture
 from transfer.weights.architecture import Architecture
@@ -24,10 +25,10 @@ ROLES = {
     "base_encoder": ("query", "moco_v3"),
     "momentum_encoder": ("key", "moco_v3"),
 }
-# What wrappers of modules put into names: DistributedDataParallel, torch.compile, FSDP, activation checkpointing.
+# Parts of names that wrappers of modules add: DistributedDataParallel, torch.compile, FSDP, activation checkpointing.
 WRAPPERS = ("module", "_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 MOST_LEVELS = 8  # of nested dictionaries; a file may hold one that contains itself
-MOST_FAULTS = 20  # shown of one network
+MOST_FAULTS = 20  # listed for one network
 
 # nn.Sequential(*resnet.children()), as lightly keeps it, counts the children; 2 and 3 have no tensors.
 CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
@@ -38,36 +39,36 @@ _ANCHOR = re.compile(rf"((?:.*\.)?)(?:layer[1-4]|[4-7]){_WRAPPED}\.0{_WRAPPED}\.
 
 @dataclass(frozen=True)
 class Candidate:
-    """A prefix under which a ResNet seems to stand."""
+    """A prefix whose tensors look like a ResNet."""
 
     prefix: str
     architecture: Architecture  # the nearest
     state: dict[str, Tensor]  # torchvision's names, no head
     names: dict[str, str]  # torchvision's name -> the file's
-    filled: tuple[str, ...]  # num_batches_tracked, where the file is older than these buffers
+    filled: tuple[str, ...]  # names of num_batches_tracked, where the file is older than these buffers
     faults: list[str]  # why it is not that architecture; empty where it is
 
     @property
     def role(self) -> str | None:
-        """ "query" or "key" for one of MoCo's two encoders."""
+        """The role of one of MoCo's two encoders, "query" or "key"; else None."""
         return next((ROLES[part][0] for part in self.prefix.split(".") if part in ROLES), None)
 
     @property
     def kind(self) -> str:
-        """ "moco", "moco_v3", "torchvision" where only wrappers stand before the names, "other"."""
+        """The kind of file: "moco", "moco_v3", "torchvision" where only wrappers precede the names, or "other"."""
         parts = [part for part in self.prefix.split(".") if part and part not in WRAPPERS]
         return next((ROLES[part][1] for part in parts if part in ROLES), "other" if parts else "torchvision")
 
 
-def tensors(content: Any, before: str = "", levels: int = MOST_LEVELS) -> dict[str, Tensor]:
-    """Every tensor in nested dictionaries under its dotted name; "state_dict" at the top counts as no level."""
+def flatten_tensors(content: Any, before: str = "", levels: int = MOST_LEVELS) -> dict[str, Tensor]:
+    """Return every tensor of nested dictionaries by its dotted name; "state_dict" at the top is left out of names."""
     found: dict[str, Tensor] = {}
     for key, value in content.items():
         if not isinstance(key, str):
             continue  # an optimiser counts its parameters
         if isinstance(value, Mapping) and levels:
             inside = before if not before and key == "state_dict" else f"{before}{key}."
-            found |= tensors(value, inside, levels - 1)
+            found |= flatten_tensors(value, inside, levels - 1)
         elif isinstance(value, Tensor):
             found[before + key] = value
         elif isinstance(value, numpy.ndarray):
@@ -75,22 +76,24 @@ def tensors(content: Any, before: str = "", levels: int = MOST_LEVELS) -> dict[s
     return found
 
 
-def find(named: Mapping[str, Tensor]) -> list[Candidate]:
-    """Every prefix under which the first convolution of some stage stands, in the order of the file."""
+def find_candidates(named: Mapping[str, Tensor]) -> list[Candidate]:
+    """Return every prefix of a name that is the first convolution of some stage, in the order of the file."""
     prefixes = dict.fromkeys(match[1] for name in named if (match := _ANCHOR.fullmatch(name)))
     return [_candidate(named, prefix) for prefix in prefixes]
 
 
-def choose(candidates: Sequence[Candidate], encoder: str | None = None, prefix: str | None = None) -> Candidate:
-    """The one candidate that is meant.
+def choose_candidate(
+    candidates: Sequence[Candidate], encoder: str | None = None, prefix: str | None = None
+) -> Candidate:
+    """Choose the one candidate that is meant.
 
     Args:
         encoder: "query" or "key" for files that hold both; None: query.
         prefix: the prefix that the user names; None: only one may fit.
 
     Raises:
-        TransferError: none fits, with the faults of the nearest; several fit, with the options that choose; what the
-            options name is not there.
+        TransferError: none fits (lists the faults of the nearest); several fit (lists the options that choose); what
+            the options name is not there.
     """
     if prefix is not None:
         return _whole(_named(candidates, prefix))
@@ -101,15 +104,14 @@ def choose(candidates: Sequence[Candidate], encoder: str | None = None, prefix: 
         fitting = _of_role(fitting, encoder)
     if len(fitting) > 1:
         raise TransferError(
-            f"{len(fitting)} networks fit, and nothing says which one is meant. Choose with --prefix:\n{_list(fitting)}"
+            f"{len(fitting)} networks fit, and which one is meant is open. Choose with --prefix:\n{_list(fitting)}"
         )
     return fitting[0]
 
 
-def lines(faults: Sequence[str]) -> str:
-    """Faults below each other, the first MOST_FAULTS of them."""
-    more = [f"... and {len(faults) - MOST_FAULTS} more"] if len(faults) > MOST_FAULTS else []
-    return "".join(f"\n  {fault}" for fault in [*faults[:MOST_FAULTS], *more])
+def list_faults(faults: Sequence[str]) -> str:
+    """Return the first MOST_FAULTS faults, each on a line of its own, and the number of the others."""
+    return "\n  " + listed(faults, MOST_FAULTS, "\n  ")
 
 
 def _candidate(named: Mapping[str, Tensor], prefix: str) -> Candidate:
@@ -124,7 +126,7 @@ def _candidate(named: Mapping[str, Tensor], prefix: str) -> Candidate:
         if inner in names:
             twice.append(f"twice: {inner} is {names[inner]} and {name}")
         state[inner], names[inner] = tensor, name
-    nearest = architecture.nearest(_shapes(state))
+    nearest = architecture.nearest_architecture(_shapes(state))
     filled = _fill_counters(state, nearest)
     faults = _hints(state, nearest) + twice + nearest.faults(_shapes(state))
     own = {name: state[name] for name in nearest.shapes() if name in state}
@@ -136,7 +138,7 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _fill_counters(state: dict[str, Tensor], nearest: Architecture) -> tuple[str, ...]:
-    """Add num_batches_tracked = 0 to a file that knows none at all: torch had no such buffer before 0.4.1.
+    """Add num_batches_tracked = 0 where a file has none at all: torch had no such buffer before 0.4.1.
 
     No BN here reads them (momentum is set); they make the file complete. A file that lacks only some is refused.
     """
@@ -148,14 +150,14 @@ def _fill_counters(state: dict[str, Tensor], nearest: Architecture) -> tuple[str
 
 
 def _hints(state: Mapping[str, Tensor], nearest: Architecture) -> list[str]:
-    """What is known of networks that share some names with torchvision's ResNets and are others."""
+    """List signs of known networks that share some names with torchvision's ResNets and are others."""
     hints = []
     if "conv1.0.weight" in state:
         hints.append("another stem: three 3x3 convolutions (resnet50d, 50c, 50s, 50t), where Detectron2 has one 7x7")
     if "bn1.weight" in state and "bn1.running_mean" not in state:
         hints.append("the norms have no statistics: group norm or another kind, where batch norm is expected")
     if any(".se." in name or ".se_module." in name for name in state):
-        hints.append("channel attention (squeeze-and-excitation or ECA), which Detectron2's ResNet has not")
+        hints.append("channel attention (squeeze-and-excitation or ECA), which Detectron2's ResNet does not have")
     blocks = tuple(len({name.split(".")[1] for name in state if name.startswith(f"layer{i}.")}) for i in range(1, 5))
     known = [own for depth, own in architecture.BLOCKS.items() if (depth < 50) == (nearest.depth < 50)]
     if blocks not in known:
@@ -165,8 +167,8 @@ def _hints(state: Mapping[str, Tensor], nearest: Architecture) -> list[str]:
 
 def _whole(candidate: Candidate) -> Candidate:
     if candidate.faults:
-        place = f"what stands under the prefix '{candidate.prefix}'" if candidate.prefix else "the network"
-        raise TransferError(f"{place} does not fit {candidate.architecture.name}:{lines(candidate.faults)}")
+        subject = f"the network under the prefix '{candidate.prefix}'" if candidate.prefix else "the network"
+        raise TransferError(f"{subject} does not fit {candidate.architecture.name}:{list_faults(candidate.faults)}")
     return candidate
 
 
@@ -174,11 +176,11 @@ def _named(candidates: Sequence[Candidate], prefix: str) -> Candidate:
     for candidate in candidates:
         if candidate.prefix.rstrip(".") == prefix.rstrip("."):
             return candidate
-    raise TransferError(f"--prefix {prefix}: no ResNet stands under it; these are there:\n{_list(candidates)}")
+    raise TransferError(f"--prefix {prefix}: no ResNet has this prefix; the file has these:\n{_list(candidates)}")
 
 
 def _distinct(fitting: Sequence[Candidate]) -> list[Candidate]:
-    """Without those that only repeat another's tensors under a second name, as OpenSelfSup's `backbone` does."""
+    """Drop those that only repeat another's tensors under a second name, as OpenSelfSup's `backbone` does."""
     kept: list[Candidate] = []
     for candidate in sorted(fitting, key=lambda candidate: candidate.role is None):
         if candidate.role or not any(_same(candidate, other) for other in kept):
@@ -193,11 +195,11 @@ def _same(one: Candidate, other: Candidate) -> bool:
 
 
 def _of_role(fitting: Sequence[Candidate], encoder: str | None) -> list[Candidate]:
-    """MoCo's encoder that is asked for; the query encoder where nothing is, as in every published transfer."""
+    """Keep MoCo's requested encoder; by default the query encoder, as in every published transfer."""
     role = encoder or "query"
     chosen = [candidate for candidate in fitting if candidate.role == role]
     if not chosen:
-        way_out = "" if encoder else "\nIf that is meant, say --encoder key"
+        way_out = "" if encoder else "\nIf that one is meant, add --encoder key"
         raise TransferError(f"the file holds no {role} encoder, only:\n{_list(fitting)}{way_out}")
     return chosen
 

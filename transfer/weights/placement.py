@@ -1,4 +1,4 @@
-"""Where a converted backbone goes in a detector: every tensor to its place, or an error that names what has none."""
+"""The placement of a converted backbone in a detector: every tensor gets its place, or an error names it."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -9,28 +9,32 @@ from transfer.errors import TransferError
 from transfer.weights.architecture import BLOCKS
 
 _STAGES = ("stem", "res2", "res3", "res4", "res5")
-_HOMES = ("backbone.bottom_up.", "backbone.", "roi_heads.")  # where a detector may keep a stage: FPN; C4; C4's res5
+_PREFIXES = ("backbone.bottom_up.", "backbone.", "roi_heads.")  # of a stage in a detector: FPN; C4; C4's res5
 _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {  # (blocks of res2 to res5, bottlenecks?) -> depth
     (blocks, depth >= 50): depth for depth, blocks in BLOCKS.items()
 }
-FAMILIES = ("fpn", "c4")  # of detectors, by where they keep the backbone; RetinaNet and dilated C5 do as FPN
+FAMILIES = ("fpn", "c4")  # of detectors, by their backbone's names; RetinaNet and dilated C5 are as FPN
 
 
 def full_name(name: str, family: str) -> str:
-    """A backbone's tensor in a detector of FAMILIES: "res5.0.conv1.weight" -> "roi_heads.res5.0.conv1.weight"."""
+    """Return the name of a backbone's tensor in a detector: "res5.0.conv1.weight" -> "roi_heads.res5.0.conv1.weight".
+
+    Args:
+        family: one of FAMILIES.
+    """
     if family == "fpn":
         return f"backbone.bottom_up.{name}"
     return f"{'roi_heads.' if name.startswith('res5.') else 'backbone.'}{name}"
 
 
 def relative_name(name: str) -> str:
-    """The inverse of `full_name`; a relative name stays as it is."""
-    home = next((home for home in _HOMES if name.startswith(home)), "")
-    return name.removeprefix(home)
+    """Return the name relative to the backbone: the inverse of `full_name`. A relative name stays as it is."""
+    prefix = next((prefix for prefix in _PREFIXES if name.startswith(prefix)), "")
+    return name.removeprefix(prefix)
 
 
-def place(backbone: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the tensors of a backbone their full names in a detector.
+def place_backbone(backbone: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Rename the tensors of a backbone to their names in a detector.
 
     FPN models keep the whole ResNet in backbone.bottom_up; C4 models keep stem to res4 in backbone and res5 in
     roi_heads. C4's extra norm (roi_heads.res5.norm) is the head's own and not part of any backbone.
@@ -40,17 +44,17 @@ def place(backbone: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> dict[s
         model: the detector's tensors by Detectron2's names; only names and shapes are read (meta tensors will do).
 
     Returns:
-        {name in the detector: tensor of the backbone}. A frozen norm of the detector has no num_batches_tracked: for
-        these alone no place is needed.
+        {name in the detector: tensor of the backbone}. Only the num_batches_tracked of a norm that the detector has
+        frozen, and which has none, are left out.
 
     Raises:
-        TransferError: the depths differ, a C4 model is asked to take a ResNet-18/34, a tensor of the detector's
-            backbone is left without a value, one of `backbone` without a place, or shapes differ. All in one message.
+        TransferError: the depths differ, the model is C4 and the backbone a ResNet-18 or 34, a tensor of the detector's
+            backbone gets no value, one of `backbone` has no place, or shapes differ. All faults are in one message.
     """
-    homes = _homes(model)
-    _check_depth(backbone, model, homes)
-    places = {name: homes[stage] + name for name in backbone if (stage := name.split(".")[0]) in homes}
-    faults = _unmatched(backbone, model, homes, places) + [
+    prefixes = _stage_prefixes(model)
+    _check_depth(backbone, model, prefixes)
+    places = {name: prefixes[stage] + name for name in backbone if (stage := name.split(".")[0]) in prefixes}
+    faults = _unmatched(backbone, model, prefixes, places) + [
         f"wrong shape: {target} is {tuple(model[target].shape)} in the model, "
         f"{name} is {tuple(backbone[name].shape)} in the file"
         for name, target in places.items()
@@ -64,31 +68,34 @@ def place(backbone: Mapping[str, Tensor], model: Mapping[str, Tensor]) -> dict[s
     return {target: backbone[name] for name, target in places.items() if target in model}
 
 
-def _homes(model: Mapping[str, Tensor]) -> dict[str, str]:
-    """{stage: the prefix under which the model keeps it}."""
-    homes = {}
+def _stage_prefixes(model: Mapping[str, Tensor]) -> dict[str, str]:
+    """Return {stage: the prefix of its names in the model}."""
+    prefixes = {}
     for stage in _STAGES:
-        for home in _HOMES:
-            if any(name.startswith(f"{home}{stage}.") for name in model):
-                homes[stage] = home
+        for prefix in _PREFIXES:
+            if any(name.startswith(f"{prefix}{stage}.") for name in model):
+                prefixes[stage] = prefix
                 break
-    absent = [stage for stage in _STAGES if stage not in homes]
+    absent = [stage for stage in _STAGES if stage not in prefixes]
     if absent:
         raise TransferError(
-            f"the model has no ResNet stage {', '.join(absent)} under {', '.join(_HOMES)}: no place for a backbone"
+            f"the model has no ResNet stage {', '.join(absent)} under {', '.join(_PREFIXES)}, to place a backbone in"
         )
-    return homes
+    return prefixes
 
 
-def _check_depth(backbone: Iterable[str], model: Mapping[str, Tensor], homes: Mapping[str, str]) -> None:
+def _check_depth(backbone: Iterable[str], model: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> None:
     inner = [
-        name.removeprefix(home) for stage, home in homes.items() for name in model if name.startswith(f"{home}{stage}.")
+        name.removeprefix(prefix)
+        for stage, prefix in prefixes.items()
+        for name in model
+        if name.startswith(f"{prefix}{stage}.")
     ]
     depth, wanted = _depth(backbone), _depth(inner)
-    if depth in (18, 34) and homes["res5"] == "roi_heads.":
+    if depth in (18, 34) and prefixes["res5"] == "roi_heads.":
         raise TransferError(
             f"the backbone is a ResNet-{depth}; a C4 model's res5 head is built of bottleneck blocks, which "
-            "it has not. Use an FPN config, or ResNet-50 or deeper"
+            "it does not have. Use an FPN config, or ResNet-50 or deeper"
         )
     if depth is not None and wanted is not None and depth != wanted:
         raise TransferError(
@@ -98,7 +105,7 @@ def _check_depth(backbone: Iterable[str], model: Mapping[str, Tensor], homes: Ma
 
 
 def _depth(names: Iterable[str]) -> int | None:
-    """Depth of the ResNet that has tensors of these relative names; None where it is none of the five."""
+    """Return the depth of the ResNet with tensors of these relative names; None where it is not one of the five."""
     blocks: dict[str, set[str]] = {stage: set() for stage in _STAGES[1:]}
     bottleneck = False
     for name in names:
@@ -110,10 +117,10 @@ def _depth(names: Iterable[str]) -> int | None:
 
 
 def _unmatched(
-    backbone: Mapping[str, Tensor], model: Mapping[str, Tensor], homes: Mapping[str, str], places: Mapping[str, str]
+    backbone: Mapping[str, Tensor], model: Mapping[str, Tensor], prefixes: Mapping[str, str], places: Mapping[str, str]
 ) -> list[str]:
     own = tuple(
-        re.escape(home) + (r"stem\." if stage == "stem" else rf"{stage}\.\d+\.") for stage, home in homes.items()
+        re.escape(prefix) + (r"stem\." if stage == "stem" else rf"{stage}\.\d+\.") for stage, prefix in prefixes.items()
     )
     targets = {name for name in model if re.match("|".join(own), name)}
     unset = sorted(targets - set(places.values()))

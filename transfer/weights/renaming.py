@@ -1,7 +1,7 @@
 """The rename table between torchvision's ResNets and Detectron2's, in both directions.
 
-Names are relative to the backbone ("layer1.0.conv1.weight", "res2.0.conv1.weight"): where a model keeps its backbone
-is transfer.weights.placement's business.
+Names are relative to the backbone ("layer1.0.conv1.weight", "res2.0.conv1.weight"): transfer.weights.placement
+knows where a model keeps its backbone.
 """
 
 import re
@@ -26,15 +26,16 @@ _FIELDS = {
 
 
 def detectron2_name(torchvision_name: str) -> str:
-    """Detectron2's name of a tensor of torchvision's ResNet: "layer1.0.bn1.bias" -> "res2.0.conv1.norm.bias".
+    """Return Detectron2's name of a tensor of torchvision's ResNet: "layer1.0.bn1.bias" -> "res2.0.conv1.norm.bias".
 
-    Raises TransferError for a name that no rule knows ("fc.weight" too: Detectron2's backbone has no classifier).
+    Raises:
+        TransferError: no rule has the name ("fc.weight" too: Detectron2's backbone has no classifier).
     """
     return _rename(torchvision_name, _TO_DETECTRON2, "torchvision")
 
 
 def torchvision_name(detectron2_name: str) -> str:
-    """The inverse of `detectron2_name`: "res2.0.shortcut.weight" -> "layer1.0.downsample.0.weight"."""
+    """Return the inverse of `detectron2_name`: "res2.0.shortcut.weight" -> "layer1.0.downsample.0.weight"."""
     return _rename(detectron2_name, _TO_TORCHVISION, "Detectron2")
 
 
@@ -52,7 +53,7 @@ def _rename(name: str, rules: tuple[tuple[re.Pattern[str], str], ...], vocabular
 
 
 def _pattern(template: str) -> re.Pattern[str]:
-    """The regular expression of a rule's side: literal text, and a named group for each {field}."""
+    """Compile one side of a rule: literal text, and a named group for each {field}."""
     parts = re.split(r"\{(\w+)\}", template)
     return re.compile(
         "".join(f"(?P<{part}>{_FIELDS[part]})" if i % 2 else re.escape(part) for i, part in enumerate(parts))

@@ -1,4 +1,4 @@
-"""A pretrained ResNet as it lies in a file: the kind of file, where in it the network stands, whether it is whole."""
+"""The pretrained ResNet in a file: the kind of file, the place of the network in it, and its tensors."""
 
 import re
 from collections.abc import Mapping
@@ -10,8 +10,7 @@ from torch import Tensor
 from torchvision.models.resnet import ResNet
 
 from transfer.errors import TransferError
-from transfer.weights import formats
-from transfer.weights import locate as prefixes
+from transfer.weights import formats, locate
 from transfer.weights.architecture import Architecture
 from transfer.weights.placement import relative_name
 from transfer.weights.renaming import torchvision_name
@@ -25,10 +24,10 @@ KINDS = {  # kind -> (row of a report, what the user reads)
 }
 ACCEPTED = (
     "expected a ResNet, ResNeXt or wide ResNet under torchvision's names (conv1.weight, layer1.0.conv1.weight, ...; "
-    "timm's are the same), alone or in a checkpoint of MoCo v1, v2 or v3 (module.encoder_q.conv1.weight) or of another "
-    "trainer (student.backbone.conv1.weight)"
+    "timm's are the same), by itself or in a checkpoint of MoCo v1, v2 or v3 (module.encoder_q.conv1.weight) or of "
+    "another trainer (student.backbone.conv1.weight)"
 )
-METADATA = (  # what a converted file says of its backbone
+METADATA = (  # the keys of a converted file's description of its backbone
     "arch", "kind", "label", "source", "source_sha256", "epoch",
     "pixel_mean", "pixel_std", "channel_order", "stride_in_1x1",
 )  # fmt: skip
@@ -46,7 +45,7 @@ class PretrainedFile:
     prefix: str  # before every name in the file: "module.encoder_q."
     state: dict[str, Tensor]  # torchvision's names, no classifier
     names: dict[str, str]  # torchvision's name -> the file's
-    dropped: tuple[str, ...]  # what the file holds besides, by its own names
+    dropped: tuple[str, ...]  # names of the file's other tensors
     filled: tuple[str, ...]  # num_batches_tracked, where the file is older than these buffers: zeros
     epoch: int | None
     metadata: dict[str, Any] = field(default_factory=dict)  # of a file that was converted before
@@ -64,26 +63,26 @@ def read_pretrained(path: Path, encoder: str | None = None, prefix: str | None =
 
     Args:
         encoder: "query" or "key", for a checkpoint that holds both; None: query.
-        prefix: what stands before its names in the file, where several would do.
+        prefix: the start of the network's names, where the file holds several networks.
 
     Raises:
         TransferError: the file holds no such network, not a whole one, or several; or cannot be read safely.
     """
-    content = formats.read(path)
+    content = formats.read_weights(path)
     if not isinstance(content, Mapping):
         raise TransferError(f"{path}: {describe(content)}; {ACCEPTED}")
     metadata = dict(content["metadata"]) if is_ours(content) else {}
     try:
-        named = prefixes.tensors(content)
+        named = locate.flatten_tensors(content)
         file_names = {name: name for name in named}
         if metadata and isinstance(content.get("model"), Mapping):  # under Detectron2's names
-            inside = prefixes.tensors(content["model"])
+            inside = locate.flatten_tensors(content["model"])
             file_names = {torchvision_name(relative_name(name)): name for name in inside}
             named = {name: inside[other] for name, other in file_names.items()}
-        candidates = prefixes.find(named)
+        candidates = locate.find_candidates(named)
         if not candidates:
             raise TransferError(f"{describe(content)}; {ACCEPTED}")
-        chosen = prefixes.choose(candidates, encoder, prefix)
+        chosen = locate.choose_candidate(candidates, encoder, prefix)
         _check_claim(metadata.get("arch", content.get("arch")), chosen.architecture)
     except TransferError as error:
         raise TransferError(f"{path}: {error}") from error
@@ -106,7 +105,7 @@ def read_pretrained(path: Path, encoder: str | None = None, prefix: str | None =
 
 
 def is_ours(content: Any) -> bool:
-    """Whether a file's content was written by tools/convert.py."""
+    """Return True for the content of a file that tools/convert.py wrote."""
     return (
         isinstance(content, Mapping)
         and content.get("__author__") == formats.AUTHOR
@@ -116,19 +115,19 @@ def is_ours(content: Any) -> bool:
 
 
 def describe(content: Any) -> str:
-    """What a file holds, for a message that refuses it."""
+    """Describe the content of a file, for a message that refuses it."""
     if not isinstance(content, Mapping):
         return f"it holds a {type(content).__name__}, not a dictionary of tensors"
-    named = prefixes.tensors(content)
+    named = locate.flatten_tensors(content)
     leaves = [name.removeprefix("model.").removeprefix("blobs.") for name in named]
     if any(_CAFFE2.fullmatch(name) for name in leaves):
         return (
-            "its names are Caffe2's, as in the MSRA files (BGR, std 1, stride in the 1x1 convolution): no start for "
-            "these recipes"
+            "its names are Caffe2's, as in the MSRA files (BGR, std 1, stride in the 1x1 convolution), which these "
+            "recipes cannot use"
         )
     if any(_DETECTRON2.fullmatch(name) for name in leaves):
         return (
-            "its names are Detectron2's already and it was not written by tools/convert.py, so that nothing says how "
+            "its names are Detectron2's already and it was not written by tools/convert.py, so that nothing states how "
             "its backbone was trained (pixels, stride): convert the file it was made from"
         )
     keys = list(named) or [key for key in content if isinstance(key, str)]
@@ -137,6 +136,6 @@ def describe(content: Any) -> str:
 
 
 def _check_claim(claimed: Any, found: Architecture) -> None:
-    """A file that names its architecture must hold that one: some differ in what they compute and not in names."""
+    """Refuse a file whose tensors are not of the architecture that it names: some differ only in what they compute."""
     if isinstance(claimed, str) and claimed.split(".")[0] != found.name:  # timm adds ".tag" to a name
         raise TransferError(f"it says arch '{claimed}', but its tensors are those of {found.name}")

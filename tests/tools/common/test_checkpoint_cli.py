@@ -53,7 +53,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         form, name = WRITTEN[layout]
         path = folder / f"{layout}{Path(name).suffix}"
         if not path.exists():
-            backbone_file.write(convert(saved(folder, STATE, "torchvision.pth")), path, form)
+            backbone_file.write_backbone(convert(saved(folder, STATE, "torchvision.pth")), path, form)
         return path
 
     return make

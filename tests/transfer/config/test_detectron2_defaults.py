@@ -153,17 +153,17 @@ def test_settings_that_do_not_fit_together_are_refused(key: str, value: str) -> 
     [
         (small_models.RETINANET, "MODEL.BACKBONE.NAME", "build_resnet_fpn_backbone", "go together"),
         (small_models.FPN, "MODEL.BACKBONE.NAME", "build_retinanet_resnet_fpn_backbone", "go together"),
-        (small_models.RETINANET, "MODEL.MASK_ON", "True", "boxes alone"),
+        (small_models.RETINANET, "MODEL.MASK_ON", "True", "boxes only"),
         (small_models.RETINANET, "MODEL.RETINANET.IN_FEATURES", "['p2','p3']", "the backbone makes"),
         (small_models.RETINANET, "MODEL.RETINANET.NORM", "GN", "only the default"),
-        (small_models.RETINANET, "MODEL.FPN.IN_FEATURES", "['res3','res4']", "p6 of res5"),
+        (small_models.RETINANET, "MODEL.FPN.IN_FEATURES", "['res3','res4']", "p6 from res5"),
         (small_models.C5, "MODEL.RESNETS.RES5_DILATION", "1", "dilation 2"),
         (small_models.C5, "MODEL.RESNETS.OUT_FEATURES", "['res4','res5']", "needs ['res5']"),
         (small_models.C5, "MODEL.ROI_HEADS.IN_FEATURES", "['res4']", "the backbone makes"),
-        (small_models.C4, "MODEL.RESNETS.RES5_DILATION", "2", "undilated"),
+        (small_models.C4, "MODEL.RESNETS.RES5_DILATION", "2", "without dilation"),
         (small_models.FPN, "MODEL.RESNETS.RES5_DILATION", "2", "cannot be dilated"),
         (small_models.C4, "MODEL.KEYPOINT_ON", "True", "no keypoint branch"),
-        (small_models.KEYPOINTS, "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "5", "none of 17"),
+        (small_models.KEYPOINTS, "MODEL.ROI_KEYPOINT_HEAD.NUM_KEYPOINTS", "5", "not one of 17"),
     ],
 )
 def test_parts_that_do_not_go_together_are_refused(model: dict[str, object], key: str, value: str, words: str) -> None:

@@ -46,7 +46,7 @@ def test_torchvisions_resnets_convert_whole(arch: str, tmp_path: Path) -> None:
     )
     assert len(result.state) == TENSORS[result.source.architecture.depth]
     assert result.source.dropped == ("fc.weight", "fc.bias")
-    assert result.proof.difference == 0
+    assert result.check.difference == 0
     for name, tensor in own(state).items():
         assert torch.equal(result.state[detectron2_name(name)], tensor)
 
@@ -183,7 +183,7 @@ def test_a_moco_checkpoint_without_its_backbone_is_refused(tmp_path: Path) -> No
         convert(saved(tmp_path, content))
 
 
-def test_an_unsafe_file_comes_with_the_command_that_makes_it_safe(tmp_path: Path) -> None:
+def test_an_unsafe_file_is_refused_with_the_resave_command(tmp_path: Path) -> None:
     # A scheduler, a module, a NumPy number: what trainers leave in their checkpoints.
     content = moco(resnet()) | {
         "args": fractions.Fraction(1, 2),
@@ -232,46 +232,46 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         ("stem.conv1.norm.weight", "stem.conv1.norm.running_var"),
     ],
 )
-def test_the_proof_sees_two_tensors_of_one_shape_exchanged(one: str, other: str) -> None:
+def test_the_check_sees_two_tensors_of_one_shape_exchanged(one: str, other: str) -> None:
     source = own(resnet())
     converted = {detectron2_name(name): tensor for name, tensor in source.items()}
-    assert equivalence.compare(R18, source, converted, "x").difference == 0
+    assert equivalence.check_conversion(R18, source, converted, "x").difference == 0
     converted[one], converted[other] = converted[other], converted[one]
     with pytest.raises(TransferError, match="differ from the source's"):
-        equivalence.compare(R18, source, converted, "x")
+        equivalence.check_conversion(R18, source, converted, "x")
 
 
-def test_each_of_the_proofs_two_networks_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_of_the_checks_two_networks_fails_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     source = own(resnet())
     converted = {detectron2_name(name): tensor for name, tensor in source.items()}
     changed = converted | {"res4.0.conv1.weight": converted["res4.0.conv1.weight"] * 1.01}
-    right = equivalence.features
-    monkeypatch.setattr(equivalence, "features", lambda state, image: right(converted, image))
+    right = equivalence.detectron2_features
+    monkeypatch.setattr(equivalence, "detectron2_features", lambda state, image: right(converted, image))
     with pytest.raises(TransferError, match=r"res4 in (detectron2|torchvision)'s backbone differ"):
-        equivalence.compare(R18, source, changed, "x")
+        equivalence.check_conversion(R18, source, changed, "x")
     monkeypatch.undo()
     detector = equivalence._detector_features
     monkeypatch.setattr(equivalence, "_detector_features", lambda a, b, _, image: detector(a, b, converted, image))
     with pytest.raises(TransferError, match="res4 in the converted tensors differ"):
-        equivalence.compare(R18, source, changed, "x")
+        equivalence.check_conversion(R18, source, changed, "x")
 
 
-def test_the_proof_names_the_engine_and_leaves_the_generator_alone(tmp_path: Path) -> None:
+def test_the_check_names_the_engine_and_keeps_the_rng_state(tmp_path: Path) -> None:
     path = saved(tmp_path, resnet())
     before = torch.get_rng_state()
     result = convert(path, engine="torchvision")
     assert torch.equal(torch.get_rng_state(), before)
     versions = engines.load("torchvision").versions()
-    assert result.proof.engine == f"torchvision {versions['torchvision']}"
-    assert result.metadata["proof"] == {"tensors": 120, "engine": result.proof.engine, "difference": 0.0}
+    assert result.check.engine == f"torchvision {versions['torchvision']}"
+    assert result.metadata["proof"] == {"tensors": 120, "engine": result.check.engine, "difference": 0.0}
 
 
 @pytest.mark.detectron2
-def test_detectron2_proves_where_it_is_installed(tmp_path: Path) -> None:
+def test_detectron2_checks_where_it_is_installed(tmp_path: Path) -> None:
     pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
     result = convert(saved(tmp_path, resnet("resnext50_32x4d")))
-    assert result.proof.engine.startswith("detectron2 ")
-    assert result.proof.difference == 0
+    assert result.check.engine.startswith("detectron2 ")
+    assert result.check.difference == 0
 
 
 @pytest.mark.parametrize("family", ["fpn", "c4"])

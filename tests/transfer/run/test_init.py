@@ -43,7 +43,7 @@ def resnet18(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def backbone(resnet18: Path) -> Path:
     """The same, converted."""
     path = resnet18.with_name("backbone.pth")
-    backbone_file.write(convert.convert(resnet18), path)
+    backbone_file.write_backbone(convert.convert(resnet18), path)
     return path
 
 

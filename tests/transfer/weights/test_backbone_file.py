@@ -17,7 +17,7 @@ from tests.support.pretrained import hollow, moco, resnet, saved
 from transfer.conversion.convert import Conversion, convert
 from transfer.errors import TransferError
 from transfer.weights import formats
-from transfer.weights.backbone_file import check_output, is_backbone, load, write
+from transfer.weights.backbone_file import check_output, is_backbone, read_backbone, write_backbone
 from transfer.weights.renaming import detectron2_name
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +45,7 @@ def conversion(tmp_path_factory: pytest.TempPathFactory) -> Conversion:
 @pytest.fixture(scope="module")
 def converted(conversion: Conversion, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("converted") / "backbone.pth"
-    write(conversion, path)
+    write_backbone(conversion, path)
     return path
 
 
@@ -54,12 +54,12 @@ def converted(conversion: Conversion, tmp_path_factory: pytest.TempPathFactory) 
 def test_a_file_for_detectron2_loads_as_it_was(
     conversion: Conversion, name: str, family: str | None, tmp_path: Path
 ) -> None:
-    write(conversion, tmp_path / "new" / name, "detectron2", family)
-    backbone = load(tmp_path / "new" / name)
+    write_backbone(conversion, tmp_path / "new" / name, "detectron2", family)
+    backbone = read_backbone(tmp_path / "new" / name)
     assert backbone.arch == "resnet18"
     assert backbone.state.keys() == conversion.state.keys()
     assert all(torch.equal(backbone.state[name], conversion.state[name]) for name in conversion.state)
-    proof = {"tensors": 120, "engine": conversion.proof.engine, "difference": 0.0}
+    proof = {"tensors": 120, "engine": conversion.check.engine, "difference": 0.0}
     assert backbone.metadata == SAYS | {"source_sha256": conversion.sha256, "proof": proof}
     assert backbone.sha256 != conversion.sha256
     assert is_backbone(tmp_path / "new" / name)
@@ -70,15 +70,15 @@ def test_from_form_to_form_nothing_changes(conversion: Conversion, tmp_path: Pat
     for step, (to, name) in enumerate([*FORMS, FORMS[0]]):
         last = convert(path)
         path = tmp_path / f"{step}_{name}"
-        write(last, path, to)
-    again = load(path)
+        write_backbone(last, path, to)
+    again = read_backbone(path)
     assert all(torch.equal(again.state[name], tensor) for name, tensor in conversion.state.items())
     assert again.metadata == conversion.metadata  # of the first source still
     assert last.source.metadata
 
 
 def test_torchvision_takes_its_form(conversion: Conversion, tmp_path: Path) -> None:
-    write(conversion, tmp_path / "x.pth", "torchvision")
+    write_backbone(conversion, tmp_path / "x.pth", "torchvision")
     content = torch.load(tmp_path / "x.pth", weights_only=True)
     model = torchvision.models.get_model(content["arch"])
     loaded = model.load_state_dict(content["state_dict"], strict=False)
@@ -90,14 +90,14 @@ def test_torchvision_takes_its_form(conversion: Conversion, tmp_path: Path) -> N
 @pytest.mark.parametrize(("to", "name"), [("timm", "x.pth"), ("safetensors", "x.safetensors")])
 def test_timm_takes_its_form_and_safetensors(conversion: Conversion, to: str, name: str, tmp_path: Path) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed")
-    write(conversion, tmp_path / name, to)
+    write_backbone(conversion, tmp_path / name, to)
     model = timm.create_model("resnet18", num_classes=0, checkpoint_path=str(tmp_path / name))  # strict
     for key, tensor in model.state_dict().items():
         assert torch.equal(tensor, conversion.state[detectron2_name(key)])
 
 
 def test_safetensors_carry_the_metadata_and_a_card(conversion: Conversion, tmp_path: Path) -> None:
-    write(conversion, tmp_path / "moco.safetensors", "safetensors")
+    write_backbone(conversion, tmp_path / "moco.safetensors", "safetensors")
     with safetensors.safe_open(tmp_path / "moco.safetensors", framework="pt") as file:
         header = file.metadata()
     assert header["arch"] == '"resnet18"'
@@ -105,7 +105,7 @@ def test_safetensors_carry_the_metadata_and_a_card(conversion: Conversion, tmp_p
     assert header["stride_in_1x1"] == "false"
     assert header["format"] == "pt"
     card = (tmp_path / "moco.md").read_text()
-    for fact in ("resnet18", "epoch 200", conversion.sha256, "RGB", "STRIDE_IN_1X1 False", conversion.proof.engine,
+    for fact in ("resnet18", "epoch 200", conversion.sha256, "RGB", "STRIDE_IN_1X1 False", conversion.check.engine,
                  'checkpoint_path="moco.safetensors"'):  # fmt: skip
         assert fact in card
 
@@ -114,14 +114,14 @@ def test_safetensors_carry_the_metadata_and_a_card(conversion: Conversion, tmp_p
 def test_nothing_is_overwritten(conversion: Conversion, to: str, name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("precious")
     with pytest.raises(TransferError, match=f"{name} exists"):
-        write(conversion, tmp_path / name, to)
+        write_backbone(conversion, tmp_path / name, to)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["precious"]
 
 
 def test_a_card_is_not_overwritten_either(conversion: Conversion, tmp_path: Path) -> None:
     (tmp_path / "x.md").write_text("precious")
     with pytest.raises(TransferError, match=r"x\.md exists"):
-        write(conversion, tmp_path / "x.safetensors", "safetensors")
+        write_backbone(conversion, tmp_path / "x.safetensors", "safetensors")
     assert [path.name for path in tmp_path.iterdir()] == ["x.md"]
 
 
@@ -131,7 +131,7 @@ def test_a_card_is_not_overwritten_either(conversion: Conversion, tmp_path: Path
         ("x.pt", "detectron2", None, r"--to detectron2 writes \.pth or \.pkl"),
         ("x.pkl", "torchvision", None, r"--to torchvision writes \.pth"),
         ("x.pth", "safetensors", None, r"--to safetensors writes \.safetensors"),
-        ("x.pth", "timm", "fpn", "--full-names fpn: .* with --to detectron2 alone"),
+        ("x.pth", "timm", "fpn", "--full-names fpn: .* only with --to detectron2"),
     ],
 )
 def test_what_no_reader_would_take_is_not_written(name: str, to: str, family: str, message: str) -> None:
@@ -153,7 +153,7 @@ def test_a_failed_write_leaves_nothing_that_looks_whole(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises((TransferError, UserError), match=r"cannot be written: .*No space left"):
-        write(conversion, tmp_path / name, to)
+        write_backbone(conversion, tmp_path / name, to)
     assert {path.name for path in tmp_path.iterdir()} <= {formats.card_path(tmp_path / name).name}
 
 
@@ -163,11 +163,11 @@ def test_a_file_under_other_names_is_refused_with_the_command(
 ) -> None:
     path = tmp_path / "source.pth"
     if content == "torchvision":
-        write(conversion, path, content)
+        write_backbone(conversion, path, content)
     else:
         torch.save(content, path)
     with pytest.raises(TransferError) as error:
-        load(path)
+        read_backbone(path)
     assert f"python tools/convert.py {path} {tmp_path / 'source_detectron2.pth'} --to detectron2" in str(error.value)
     assert is_backbone(path)
 
@@ -185,7 +185,7 @@ def test_a_file_changed_since_is_refused(converted: Path, tmp_path: Path) -> Non
     state["stem.conv1.norm.num_batches_tracked"] = "7"
     state["res2.0.conv1.weight"] = torch.zeros(3)
     with pytest.raises(TransferError) as error:
-        load(changed(converted, tmp_path, model=state))
+        read_backbone(changed(converted, tmp_path, model=state))
     for fault in (
         "missing: res3.0.conv1.weight",
         "unknown: extra",
@@ -194,16 +194,16 @@ def test_a_file_changed_since_is_refused(converted: Path, tmp_path: Path) -> Non
     ):
         assert fault in str(error.value)
     with pytest.raises(TransferError, match="'vit_b_16', expected resnet18"):
-        load(changed(converted, tmp_path, metadata=content["metadata"] | {"arch": "vit_b_16"}))
+        read_backbone(changed(converted, tmp_path, metadata=content["metadata"] | {"arch": "vit_b_16"}))
     without = {key: value for key, value in content["metadata"].items() if key != "pixel_std"}
     with pytest.raises(TransferError, match=r"not a file written by tools/convert\.py"):
-        load(changed(converted, tmp_path, metadata=without))
+        read_backbone(changed(converted, tmp_path, metadata=without))
 
 
 def test_another_depths_tensors_are_refused(converted: Path, tmp_path: Path) -> None:
     content = torch.load(converted, weights_only=True)
     with pytest.raises(TransferError, match=r"not the resnet34 that was written, 216 tensors:(.|\n)*and \d+ more"):
-        load(changed(converted, tmp_path, metadata=content["metadata"] | {"arch": "resnet34"}))
+        read_backbone(changed(converted, tmp_path, metadata=content["metadata"] | {"arch": "resnet34"}))
 
 
 def pkl(folder: Path, content: object) -> Path:
@@ -213,12 +213,12 @@ def pkl(folder: Path, content: object) -> Path:
 
 
 STATE = {"stem.conv1.weight": np.ones((2, 2), "float32"), "res2.0.conv1.weight": np.ones((2, 2), "float32")}
-SILENT = {  # the silent-failure table of shared/reference/detectron2/README.md: what is in the file -> what is said
+SILENT = {  # files that Detectron2 loads wrongly without a warning: content, message
     "an empty file": ({"model": {}, "__author__": "MOCO", "matching_heuristics": True}, "its keys begin with"),
     "no author": ({"model": STATE, "matching_heuristics": True}, "takes a .pkl for Caffe2's and loses BN's statistics"),
     "bare tensors": (STATE, "takes a .pkl for Caffe2's and loses BN's statistics"),
     "no heuristics": ({"model": STATE, "__author__": "MOCO"}, "would change 0 of its tensors"),
-    "another tool's": ({"model": STATE, "__author__": "MOCO", "matching_heuristics": True}, "nothing says how"),
+    "another tool's": ({"model": STATE, "__author__": "MOCO", "matching_heuristics": True}, "nothing states how"),
 }
 
 
@@ -228,15 +228,15 @@ def test_a_pickle_that_would_fail_silently_is_refused(case: str, tmp_path: Path)
     path = pkl(tmp_path, content)
     assert is_backbone(path)  # so that MODEL.WEIGHTS meets the same refusal as --init
     with pytest.raises(TransferError, match=r"not a file written by tools/convert\.py") as error:
-        load(path)
+        read_backbone(path)
     assert message in str(error.value)
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone.bottom_up."])
 def test_detectron2s_names_without_our_metadata_are_refused(prefix: str, tmp_path: Path) -> None:
     state = {f"{prefix}{detectron2_name(name)}": tensor for name, tensor in hollow().items() if "fc." not in name}
-    with pytest.raises(TransferError, match=r"Detectron2's already.*nothing says how its backbone was trained"):
-        load(saved(tmp_path, {"model": state}))
+    with pytest.raises(TransferError, match=r"Detectron2's already.*nothing states how its backbone was trained"):
+        read_backbone(saved(tmp_path, {"model": state}))
 
 
 def test_a_pickle_of_numpy_2_is_refused(tmp_path: Path) -> None:
@@ -244,12 +244,12 @@ def test_a_pickle_of_numpy_2_is_refused(tmp_path: Path) -> None:
         pytest.skip(f"NumPy {np.__version__} is installed, not 2")
     (tmp_path / "x.pkl").write_bytes(pickle.dumps({"model": STATE, "__author__": "MOCO", "matching_heuristics": True}))
     with pytest.raises(TransferError, match="pickled under NumPy 2, in a form that NumPy 1 cannot load"):
-        load(tmp_path / "x.pkl")
+        read_backbone(tmp_path / "x.pkl")
 
 
 def test_relative_names_without_the_heuristics_are_refused(converted: Path, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="would change 0 of its tensors and only warn"):
-        load(changed(converted, tmp_path, matching_heuristics=False))
+        read_backbone(changed(converted, tmp_path, matching_heuristics=False))
 
 
 def test_a_detector_is_no_backbone(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_plain_detectron2_loads_every_tensor(
     from detectron2.modeling import build_model
 
     result = convert(saved(tmp_path, moco(resnet(arch), arch=arch)))
-    write(result, tmp_path / name, "detectron2", family)
+    write_backbone(result, tmp_path / name, "detectron2", family)
     cfg = get_cfg()
     cfg.merge_from_file(str(ROOT / f"configs/transfer/{config}.yaml"), allow_unsafe=False)
     cfg.MODEL.DEVICE = "cpu"

@@ -21,7 +21,7 @@ def under(before: str, state: dict[str, Tensor] = HOLLOW) -> dict[str, Tensor]:
 
 
 def find(content: Any, **options: str) -> locate.Candidate:
-    return locate.choose(locate.find(locate.tensors(content)), **options)
+    return locate.choose_candidate(locate.find_candidates(locate.flatten_tensors(content)), **options)
 
 
 components = st.sampled_from(
@@ -30,9 +30,7 @@ components = st.sampled_from(
 
 
 @given(stack=st.lists(components, max_size=5), levels=st.integers(0, 5), inside=st.data())
-def test_any_stack_of_prefixes_and_dictionaries_gives_the_same_network(
-    stack: list[str], levels: int, inside: st.DataObject
-) -> None:
+def test_any_stack_of_prefixes_gives_the_same_network(stack: list[str], levels: int, inside: st.DataObject) -> None:
     wrapped = inside.draw(st.sets(st.sampled_from(["layer1", "layer3", "layer4.0.conv1", "conv1", "bn1"])))
     wrapper = inside.draw(st.sampled_from(locate.WRAPPERS))
     content: Any = {}
@@ -91,13 +89,13 @@ def test_two_networks_that_fit_are_listed_and_the_user_chooses() -> None:
     assert "--prefix 'student.module.backbone.'  resnet18" in message
     for name in ("student.module.backbone", "student.module.backbone."):
         assert find(both, prefix=name).state["conv1.weight"] is HOLLOW["conv1.weight"]
-    with pytest.raises(TransferError, match="--prefix backbone: no ResNet stands under it"):
+    with pytest.raises(TransferError, match="--prefix backbone: no ResNet has this prefix"):
         find(both, prefix="backbone")
     with pytest.raises(TransferError, match="holds no key encoder"):
         find(both, encoder="key")
 
 
-def test_a_third_network_beside_the_two_encoders_leaves_the_choice_to_the_user() -> None:
+def test_with_a_third_network_the_user_must_choose() -> None:
     three = under("encoder_q.") | under("encoder_k.")
     three |= under("teacher.", {name: tensor + 1 for name, tensor in HOLLOW.items()})
     with pytest.raises(TransferError, match="3 networks fit"):
@@ -178,7 +176,7 @@ def test_timms_resnets_convert_where_they_are_torchvisions(name: str) -> None:
     timm = pytest.importorskip("timm", reason="timm is not installed")
     with torch.device("meta"):
         state = timm.create_model(name).state_dict()
-    candidates = locate.find(state)
+    candidates = locate.find_candidates(state)
     assert [candidate.architecture.name for candidate in candidates if not candidate.faults] == (
         [name] if name in PLAIN else []
     )

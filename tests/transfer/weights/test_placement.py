@@ -8,7 +8,7 @@ import torchvision
 from torch import Tensor
 
 from transfer.errors import TransferError
-from transfer.weights.placement import place
+from transfer.weights.placement import place_backbone
 from transfer.weights.renaming import detectron2_name
 
 
@@ -38,14 +38,14 @@ def c4(arch: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
 def test_fpn_takes_every_tensor_under_bottom_up(arch: str) -> None:
     state = backbone(arch)
-    placed = place(state, fpn(arch))
+    placed = place_backbone(state, fpn(arch))
     assert {name.removeprefix("backbone.bottom_up."): tensor for name, tensor in placed.items()} == state
 
 
 @pytest.mark.parametrize("arch", ["resnet50", "resnet101", "resnet152"])
 def test_c4_takes_res5_into_its_head_and_leaves_the_extra_norm(arch: str) -> None:
     state = backbone(arch)
-    placed = place(state, c4(arch))
+    placed = place_backbone(state, c4(arch))
     assert placed["roi_heads.res5.0.shortcut.norm.bias"] is state["res5.0.shortcut.norm.bias"]
     assert placed["backbone.stem.conv1.weight"] is state["stem.conv1.weight"]
     assert len(placed) == len(state)
@@ -56,9 +56,9 @@ def test_c4_takes_res5_into_its_head_and_leaves_the_extra_norm(arch: str) -> Non
 def test_another_depth_is_refused_by_name(model: Callable[[str], dict[str, Tensor]]) -> None:
     # Detectron2's own loader puts 318 tensors of a ResNet-101 into a ResNet-50 and goes on.
     with pytest.raises(TransferError, match=r"ResNet-101.*MODEL\.RESNETS\.DEPTH.*ResNet-50"):
-        place(backbone("resnet101"), model("resnet50"))
+        place_backbone(backbone("resnet101"), model("resnet50"))
     with pytest.raises(TransferError, match=r"ResNet-50.*MODEL\.RESNETS\.DEPTH.*ResNet-101"):
-        place(backbone("resnet50"), model("resnet101"))
+        place_backbone(backbone("resnet50"), model("resnet101"))
 
 
 @pytest.mark.parametrize(
@@ -66,19 +66,19 @@ def test_another_depth_is_refused_by_name(model: Callable[[str], dict[str, Tenso
 )
 def test_basic_block_file_in_another_fpn_model_is_refused(file: str, model: str) -> None:
     with pytest.raises(TransferError, match=rf"ResNet-{file[6:]}, .*a ResNet-{model[6:]}"):
-        place(backbone(file), fpn(model))
+        place_backbone(backbone(file), fpn(model))
 
 
 @pytest.mark.parametrize("arch", ["resnet18", "resnet34"])
 def test_c4_refuses_basic_blocks(arch: str) -> None:
     with pytest.raises(TransferError, match=rf"ResNet-{arch[6:]}; a C4 model.*bottleneck.*FPN"):
-        place(backbone(arch), c4("resnet50"))
+        place_backbone(backbone(arch), c4("resnet50"))
 
 
 def test_wrong_shapes_are_all_named_with_both_shapes() -> None:
     wide, narrow = backbone("wide_resnet50_2"), backbone("resnet50")
     with pytest.raises(TransferError) as error:
-        place(wide, fpn("resnet50"))
+        place_backbone(wide, fpn("resnet50"))
     message = str(error.value)
     assert "backbone.bottom_up.res2.0.conv1.weight is (64, 64, 1, 1) in the model" in message
     assert "res2.0.conv1.weight is (128, 64, 1, 1) in the file" in message
@@ -92,13 +92,13 @@ def test_a_tensor_left_without_a_value_is_named(model: Callable[[str], dict[str,
     state = backbone("resnet50")
     del state[name]
     with pytest.raises(TransferError, match=rf"left without a value: \S+\.{name}"):
-        place(state, model("resnet50"))
+        place_backbone(state, model("resnet50"))
 
 
 @pytest.mark.parametrize("name", ["fc.weight", "res5.0.conv4.weight", "res6.0.conv1.weight", "stem.conv2.weight"])
 def test_a_tensor_without_a_place_is_named(name: str) -> None:
     with pytest.raises(TransferError, match=f"has no place: {name}"):
-        place({**backbone("resnet50"), name: torch.empty(1)}, fpn("resnet50"))
+        place_backbone({**backbone("resnet50"), name: torch.empty(1)}, fpn("resnet50"))
 
 
 def test_all_faults_come_at_once() -> None:
@@ -107,26 +107,26 @@ def test_all_faults_come_at_once() -> None:
     state["res2.0.conv1.weight"] = torch.empty(1)
     del state["res3.0.conv1.weight"]
     with pytest.raises(TransferError, match=r"3 faults(.|\n)*res3.0.conv1(.|\n)*extra.weight(.|\n)*res2.0.conv1"):
-        place(state, fpn("resnet50"))
+        place_backbone(state, fpn("resnet50"))
 
 
 def test_empty_backbone_is_refused() -> None:
     with pytest.raises(TransferError, match=r"left without a value: backbone\.bottom_up\.stem\.conv1\.weight"):
-        place({}, fpn("resnet50"))
+        place_backbone({}, fpn("resnet50"))
 
 
 def test_model_without_a_resnet_is_refused() -> None:
     with pytest.raises(TransferError, match="no ResNet stage stem, res2, res3, res4, res5"):
-        place(backbone("resnet50"), {"backbone.net.blocks.0.weight": torch.empty(1)})
+        place_backbone(backbone("resnet50"), {"backbone.net.blocks.0.weight": torch.empty(1)})
 
 
 def test_frozen_norm_needs_no_counter() -> None:
     model = {name: tensor for name, tensor in fpn("resnet18").items() if not name.endswith("num_batches_tracked")}
-    assert len(place(backbone("resnet18"), model)) == 100
+    assert len(place_backbone(backbone("resnet18"), model)) == 100
 
 
 def test_group_norm_does_not_swallow_batch_norm() -> None:
     # The affine parts fit a GN by name and shape; the statistics must not be dropped in silence.
     model = {name: tensor for name, tensor in fpn("resnet18").items() if "running_" not in name}
     with pytest.raises(TransferError, match=r"has no place: stem\.conv1\.norm\.running_mean"):
-        place(backbone("resnet18"), {name: tensor for name, tensor in model.items() if "tracked" not in name})
+        place_backbone(backbone("resnet18"), {name: tensor for name, tensor in model.items() if "tracked" not in name})

@@ -58,7 +58,7 @@ def _pretraining_faults(stage: Stage, options: PretrainOptions) -> list[str]:
 
 
 def _conversion_faults(stage: Stage, options: ConvertOptions) -> list[str]:
-    backbone = backbone_file.load(Path(stage.result))
+    backbone = backbone_file.read_backbone(Path(stage.result))
     checkpoint = Path(options.checkpoint)
     if checkpoint.exists() and backbone.metadata.get("source_sha256") != sha256(checkpoint):
         return [f"{stage.result} was made of another file than {checkpoint}"]

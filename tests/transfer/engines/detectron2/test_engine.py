@@ -23,7 +23,7 @@ from tests.support.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal
 from transfer.errors import TransferError
 from transfer.predictions import Predict
 from transfer.results import Scores
-from transfer.weights.placement import place
+from transfer.weights.placement import place_backbone
 
 engine = pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError)
 pytestmark = pytest.mark.detectron2
@@ -173,7 +173,7 @@ def test_initial_backbone_is_in_the_model_when_training_begins(tmp_path: Path) -
         for name, value in model.items()
         if name.startswith("backbone.bottom_up.")
     }
-    initial = place(
+    initial = place_backbone(
         {name: value.to(model["backbone.bottom_up." + name].dtype) for name, value in backbone.items()}, model
     )
     assert len(initial) == 120

@@ -1,1 +1,1 @@
-"""The parts of Detectron2's vocabulary that the torchvision engine honours."""
+"""The checks of a configuration: the keys and values of Detectron2 that the torchvision engine honours."""

@@ -1,4 +1,4 @@
-"""What a configuration asks for and cannot mean: values out of range, feature maps that nobody makes."""
+"""The faults of a configuration in itself: values out of range, feature maps that no part makes."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,8 +16,8 @@ from transfer.engines.torchvision.config_checks.registry import (
 )
 
 
-def contradictions(cfg: CfgNode) -> Iterator[str]:
-    """Every setting that makes no sense, with its value and what would."""
+def consistency_faults(cfg: CfgNode) -> Iterator[str]:
+    """Yield a line for every setting that makes no sense: its value, and what would be right."""
     resnets = cfg.MODEL.RESNETS
     width = 64 if resnets.DEPTH < 50 else 256
     if width != resnets.RES2_OUT_CHANNELS:
@@ -38,7 +38,7 @@ def contradictions(cfg: CfgNode) -> Iterator[str]:
 
 
 def _misplaced_features(cfg: CfgNode) -> Iterator[str]:
-    """Feature maps that are asked for and not made."""
+    """Yield a line for every setting that names a feature map which no part makes."""
     stages = list(cfg.MODEL.RESNETS.OUT_FEATURES)
     if not stages or not set(stages) <= set(STAGES):
         yield f"MODEL.RESNETS.OUT_FEATURES: {stages!r}, stages of {STAGES} are expected"
@@ -46,11 +46,11 @@ def _misplaced_features(cfg: CfgNode) -> Iterator[str]:
     if cfg.MODEL.BACKBONE.NAME in FPN_BACKBONES:
         below = list(cfg.MODEL.FPN.IN_FEATURES)
         if below not in [list(STAGES[i:j]) for i in range(4) for j in range(i + 1, 5)] or not set(below) <= set(stages):
-            yield f"MODEL.FPN.IN_FEATURES: {below!r}, neighbours of MODEL.RESNETS.OUT_FEATURES {stages!r} are expected"
+            yield f"MODEL.FPN.IN_FEATURES: {below!r}, consecutive MODEL.RESNETS.OUT_FEATURES {stages!r} are expected"
             return
         made = _levels(below, cfg.MODEL.BACKBONE.NAME)
         if cfg.MODEL.BACKBONE.NAME == RETINANET_BACKBONE and below[-1] != "res5":
-            yield f"MODEL.FPN.IN_FEATURES: {below!r}, {RETINANET_BACKBONE} makes p6 of res5"
+            yield f"MODEL.FPN.IN_FEATURES: {below!r}, {RETINANET_BACKBONE} makes p6 from res5, which must be the last"
     if cfg.MODEL.BACKBONE.NAME == C5_BACKBONE and stages != ["res5"]:
         yield f"MODEL.RESNETS.OUT_FEATURES: {stages!r}, {C5_BACKBONE} needs ['res5']"
     for key, names in _wanted(cfg).items():
@@ -62,14 +62,14 @@ def _misplaced_features(cfg: CfgNode) -> Iterator[str]:
 
 
 def _levels(stages: list[str], backbone: str) -> list[str]:
-    """The maps of a pyramid on neighbouring stages."""
+    """Return the names of the maps of a pyramid on consecutive stages."""
     above = 2 if backbone == RETINANET_BACKBONE else 1
     last = int(stages[-1].removeprefix("res"))
     return [name.replace("res", "p") for name in stages] + [f"p{last + i}" for i in range(1, above + 1)]
 
 
 def _wanted(cfg: CfgNode) -> dict[str, list[str]]:
-    """{key: the maps it names}, of the keys that the detector reads."""
+    """Return {key: the maps that it names} for the keys that the detector reads."""
     if cfg.MODEL.META_ARCHITECTURE == RETINANET:
         return {"MODEL.RETINANET.IN_FEATURES": cfg.MODEL.RETINANET.IN_FEATURES}
     return {

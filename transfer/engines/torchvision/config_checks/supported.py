@@ -1,4 +1,4 @@
-"""Which of Detectron2's settings this engine honours; all others must stand at their defaults."""
+"""The settings of Detectron2 that this engine honours; all others must have their defaults."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -7,7 +7,7 @@ from fvcore.common.config import CfgNode
 
 from transfer.config import detectron2_defaults
 from transfer.data.coco.records import PERSON_KEYPOINTS
-from transfer.engines.torchvision.config_checks.consistency import contradictions
+from transfer.engines.torchvision.config_checks.consistency import consistency_faults
 from transfer.engines.torchvision.config_checks.registry import (
     C5_BACKBONE,
     FPN_BACKBONES,
@@ -94,7 +94,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "SOLVER.WARMUP_METHOD": ("linear", "constant"),
 }
 
-# Sections that Detectron2 does not read either for the models built here.
+# Sections that Detectron2 does not read either, for the models built here.
 _NOT_READ = (
     "GLOBAL.",
     "MODEL.ANCHOR_GENERATOR.ANGLES",
@@ -105,39 +105,40 @@ _NOT_READ = (
 
 
 def check(cfg: CfgNode) -> None:
-    """Refuse what this engine cannot do and what makes no sense, everything in one message.
+    """Refuse a configuration that this engine cannot run or that makes no sense.
 
     Raises:
-        TransferError: names each setting at fault, its value and what is possible.
+        TransferError: lists every setting at fault, its value and what is possible.
     """
     refused = list(_refused(cfg))
     if refused:
         refused.append("the torchvision engine does not honour these settings: use --engine detectron2 for them")
-    faults = refused + list(contradictions(cfg))
+    faults = refused + list(consistency_faults(cfg))
     if faults:
         raise TransferError("\n".join(faults))
 
 
 def _refused(cfg: CfgNode) -> Iterator[str]:
+    """Yield a line for every setting that this engine does not honour."""
     defaults = detectron2_defaults.get_cfg()
     for key in detectron2_defaults.keys(cfg):
         value = detectron2_defaults.value_of(cfg, key)
         if key in _CHOICES:
             if value not in _CHOICES[key]:
-                yield f"{key}: {value!r} is none of {', '.join(map(repr, _CHOICES[key]))}"
+                yield f"{key}: {value!r} is not one of {', '.join(map(repr, _CHOICES[key]))}"
         elif key not in _ANY and not key.startswith(_NOT_READ) and value != detectron2_defaults.value_of(defaults, key):
             yield f"{key}: {value!r}, only the default {detectron2_defaults.value_of(defaults, key)!r} is honoured"
     yield from _unbuildable(cfg)
 
 
 def _unbuildable(cfg: CfgNode) -> Iterator[str]:
-    """Parts that do not go together here."""
+    """Yield a line for all parts that cannot be combined in this engine."""
     backbone, heads, depth = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.ROI_HEADS.NAME, cfg.MODEL.RESNETS.DEPTH
     dilated = cfg.MODEL.RESNETS.RES5_DILATION > 1
     if dilated and depth < 50:
         yield f"MODEL.RESNETS.RES5_DILATION: 2, MODEL.RESNETS.DEPTH {depth} cannot be dilated, 50 or more can"
     if backbone == C5_BACKBONE and not dilated:
-        yield f"MODEL.RESNETS.RES5_DILATION: 1, MODEL.BACKBONE.NAME {C5_BACKBONE} is that of dilation 2"
+        yield f"MODEL.RESNETS.RES5_DILATION: 1, MODEL.BACKBONE.NAME {C5_BACKBONE} needs dilation 2"
     if (cfg.MODEL.META_ARCHITECTURE == RETINANET) != (backbone == RETINANET_BACKBONE):
         yield (
             f"MODEL.BACKBONE.NAME: {backbone} with MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}, "
@@ -145,13 +146,13 @@ def _unbuildable(cfg: CfgNode) -> Iterator[str]:
         )
     if cfg.MODEL.META_ARCHITECTURE == RETINANET:
         if cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON:
-            yield f"MODEL.MASK_ON, MODEL.KEYPOINT_ON: {RETINANET} finds boxes alone"
+            yield f"MODEL.MASK_ON, MODEL.KEYPOINT_ON: {RETINANET} predicts boxes only"
     elif heads in RES5_HEADS:
         if backbone != PLAIN_BACKBONE:
-            yield f"MODEL.ROI_HEADS.NAME: {heads} stands on MODEL.BACKBONE.NAME {PLAIN_BACKBONE}, not on {backbone}"
+            yield f"MODEL.ROI_HEADS.NAME: {heads} needs MODEL.BACKBONE.NAME {PLAIN_BACKBONE}, not {backbone}"
         if depth < 50:
             yield f"MODEL.RESNETS.DEPTH: {depth}, the res5 head of C4 models needs 50 or more"
         if dilated:
-            yield f"MODEL.RESNETS.RES5_DILATION: 2, {heads} runs res5 on regions, undilated"
+            yield f"MODEL.RESNETS.RES5_DILATION: 2, {heads} runs res5 on regions without dilation"
         if cfg.MODEL.KEYPOINT_ON:
             yield f"MODEL.KEYPOINT_ON: True, {heads} has no keypoint branch, {STANDARD_HEADS} has"

@@ -150,7 +150,7 @@ def loaded(records: list[dict[str, Any]], count: int, **options: Any) -> list[tu
     ]
 
 
-def test_batches_do_not_depend_on_workers_or_on_where_a_run_began(tmp_path: Path) -> None:
+def test_batches_depend_on_neither_workers_nor_resuming(tmp_path: Path) -> None:
     records = small_models.dataset(tmp_path).records
     state = torch.get_rng_state()
     wanted = loaded(records, 8)

@@ -168,7 +168,7 @@ def test_exact_keypoints_score_100_and_shifted_ones_less(tmp_path: Path) -> None
     assert scorer(oracle(2.0)).metrics["keypoints"]["AP"] < 100
 
 
-def test_data_that_cannot_be_scored_are_refused_before_anything_runs(tmp_path: Path) -> None:
+def test_data_that_cannot_be_scored_are_refused_first(tmp_path: Path) -> None:
     root = people(tmp_path, area=None)
     dataset = catalog.load_dataset(["keypoints_coco_2017_val"], root)
     with pytest.raises(TransferError, match="evaluation needs area"):
