@@ -44,7 +44,7 @@ def test_a_sketch_tells_an_update_that_is_off_by_a_few_percent() -> None:
     assert training_steps.distance(one, near) < 0.01 * size < training_steps.distance(one, far)
 
 
-def test_the_check_sees_a_loss_a_gradient_and_an_update_that_differ() -> None:
+def test_the_check_sees_a_wrong_loss_gradient_or_update() -> None:
     theirs = training_steps.recorded("retinanet")
     name = "head.cls_score.weight"
     wrong = [
