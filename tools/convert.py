@@ -24,7 +24,7 @@ examples:
   python tools/convert.py output/backbone.pth output/backbone.safetensors --to safetensors
 
 inputs: ResNet, ResNeXt and wide ResNet of depth 18, 34, 50, 101 or 152, under torchvision's names (timm's are the
-same), alone or in a checkpoint: MoCo v1, v2, v3, this project's, another trainer's; or a file that this tool wrote
+same), by itself or in a checkpoint: MoCo v1, v2, v3, this project's, another trainer's; or a file that this tool wrote
 
 outputs of --to:
   detectron2    .pth (plain tensors) or .pkl (arrays, for old tools): `tools/finetune.py --init OUTPUT`, or
@@ -33,7 +33,7 @@ outputs of --to:
   timm          .pth: timm.create_model("resnet50", num_classes=0, checkpoint_path=OUTPUT)
   safetensors   .safetensors under torchvision's names, and a model card, .md, beside it
 
-The conversion is proved each time: the feature maps of source and result on a random image must agree.
+Every conversion is checked: the feature maps of source and result on a random image must agree.
 """
 
 
@@ -59,7 +59,7 @@ def parse() -> argparse.Namespace:
     add("output", type=Path, metavar="OUTPUT", help="the file to write; never overwritten")
     add("--to", choices=list(backbone_file.SUFFIXES), default="detectron2", help="the form of the output")
     add("--encoder", choices=["query", "key"], help="of a checkpoint that holds both (default: query)")
-    add("--prefix", help="what stands before the network's names, where the file holds several networks")
+    add("--prefix", help="the start of the network's names, where the file holds several networks")
     add(
         "--full-names",
         choices=FAMILIES,
@@ -70,7 +70,7 @@ def parse() -> argparse.Namespace:
         "--engine",
         choices=engines.NAMES,
         default="auto",
-        help="whose detector proves it: detectron2 where it is installed, else torchvision",
+        help="the engine whose detector checks the result; auto: detectron2 where it is installed, else torchvision",
     )
     add("--report", type=Path, metavar="FILE", help="also write a table: source name, target name, shape")
     return parser.parse_args()

@@ -43,7 +43,7 @@ def main() -> None:
     found, network = checkpoint_cli.load_backbone(arguments.checkpoint, arguments.encoder, arguments.prefix, device)
     images = open_images(arguments.root, "--root")
     if len(images) < 2:
-        raise PretrainError(f"--root: {arguments.root}: one image alone has no neighbours")
+        raise PretrainError(f"--root: {arguments.root}: a single image has no neighbours")
     distributed.share_cores(device, arguments.workers)
     with checkpoint_cli.progress_bar() as bar:
         task = bar.add_task("features", total=len(images), state="")
@@ -83,7 +83,7 @@ def parse() -> argparse.Namespace:
 
 
 def draw(images: ImageSet, rows: Tensor, queries: Tensor, k: int, title: str) -> Image.Image:
-    """The sheet of `queries` (Q,), with features (N, C) of all images."""
+    """Draw the sheet of `queries` (Q,), from the features (N, C) of all images."""
     k = min(k, len(images) - 1)
     similarity, nearby = knn.nearest_rows(rows[queries], rows, k, itself=queries)  # (Q, k) each
     drawn = []
@@ -103,7 +103,7 @@ def picture(images: ImageSet, index: int) -> Image.Image:
 
 
 def class_of(images: ImageSet, index: int) -> str:
-    """The first folder below the root that the image lies in; nothing for flat folders and for shards."""
+    """Return the first folder below the root that holds the image; "" for flat folders and for shards."""
     return images.names[index].partition("/")[0] if images.shards is None and "/" in images.names[index] else ""
 
 

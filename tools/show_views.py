@@ -1,4 +1,4 @@
-"""Draw what the augmentation really feeds: a contact sheet of the very views that a run's loader makes."""
+"""Draw a contact sheet of the augmented views that a run's loader makes."""
 
 import argparse
 from pathlib import Path
@@ -24,7 +24,7 @@ examples:
   python tools/show_views.py --config-file output/moco/config.yaml --epoch 10 --views 3 --output output/later.png
 
 Each row is one image: the file at the left, then its query and key view in each epoch, pixel by pixel as the encoders
-get them. Views depend on (seed, epoch, index of the image) alone, so these are the ones of the run with these settings.
+get them. Views depend only on (seed, epoch, index of the image), so these are the ones of the run with these settings.
 Further settings follow as KEY VALUE pairs, as for tools/train_moco.py.
 """
 
@@ -58,7 +58,7 @@ def parse() -> argparse.Namespace:
 
 
 def draw(settings: schema.Config, number: int, epochs: range) -> Image.Image:
-    """The sheet of `number` images in `epochs`."""
+    """Draw the sheet of `number` images in `epochs`."""
     images = open_images(settings.data.root)
     recipe = augment.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale)
     dataset = two_views.TwoViews(images, recipe, settings.seed, settings.data.pipeline)
@@ -86,23 +86,23 @@ def draw(settings: schema.Config, number: int, epochs: range) -> Image.Image:
 
 
 def chosen(size: int, number: int) -> list[int]:
-    """Indices of `number` of `size` images, spread evenly from the first to the last; all where they are fewer."""
+    """Return the indices of `number` of `size` images, spread evenly from first to last; all where they are fewer."""
     number = min(size, number)
     return [i * (size - 1) // max(1, number - 1) for i in range(number)]
 
 
 def enlargement(size: int) -> int:
-    """How many times larger a view of `size` pixels is drawn."""
+    """Return the factor by which a view of `size` pixels is enlarged."""
     return -(-SMALLEST // size)
 
 
 def enlarge(pixels: torch.Tensor, factor: int) -> Image.Image:
-    """(3, S, S) uint8 -> a picture with a square of `factor` pixels for each."""
+    """Convert a view (3, S, S) uint8 to a picture with `factor` x `factor` pixels for each of its pixels."""
     return to_pil_image(pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2))
 
 
 def layout(size: int, epochs: int) -> contact_sheet.Sheet:
-    """The measures of a sheet of views of `size` pixels."""
+    """Return the measures of a sheet of views of `size` pixels."""
     return contact_sheet.Sheet(size * enlargement(size), (1, *[2] * epochs))
 
 

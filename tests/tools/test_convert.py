@@ -20,7 +20,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: object) -> str:
-    """What the tool prints, run in this process."""
+    """Run the tool in this process and return what it prints."""
     monkeypatch.setattr(sys, "argv", ["convert.py", *map(str, words)])
     cli.run(convert.main)
     return capsys.readouterr().out

@@ -31,7 +31,7 @@ def cell(drawn: Tensor, row: int, column: int, columns: int) -> Tensor:
 
 
 def picture_in_cell(images: ImageSet, index: int) -> Tensor:
-    """(side, width, 3): the part of a cell that the picture fills."""
+    """Return the part of a cell that the picture fills: (side, width, 3)."""
     return torch.from_numpy(np.array(neighbours.picture(images, index)))
 
 
@@ -88,5 +88,5 @@ def test_faults_are_named(images: ImageSet, tmp_path: pathlib.Path) -> None:
     assert "--k: 0 must be at least 1; " in said(path, images.base, "--queries", 3, "--k", 0, "--workers", -1)
     (tmp_path / "one").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "one" / "only.png")
-    assert "one image alone has no neighbours" in said(path, tmp_path / "one")
+    assert "a single image has no neighbours" in said(path, tmp_path / "one")
     assert not (tmp_path / "sheet.png").exists()

@@ -1,4 +1,4 @@
-"""What the tools that look at a checkpoint's features share: backbone, cores, progress bar, checks of flags."""
+"""The parts shared by tools that look at a backbone's features: its file, cores, progress bar, checks of flags."""
 
 import argparse
 import math
@@ -49,7 +49,7 @@ def load_backbone(
 
 
 def default_workers() -> int:
-    """Processes that read images: a core stays for the network, and more than 4 seldom help one GPU."""
+    """Return the number of image readers: one core is left for the network, and more than 4 seldom help one GPU."""
     return max(0, min(4, len(os.sched_getaffinity(0)) - 1))
 
 
@@ -63,7 +63,7 @@ def check_flags(given: Iterable[tuple[str, float, float]]) -> None:
 
 
 def progress_bar() -> Progress:
-    """Images per second and time left; the caller fills the field `state`. Shown by rank 0, on a terminal."""
+    """Return a bar with images per second and time left, shown by rank 0 on a terminal; its field `state` is free."""
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=12),

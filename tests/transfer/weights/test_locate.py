@@ -1,4 +1,4 @@
-"""Wherever a file keeps its ResNet, it is found by names and shapes; where two would do, the user chooses."""
+"""The ResNet of a file is found by names and shapes, whatever its prefix; among several the user chooses."""
 
 from typing import Any
 
