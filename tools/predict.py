@@ -47,7 +47,10 @@ def main() -> None:
 
 
 def split_inputs(words: list[str]) -> tuple[list[Path], list[str]]:
-    """(images, overrides): where --input stands last, argparse gives it the KEY VALUE pairs that follow too."""
+    """Split the words of --input into images and overrides.
+
+    Where --input is the last option, argparse gives it the KEY VALUE pairs that follow, too.
+    """
     for index, word in enumerate(words):
         if CONFIG_KEY.fullmatch(word) and not Path(word).exists():
             return [Path(path) for path in words[:index]], words[index:]

@@ -1,4 +1,4 @@
-"""Runs that are stopped and go on: where to stop them, and whether they end as one that was left alone."""
+"""Runs that are stopped and resumed: where to stop them, and that they end as one that was left alone."""
 
 import json
 from pathlib import Path

@@ -36,7 +36,7 @@ _PROJECTIONS = 8
 
 @dataclass(frozen=True)
 class Steps:
-    """What is left of a short training: losses of each step, and by parameter the rest.
+    """The traces of a short training: losses of each step, and by parameter the rest.
 
     `sketches` are _PROJECTIONS inner products of a parameter's whole update with fixed vectors of +-1: the mean square
     of the difference of two sketches estimates the squared distance of the two updates.
@@ -49,7 +49,7 @@ class Steps:
 
 
 def recorded(name: str) -> Steps:
-    """What Detectron2 gave."""
+    """Return the recorded training of Detectron2."""
     return Steps(**json.loads(_file(name).read_text()))
 
 

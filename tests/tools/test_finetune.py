@@ -1,4 +1,4 @@
-"""tools/finetune.py as a user runs it, on a tiny data set: what it leaves, what goes on, what is refused."""
+"""tools/finetune.py as a user runs it, on a tiny data set: its files, resumed runs, refusals."""
 
 import functools
 import json
@@ -88,7 +88,7 @@ def test_classes_travel_with_the_model(trained: Path, scenes: Path, tool: Tool, 
 
 
 def plan(scenes: Path, *overrides: object, **options: Any) -> Plan:
-    """What the tool does with its command line, in this process."""
+    """Plan a run in this process, as the tool does."""
     words = tuple(map(str, overrides))
     return plan_run(RunOptions(CONFIG, words, engine="torchvision", dataset_root=scenes, **options))
 
@@ -96,7 +96,7 @@ def plan(scenes: Path, *overrides: object, **options: Any) -> Plan:
 def test_a_detector_with_other_features_is_refused(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What no setting tells: here norms with another epsilon. The proof of the converter is repeated before a run."""
+    """Norms with another epsilon, which no setting shows: the converter's proof is repeated before a run."""
     weights, backbone = tmp_path / "resnet18.pth", tmp_path / "backbone.pth"
     torch.save(resnet(), weights)
     backbone_file.write_backbone(convert.convert(weights, engine="torchvision"), backbone)
@@ -209,7 +209,7 @@ def start(words: list[object], blocked: bool = False, **environment: str) -> "su
 
 
 def wait_for(path: Path, *processes: "subprocess.Popen[str]") -> None:
-    """Until the file is there or one of the processes has ended."""
+    """Wait until the file is there or one of the processes has ended."""
     while not path.exists() and all(process.poll() is None for process in processes):
         time.sleep(0.02)
 

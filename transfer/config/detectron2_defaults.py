@@ -17,12 +17,12 @@ _NULLABLE = {"SOLVER.WEIGHT_DECAY_BIAS": float}  # the one key whose default, nu
 
 
 def get_cfg() -> CfgNode:
-    """A fresh configuration with every setting at Detectron2's default (sequences are lists)."""
+    """Return a fresh configuration with every setting at Detectron2's default (sequences are lists)."""
     return CfgNode(yaml.safe_load(_DEFAULTS.read_text()))
 
 
 def merge(cfg: CfgNode, config_file: Path | None, overrides: Sequence[str]) -> None:
-    """Set in `cfg` what a YAML file (with _BASE_) and KEY VALUE pairs say, by Detectron2's rules.
+    """Set the values of a YAML file (with _BASE_) and of KEY VALUE pairs in `cfg`, by Detectron2's rules.
 
     A value must have the type of the one it replaces; lists and tuples stand for each other, and an int for a float.
 
@@ -52,7 +52,11 @@ def merge(cfg: CfgNode, config_file: Path | None, overrides: Sequence[str]) -> N
 
 
 def read_yaml(path: Path, _children: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The content of a YAML file over that of its _BASE_ (a path relative to the file, or a list of them)."""
+    """Read a YAML file over its _BASE_ (a path relative to the file, or a list of them).
+
+    Raises:
+        TransferError: a file that cannot be read, is not plain YAML, or is its own _BASE_.
+    """
     if path.resolve() in _children:
         raise TransferError(f"{path}: _BASE_ leads back to the file itself")
     try:
@@ -77,12 +81,12 @@ def read_yaml(path: Path, _children: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def keys(cfg: Mapping[str, Any]) -> list[str]:
-    """Every setting's full name ("SOLVER.BASE_LR")."""
+    """Return every setting's full name ("SOLVER.BASE_LR")."""
     return [key for key, _ in _leaves(cfg)]
 
 
 def value_of(cfg: Mapping[str, Any], key: str) -> Any:
-    """The value of a setting by its full name."""
+    """Return the value of a setting by its full name."""
     node: Any = cfg
     for part in key.split("."):
         node = node[part]
@@ -106,7 +110,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 
 def _set(cfg: CfgNode, key: str, value: Any) -> list[str]:
-    """Set one value; returns what is wrong with it."""
+    """Set one value. Returns its faults."""
     parts = str(key).split(".")
     node = cfg
     for part in parts[:-1]:
@@ -133,7 +137,7 @@ def _set(cfg: CfgNode, key: str, value: Any) -> list[str]:
 
 
 def _literal(value: Any) -> Any:
-    """Strings that spell a Python literal become it ("1e-3", "(600,)"), those in a YAML file too, as in yacs."""
+    """Return the Python literal that a string spells ("1e-3", "(600,)"), also one of a YAML file, as yacs does."""
     if not isinstance(value, str):
         return value
     try:
@@ -143,7 +147,7 @@ def _literal(value: Any) -> Any:
 
 
 def _alike(value: Any, present: Any) -> bool:
-    """Whether two (nested) sequences hold values of the same kinds; int and float are one kind."""
+    """Return True if two (nested) sequences hold values of the same kinds; int and float are one kind."""
     wanted, found = _kinds(present), _kinds(value)
     return not wanted or found <= wanted
 

@@ -1,4 +1,4 @@
-"""A recipe for another number of GPUs: the linear scaling rule (arXiv 1706.02677, section 2.1)."""
+"""The recipe for another number of GPUs, by the linear scaling rule (arXiv 1706.02677, section 2.1)."""
 
 from fractions import Fraction
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from transfer.errors import TransferError
 from transfer.results import Scaled
 
-REFERENCE_GPUS = 8  # that every published recipe was run on, 2 images each
+REFERENCE_GPUS = 8  # every published recipe was run on as many, with 2 images each
 
 
 def scaled_settings(config: Any, gpus: int) -> tuple[dict[str, Any], Scaled]:

@@ -43,7 +43,7 @@ EPILOG = f"""examples:
 exit codes:
   0   finished
   2   bad input, or a run that cannot be resumed; the message says why
-  {signals.EXIT_CODE}  stopped by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, and saved: start it again with --auto-resume
+  {signals.EXIT_CODE}  stopped by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, and saved: call it again with --auto-resume
 """
 
 ROOT_HELP = "VOC2007/VOC2012, or annotations/ train2017/ val2017/ (default: $DETECTRON2_DATASETS, else datasets)"

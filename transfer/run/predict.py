@@ -1,4 +1,4 @@
-"""Run a detector over image files: detections.json and pictures."""
+"""The prediction over image files: detections.json and pictures."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".t
 
 
 def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "auto") -> tuple[Predict, Classes]:
-    """The detector in the file that MODEL.WEIGHTS names, and its classes.
+    """Load the detector in the file that MODEL.WEIGHTS names, and its classes.
 
     The classes are those the file carries. A file that carries none (plain Detectron2's) has the config's number of
     classes, zero-based ids, and VOC's names where they are 20, COCO's where they are 80.
@@ -50,7 +50,7 @@ def _standard_classes(count: int) -> Classes:
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:
-    """The images that `inputs` name: files as given, folders as their own image files, sorted by name.
+    """List the images that `inputs` name: files as given, and the image files of folders, sorted by name.
 
     Raises:
         TransferError: an input does not exist, or a folder holds no image.
@@ -79,12 +79,12 @@ def predict_images(
     batch_size: int = 1,
     min_score: float = 0.5,
 ) -> Path:
-    """Write `output`/detections.json and one picture an image; returns the path of the json.
+    """Write `output`/detections.json and one picture for each image. Returns the path of the json.
 
     Args:
         predict: the detector, from an engine's load_predictor.
-        batch_size: images of one zero-padded batch, taken in order.
-        min_score: in [0, 1]; what the pictures show. The json holds every detection.
+        batch_size: number of images of a zero-padded batch, taken in order.
+        min_score: in [0, 1], of the detections in the pictures. The json holds every detection.
 
     The json is a list of COCO results rows (image_id: position in `images`; bbox: XYWH in input pixels; segmentation:
     RLE; keypoints), each with `file_name` and `category` beside.

@@ -1,4 +1,4 @@
-"""What a run's folder holds of an earlier attempt: how far it came, and whether it is the run that is asked for."""
+"""The earlier attempt of a run in its folder: how far it came, and if it is the run that is asked for."""
 
 import json
 from pathlib import Path

@@ -13,7 +13,7 @@ from transfer.run.plan import Plan, plan_run
 
 
 def trial_folder(output: Path, number: int) -> Path:
-    """The run folder of trial `number`, counted from 0."""
+    """Return the run folder of trial `number`, counted from 0."""
     return output / f"trial_{number}"
 
 
@@ -62,7 +62,7 @@ def plan_trial(base: Plan, number: int) -> Plan:
 
 
 def _first_seed(options: RunOptions) -> int:
-    """The seed of trial 0, known beforehand, so that the same command can resume the trials."""
+    """Return the seed of trial 0, which is never a fresh one, so that the same command can resume the trials."""
     if options.seed is not None:
         return options.seed
     config = engines.load(options.engine).load_config(options.config_file, list(options.overrides))

@@ -107,7 +107,7 @@ def test_a_backbone_is_no_detector(backbone: Path) -> None:
 
 
 def told(architecture: Architecture, **metadata: object) -> Backbone:
-    """What a converted file says of an architecture; its tensors have names and shapes alone."""
+    """A converted file of an architecture; its tensors have only names and shapes."""
     says = {**convert.INPUT, "label": "MoCo", **metadata}
     state = {detectron2_name(name): torch.empty(shape, device="meta") for name, shape in architecture.shapes().items()}
     return Backbone(architecture.name, state, says, "0" * 64)

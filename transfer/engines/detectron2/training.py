@@ -59,12 +59,12 @@ def train(
     seed_all_rng(cfg.SEED + comm.get_rank())
     parts = {"optimizer": optimizer, "scheduler": scheduler, **scaler}
     after = AfterStep(cfg, model, parts, data, evaluate, checkpoint_extra, resume)
-    start, parallel = after.work.done, distributed.data_parallel(model)
+    first, parallel = after.work.done, distributed.data_parallel(model)
     try:
         with (
             quiet(),
             _without_fusion(),
-            contextlib.closing(data.batches(start, cfg.DATALOADER.NUM_WORKERS)) as batches,
+            contextlib.closing(data.batches(first, cfg.DATALOADER.NUM_WORKERS)) as batches,
         ):
             trainer = (AMPTrainer if scaler else SimpleTrainer)(parallel, batches, optimizer, **scaler)
             trainer.register_hooks(  # in DefaultTrainer's order
@@ -73,10 +73,10 @@ def train(
                     hooks.LRScheduler(optimizer, scheduler),
                     _printer(cfg),
                     after,
-                    _tensorboard(cfg, start),
+                    _tensorboard(cfg, first),
                 ]
             )
-            trainer.train(start, cfg.SOLVER.MAX_ITER)
+            trainer.train(first, cfg.SOLVER.MAX_ITER)
     except FloatingPointError as error:
         raise TransferError(f"training diverged: {error} A lower SOLVER.BASE_LR may help") from error
     except Stopped:
@@ -199,11 +199,11 @@ def _printer(cfg: CfgNode) -> HookBase | None:
     return hooks.PeriodicWriter([CommonMetricPrinter(cfg.SOLVER.MAX_ITER)], period=PERIOD)
 
 
-def _tensorboard(cfg: CfgNode, start: int) -> HookBase | None:
-    """Return the writer of TensorBoard's events; those that an interrupted run wrote after `start` are hidden.
+def _tensorboard(cfg: CfgNode, first: int) -> HookBase | None:
+    """Return the writer of TensorBoard's events; it hides those of an interrupted run from iteration `first` on.
 
     It comes after AfterStep, so that the scores are shown at once.
     """
     if not (comm.is_main_process() and importlib.util.find_spec("tensorboard")):
         return None
-    return hooks.PeriodicWriter([TensorboardXWriter(cfg.OUTPUT_DIR, purge_step=start)], period=PERIOD)
+    return hooks.PeriodicWriter([TensorboardXWriter(cfg.OUTPUT_DIR, purge_step=first)], period=PERIOD)
