@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +34,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pretraining(images: Path, output: Path) -> list[str]:
-    """Settings of three steps an epoch, each with a row in metrics.json; saved at the end alone."""
+    """Settings of three steps an epoch, each with a row in metrics.json; saved only at the end."""
     settings = {
         **{"data.root": images, "output_dir": output, "data.image_size": 32, "data.workers": 0, "device": "cpu"},
         **{"model.arch": "resnet18", "model.dim": 16, "model.queue_size": 48, "model.bn_groups": 1},
@@ -63,77 +65,148 @@ def undisturbed(images: Path, tool: Tool, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.slow
 def test_a_run_is_that_of_the_tool_from_a_snapshot(undisturbed: Path) -> None:
-    told = json.loads((undisturbed / "env.json").read_text())
-    assert told["processes"] == 2
+    message = json.loads((undisturbed / "env.json").read_text())
+    assert message["processes"] == 2
     (code,) = (undisturbed / "launch/code").iterdir()
-    assert (code / provenance.NOTE).read_text().strip() == told["git"] == provenance.revision()
+    assert (code / provenance.NOTE).read_text().strip() == message["git"] == provenance.revision()
+
+
+@dataclass
+class Disturbed:
+    """A run that Ctrl-C, a signal and a cancel have met, and that was retried, with what was seen meanwhile."""
+
+    run: Path
+    words: tuple[object, ...]  # of its command
+    seen: dict[str, Any] = field(default_factory=dict)
+
+
+@pytest.fixture(scope="module")
+def disturbed(images: Path, tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Disturbed:
+    folder = tmp_path_factory.mktemp("disturbed")
+    resources = folder / "resources.yaml"
+    resources.write_text("processes: 2\nsetup: ['export FROM_SETUP=\"it is here\"']\n")
+    run = folder / "a run; $(touch made) 'of' ours"
+    words = ("pretrain", "--cluster", "local", "--resources", resources, "--wait", *pretraining(images, run))
+    found = Disturbed(run, words)
+    interrupt_the_terminal(found, tool)
+    send_a_signal(found, tool)
+    cancel_it(found, tool)
+    found.seen["retry"] = tool("launch", "retry", run, "--wait")
+    return found
+
+
+def interrupt_the_terminal(found: Disturbed, tool: Tool) -> None:
+    terminal = start(*found.words, API_TOKEN=TOKEN)
+    wait_until(lambda: last_step(found.run) >= 3 or terminal.poll() is not None, "it trains")
+    os.killpg(terminal.pid, signal.SIGINT)
+    output = terminal.communicate(timeout=60)[0]
+    found.seen |= {"output": output, "code": terminal.returncode, "after Ctrl-C": state(tool, found.run)}
+    found.seen["tasks"] = tasks(found.run, "train_moco.py")
+    found.seen["environment"] = Path(f"/proc/{found.seen['tasks'][0]}/environ").read_bytes()
+
+
+def send_a_signal(found: Disturbed, tool: Tool) -> None:
+    for task in found.seen["tasks"]:
+        os.kill(task, signal.SIGUSR2)
+    wait_until(lambda: outcomes(found.run, "pretrain").count("start") == 2, "the second attempt")
+    before = last_step(found.run)
+    wait_until(lambda: last_step(found.run) > before, "it trains again")
+    found.seen["after the signal"] = state(tool, found.run)
+
+
+def cancel_it(found: Disturbed, tool: Tool) -> None:
+    (job,) = jobs(found.run)["pretrain"]
+    found.seen |= {"job": job, "cancel": tool("launch", "cancel", found.run)}
+    wait_until(lambda: outcomes(found.run, "pretrain").count("stopped") == 2, "it has stopped")
+    wait_until(lambda: not local.states([(job, logs(found.run))]), "it has ended")
+    found.seen["after the cancel"] = state(tool, found.run)
+    found.seen["saved and trained"] = (saver.manifests(found.run)[-1].step, last_step(found.run))
 
 
 @pytest.mark.slow
-def test_a_job_goes_on_after_ctrl_c_a_signal_and_a_cancel_as_an_undisturbed_one(
-    undisturbed: Path,
-    images: Path,
-    tool: Tool,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.chdir(ROOT)
-    run = tmp_path / "a run; $(touch made) 'of' ours"
-    resources = tmp_path / "resources.yaml"
-    resources.write_text("processes: 2\nsetup: ['export FROM_SETUP=\"it is here\"']\n")
-    words = ("pretrain", "--cluster", "local", "--resources", resources, "--wait", *pretraining(images, run))
-    terminal = start(*words, API_TOKEN=TOKEN)
-    wait_until(lambda: last_step(run) >= 3 or terminal.poll() is not None, "it trains")
-    os.killpg(terminal.pid, signal.SIGINT)
-    told = terminal.communicate(timeout=60)[0]
-    assert terminal.returncode == 130, told
-    (job,) = jobs(run)["pretrain"]
-    assert state(capsys, run)["state"] == "RUNNING"
-    first = tasks(run, "train_moco.py")
-    assert len(first) == 2
-    environment = Path(f"/proc/{first[0]}/environ").read_bytes()
-    assert b"FROM_SETUP=it is here\0" in environment
-    assert TOKEN.encode() in environment  # it would be found, were it written down
+def test_ctrl_c_leaves_the_job_running(disturbed: Disturbed) -> None:
+    assert disturbed.seen["code"] == 130, disturbed.seen["output"]
+    assert disturbed.seen["after Ctrl-C"]["state"] == "RUNNING"
+    assert len(disturbed.seen["tasks"]) == 2
 
-    for task in first:
-        os.kill(task, signal.SIGUSR2)
-    wait_until(lambda: outcomes(run, "pretrain").count("start") == 2, "the second attempt")
-    before = last_step(run)
-    wait_until(lambda: last_step(run) > before, "it goes on")
-    found = state(capsys, run)
-    assert (found["state"], found["attempt"], found["job"], found["total"]) == ("RUNNING", 2, job, STEPS)
 
-    done = call(capsys, "cancel", run)
-    assert (done.returncode, done.stdout) == (0, f"cancelled   pretrain: job {job}\n")
-    wait_until(lambda: outcomes(run, "pretrain").count("stopped") == 2, "it has stopped")
-    wait_until(lambda: not local.states([(job, logs(run))]), "it has ended")
-    assert outcomes(run, "pretrain") == ["start", "stopped", "start", "stopped"]
-    assert state(capsys, run)["state"] == "CANCELLED"
-    assert saver.manifests(run)[-1].step == last_step(run) < STEPS  # nothing is lost
+@pytest.mark.slow
+def test_setup_lines_reach_the_tasks(disturbed: Disturbed) -> None:
+    assert b"FROM_SETUP=it is here\0" in disturbed.seen["environment"]
 
-    done = tool("launch", "retry", run, "--wait")
+
+@pytest.mark.slow
+def test_a_signal_starts_the_same_job_once_more(disturbed: Disturbed) -> None:
+    found = disturbed.seen["after the signal"]
+    expected = ("RUNNING", 2, disturbed.seen["job"], STEPS)
+    assert (found["state"], found["attempt"], found["job"], found["total"]) == expected
+
+
+@pytest.mark.slow
+def test_a_cancelled_job_has_saved_its_last_step(disturbed: Disturbed) -> None:
+    done = disturbed.seen["cancel"]
+    assert (done.returncode, done.stdout) == (0, f"cancelled   pretrain: job {disturbed.seen['job']}\n")
+    assert disturbed.seen["after the cancel"]["state"] == "CANCELLED"
+    saved, trained = disturbed.seen["saved and trained"]
+    assert saved == trained < STEPS
+
+
+@pytest.mark.slow
+def test_a_retried_run_ends_as_an_undisturbed_one(disturbed: Disturbed, undisturbed: Path) -> None:
+    done = disturbed.seen["retry"]
     assert done.returncode == 0, done.stdout + done.stderr
-    assert outcomes(run, "pretrain")[4:] == ["start", "finished"]
-    assert len(jobs(run)["pretrain"]) == 2
-    assert differences(run, undisturbed, EPOCHS) == []
-    written = [path for path in run.rglob("*") if path.is_file()]
+    attempts = ["start", "stopped", "start", "stopped", "start", "finished"]
+    assert outcomes(disturbed.run, "pretrain") == attempts
+    assert len(jobs(disturbed.run)["pretrain"]) == 2
+    assert differences(disturbed.run, undisturbed, EPOCHS) == []
+
+
+@pytest.mark.slow
+def test_nothing_of_the_users_environment_is_written(disturbed: Disturbed) -> None:
+    assert TOKEN.encode() in disturbed.seen["environment"]  # it would be found, were it written down
+    written = [path for path in disturbed.run.rglob("*") if path.is_file()]
     assert [path for path in written if TOKEN.encode() in path.read_bytes()] == []
-    assert {path.name for path in tmp_path.iterdir()} == {run.name, resources.name}
+
+
+@pytest.mark.slow
+def test_a_name_with_shell_syntax_runs_nothing(disturbed: Disturbed) -> None:
+    assert {path.name for path in disturbed.run.parent.iterdir()} == {disturbed.run.name, "resources.yaml"}
     assert not (ROOT / "made").exists()
 
-    before = jobs(run)["pretrain"]
-    done = call(capsys, *words)
+
+@pytest.mark.slow
+def test_a_finished_run_given_again_submits_nothing(
+    disturbed: Disturbed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    before = jobs(disturbed.run)["pretrain"]
+    done = call(capsys, *disturbed.words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nothing to submit: all has finished" in done.stdout
-    assert jobs(run)["pretrain"] == before
-    refused(call(capsys, *words, "optim.lr", 0.5), "pretrain: ", "another optim.lr", "name another output")
-    assert verify.verify(record.load_record(run).entries["pretrain"].stage)
-    name = moco_file.file_name(EPOCHS - 1)
-    with open(run / name, "r+b") as file:
-        file.seek(5000)
-        file.write(b"damage")
-    refused(call(capsys, *words), f"{name} is damaged", "move it away")
+    assert jobs(disturbed.run)["pretrain"] == before
+
+
+@pytest.mark.slow
+def test_other_settings_of_a_finished_run_are_refused(
+    disturbed: Disturbed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    refused(call(capsys, *disturbed.words, "optim.lr", 0.5), "pretrain: ", "another optim.lr", "name another output")
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_of_a_finished_run_is_refused(
+    disturbed: Disturbed, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    assert verify.verify(record.load_record(disturbed.run).entries["pretrain"].stage)
+    path = disturbed.run / moco_file.file_name(EPOCHS - 1)
+    good = path.read_bytes()
+    path.write_bytes(good[:5000] + b"damage" + good[5006:])
+    try:
+        refused(call(capsys, *disturbed.words), f"{path.name} is damaged", "move it away")
+    finally:
+        path.write_bytes(good)
 
 
 def logs(run: Path) -> Path:
@@ -141,12 +214,13 @@ def logs(run: Path) -> Path:
     return found.logs(found.entries["pretrain"].stage).resolve()
 
 
-def state(capsys: pytest.CaptureFixture[str], run: Path) -> dict[str, object]:
-    (row,) = json.loads(call(capsys, "status", run, "--json").stdout)
+def state(tool: Tool, run: Path) -> dict[str, Any]:
+    """The row of `launch.py status`."""
+    (row,) = json.loads(tool("launch", "status", run, "--json").stdout)
     return row  # type: ignore[no-any-return]
 
 
-def test_debug_runs_here_and_a_failed_job_is_a_failed_command(tool: Tool, tmp_path: Path) -> None:
+def test_a_failed_debug_job_is_a_failed_command(tool: Tool, tmp_path: Path) -> None:
     done = tool("launch", "pretrain", "--cluster", "debug", *pretraining(tmp_path / "nowhere", tmp_path / "run"))
     assert done.returncode == 1
     assert str(tmp_path / "nowhere") in done.stderr
