@@ -19,7 +19,7 @@ Plan = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> "subprocess.CompletedProcess[str]":
-    """The tool in this process, which saves the seconds of a start; for what starts no job."""
+    """Run the tool in this process, which saves the seconds of a start; only for what starts no job."""
     line = ["tools/launch.py", *map(str, arguments)]
     capsys.readouterr()
     with pytest.MonkeyPatch.context() as patch:
@@ -29,23 +29,23 @@ def call(capsys: pytest.CaptureFixture[str], *arguments: object) -> "subprocess.
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
-    told = capsys.readouterr()
-    return subprocess.CompletedProcess(line, code, told.out, told.err)
+    printed = capsys.readouterr()
+    return subprocess.CompletedProcess(line, code, printed.out, printed.err)
 
 
 def record(run: Path) -> dict[str, Any]:
-    """record.json, by stage."""
+    """Return the entries of record.json, by stage."""
     stages: dict[str, Any] = json.loads((run / "launch" / "record.json").read_text())["stages"]
     return stages
 
 
 def jobs(run: Path) -> dict[str, list[str]]:
-    """The ids of the jobs that each stage ever had."""
+    """Return the ids of all jobs that each stage has had."""
     return {name: [job["job"] for job in stage["submissions"]] for name, stage in record(run).items()}
 
 
 def last_step(folder: Path) -> int:
-    """Of metrics.json; 0 before its first row."""
+    """Return the last step in metrics.json; 0 before its first row."""
     path = folder / "metrics.json"
     rows = [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")] if path.exists() else []
     return max((row.get("step", 0) for row in rows), default=0)
@@ -64,7 +64,7 @@ def controller(logs: Path) -> Iterator[str]:
 
 
 def tasks(run: Path, tool: str) -> list[int]:
-    """Process ids of submitit's tasks of a run on this machine whose tool is running."""
+    """Return the process ids of submitit's tasks of a run on this machine whose tool is running."""
     found = []
     for entry in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""Waiting for what another process does, and what the jobs of a run told of themselves."""
+"""Waiting for what another process does, and the attempts that the jobs of a run logged."""
 
 import json
 import time
@@ -9,7 +9,7 @@ PATIENCE = 150  # seconds that a run may take to start, or to end after it was d
 
 
 def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
-    """Look again and again. RuntimeError where it is not so after that many seconds."""
+    """Wait until `true` returns something true. RuntimeError where it does not within that many seconds."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
@@ -18,7 +18,7 @@ def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE)
 
 
 def outcomes(run: Path, stage: str) -> list[str]:
-    """The attempts of a stage: "start", then how it ended where it could say so, and so on."""
+    """Return the attempts of a stage: "start", then its outcome where it logged one, and so on."""
     path = run / "launch" / "attempts" / f"{stage}.jsonl"
-    told = map(json.loads, path.read_text().splitlines() if path.exists() else ())
-    return [line.get("outcome", "start") for line in told if line["event"] in ("start", "end")]
+    events = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+    return [line.get("outcome", "start") for line in events if line["event"] in ("start", "end")]

@@ -107,7 +107,7 @@ def test_the_published_step_copies_more_and_talks_more(step: dict[str, Any]) -> 
 
 
 @pytest.mark.slow
-def test_two_processes_tell_what_they_send(measure: Measure) -> None:
+def test_two_processes_report_what_they_send(measure: Measure) -> None:
     (result,) = measure("step", *SMALL, *STEP, "--processes", 2)["results"]
     one = result["contenders"]["ours"]
     images, keys = 4 * 3 * 32 * 32 * 4, 4 * 128 * 4
@@ -147,7 +147,7 @@ def test_a_training_from_end_to_end_waits_and_trains(end_to_end: dict[str, Any])
     assert list(result["contenders"]) == ["published", "ours, published", "ours, fast", "ours, device"]
 
 
-def test_a_user_s_mistakes_are_told(tmp_path: pathlib.Path) -> None:
+def test_a_users_mistakes_are_reported(tmp_path: pathlib.Path) -> None:
     path = tmp_path / "mine.json"
     path.write_text("mine")
     assert f"--json: {path}: exists already" in refusal(benchmark.main, "step", "--json", path)

@@ -51,7 +51,7 @@ def test_what_is_always_made_is_made_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("code", ["raise SystemExit(3)", "pass"])
-def test_a_step_that_fails_or_leaves_nothing_stops_the_demo_by_its_command(tmp_path: Path, code: str) -> None:
+def test_a_failing_step_stops_the_demo_and_is_named(tmp_path: Path, code: str) -> None:
     with pytest.raises(UserError) as caught:
         run("a step", [a_step(tmp_path / "x", code, environment={"ONE": "1"})])
     assert f"ONE=1 {demo_steps.short(sys.executable)} -c" in str(caught.value)
@@ -69,7 +69,7 @@ def test_steps_of_one_title_run_at_the_same_time(tmp_path: Path) -> None:
     assert [step.log.read_text() for step in steps] == ["said\n", "said\n"]
 
 
-def test_a_failure_beside_another_ends_the_other_and_shows_what_was_said(tmp_path: Path) -> None:
+def test_a_failure_ends_the_step_beside_it_and_is_shown(tmp_path: Path) -> None:
     fails = a_step(tmp_path / "x", "print('because'); raise SystemExit(3)")
     endless = a_step(tmp_path / "y", "import time; time.sleep(600)")
     with pytest.raises(UserError, match=r"(?s)because.*exit code 3"):
@@ -97,7 +97,7 @@ def test_each_step_reads_what_an_earlier_one_writes(tmp_path: Path) -> None:
     assert steps[-1].result == tmp_path / "report" / "index.html"
 
 
-def test_the_configurations_are_good_and_the_checkpoint_is_the_last_epochs(tmp_path: Path) -> None:
+def test_the_configs_are_good_and_the_last_checkpoint_is_used(tmp_path: Path) -> None:
     epochs = schema.load(ROOT / "configs/pretrain/demo.yaml", ["data.root", "x"]).optim.epochs
     pretraining = planned(tmp_path)[1]
     assert pretraining.result.name == f"checkpoint_{epochs - 1:04d}.pth.tar"

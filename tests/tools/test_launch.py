@@ -53,7 +53,7 @@ def plan(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
         (("--dry-run", "output_dir", "a%jb"), ("a%jb", "no %")),
     ],
 )
-def test_what_pretraining_cannot_do_is_refused_before_anything_is_written(
+def test_impossible_pretraining_is_refused_and_writes_nothing(
     plan: Plan, tmp_path: Path, options: tuple[Any, ...], named: tuple[str, ...]
 ) -> None:
     refused(plan(*PRETRAIN, *options), *named)
@@ -75,14 +75,14 @@ def test_what_pretraining_cannot_do_is_refused_before_anything_is_written(
         (("--engine", "caffe"), ("caffe", "torchvision")),
     ],
 )
-def test_what_fine_tuning_cannot_do_is_refused_before_anything_is_written(
+def test_impossible_fine_tuning_is_refused_and_writes_nothing(
     plan: Plan, tmp_path: Path, options: tuple[Any, ...], named: tuple[str, ...]
 ) -> None:
     refused(plan(*FINETUNE, "--init", "random", *options), *named)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fine_tuning_needs_a_start(plan: Plan) -> None:
+def test_fine_tuning_needs_initial_weights(plan: Plan) -> None:
     refused(plan(*FINETUNE), "--init", "random")
 
 
@@ -115,7 +115,7 @@ def test_a_record_that_is_none_is_refused_by_its_path(plan: Plan, tmp_path: Path
     refused(plan("status", "x"), "x/launch/record.json")
 
 
-def test_an_error_of_the_command_line_is_no_traceback_of_a_real_process(tmp_path: Path) -> None:
+def test_a_real_process_refuses_without_a_traceback(tmp_path: Path) -> None:
     line = [sys.executable, str(ROOT / "tools/launch.py"), *map(str, PRETRAIN), "--partiton", "x"]
     refused(subprocess.run(line, cwd=tmp_path, capture_output=True, text=True), "--partiton", "--partition")
 
@@ -158,7 +158,7 @@ def test_a_record_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert record.load_record(tmp_path) == run
 
 
-def test_what_a_run_tells_does_not_hang_on_where_one_stands(
+def test_a_status_does_not_depend_on_the_current_folder(
     plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun(tmp_path / "out/run", tmp_path)

@@ -17,7 +17,7 @@ def test_a_folder_that_is_there_is_refused(tmp_path: pathlib.Path) -> None:
     assert f"{tmp_path}: already exists" in refusal(torture.main, "--output", tmp_path)
 
 
-def test_one_bit_in_a_weight_or_a_number_in_the_metrics_is_a_difference(tmp_path: pathlib.Path) -> None:
+def test_one_bit_or_one_number_is_a_difference(tmp_path: pathlib.Path) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.mkdir()
     content = {"state_dict": {"queue": torch.tensor([1.0, -0.0])}, "optimizer": [{"lr": 0.1}], "epoch": EPOCHS}

@@ -66,7 +66,7 @@ def test_the_failure_of_one_ends_all(name: str, said: str) -> None:
         run_interleaved(candidates("a", name, "b"), 2)
 
 
-def test_signals_that_the_server_of_processes_has_blocked_keep_nobody_alive(tmp_path: Path) -> None:
+def test_signals_blocked_by_the_forkserver_keep_nobody_alive(tmp_path: Path) -> None:
     """It is the one of pretrain/runtime/signals.py, where a loader with workers was made before in the same process."""
     script = tmp_path / "shielded.py"
     script.write_text(

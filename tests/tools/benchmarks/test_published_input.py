@@ -37,7 +37,7 @@ def test_its_views_have_the_statistics_of_production_s(name: str, folder: pathli
         assert abs(found - expected) < 0.1
 
 
-def test_made_images_are_the_same_again_and_as_large_as_photographs() -> None:
+def test_made_images_repeat_and_are_as_large_as_photographs() -> None:
     found = []
     for _ in range(2):
         with sample_images.images_or_made(None, 2) as (made, said):

@@ -102,5 +102,5 @@ def shuffled() -> dict[str, Any]:
     return {"rank 1 is done": distributed.all_gather_object(True)}
 
 
-def test_on_two_ranks_it_computes_what_production_computes_and_shuffles() -> None:
+def test_two_ranks_compute_what_production_computes() -> None:
     assert distributed.launch(shuffled, 2)

@@ -7,7 +7,7 @@ from benchmarks.scaling_model import NETWORK, NODE, Setup, measure
 PER_GPU = 4 * 3 * 224 * 224  # bytes of a view in float32
 
 
-def test_the_published_shuffle_grows_with_the_gpus_and_ours_does_not() -> None:
+def test_only_the_published_shuffle_grows_with_the_gpus() -> None:
     """135 MB at 8 GPUs and 1.2 GB at 64, N 32; ours 4.8 MB at any number."""
     found = measure(Setup(), lambda said, done, of: None)["worlds"]
     assert found["8"]["published"]["shuffle"] * NODE == pytest.approx(135e6, rel=0.01)
@@ -17,7 +17,7 @@ def test_the_published_shuffle_grows_with_the_gpus_and_ours_does_not() -> None:
         assert found[world]["published"]["buffers"] * NETWORK == pytest.approx(33.5e6, rel=0.01)
 
 
-def test_both_have_the_same_encoders_and_ours_no_term_that_is_larger() -> None:
+def test_no_term_of_ours_is_larger_than_the_published_one() -> None:
     found = measure(Setup(worlds=(2, 8, 9, 4096)), lambda said, done, of: None)
     assert found["setup"]["parameters"] == pytest.approx(28.0e6, rel=0.01)
     for one in found["worlds"].values():

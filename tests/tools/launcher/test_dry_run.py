@@ -39,9 +39,9 @@ def plan(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
     return lambda *arguments: call(capsys, *arguments)
 
 
-def files_of(told: str) -> list[str]:
+def files_of(message: str) -> list[str]:
     """The sbatch files of a dry run, each with what is printed after it."""
-    return ["#!/bin/bash" + text for text in told.split("#!/bin/bash")[1:]]
+    return ["#!/bin/bash" + text for text in message.split("#!/bin/bash")[1:]]
 
 
 def read_by_bash(text: str) -> None:
@@ -51,7 +51,7 @@ def read_by_bash(text: str) -> None:
 
 
 @pytest.mark.parametrize("cluster", ["slurm", "local", "debug"])
-def test_it_prints_stage_command_and_sbatch_file_and_writes_nothing(plan: Plan, tmp_path: Path, cluster: str) -> None:
+def test_a_dry_run_prints_all_and_writes_nothing(plan: Plan, tmp_path: Path, cluster: str) -> None:
     done = plan(*PRETRAIN, "--dry-run", "--cluster", cluster, "output_dir", "out put")
     assert (done.returncode, done.stderr) == (0, "warning: data.root X: is not on this machine\n")
     lines = done.stdout.splitlines()
@@ -65,7 +65,7 @@ def test_it_prints_stage_command_and_sbatch_file_and_writes_nothing(plan: Plan, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_resources_of_a_file_and_of_flags_stand_in_the_sbatch_file(plan: Plan) -> None:
+def test_resources_stand_in_the_sbatch_file(plan: Plan) -> None:
     options = ("--resources", ROOT / "configs/launch/gpu8.yaml", "--nodes", 4, "--partition", "a100", "--time", "0:30")
     done = plan(*PRETRAIN, "--dry-run", *options, "--qos", "high", "--constraint", "h100|a100", "--signal-delay", 60)
     assert done.returncode == 0, done.stderr
@@ -106,9 +106,9 @@ def test_a_pipeline_shows_its_graph(plan: Plan, tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(content))
     done = plan("pipeline", file, "--dry-run", "--parallel", 1)
     assert done.returncode == 0, done.stderr
-    told = [line for line in done.stdout.splitlines() if line.startswith(("stage ", "  after "))]
+    message = [line for line in done.stdout.splitlines() if line.startswith(("stage ", "  after "))]
     size = "1 x 1 process(es) on slurm"
-    assert told == [
+    assert message == [
         f"stage       pretrain: {size}",
         f"stage       convert: {size}",
         "  after     pretrain",

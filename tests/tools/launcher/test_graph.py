@@ -65,13 +65,13 @@ def test_a_pipeline_from_images_to_the_report(
         lambda: all("see " in path.read_text() for path in outputs) or any(s.poll() is not None for s in shells),
         "both have looked at the run",
     )
-    told = [path.read_text() for path in outputs]
-    assert sorted(text.count(": job ") for text in told) == [0, 2], told  # pretrain and the first broken trial
+    printed = [path.read_text() for path in outputs]
+    assert sorted(text.count(": job ") for text in printed) == [0, 2], printed  # pretrain and the first broken trial
     (tmp_path / "go").touch()
     codes = [shell.wait(timeout=240) for shell in shells]
-    told = [path.read_text() for path in outputs]
-    assert codes == [1, 1], told
-    for text in told:
+    printed = [path.read_text() for path in outputs]
+    assert codes == [1, 1], printed
+    for text in printed:
         assert "error: voc/broken/trial_0: FAILED exit code 2" in text
         assert "error: report: BLOCKED not run: voc/broken/trial_0 failed, voc/broken/trial_1 failed" in text
     for stage in ("pretrain", "convert", *GOOD):  # the other branch has gone on

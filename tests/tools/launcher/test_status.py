@@ -57,7 +57,7 @@ def submit(run: Record, name: str, job: str = GONE) -> Entry:
     return entry
 
 
-def tell(run: Record, name: str, job: str, **line: Any) -> None:
+def log_event(run: Record, name: str, job: str, **line: Any) -> None:
     path = run.attempts(run.entries[name].stage)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as file:
@@ -65,7 +65,7 @@ def tell(run: Record, name: str, job: str, **line: Any) -> None:
 
 
 def ended(run: Record, name: str, outcome: str, code: int, job: str = GONE, **more: Any) -> None:
-    tell(run, name, job, event="end", outcome=outcome, rank=more.pop("rank", 0), code=code, **more)
+    log_event(run, name, job, event="end", outcome=outcome, rank=more.pop("rank", 0), code=code, **more)
 
 
 def log(run: Record, name: str, text: str, job: str = GONE, rank: int = 0) -> Path:
@@ -101,7 +101,7 @@ def test_what_was_never_submitted_waits_for_what_it_needs(run: Record) -> None:
 
 def test_running_needs_a_live_job(run: Record, live: str) -> None:
     submit(run, "pretrain", live)
-    tell(run, "pretrain", live, event="start")
+    log_event(run, "pretrain", live, event="start")
     assert rows(run)["pretrain"].state == "RUNNING"
     run.entries["pretrain"].submissions[-1].job = str(os.getpid())  # alive, but another program
     assert rows(run)["pretrain"].state == "FAILED"
@@ -111,7 +111,7 @@ def test_running_needs_a_live_job(run: Record, live: str) -> None:
 
 def test_progress_and_time_left_of_pretraining(run: Record, live: str, tmp_path: Path) -> None:
     submit(run, "pretrain", live)
-    tell(run, "pretrain", live, event="start")
+    log_event(run, "pretrain", live, event="start")
     folder = tmp_path / "pretrain"
     folder.mkdir()
     assert rows(run)["pretrain"].total is None  # nothing is there yet
@@ -135,7 +135,7 @@ def test_progress_and_time_left_of_pretraining(run: Record, live: str, tmp_path:
 
 def test_progress_of_fine_tuning_counts_iterations_from_one(run: Record, tmp_path: Path) -> None:
     submit(run, "voc/random/trial_0")
-    tell(run, "voc/random/trial_0", GONE, event="start")
+    log_event(run, "voc/random/trial_0", GONE, event="start")
     folder = tmp_path / "voc/random/trial_0"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("SOLVER: {MAX_ITER: 90}\n")
@@ -147,7 +147,7 @@ def test_progress_of_fine_tuning_counts_iterations_from_one(run: Record, tmp_pat
 
 def test_a_long_metrics_file_is_read_from_its_end(run: Record, live: str, tmp_path: Path) -> None:
     submit(run, "pretrain", live)
-    tell(run, "pretrain", live, event="start")
+    log_event(run, "pretrain", live, event="start")
     folder = tmp_path / "pretrain"
     folder.mkdir()
     (folder / "config.yaml").write_text("optim: {batch_size: 8}\n")
@@ -157,15 +157,15 @@ def test_a_long_metrics_file_is_read_from_its_end(run: Record, live: str, tmp_pa
     assert (row.done, row.total, row.left_seconds) == (5000, 9000, 4000.0)
 
 
-def test_a_failure_blocks_what_hangs_on_it_and_says_why(run: Record, tmp_path: Path) -> None:
+def test_a_failure_blocks_what_needs_it_and_says_why(run: Record, tmp_path: Path) -> None:
     submit(run, "pretrain")
-    tell(run, "pretrain", GONE, event="start")
+    log_event(run, "pretrain", GONE, event="start")
     log(
         run, "pretrain", "a step\nerror: data.root: X: no such folder\n  and more\nsrun: error: node1: task 0: Exited\n"
     )
     ended(run, "pretrain", "failed", 2)
     submit(run, "voc/random/trial_0", "4194998")
-    tell(run, "voc/random/trial_0", "4194998", event="start")
+    log_event(run, "voc/random/trial_0", "4194998", event="start")
     ended(run, "voc/random/trial_0", "finished", 0, "4194998")
     assert states(run) == ["FAILED", "BLOCKED", "FINISHED", "BLOCKED", "BLOCKED"]
     found = rows(run)
@@ -174,9 +174,9 @@ def test_a_failure_blocks_what_hangs_on_it_and_says_why(run: Record, tmp_path: P
     assert found["voc/moco/trial_0"].note == "not run: convert was not run"
 
 
-def test_the_log_of_the_rank_that_failed_first_is_told(run: Record) -> None:
+def test_the_log_of_the_rank_that_failed_first_is_shown(run: Record) -> None:
     submit(run, "pretrain")
-    tell(run, "pretrain", GONE, event="start")
+    log_event(run, "pretrain", GONE, event="start")
     log(run, "pretrain", "error: rank 0 only lost its friend\n")
     log(run, "pretrain", "error: the disk of rank 3 is full\n", rank=3)
     ended(run, "pretrain", "failed", 2, rank=3)
@@ -186,7 +186,7 @@ def test_the_log_of_the_rank_that_failed_first_is_told(run: Record) -> None:
 
 def test_a_job_that_was_killed_ended_without_a_word(run: Record) -> None:
     submit(run, "pretrain")
-    tell(run, "pretrain", GONE, event="start")
+    log_event(run, "pretrain", GONE, event="start")
     log(run, "pretrain", "the last step\n\n")
     with open(run.attempts(run.entries["pretrain"].stage), "a") as file:
         file.write('{"event": "end", "outco')
@@ -194,17 +194,17 @@ def test_a_job_that_was_killed_ended_without_a_word(run: Record) -> None:
     assert (row.state, row.note, row.attempt) == ("FAILED", "ended without a message: the last step", 1)
 
 
-def test_attempts_of_all_jobs_are_counted_and_the_newest_job_decides(run: Record) -> None:
+def test_attempts_of_all_jobs_count_and_the_newest_decides(run: Record) -> None:
     for job, outcome, code in (("4194997", "failed", 2), ("4194998", "stopped", 75)):
         submit(run, "pretrain", job)
-        tell(run, "pretrain", job, event="start")
+        log_event(run, "pretrain", job, event="start")
         ended(run, "pretrain", outcome, code, job)
     run.entries["pretrain"].cancelled = True
     row = rows(run)["pretrain"]
     assert (row.state, row.attempt, row.note) == ("CANCELLED", 2, "retry resumes it")
     run.entries["pretrain"].cancelled = False
     submit(run, "pretrain", "4194999")
-    tell(run, "pretrain", "4194999", event="start")
+    log_event(run, "pretrain", "4194999", event="start")
     ended(run, "pretrain", "finished", 0, "4194999")
     assert (rows(run)["pretrain"].state, rows(run)["pretrain"].attempt) == ("FINISHED", 3)
 
@@ -219,17 +219,17 @@ def test_json_is_a_list_of_rows_with_promised_names(run: Record, capsys: pytest.
     run.home.mkdir(parents=True)
     run.save()
     done = call(capsys, "status", run.folder, "--json")
-    told = json.loads(done.stdout)
-    assert [row["stage"] for row in told] == list(run.entries)
+    message = json.loads(done.stdout)
+    assert [row["stage"] for row in message] == list(run.entries)
     names = {"stage", "job", "state", "attempt", "done", "total", "left_seconds", "note"}
-    assert set(told[0]) == names
+    assert set(message[0]) == names
     assert record.load_record(run.folder) == run
 
 
 def test_the_table_fits_a_terminal(run: Record, capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     submit(run, "pretrain", "12345678")
-    tell(run, "pretrain", "12345678", event="start")
+    log_event(run, "pretrain", "12345678", event="start")
     ended(run, "pretrain", "failed", 2, "12345678")
     log(run, "pretrain", "error: [red]data.root[/red]: /a/long/folder/" + 30 * "of/images/" + "\n", "12345678")
     folder = Path(run.entries["pretrain"].stage.folder)
@@ -272,7 +272,7 @@ def test_a_state_of_slurm(run: Record, state: State | None, shown: str, note: st
 
 def test_a_job_that_was_requeued_says_that_it_goes_on(run: Record) -> None:
     entry = submit(run, "pretrain", "7")
-    tell(run, "pretrain", "7", event="start")
+    log_event(run, "pretrain", "7", event="start")
     ended(run, "pretrain", "stopped", 75, "7", signal="SIGUSR2")
     row = status._row(run, entry, State("PENDING", "BeginTime"), {})
     assert (row.state, row.note) == ("PENDING", "stopped by SIGUSR2 and saved, resumes; SLURM: BeginTime")
@@ -281,7 +281,7 @@ def test_a_job_that_was_requeued_says_that_it_goes_on(run: Record) -> None:
 def test_a_job_that_slurm_requeued_after_a_failure_only_waits(run: Record) -> None:
     """A node died, and a rank on another one lost it."""
     entry = submit(run, "pretrain", "7")
-    tell(run, "pretrain", "7", event="start")
+    log_event(run, "pretrain", "7", event="start")
     ended(run, "pretrain", "failed", 1, "7", rank=3)
     row = status._row(run, entry, State("PENDING", "BeginTime"), {})
     assert (row.state, row.note) == ("PENDING", "SLURM: BeginTime")
@@ -291,12 +291,12 @@ def test_the_newest_attempt_decides(run: Record) -> None:
     entry = submit(run, "pretrain", "7")
     log(run, "pretrain", "error: the disk is full\n", "7")
     log(run, "pretrain", "lost its friend\n", "7", rank=3)
-    tell(run, "pretrain", "7", event="start")
+    log_event(run, "pretrain", "7", event="start")
     ended(run, "pretrain", "stopped", 75, "7", signal="SIGUSR2")
-    tell(run, "pretrain", "7", event="start")  # and was killed without a word
+    log_event(run, "pretrain", "7", event="start")  # and was killed without a word
     assert status._row(run, entry, State("PENDING", "BeginTime"), {}).note == "SLURM: BeginTime"
     ended(run, "pretrain", "failed", 1, "7", rank=3)
-    tell(run, "pretrain", "7", event="start")
+    log_event(run, "pretrain", "7", event="start")
     ended(run, "pretrain", "failed", 2, "7")
     assert status._row(run, entry, State("FAILED"), {}).note == "exit code 2: error: the disk is full"
 
@@ -317,7 +317,7 @@ def test_a_job_that_waits_for_others_names_them(run: Record) -> None:
 
 def test_a_job_that_has_been_silent_for_long_is_looked_at(run: Record, tmp_path: Path) -> None:
     entry = submit(run, "pretrain", "7")
-    tell(run, "pretrain", "7", event="start")
+    log_event(run, "pretrain", "7", event="start")
     assert "does it hang?" in status._row(run, entry, State("RUNNING"), {}).note  # since it began, long ago
     (tmp_path / "pretrain").mkdir()
     metrics = tmp_path / "pretrain/metrics.json"

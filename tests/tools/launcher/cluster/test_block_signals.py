@@ -29,10 +29,10 @@ def test_a_signal_waits_until_it_can_be_noted(number: signal.Signals, tmp_path: 
     with subprocess.Popen(command, env=environment, **pipes) as process:
         assert process.stdout.readline() == "up\n"  # that Python's start could have been killed by it
         process.send_signal(number)
-        told = process.communicate("go on\n")[0].split(maxsplit=2)
-    assert told[:2] == [number.name, str(tmp_path)]
-    assert told[2].split(os.pathsep)[:2] == [str(tmp_path), str(tmp_path / "tools")]
+        printed = process.communicate("go on\n")[0].split(maxsplit=2)
+    assert printed[:2] == [number.name, str(tmp_path)]
+    assert printed[2].split(os.pathsep)[:2] == [str(tmp_path), str(tmp_path / "tools")]
 
 
 def test_it_blocks_what_a_run_can_note() -> None:
-    assert set(block_signals.STOPPING) == set(signals.STOPPING)  # it can import nothing that would tell
+    assert set(block_signals.STOPPING) == set(signals.STOPPING)  # it can import nothing that would show it

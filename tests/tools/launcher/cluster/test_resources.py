@@ -41,21 +41,21 @@ def fault(*layers: tuple[str, dict[Any, Any]]) -> str:
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG.items() for value in values])
 def test_a_wrong_value_is_named_with_where_it_stands(name: str, value: Any) -> None:
-    told = fault(("some file", {name: value}))
-    assert f"some file: {name}: is {value!r}" in told
-    assert "must be" in told or "option" in told or "line of text" in told
+    message = fault(("some file", {name: value}))
+    assert f"some file: {name}: is {value!r}" in message
+    assert "must be" in message or "option" in message or "line of text" in message
 
 
 def test_all_faults_of_all_layers_are_told_at_once() -> None:
     file = {"gpu": 8, "nodes": 0, "mem": "much", "time": 1440, "qos": "a b", "sbatch": {"array": "0-9", "Bad": 1}}
-    told = fault(("a.yaml", file), ("command line", {"cpus": 0}))
+    message = fault(("a.yaml", file), ("command line", {"cpus": 0}))
     named = ("a.yaml: gpu: no such", "nodes: is 0", "'much'", "1440", "'a b'", "'array'", "'Bad'", "line: cpus: is 0")
-    assert [text for text in named if text not in told] == []
+    assert [text for text in named if text not in message] == []
     for name in resources.NAMES:  # the valid ones
-        assert name in told
+        assert name in message
 
 
-def test_a_later_layer_stands_over_an_earlier_one_and_none_is_not_given() -> None:
+def test_a_later_layer_is_over_an_earlier_one() -> None:
     lower = {"nodes": 2, "gpus": 8, "mem": 64, "sbatch": {"exclusive": True}}
     found = resources.read(("file", lower), ("line", {"nodes": 4, "mem": None}))
     assert (found.nodes, found.gpus, found.mem, found.tasks) == (4, 8, 64, 32)
@@ -99,8 +99,8 @@ def test_the_warning_comes_before_the_limit() -> None:
     assert resources.read(("file", {"time": "1:00"})).warning == resources.SIGNAL_DELAY
     assert resources.read(("file", {"time": "0:02"})).warning == 60  # half of it
     assert resources.read(("file", {"time": "0:02", "signal_delay": 110})).warning == 110
-    told = fault(("file", {"time": "0:02", "signal_delay": 120}))
-    assert "signal_delay: 120 s is not less than the time limit, 2 min" in told
+    message = fault(("file", {"time": "0:02", "signal_delay": 120}))
+    assert "signal_delay: 120 s is not less than the time limit, 2 min" in message
 
 
 def test_processes_beside_gpus_are_a_contradiction() -> None:
@@ -140,7 +140,7 @@ def test_sbatch_options_and_setup_lines_stand_in_the_file() -> None:
 
 
 @pytest.mark.parametrize(("value", "gpus"), [(None, ()), ("", ()), ("3", (3,)), ("2, 5", (2, 5)), ("GPU-8932f937", ())])
-def test_a_job_on_this_machine_takes_the_gpus_that_the_shell_may_use(
+def test_a_local_job_takes_the_gpus_of_the_shell(
     value: str | None, gpus: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)

@@ -43,6 +43,6 @@ def test_a_stage_has_stopped_where_its_tool_says_so(tool: str, code: int, end: d
     paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
     done = subprocess.run(command, cwd=ROOT, env=paths, capture_output=True, text=True, check=False)
     assert done.returncode == code, done.stderr
-    told = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
-    assert [line["event"] for line in told] == ["start", "end"]
-    assert told[1].items() >= end.items()
+    message = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in message] == ["start", "end"]
+    assert message[1].items() >= end.items()

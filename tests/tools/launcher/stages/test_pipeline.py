@@ -135,14 +135,14 @@ def test_other_starts(tmp_path: Path) -> None:
     assert (imagenet.supervised_weights, imagenet.download) == (Path("r50.pth"), False)
 
 
-def test_the_folder_of_the_command_line_stands_over_that_of_the_file(tmp_path: Path) -> None:
+def test_output_of_the_command_line_is_over_the_files(tmp_path: Path) -> None:
     found = read(tmp_path, SMALL, Path("mine"))
     assert found.output == Path("mine")
     assert {stage.folder.split("/")[0] for stage in found.stages} == {"mine"}
     assert read(tmp_path, changed("output", None), Path("mine")).output == Path("mine")
 
 
-def test_resources_are_those_of_the_innermost_section_under_the_flags(tmp_path: Path) -> None:
+def test_the_innermost_resources_count_under_the_flags(tmp_path: Path) -> None:
     found = stages(tmp_path, GOOD, partition="gpu", time="0:20")
     assert found["pretrain"].resources == Resources(nodes=2, processes=3, time="0:20", partition="gpu")
     assert found["convert"].resources == Resources(cpus=2, time="0:20", partition="gpu")
@@ -163,8 +163,8 @@ def test_resources_may_be_the_path_of_a_file(tmp_path: Path) -> None:
     path.write_text("gpus: 4\n")
     assert stages(tmp_path, changed("resources", str(path)))["voc/moco/trial_0"].resources.gpus == 4
     path.write_text("gpus: 4\nmany: 1\n")
-    told = faults(tmp_path, changed("resources", str(path)))
-    assert f"{path}: many: no such resource" in told
+    message = faults(tmp_path, changed("resources", str(path)))
+    assert f"{path}: many: no such resource" in message
     assert "nowhere.yaml" in faults(tmp_path, changed("resources", "nowhere.yaml"))
 
 
@@ -208,9 +208,9 @@ def test_resources_may_be_the_path_of_a_file(tmp_path: Path) -> None:
     ],
 )
 def test_a_fault_is_named_with_where_it_stands(tmp_path: Path, place: str, value: Any, named: str) -> None:
-    told = faults(tmp_path, changed(place, value))
-    assert str(tmp_path / "study.yaml") in told
-    assert named in told
+    message = faults(tmp_path, changed(place, value))
+    assert str(tmp_path / "study.yaml") in message
+    assert named in message
 
 
 def test_every_fault_is_in_one_message_and_once(tmp_path: Path) -> None:
@@ -221,10 +221,10 @@ def test_every_fault_is_in_one_message_and_once(tmp_path: Path) -> None:
     content["finetune"]["tasks"]["coco"] = {"config": CONFIG, "engine": "caffe"}
     content["report"]["images"] = "all"
     content["finetune"] |= {"trials": "two", "starts": {"moco": "pretrained", "random": "random"}}  # met twice
-    told = faults(tmp_path, content, nodes=0)
+    message = faults(tmp_path, content, nodes=0)
     for text in ("trails", "epochs", "nonsense", "encoder", "BASE_RL", "caffe", "'all'", "'two'", "nodes: is 0"):
-        assert text in told
-    lines = told.splitlines()
+        assert text in message
+    lines = message.splitlines()
     assert len(lines) == len(set(lines))
 
 

@@ -39,7 +39,7 @@ def checkout(tmp_path: Path) -> Path:
     return copy
 
 
-def test_the_same_code_is_the_same_snapshot_and_carries_the_revision(tmp_path: Path) -> None:
+def test_a_snapshot_is_made_once_and_carries_the_revision(tmp_path: Path) -> None:
     first = snapshot.code(tmp_path / "code")
     before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
     assert snapshot.code(tmp_path / "code") == first

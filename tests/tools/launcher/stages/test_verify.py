@@ -68,9 +68,9 @@ def test_a_backbone_of_this_checkpoint_alone_is_good(converted: Path, tmp_path: 
     assert verify.verify(stage)
     with open(folder / "moco.pth.tar", "ab") as file:
         file.write(b"another one")
-    told = refused(stage)
-    assert f"{folder / 'backbone.pth'} was made of another file than {folder / 'moco.pth.tar'}" in told
-    assert "move it away" in told
+    message = refused(stage)
+    assert f"{folder / 'backbone.pth'} was made of another file than {folder / 'moco.pth.tar'}" in message
+    assert "move it away" in message
     (folder / "moco.pth.tar").unlink()  # the checkpoint may be removed
     assert verify.verify(stage)
     (folder / "backbone.pth").write_bytes(b"half of it")
@@ -93,9 +93,9 @@ def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, t
     assert "started from MoCo, not random" in refused(tuning(tmp_path, **asked | {"init": "random"}))
     other = dataclasses.replace(good, seed=9, engine=results.Engine("detectron2", {}))
     results.write(path, other, overwrite=True)
-    told = refused(tuning(tmp_path, **asked))
-    assert "is of seed 9, not 5" in told
-    assert "is of the engine detectron2, not torchvision" in told
+    message = refused(tuning(tmp_path, **asked))
+    assert "is of seed 9, not 5" in message
+    assert "is of the engine detectron2, not torchvision" in message
     path.write_text("{")
     with pytest.raises(LaunchError, match=r"result\.json"):
         verify.verify(tuning(tmp_path, **asked))
@@ -129,7 +129,7 @@ def begun(folder: Path, stage: Stage, job: str, config: str | None = None) -> Re
     return run
 
 
-def test_other_settings_of_a_finished_stage_are_refused_and_change_nothing(converted: Path, tmp_path: Path) -> None:
+def test_other_settings_of_a_finished_stage_change_nothing(converted: Path, tmp_path: Path) -> None:
     shutil.copytree(converted, tmp_path, dirs_exist_ok=True)
     stage = conversion(tmp_path)
     run = begun(tmp_path, stage, "4194999")
@@ -178,7 +178,7 @@ def test_a_run_is_gone_on_with_where_it_was_begun(tmp_path: Path, monkeypatch: p
         reconcile.enter_stages(tmp_path, [conversion(tmp_path)], "local")
 
 
-def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_anew(tmp_path: Path) -> None:
+def test_a_changed_pipeline_has_its_new_order_and_report(tmp_path: Path) -> None:
     page = tmp_path / "report" / "index.html"
 
     def report(*tasks: str) -> Stage:
@@ -205,9 +205,9 @@ def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_an
     reconcile.enter_stages(tmp_path, stages, "local")
     run = record.load_record(tmp_path)
     assert [entry.stage for entry in run.entries.values()] == stages  # "old" is let go of
-    told = run.attempts(report("voc"))
-    told.parent.mkdir(parents=True)
-    told.write_text('{"event": "end", "job": "4194999", "outcome": "finished"}\n')
+    message = run.attempts(report("voc"))
+    message.parent.mkdir(parents=True)
+    message.write_text('{"event": "end", "job": "4194999", "outcome": "finished"}\n')
     for made, done in ((report("voc", "coco"), set()), (report("old", "voc"), {"report"})):
         run.entries = {"report": Entry(dataclasses.replace(made, after=()), [submitted])}
         assert reconcile._finished(run, (), ()) == done
@@ -215,7 +215,7 @@ def test_a_pipeline_that_has_grown_is_in_its_new_order_and_its_report_is_made_an
     assert reconcile._finished(run, (), ()) == set()
 
 
-def test_a_job_whose_submitter_died_before_it_knew_the_id_is_found_while_it_runs(tmp_path: Path) -> None:
+def test_a_running_job_whose_id_was_lost_is_found(tmp_path: Path) -> None:
     run = begun(tmp_path, conversion(tmp_path), "4194999")
     entry = run.entries["convert"]
     entry.submissions[-1].job = None
@@ -224,9 +224,7 @@ def test_a_job_whose_submitter_died_before_it_knew_the_id_is_found_while_it_runs
         assert record.load_record(tmp_path).entries["convert"].job == job
 
 
-def test_a_cancelled_run_goes_on_with_nothing_until_it_is_asked_to(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_cancelled_run_waits_for_the_next_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """On this machine a stage waits for its turn in the shell that was given the command, which looks for it again."""
     first = conversion(tmp_path)
     second = dataclasses.replace(first, name="second", result=str(tmp_path / "none"))
@@ -257,13 +255,13 @@ def test_a_shell_submits_no_more_than_it_may(tmp_path: Path) -> None:
         assert record.load_record(tmp_path).entries["b"].submissions == []
 
 
-def test_a_run_killed_while_it_saved_for_the_last_time_is_not_finished(tmp_path: Path) -> None:
+def test_a_run_killed_in_its_last_save_is_not_finished(tmp_path: Path) -> None:
     made = build.pretraining("pretrain", None, ["data.root", "x", "output_dir", str(tmp_path)], Resources())
     Path(made.result).touch()  # its manifest is written after it
     assert not verify.verify(made)
 
 
-def test_a_job_whose_submitter_died_and_that_has_ended_is_forgotten(tmp_path: Path) -> None:
+def test_an_ended_job_whose_id_was_lost_is_forgotten(tmp_path: Path) -> None:
     run = begun(tmp_path, conversion(tmp_path), "4194999")
     entry = run.entries["convert"]
     entry.submissions.append(
