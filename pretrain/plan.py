@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from pretrain import output_folder
 from pretrain.checkpoints import saver
 from pretrain.config import schema as config
 from pretrain.config.schema import Config, ConfigError
@@ -13,7 +14,7 @@ from pretrain.data.images.shared_set import FoundImages, find_images
 from pretrain.data.sampler import EpochSampler
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.models.registry import METHODS
-from pretrain.runtime import distributed, files, run_folder
+from pretrain.runtime import distributed, files
 from pretrain.runtime.errors import PretrainError, UserError
 
 # What a resumed run may change: settings of the machine and of watching, not of the experiment.
@@ -82,15 +83,15 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     skipped: list[str] = []
     begin_anew = resume is None and not distributed.on_main(lambda: saver.has_checkpoint(folder))
     if begin_anew:
-        distributed.on_main(lambda: run_folder.refuse_file(folder))
+        distributed.on_main(lambda: output_folder.refuse_file(folder))
     elif resume is not False:
         path, skipped = distributed.on_main(lambda: saver.newest_good(folder))
         resume_from = files.load_tensors(path)
     else:
-        distributed.on_main(lambda: run_folder.refuse_existing_run(folder))
+        distributed.on_main(lambda: output_folder.refuse_existing_run(folder))
     validation = _open_validation(settings)
     known = resume_from["moco_transfer"]["digest"] if resume_from and "moco_transfer" in resume_from else None
-    images = find_images(settings.data.root, folder / run_folder.INDEX, known)
+    images = find_images(settings.data.root, folder / output_folder.INDEX, known)
     notices = [f"--resume passes over {reason}" for reason in skipped]
     notices += _check_same_run(resume_from, settings, images) if resume_from else []
     shuffle, reasons = _shuffle_effect(settings, world)

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from pretrain import output_folder
 from pretrain.build import build_model, build_optimizer
 from pretrain.checkpoints import moco_file
 from pretrain.checkpoints.saver import Saver
@@ -24,7 +25,7 @@ from pretrain.engine.profiler import Tracer
 from pretrain.engine.step import Result, TrainingStep
 from pretrain.models.published_state import load_published_state, published_state
 from pretrain.plan import Plan, make_plan
-from pretrain.runtime import distributed, malloc, run_folder, seeds, signals
+from pretrain.runtime import distributed, malloc, provenance, run_folder, seeds, signals
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
 from pretrain.runtime.periodic_work import PeriodicWork, Work, every
 
@@ -64,15 +65,15 @@ def run(
             signals.shield_workers()
         torch.backends.cudnn.deterministic = settings.deterministic
         torch.backends.cudnn.benchmark = not settings.deterministic
-        environment = {**run_folder.describe_environment(device, settings.seed), "freed_memory_kept": kept}
+        environment = {**provenance.describe_environment(device, settings.seed), "freed_memory_kept": kept}
         yaml = schema.to_yaml(settings)
-        distributed.on_main(lambda: run_folder.write_start(plan.folder, yaml, command, environment))
+        distributed.on_main(lambda: run_folder.write_description(plan.folder, yaml, command, environment))
         logger = logging.getLogger("pretrain")
         with contextlib.ExitStack() as stack:
             if distributed.is_main():
                 stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))
             _log_start(plan)
-            images = plan.images.share(plan.folder / run_folder.INDEX)
+            images = plan.images.share(plan.folder / output_folder.INDEX)
             return Trainer(plan, images, stop, profile).train()
 
 

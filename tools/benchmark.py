@@ -13,7 +13,7 @@ from benchmarks import end_to_end, index_memory, input_pipeline, scaling_model, 
 from benchmarks.errors import BenchmarkError
 from benchmarks.interleave import OnProgress
 from common import cli
-from pretrain.runtime import distributed, run_folder
+from pretrain.runtime import distributed, provenance
 from pretrain.runtime.files import save_text
 
 EXAMPLES = """\
@@ -61,7 +61,7 @@ def main() -> None:
         content = {
             "benchmark": arguments.benchmark,
             "command": shlex.join(["python", *sys.argv]),
-            "environment": run_folder.describe_environment(device, seed=0),
+            "environment": provenance.describe_environment(device, seed=0),
             "results": results,
         }
         save_text(arguments.json, json.dumps(content, indent=2) + "\n")

@@ -11,10 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
 from common import cli
+from pretrain.runtime.progress import track
 from transfer.data import faults as data_rules
 from transfer.data.coco.annotation_file import examine_coco_annotations
 from transfer.data.faults import KINDS, Fault, Findings
@@ -163,7 +161,7 @@ def _check_voc_images(folder: Path, images: Sequence[records.VocImage], findings
 
 
 def _watched(images: Sequence[StatedImage]) -> Iterable[StatedImage]:
-    return track(images, description="images", console=Console(stderr=True), disable=not sys.stderr.isatty())
+    return track(images, "images")
 
 
 def _contents(images: int, objects: Counter[str]) -> str:

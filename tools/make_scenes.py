@@ -17,10 +17,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import rich.progress
+from rich.progress import MofNCompleteColumn, TextColumn
 
 from common import cli
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.progress import progress_bar
 from synthetic.layouts import write_coco, write_images, write_voc
 from synthetic.painter import SHAPES, Scene, paint
 
@@ -63,9 +64,7 @@ def main() -> None:
 def write_scenes(root: Path, unlabelled: int, train: int, test: int, seed: int) -> None:
     """Write all three sets below `root`, with a progress bar."""
     held_out = max(1, train // 5)  # VOC's val: a fifth of trainval
-    with rich.progress.Progress(
-        *rich.progress.Progress.get_default_columns(), rich.progress.MofNCompleteColumn()
-    ) as progress:
+    with progress_bar(MofNCompleteColumn(), TextColumn("{task.description}")) as progress:
         bar = progress.add_task("painting scenes", total=unlabelled + 2 * (train + test))
 
         def scenes(stream: int, count: int) -> Iterator[Scene]:

@@ -45,7 +45,7 @@ def main() -> None:
     if len(images) < 2:
         raise PretrainError(f"--root: {arguments.root}: a single image has no neighbours")
     distributed.share_cores(device, arguments.workers)
-    with checkpoint_cli.progress_bar() as bar:
+    with checkpoint_cli.image_progress() as bar:
         task = bar.add_task("features", total=len(images), state="")
         rows = features.extract_features(
             network,

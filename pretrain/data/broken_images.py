@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime import distributed
-from pretrain.runtime.errors import PretrainError, UserError
+from pretrain.runtime.errors import PretrainError, UserError, listed
 
 log = logging.getLogger(__name__)
 
@@ -72,10 +72,9 @@ class BrokenImages:
         return f"{self.images.name(index)}: could not be read for a time"
 
     def _too_many(self, met: set[int]) -> str:
-        named = [self.images.name(index) for index in sorted(met)[:NAMED]]
-        more = f" and {self.count - len(named)} more" if self.count > len(named) else ""
+        named = listed(map(self.images.name, sorted(met)), NAMED, total=self.count)
         return (
             f"data.max_broken: {self.count} of {len(self.images)} images cannot be read, more than the share of "
-            f"{self.max_share:g}: {', '.join(named)}{more}. `python tools/check_images.py ROOT` finds all; mend or "
+            f"{self.max_share:g}: {named}. `python tools/check_images.py ROOT` finds all; mend or "
             "remove them, or raise data.max_broken"
         )

@@ -10,19 +10,18 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import torch
-from rich.console import Console
 from rich.logging import RichHandler
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import TaskProgressColumn, TextColumn
 from torch import Tensor
 from torch.profiler import record_function
 
 from pretrain.runtime import distributed, metrics_file
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.metrics_file import MetricsFile
+from pretrain.runtime.progress import console, progress_bar
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-console = Console(stderr=True)
 
 
 def console_handler() -> logging.Handler:
@@ -52,14 +51,7 @@ class Monitor:
     def __init__(self, folder: pathlib.Path, steps: int, done: int, batch_size: int, first_epoch: int = 0) -> None:
         self.folder, self.steps, self.batch_size = folder, steps, batch_size
         self.fault: UserError | None = None
-        self._bar = Progress(
-            BarColumn(bar_width=10),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[state]}"),  # all of it fits 80 columns
-            TimeRemainingColumn(),
-            console=console,
-            disable=not (distributed.is_main() and console.is_terminal),
-        )
+        self._bar = progress_bar(TaskProgressColumn(), TextColumn("{task.fields[state]}"), shown=distributed.is_main())
         self._task = self._bar.add_task("pretraining", total=steps, completed=done, state="")
         # A resumed run writes again the steps after its checkpoint, and the validation of an epoch that had not ended.
         self._file = MetricsFile(

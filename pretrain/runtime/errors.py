@@ -8,6 +8,7 @@ UserError                      a file, a device or a disk is not what a run need
 └── BenchmarkError             a measurement that cannot be made here (tools/benchmarks/)
 """
 
+import itertools
 from collections.abc import Iterable
 
 
@@ -28,8 +29,13 @@ def from_worker(error: UserError) -> UserError:
     return kind(str(error).rsplit(f"{kind.__name__}: ", maxsplit=1)[-1].strip())
 
 
-def listed(items: Iterable[object], shown: int = 5, separator: str = ", ") -> str:
-    """Join the first `shown` items, and say how many more there are: "a, b and 3 more"."""
-    items = list(items)
-    text = separator.join(map(str, items[:shown]))
-    return f"{text} and {len(items) - shown} more" if len(items) > shown else text
+def listed(items: Iterable[object], shown: int = 5, separator: str = ", ", total: int | None = None) -> str:
+    """Join the first `shown` items, and say how many more there are: "a, b and 3 more".
+
+    `total` is the number of items where they have been counted already.
+    """
+    items = iter(items)
+    first = list(itertools.islice(items, shown))
+    more = (total - len(first)) if total is not None else sum(1 for _ in items)
+    text = separator.join(map(str, first))
+    return f"{text} and {more} more" if more > 0 else text

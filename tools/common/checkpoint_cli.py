@@ -7,17 +7,14 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.progress import RateColumn, progress_bar
 from transfer.weights import source
 
 from . import cli
-
-console = Console(stderr=True)
 
 
 def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,20 +59,11 @@ def check_flags(given: Iterable[tuple[str, float, float]]) -> None:
         raise PretrainError("; ".join(faults))
 
 
-def progress_bar() -> Progress:
-    """Return a bar with images per second and time left, shown by rank 0 on a terminal; its field `state` is free."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=12),
+def image_progress() -> Progress:
+    """Make a bar that counts images a second. The caller fills the field `state`."""
+    return progress_bar(
         MofNCompleteColumn(),
-        _Rate(),
-        TextColumn("{task.fields[state]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not (cli.is_main() and console.is_terminal),
+        RateColumn("images"),
+        TextColumn("{task.description} {task.fields[state]}"),
+        shown=cli.is_main(),
     )
-
-
-class _Rate(ProgressColumn):
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed:.0f} images/s" if task.speed else "", style="progress.data.speed")

@@ -5,8 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn
 from torch.utils.data import DataLoader
 
 from pretrain.config.schema import Data
@@ -14,6 +13,7 @@ from pretrain.data.images.image_set import ImageSet
 from pretrain.data.images.integrity import Checked, Fault
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.files import whole_file
+from pretrain.runtime.progress import RateColumn, progress_bar
 
 _CHUNK = 32  # images that a process checks before it answers
 
@@ -24,13 +24,6 @@ def find_faults(images: ImageSet, workers: int) -> Iterator[tuple[int, Fault | N
     Args:
         workers: processes that read images; 0: this one.
     """
-    columns = (
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
     shared = sys.stdout.isatty()  # the list must stay above the bar there, and go to its file elsewhere
     loader = DataLoader(
         Checked(images),
@@ -40,14 +33,13 @@ def find_faults(images: ImageSet, workers: int) -> Iterator[tuple[int, Fault | N
         multiprocessing_context="forkserver" if workers else None,
     )
     index = 0
-    with Progress(*columns, console=console, disable=not console.is_terminal, redirect_stdout=shared) as bar:
-        task = bar.add_task("", total=len(images), rate="")
+    with progress_bar(MofNCompleteColumn(), RateColumn("images"), redirect_stdout=shared) as bar:
+        task = bar.add_task("", total=len(images))
         for chunk in loader:
             for fault in chunk:
                 yield index, fault
                 index += 1
-            speed = bar.tasks[task].speed
-            bar.update(task, completed=index, rate=f"{speed:.0f} images/s" if speed else "")
+            bar.update(task, completed=index)
 
 
 def summarise(faults: list[Fault], images: int) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from pretrain.data.images import labelled_set
 from pretrain.evaluation import features, linear_probe, probe_features
-from pretrain.runtime import distributed, run_folder
+from pretrain.runtime import distributed, progress, provenance, run_folder
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.files import whole_file
 from transfer.weights.detector_file import sha256
@@ -105,7 +105,7 @@ def evaluate_backbone(options: Options, device: torch.device) -> None:
             "images": {"train": len(train.images), "val": len(val.images)},
             "classes": len(train.classes),
             "settings": options.as_written(),
-            "environment": run_folder.describe_environment(device, options.seed),
+            "environment": provenance.describe_environment(device, options.seed),
             "epochs": rows,
         }
         with whole_file(options.output / RESULT) as file:
@@ -127,7 +127,7 @@ def _train_layer(
     how = (device, options.image_size, 128, options.workers)
     world = distributed.world_size()
     source: probe_features.FeatureSource
-    with checkpoint_cli.progress_bar() as bar:
+    with checkpoint_cli.image_progress() as bar:
 
         def extract(images: features.ImageSet, name: str) -> Tensor:
             task = bar.add_task(f"features of {name}", total=len(images), state="")
@@ -180,9 +180,9 @@ def _logging_to(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Let rank 0 log to the folder's log.txt and to the terminal, there above the bar."""
     if not distributed.is_main():
         return contextlib.nullcontext()
-    terminal = checkpoint_cli.console.is_terminal
+    terminal = progress.console.is_terminal
     handler = (
-        RichHandler(console=checkpoint_cli.console, show_path=False, show_level=False, log_time_format="%X")
+        RichHandler(console=progress.console, show_path=False, show_level=False, log_time_format="%X")
         if terminal
         else None
     )

@@ -8,19 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from pretrain.runtime.exif import is_sideways, upright_turn
 from transfer.data.faults import Findings
 from transfer.errors import TransferError
-
-_ORIENTATION = 274  # EXIF tag
-_TURN_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class StatedImage(NamedTuple):
@@ -44,7 +34,7 @@ def read_image(path: Path | str) -> np.ndarray:
     """
     try:
         with Image.open(path) as image:
-            turn = _TURN_UPRIGHT.get(_orientation(image))
+            turn = upright_turn(image)
             upright = image if turn is None else image.transpose(turn)
             with warnings.catch_warnings():
                 # Pillow advises RGBA for palettes with transparency; dropping it is what is wanted here.
@@ -62,8 +52,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
     """
     try:
         with Image.open(path) as image:
-            sideways = _orientation(image) in (5, 6, 7, 8)
-            return (image.width, image.height) if sideways else (image.height, image.width)
+            return (image.width, image.height) if is_sideways(image) else (image.height, image.width)
     except Exception as error:
         raise TransferError(_unreadable(path, error)) from error
 
@@ -82,13 +71,6 @@ def check_image_files(images: Iterable[StatedImage], findings: Findings) -> None
         if image.size is not None and image.size != (height, width):
             stated = f"{image.size[1]} x {image.size[0]}"
             findings.add("image_file", image.where, f"{image.file} is {width} x {height}, not {stated}")
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return image.getexif().get(_ORIENTATION, 1)
-    except Exception:  # a damaged EXIF block does not make the picture unreadable (Detectron2 issue 1885)
-        return 1
 
 
 def _unreadable(path: Path | str, error: Exception) -> str:

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from pretrain.runtime import distributed, files
+from pretrain.runtime.progress import track
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.dataset import Dataset
 from transfer.evaluation.kinds import evaluation_of
@@ -55,7 +54,7 @@ class Scorer:
         self, predict: Predict, share: list[tuple[int, dict[str, Any]]]
     ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         """Yield (position, detections) of this rank's images, run one by one as in Detectron2, until asked to stop."""
-        for position, record in track(share, description="evaluate", disable=not distributed.is_main()):
+        for position, record in track(share, "evaluate", shown=distributed.is_main()):
             if self.stop.name is not None:
                 return
             (predicted,) = predict([record])

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
+from pretrain.runtime.progress import track
 from transfer.data.dataset import Dataset
 from transfer.errors import TransferError
 from transfer.evaluation import bootstrap, tide
@@ -86,7 +85,7 @@ def analyse_table(table: Table, min_score: float, resamples: int) -> Analysis:
     """
     dataset = saved_detections.read_test_set(table.first.task, table.runs[0].folder)
     weights = bootstrap.image_weights(len(dataset.records), resamples)
-    runs = track(table.runs, "read detections", console=Console(stderr=True), transient=True)
+    runs = track(table.runs, "read detections")
     analysed = {run.folder: _analyse_run(run, dataset, weights, min_score) for run in runs}
     return Analysis(dataset, {row.label: [analysed[run.folder] for run in row.runs] for row in table.rows})
 

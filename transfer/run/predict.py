@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.progress import track
-
 from pretrain.runtime import files
+from pretrain.runtime.progress import track
 from transfer import engines
 from transfer.config import resolve
 from transfer.data.coco import records as coco_records
@@ -98,7 +97,7 @@ def predict_images(
     output.mkdir(parents=True, exist_ok=True)
     names = dict(zip(classes.category_ids, classes.names, strict=True))
     rows: list[dict[str, Any]] = []
-    for first in track(range(0, len(images), batch_size), description="predict"):
+    for first in track(range(0, len(images), batch_size), "predict"):
         batch = images[first : first + batch_size]
         found = predict([{"file_name": str(path)} for path in batch])
         for index, (path, detections) in enumerate(zip(batch, found, strict=True), start=first):

@@ -1,28 +1,21 @@
-"""The provenance of a run's numbers: the resolved config, the command, the versions, the machine."""
+"""The origin of a fine-tuning run's numbers, in its folder and in its result."""
 
-import json
-import os
 import platform
-import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pretrain.runtime import files, provenance
+from pretrain.runtime import provenance, run_folder
 from transfer import results
 
 _PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "fvcore", "numpy", "pillow")
 
 
 def write_provenance(output: Path, config: Any, command: Sequence[str], init: results.Init) -> None:
-    """Write config.yaml, command.txt and env.json into `output`. env.json holds no environment variable."""
-    output.mkdir(parents=True, exist_ok=True)
-    files.save_text(output / "config.yaml", config.dump())
-    files.save_text(output / "command.txt", shlex.join(command) + "\n")
+    """Write config.yaml, command.txt and env.json into `output`."""
     environment = {
         "versions": installed_versions(),
         "python": platform.python_version(),
@@ -31,31 +24,15 @@ def write_provenance(output: Path, config: Any, command: Sequence[str], init: re
         "seed": config.SEED,
         "init": asdict(init),
     }
-    files.save_text(output / "env.json", json.dumps(environment, indent=2) + "\n")
+    run_folder.write_description(output, config.dump(), command, environment)
 
 
 def installed_versions() -> dict[str, str]:
-    """Return the versions of the packages that a run depends on; what is not installed is left out."""
-    found = {}
-    for package in _PACKAGES:
-        try:
-            found[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    """Return the installed versions of what a run stands on; packages that are not installed are left out."""
+    return provenance.package_versions(_PACKAGES)
 
 
 def describe_device(kind: str, processes: int, threads: int) -> results.Device:
-    """Return the device of a run, by the name that its maker gave it."""
-    if kind.startswith("cuda"):
-        return results.Device("cuda", torch.cuda.get_device_name(), processes, threads)
-    return results.Device(kind, _processor(), processes, threads)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()} ({os.cpu_count()} cores)"
+    """Describe the device of a run, MODEL.DEVICE `kind`, by the name that its maker gave it."""
+    used = torch.device(kind)
+    return results.Device(used.type, provenance.device_name(used), processes, threads)

@@ -14,20 +14,12 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
+
+from pretrain.runtime.exif import upright_turn
 
 # Not all that Pillow knows: it hands PostScript to Ghostscript, a program that runs what the file says.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
-
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def decode(content: bytes) -> Image.Image:
@@ -49,7 +41,7 @@ def decode_array(content: bytes) -> npt.NDArray[np.uint8]:
         pixels = _decode_jpeg(content) if image.format in ("JPEG", "MPO") and image.mode in ("RGB", "L") else None
         if pixels is None:
             return np.array(to_rgb(image))
-        turn = UPRIGHT.get(_orientation(image))
+        turn = upright_turn(image)
         return pixels if turn is None else np.array(Image.fromarray(pixels).transpose(turn))
 
 
@@ -78,7 +70,7 @@ def _opened(content: bytes) -> Iterator[Image.Image]:
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert any Pillow image to upright 8-bit RGB, by the rules at the top of this module."""
     image.load()  # some formats hold their EXIF block after the pixels
-    turn = UPRIGHT.get(_orientation(image))
+    turn = upright_turn(image)
     if turn is not None:
         image = image.transpose(turn)
     if image.mode.startswith("I;16") or image.mode == "I":
@@ -89,13 +81,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
     elif image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")  # Pillow's way to RGB warns otherwise
     return image.convert("RGB")
-
-
-def _orientation(image: Image.Image) -> int:
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged EXIF block raises anything; the pixels are good all the same
-        return 1
 
 
 def _stretch(values: np.ndarray) -> np.ndarray:

@@ -2,13 +2,13 @@
 
 import concurrent.futures
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy.typing as npt
 
 from pretrain.data.images import shards, storage
 from pretrain.data.images.path_array import pack_paths
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import PretrainError, listed
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 NAMED = 5  # faults that a message spells out; the others it counts
@@ -50,12 +50,6 @@ def base_folder(root: str) -> str:
 def reason_of(error: Exception) -> str:
     """Return the text of an error, without the path that OSError repeats."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-def first_few(faults: Iterable[str], count: int) -> str:
-    """Join the first of `count` faults, and say how many more there are."""
-    named = [fault for fault, _ in zip(faults, range(NAMED), strict=False)]
-    return "; ".join(named) + (f"; and {count - len(named)} more" if count > len(named) else "")
 
 
 def _kind(root: str) -> str:
@@ -138,7 +132,7 @@ def _of_list(root: str) -> Arrays:
 
     names = pack_paths(entries())
     if count:
-        raise PretrainError(f"{root}: {count} of {len(names)} paths are wrong: {first_few(faults, count)}")
+        raise PretrainError(f"{root}: {count} of {len(names)} paths are wrong: {listed(faults, NAMED, '; ', count)}")
     if not len(names):
         raise PretrainError(f"{root}: lists no images; it needs one path a line")
     return {"text": names.text, "ends": names.ends}
@@ -180,7 +174,7 @@ def _of_shards(root: str, paths: list[str]) -> Arrays:
 
     arrays = shards.concatenate(samples())
     if faults:
-        raise PretrainError(first_few(faults, len(faults)))
+        raise PretrainError(listed(faults, NAMED, "; ", len(faults)))
     if not len(arrays["ends"]):
         raise PretrainError(f"{root}: no images in its {len(paths)} shards; looked for {' '.join(EXTENSIONS)}")
     names = pack_paths(path[prefix:] for path in paths)

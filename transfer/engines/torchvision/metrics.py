@@ -4,7 +4,9 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TextColumn
+
+from pretrain.runtime.progress import progress_bar
 
 # What fits 80 columns; a model has masks or keypoints.
 _SHOWN = {
@@ -53,12 +55,8 @@ class TrainingProgress:
     """
 
     def __init__(self, first: int, last: int, shown: bool) -> None:
-        self.bar = Progress(
-            BarColumn(bar_width=10),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[speed]} {task.fields[losses]}"),
-            TimeRemainingColumn(),
-            disable=not shown,
+        self.bar = progress_bar(
+            MofNCompleteColumn(), TextColumn("{task.fields[speed]} {task.fields[losses]}"), shown=shown
         )
         self.task = self.bar.add_task("train", total=last, completed=first, speed="", losses="")
 

@@ -11,6 +11,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from pretrain.data.images import decode
+from pretrain.runtime.exif import UPRIGHT
 
 BROKEN = {
     "decompression_bomb.gif": "decompression bomb",
@@ -75,7 +76,7 @@ def test_an_image_is_turned_upright_whatever_way_it_was_stored() -> None:
     upright = Image.fromarray(np.arange(18, dtype=np.uint8).reshape(2, 3, 3) * 10)
     for orientation in range(1, 9):
         # Orientation 6 is stored turned: what undoes it is the inverse of the transposition that shows it.
-        method = decode.UPRIGHT.get(orientation)
+        method = UPRIGHT.get(orientation)
         inverse = {Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270}.get(method) or (
             Image.Transpose.ROTATE_90 if method is Image.Transpose.ROTATE_270 else method
         )

@@ -1,0 +1,27 @@
+"""The output folder of a pretraining run, before it begins: it must not hold another run."""
+
+import pathlib
+
+from pretrain.runtime import files, metrics_file
+from pretrain.runtime.errors import UserError
+
+FILES = ("config.yaml", "command.txt", "env.json", "log.txt", metrics_file.NAME, files.LAST)
+INDEX = "images"  # folder of the index of the run's images, which every process maps into memory
+
+
+def refuse_existing_run(folder: pathlib.Path) -> None:
+    """Raise UserError where the folder already holds a run, or is a file."""
+    refuse_file(folder)
+    checkpoints = sorted(path.name for path in folder.glob("checkpoint_*.pth.tar"))
+    held = checkpoints + [name for name in FILES if (folder / name).exists()]
+    if held:
+        way_out = "continue it with --resume" if checkpoints else "it has no checkpoint to resume, so remove it"
+        raise UserError(
+            f"output_dir: {folder}: already holds a run ({', '.join(held[:3])}); {way_out} or choose another"
+        )
+
+
+def refuse_file(folder: pathlib.Path) -> None:
+    """Raise UserError where the folder is a file."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"output_dir: {folder}: is not a folder")
