@@ -10,8 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from benchmarks import arguments as options
 from benchmarks import end_to_end, index_memory, input_pipeline, scaling_model, shuffle, training_step
-from benchmarks.errors import BenchmarkError
-from benchmarks.interleave import OnProgress
+from benchmarks.interleave import BenchmarkError, OnProgress
 from common import cli
 from pretrain.runtime import distributed, provenance
 from pretrain.runtime.files import save_text

@@ -9,7 +9,7 @@ from typing import Any
 from pretrain.checkpoints.moco_file import ARCHITECTURES
 from pretrain.engine.step import PRECISIONS
 
-from .errors import BenchmarkError
+from .interleave import BenchmarkError
 
 # Of the fields of the benchmarks' setups; their defaults stand there.
 OPTIONS: dict[str, dict[str, Any]] = {

@@ -20,8 +20,7 @@ from pretrain.runtime import distributed, seeds
 from pretrain.runtime import malloc as memory
 
 from . import step_profile
-from .errors import BenchmarkError
-from .interleave import Candidate, Numbers, OnProgress, run_interleaved
+from .interleave import BenchmarkError, Candidate, Numbers, OnProgress, run_interleaved
 from .process_counters import memory_bytes
 from .published_step import PublishedMoCo, PublishedStep
 from .summary import format_summary, summarize, summarize_quotients

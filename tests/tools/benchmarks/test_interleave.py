@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.errors import BenchmarkError
-from benchmarks.interleave import Candidate, run_interleaved
+from benchmarks.interleave import BenchmarkError, Candidate, run_interleaved
 from pretrain.runtime import distributed
 from tests.conftest import ROOT
 
