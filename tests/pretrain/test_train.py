@@ -289,7 +289,7 @@ def test_another_number_of_processes_resumes_with_a_notice(
     begun = files.load_tensors(folder / saver.manifests(folder)[-1].file)["state_dict"]
     assert spawn.run_on_ranks(train.run, 2, settings(pictures, folder, "model.bn_groups", "1"), (), True) is True
     log = (folder / "log.txt").read_text()
-    assert "the run had 1 processes and has 2 now, model.bn_groups was 2 and is 1 now: it goes on with the same" in log
+    assert "the run had 1 processes and has 2 now, model.bn_groups was 2 and is 1 now: it continues with" in log
     assert "not bit by bit" in log
     assert [row["step"] for row in metrics(folder)] == [1, 2, 3, 4]
     ended = files.load_tensors(folder / LAST)["state_dict"]

@@ -107,7 +107,7 @@ def with_member(path: pathlib.Path, **attributes: object) -> pathlib.Path:
         ({"pax_headers": {"path": "../pax.jpg"}}, "member '../pax.jpg' leads out of the folder"),
         ({"pax_headers": {"size": "-512"}}, "damaged: no valid tar header at byte"),
         ({"pax_headers": {"size": "1e3"}}, "damaged: no valid tar header at byte"),
-        ({"pax_headers": {"size": "99999999"}}, "cut short: 'odd.jpg' goes on after its end"),
+        ({"pax_headers": {"size": "99999999"}}, "cut short: 'odd.jpg' continues after its end"),
     ],
 )
 def test_members_that_are_no_plain_file_inside_are_refused(
