@@ -7,15 +7,13 @@ voc   the devkit's result files (<class>.txt, lines "image score xmin ymin xmax 
 import argparse
 import json
 import logging
-import math
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from common import cli
+from common.score_tables import print_coco_scores, print_voc_scores, without_nan
 from transfer.data import faults
 from transfer.data.faults import Findings
 from transfer.data.voc import records
@@ -46,7 +44,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")  # to standard error
     scores = arguments.score(arguments)
     if arguments.json:
-        print(json.dumps(_without_nan(scores), allow_nan=False))
+        print(json.dumps(without_nan(scores), allow_nan=False))
     else:
         arguments.show(scores, Console(highlight=False))
 
@@ -68,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     coco.add_argument("--annotations", type=Path, required=True, metavar="A.json", help="COCO annotation file")
     coco.add_argument("--results", type=Path, required=True, metavar="R.json", help="COCO results file")
     coco.add_argument("--iou-type", choices=coco_eval.IOU_TYPES, default="bbox", help="what is compared (default bbox)")
-    coco.set_defaults(score=_score_coco, show=_show_coco)
+    coco.set_defaults(score=_score_coco, show=print_coco_scores)
 
     voc = kinds.add_parser("voc", parents=[output], help="VOC results", epilog=EXAMPLES, formatter_class=layout)
     voc.add_argument(
@@ -76,7 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     voc.add_argument("--split", required=True, help="a list in ImageSets/Main, such as test")
     voc.add_argument("--results", type=Path, required=True, metavar="DIR", help="folder of <class>.txt")
-    voc.set_defaults(score=_score_voc, show=_show_voc)
+    voc.set_defaults(score=_score_voc, show=print_voc_scores)
     return parser
 
 
@@ -101,44 +99,6 @@ def _score_voc(arguments: argparse.Namespace) -> dict[str, Any]:
     metric = voc_eval.official_metric(year)
     official = {name: scores[metric][name] for name in ("AP", "AP50", "AP75")}
     return {"metric": metric, **official, **scores, "data_faults": findings.counts()}
-
-
-def _show_coco(scores: Mapping[str, Any], console: Console) -> None:
-    table = Table("category", "AP", title=f"AP by category ({scores['iou_type']})")
-    for name, value in scores["per_class"].items():
-        table.add_row(name, _shown(value))
-    console.print(table)
-    for name in coco_eval.KEYPOINT_STATISTICS if scores["iou_type"] == "keypoints" else coco_eval.STATISTICS:
-        console.print(f"{name:<6} {_shown(scores[name])}")
-
-
-def _show_voc(scores: Mapping[str, Any], console: Console) -> None:
-    columns = ("AP", "AP50", "AP75")
-    table = Table("class", *(f"{name}\n{metric}" for metric in voc_eval.METRICS for name in columns))
-    names = list(scores["area"]["per_class"])
-    for name in names:
-        rows = [scores[metric]["per_class"][name] for metric in voc_eval.METRICS]
-        table.add_row(name, *(_shown(row[column]) for row in rows for column in columns))
-    table.add_section()
-    for title, rows in (
-        (f"mean of all {len(names)}", [scores[metric] for metric in voc_eval.METRICS]),
-        ("with objects", [scores[metric]["with_ground_truth"] for metric in voc_eval.METRICS]),
-    ):
-        table.add_row(title, *(_shown(row[column]) for row in rows for column in columns))
-    console.print(table)
-    for name in columns:
-        console.print(f"{name:<5} {_shown(scores[name])}  ({scores['metric']}: this year's metric)")
-
-
-def _shown(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def _without_nan(value: Any) -> Any:
-    """The same with None for NaN, which JSON does not have."""
-    if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
-    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 if __name__ == "__main__":
