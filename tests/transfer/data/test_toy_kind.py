@@ -24,8 +24,9 @@ from transfer.evaluation.matching import THRESHOLDS, ClassMatches
 from transfer.report import page
 from transfer.report.content import Options
 from transfer.results import Result, Scores
-from transfer.run import plan
+from transfer.run.execute import execute
 from transfer.run.options import RunOptions
+from transfer.run.plan import plan_run
 
 CLASS_NAMES = ("dark", "light")
 SIZE = 64  # pixels of every image
@@ -117,7 +118,7 @@ def options(root: Path, output: Path) -> RunOptions:
 
 
 def test_a_toy_kind_is_trained_scored_and_reported(toy_data: Path, tmp_path: Path) -> None:
-    path = plan.execute(plan.plan_run(options(toy_data, tmp_path / "run")))
+    path = execute(plan_run(options(toy_data, tmp_path / "run")))
     result = results.read(path)
     assert json.loads(path.read_text())["task"]["kind"] == "toy"
     assert (result.task.train_images, result.task.test_images) == (4, 2)
