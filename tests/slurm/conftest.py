@@ -39,6 +39,13 @@ def cluster(whole_cluster: Cluster) -> Iterator[Cluster]:
     whole_cluster.clear()
 
 
+@pytest.fixture(scope="module")
+def shared_cluster(whole_cluster: Cluster) -> Iterator[Cluster]:
+    """The same for tests whose jobs run side by side: cleared after all tests of a module."""
+    yield whole_cluster
+    whole_cluster.clear()
+
+
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of 120 small images of noise."""

@@ -2,23 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
 
 from tests.slurm.cluster import Cluster
-
-
-@dataclass(frozen=True)
-class Disturbance:
-    """Done to a running job of a partition; returns when it has been done. `lost`: steps that may be done twice."""
-
-    do: Callable[[Cluster, str], None]
-    lost: int
-    partition: str = "main"
-    nodes: int = 1
-
-    def __str__(self) -> str:
-        return f"{self.do.__name__}-{self.partition}"
 
 
 def warned(cluster: Cluster, job: str) -> None:
@@ -39,14 +24,14 @@ def requeued(cluster: Cluster, job: str) -> None:
     cluster.run("scontrol", "requeue", job)
 
 
-def preempted(cluster: Cluster, job: str) -> None:
-    """A job of the partition `high` needs both nodes; returns when it has had them."""
+def preempted(cluster: Cluster) -> None:
+    """Every job: one of the partition `high` needs both nodes; returns when it has had them."""
     needs_all = ("--partition=high", "--nodes=2", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
     other = cluster.run("sbatch", "--parsable", *needs_all).strip()
     cluster.wait(other, ["COMPLETED"])
 
 
-def node_killed(cluster: Cluster, job: str) -> None:
-    """One of its two nodes dies, and comes back."""
+def node_killed(cluster: Cluster) -> None:
+    """One of the two nodes dies, and comes back."""
     cluster.kill_node("node2")
     cluster.revive_node("node2")

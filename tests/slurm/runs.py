@@ -17,6 +17,7 @@ from tests.slurm.cluster import Cluster
 from tests.support.waiting import wait_until
 
 EPOCHS, STEPS, SAVE_EVERY = 2, 30, 6  # of a pretraining run
+BESIDE_OTHERS = 600  # seconds that a run may take, or may wait, beside as many others as the nodes hold
 ITERATIONS, SAVE_EVERY_ITERATION, ROW_EVERY = 45, 15, 20  # of a fine-tuning run
 
 
@@ -76,7 +77,9 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 def await_row(folder: Path, key: str, least: int) -> None:
     """Until a row of metrics.json has a `key` of that much."""
-    wait_until(lambda: any(row.get(key, -1) >= least for row in metrics(folder)), f"{key} {least} in {folder}")
+    wait_until(
+        lambda: any(row.get(key, -1) >= least for row in metrics(folder)), f"{key} {least} in {folder}", BESIDE_OTHERS
+    )
 
 
 def steps_run(folder: Path) -> list[int]:

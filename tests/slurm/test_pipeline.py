@@ -5,6 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,46 +18,140 @@ from tests.conftest import ROOT
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import requeued
-from tests.slurm.runs import launch, status, submit
-from tests.support.waiting import PATIENCE, outcomes
+from tests.slurm.runs import BESIDE_OTHERS, launch, status, submit
+from tests.slurm.together import Together
+from tests.support.waiting import outcomes
 
 STAGES = ("pretrain", "convert", "voc/random/trial_0", "voc/moco/trial_0", "report")
 TUNED = STAGES[2:4]
 ITERATIONS = 10
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where pipelines run: a SLURM, their images and scenes, a folder with a folder for each."""
+
+    cluster: Cluster
+    images: Path
+    scenes: Path
+    folder: Path
+
+    def run(self, name: str) -> Path:
+        return self.folder / name / "study"
+
+    def completed(self, jobs: Iterable[str]) -> None:
+        for job in jobs:
+            self.cluster.wait(job, ["COMPLETED"], BESIDE_OTHERS)
+
+
 @pytest.fixture(scope="module")
-def undisturbed(
-    whole_cluster: Cluster, images: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, Path, set[str]]:
-    """A pipeline that two shells submitted at once: its file, its run, the jobs that there are of it."""
-    folder = tmp_path_factory.mktemp("twice")
-    file = write(folder, images, scenes)
-    before = known(whole_cluster)
+def site(shared_cluster: Cluster, images: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(shared_cluster, images, scenes, tmp_path_factory.mktemp("pipelines"))
+
+
+@pytest.fixture(scope="module")
+def side_by_side(site: Site) -> Iterator[Together]:
+    scenarios = {"twice": submit_twice, "requeued": requeue_first, "failing": fail_first, "doomed": retry_doomed}
+    with Together(**{name: partial(scenario, site) for name, scenario in scenarios.items()}) as together:
+        yield together
+
+
+def submit_twice(site: Site) -> None:
+    """Two shells submit the same pipeline at once; later a third one does."""
+    file, run, cluster = write(site.folder / "twice", site.images, site.scenes), site.run("twice"), site.cluster
     command = [sys.executable, "tools/launch.py", "pipeline", str(file)]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **whole_cluster.environment}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **cluster.environment}
     shells = [
         subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for _ in range(2)
     ]
     told = [shell.communicate()[0] for shell in shells]
     assert [shell.returncode for shell in shells] == [0, 0], told
-    jobs = known(whole_cluster) - before
-    for job in jobs:
-        whole_cluster.wait(job, ["COMPLETED"], PATIENCE)
-    return file, folder / "study", jobs
+    jobs = known(cluster, run)
+    assert len(jobs) == len(STAGES)
+    site.completed(jobs)
+    for stage in STAGES:
+        assert outcomes(run, stage) == ["start", "finished"]
+    found = status(cluster, run)
+    assert {stage: found[stage]["state"] for stage in found} == dict.fromkeys(STAGES, "FINISHED")
+    assert (found["pretrain"]["done"], found["voc/moco/trial_0"]["done"]) == (runs.STEPS, ITERATIONS)
+    assert (run / "report" / "index.html").is_file()
+    again = launch(cluster, "pipeline", file)
+    assert again.returncode == 0, again.stderr
+    assert known(cluster, run) == jobs
+
+
+def requeue_first(site: Site) -> None:
+    cluster, run = site.cluster, site.run("requeued")
+    jobs = submit(cluster, "pipeline", write(site.folder / "requeued", site.images, site.scenes))
+    assert set(jobs) == set(STAGES)
+    runs.await_row(run / "pretrain", "step", runs.SAVE_EVERY + 3)
+    requeued(cluster, jobs["pretrain"])
+    cluster.wait(jobs["pretrain"], ["PENDING"])
+    cluster.run("scontrol", "hold", jobs["pretrain"])  # else a slow machine sees it run again before its status
+    found = status(cluster, run)
+    assert found["pretrain"]["state"] == "PENDING"
+    assert (found["convert"]["state"], found["report"]["state"]) == ("WAITING", "WAITING")
+    assert "pretrain" in found["convert"]["note"]
+    cluster.run("scontrol", "release", jobs["pretrain"])
+    site.completed(jobs.values())
+
+
+def fail_first(site: Site) -> None:
+    """No images are there at first; then they are, and `retry` runs what is missing."""
+    cluster, run, mine = site.cluster, site.run("failing"), site.folder / "failing" / "images"
+    jobs = submit(cluster, "pipeline", write(site.folder / "failing", mine, site.scenes))
+    cluster.wait(jobs["pretrain"], ["FAILED"], BESIDE_OTHERS)
+    site.completed([jobs["voc/random/trial_0"]])  # the other branch continues
+    cluster.wait(jobs["report"], ["CANCELLED"], BESIDE_OTHERS)
+    found = status(cluster, run)
+    assert {stage: found[stage]["state"] for stage in found} == {
+        **{"pretrain": "FAILED", "convert": "BLOCKED", "voc/random/trial_0": "FINISHED"},
+        **{"voc/moco/trial_0": "BLOCKED", "report": "BLOCKED"},
+    }
+    assert str(mine) in found["pretrain"]["note"]
+    assert "pretrain" in found["convert"]["note"]
+    assert "convert" in found["voc/moco/trial_0"]["note"]
+    table = launch(cluster, "status", run).stdout
+    assert [table.count(state) for state in ("FAILED", "BLOCKED", "FINISHED")] == [1, 3, 1]
+    shutil.copytree(site.images, mine)
+    jobs = submit(cluster, "retry", run)
+    assert set(jobs) == set(STAGES) - {"voc/random/trial_0"}
+    site.completed(jobs.values())
+
+
+def retry_doomed(site: Site) -> None:
+    """SLURM may take a minute a level to find out that what a job waits for has failed. One here it leaves alone."""
+    cluster, run, mine = site.cluster, site.run("doomed"), site.folder / "doomed" / "images"
+    jobs = submit(cluster, "pipeline", write(site.folder / "doomed", mine, site.scenes))
+    cluster.wait(jobs["report"], ["CANCELLED"], BESIDE_OTHERS)
+    after = f"--dependency=afterok:{jobs['pretrain']}"
+    doomed = cluster.run("sbatch", "--parsable", after, "--output=/dev/null", "--wrap=true").strip()
+    path = run / "launch" / "record.json"
+    content = json.loads(path.read_text())
+    content["stages"]["report"]["submissions"][-1]["job"] = doomed
+    content["stages"]["report"]["stage"]["after"] = ["pretrain"]
+    path.write_text(json.dumps(content))
+    assert cluster.states(doomed) == {doomed: "PENDING"}
+    shutil.copytree(site.images, mine)
+    again = submit(cluster, "retry", run)
+    assert {"pretrain", "convert", "voc/moco/trial_0", "report"} <= set(again)
+    assert cluster.states(doomed) == {doomed: "CANCELLED"}
+    assert status(cluster, run)["report"]["state"] == "WAITING"
+    cluster.run("scancel", *again.values())
 
 
 def write(folder: Path, images: Path, scenes: Path) -> Path:
     """The file of a pipeline of five small stages in `folder`/study."""
+    folder.mkdir(parents=True)
     tuning = {**settings(runs.fine_tuning(folder), "OUTPUT_DIR"), "SOLVER.MAX_ITER": ITERATIONS, "SOLVER.STEPS": [8]}
     task = {"config": "configs/transfer/voc_r18_fpn_cpu.yaml", "dataset_root": str(scenes), "settings": tuning}
     content = {
         "output": str(folder / "study"),
-        "resources": {"processes": 1, "cpus": 1, "time": "0:10"},
+        "resources": {"processes": 1, "cpus": 1, "time": "0:20"},
         "pretrain": {
             "settings": settings(runs.pretraining(images, folder), "output_dir"),
-            "resources": {"processes": 2, "cpus": 1, "time": "0:10"},
+            "resources": {"processes": 2, "cpus": 1, "time": "0:20"},
         },
         "finetune": {
             "starts": {"random": "random", "moco": "pretrained"},
@@ -73,33 +170,45 @@ def settings(words: list[object], ours: str) -> dict[str, Any]:
     return {key: value if isinstance(value, int) else str(value) for key, value in pairs.items() if key != ours}
 
 
-def test_a_retry_takes_out_of_the_queue_what_could_never_start(
-    cluster: Cluster, images: Path, scenes: Path, tmp_path: Path
-) -> None:
-    """SLURM may take a minute a level to find out that what a job waits for has failed. One here it leaves alone."""
-    run = tmp_path / "study"
-    jobs = submit(cluster, "pipeline", write(tmp_path, tmp_path / "images", scenes))  # where no images are
-    cluster.wait(jobs["report"], ["CANCELLED"], PATIENCE)
-    after = f"--dependency=afterok:{jobs['pretrain']}"
-    doomed = cluster.run("sbatch", "--parsable", after, "--output=/dev/null", "--wrap=true").strip()
-    path = run / "launch" / "record.json"
-    content = json.loads(path.read_text())
-    content["stages"]["report"]["submissions"][-1]["job"] = doomed
-    content["stages"]["report"]["stage"]["after"] = ["pretrain"]
-    path.write_text(json.dumps(content))
-    assert cluster.states(doomed) == {doomed: "PENDING"}
-    shutil.copytree(images, tmp_path / "images")
-    again = submit(cluster, "retry", run)
-    assert {"pretrain", "convert", "voc/moco/trial_0", "report"} <= set(again)
-    assert cluster.states(doomed) == {doomed: "CANCELLED"}
-    assert status(cluster, run)["report"]["state"] == "WAITING"
+def known(cluster: Cluster, run: Path) -> set[str]:
+    """The ids of all jobs that SLURM ever had of a run."""
+    table = cluster.run("squeue", "--noheader", "--array", "--states=all", "--Format=JobArrayID:30,STDOUT:1000")
+    return {line.split()[0] for line in table.splitlines() if f" {run}/" in line}
 
 
-def test_a_job_whose_submitter_was_killed_while_sbatch_ran_is_replaced(
-    cluster: Cluster, images: Path, tmp_path: Path
-) -> None:
-    """It has no pickle under its id, and would fail; what needs it would be cancelled."""
-    run, held = tmp_path / "run", tmp_path / "held.yaml"
+def differs(one: Path, other: Path) -> list[str]:
+    """What is not the same, bit by bit, in two finished pipelines."""
+    tuned = [place for stage in TUNED for place in runs.fine_tuning_differs(one / stage, other / stage)]
+    return runs.pretraining_differs(one / "pretrain", other / "pretrain") + tuned
+
+
+def test_a_pipeline_submitted_twice_at_once_runs_once(side_by_side: Together) -> None:
+    side_by_side.passed("twice")
+
+
+def test_a_pipeline_survives_the_requeue_of_its_first_stage(site: Site, side_by_side: Together) -> None:
+    side_by_side.passed("twice")
+    side_by_side.passed("requeued")
+    run = site.run("requeued")
+    assert differs(run, site.run("twice")) == []
+    assert outcomes(run, "pretrain").count("start") == 2
+    assert [outcomes(run, stage).count("start") for stage in STAGES[1:]] == [1, 1, 1, 1]
+
+
+def test_a_failed_stage_is_explained_and_retry_runs_the_rest(site: Site, side_by_side: Together) -> None:
+    side_by_side.passed("twice")
+    side_by_side.passed("failing")
+    assert differs(site.run("failing"), site.run("twice")) == []
+    assert outcomes(site.run("failing"), "voc/random/trial_0") == ["start", "finished"]
+
+
+def test_retry_removes_from_the_queue_what_cannot_start(side_by_side: Together) -> None:
+    side_by_side.passed("doomed")
+
+
+def test_a_job_without_its_submitters_pickle_is_replaced(shared_cluster: Cluster, images: Path, tmp_path: Path) -> None:
+    """Its submitter was killed while sbatch ran: it would fail, and what needs it would be cancelled."""
+    cluster, run, held = shared_cluster, tmp_path / "run", tmp_path / "held.yaml"
     held.write_text("sbatch: {hold: true}\n")
     job = submit(cluster, "pretrain", "--resources", held, *runs.pretraining(images, run))["pretrain"]
     path = run / "launch" / "record.json"
@@ -113,82 +222,4 @@ def test_a_job_whose_submitter_was_killed_while_sbatch_ran_is_replaced(
     (other,) = submit(cluster, "retry", run).values()
     assert cluster.states(job) == {job: "CANCELLED"}
     assert cluster.states(other) == {other: "PENDING"}
-
-
-def known(cluster: Cluster) -> set[str]:
-    """The ids of all jobs that SLURM ever had."""
-    return set(cluster.run("squeue", "--noheader", "--array", "--states=all", "--format=%i").split())
-
-
-def differs(one: Path, other: Path) -> list[str]:
-    """What is not the same, bit by bit, in two finished pipelines."""
-    tuned = [place for stage in TUNED for place in runs.fine_tuning_differs(one / stage, other / stage)]
-    return runs.pretraining_differs(one / "pretrain", other / "pretrain") + tuned
-
-
-def test_a_pipeline_submitted_twice_at_once_runs_once(
-    cluster: Cluster, undisturbed: tuple[Path, Path, set[str]]
-) -> None:
-    file, run, jobs = undisturbed
-    assert len(jobs) == len(STAGES)
-    for stage in STAGES:
-        assert outcomes(run, stage) == ["start", "finished"]
-    found = status(cluster, run)
-    assert {stage: found[stage]["state"] for stage in found} == dict.fromkeys(STAGES, "FINISHED")
-    assert (found["pretrain"]["done"], found["voc/moco/trial_0"]["done"]) == (runs.STEPS, ITERATIONS)
-    assert (run / "report" / "index.html").is_file()
-    before = known(cluster)
-    again = launch(cluster, "pipeline", file)
-    assert again.returncode == 0, again.stderr
-    assert known(cluster) == before
-
-
-def test_a_pipeline_whose_first_stage_is_requeued(
-    cluster: Cluster, images: Path, scenes: Path, tmp_path: Path, undisturbed: tuple[Path, Path, set[str]]
-) -> None:
-    run = tmp_path / "study"
-    jobs = submit(cluster, "pipeline", write(tmp_path, images, scenes))
-    assert set(jobs) == set(STAGES)
-    runs.await_row(run / "pretrain", "step", runs.SAVE_EVERY + 3)
-    requeued(cluster, jobs["pretrain"])
-    cluster.wait(jobs["pretrain"], ["PENDING"])
-    cluster.run(
-        "scontrol", "hold", jobs["pretrain"]
-    )  # else it would run again while a slow machine asks for the status
-    found = status(cluster, run)
-    assert found["pretrain"]["state"] == "PENDING"
-    assert (found["convert"]["state"], found["report"]["state"]) == ("WAITING", "WAITING")
-    assert "pretrain" in found["convert"]["note"]
-    cluster.run("scontrol", "release", jobs["pretrain"])
-    for job in jobs.values():
-        cluster.wait(job, ["COMPLETED"], PATIENCE)
-    assert differs(run, undisturbed[1]) == []
-    assert outcomes(run, "pretrain").count("start") == 2
-    assert [outcomes(run, stage).count("start") for stage in STAGES[1:]] == [1, 1, 1, 1]
-
-
-def test_a_pipeline_whose_first_stage_fails_tells_why_and_retry_runs_what_is_missing(
-    cluster: Cluster, images: Path, scenes: Path, tmp_path: Path, undisturbed: tuple[Path, Path, set[str]]
-) -> None:
-    run, mine = tmp_path / "study", tmp_path / "images"
-    jobs = submit(cluster, "pipeline", write(tmp_path, mine, scenes))  # where no images are
-    cluster.wait(jobs["pretrain"], ["FAILED"], PATIENCE)
-    cluster.wait(jobs["voc/random/trial_0"], ["COMPLETED"], PATIENCE)  # the other branch goes on
-    cluster.wait(jobs["report"], ["CANCELLED"])
-    found = status(cluster, run)
-    assert {stage: found[stage]["state"] for stage in found} == {
-        **{"pretrain": "FAILED", "convert": "BLOCKED", "voc/random/trial_0": "FINISHED"},
-        **{"voc/moco/trial_0": "BLOCKED", "report": "BLOCKED"},
-    }
-    assert str(mine) in found["pretrain"]["note"]
-    assert "pretrain" in found["convert"]["note"]
-    assert "convert" in found["voc/moco/trial_0"]["note"]
-    table = launch(cluster, "status", run).stdout
-    assert [table.count(state) for state in ("FAILED", "BLOCKED", "FINISHED")] == [1, 3, 1]
-    shutil.copytree(images, mine)
-    jobs = submit(cluster, "retry", run)
-    assert set(jobs) == set(STAGES) - {"voc/random/trial_0"}
-    for job in jobs.values():
-        cluster.wait(job, ["COMPLETED"], PATIENCE)
-    assert differs(run, undisturbed[1]) == []
-    assert outcomes(run, "voc/random/trial_0") == ["start", "finished"]
+    cluster.run("scancel", other)

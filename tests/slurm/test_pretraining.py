@@ -1,138 +1,145 @@
-"""Pretraining on a real SLURM: however it is disturbed, it ends as if nothing had happened."""
+"""Pretraining on a real SLURM: however it is disturbed, it ends as if nothing had happened.
+
+The jobs run side by side, each watched by a thread: SLURM's delays pass for all of them at once. A preemption and the
+end of a node disturb every job there is, so those come when the others have ended.
+"""
 
 import re
 import signal
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
-from tests.slurm.disturbances import Disturbance, limited, node_killed, preempted, requeued, warned
-from tests.slurm.runs import SAVE_EVERY, STEPS, launch, pretraining, status, submit
-from tests.support.waiting import PATIENCE, outcomes, wait_until
+from tests.slurm.disturbances import limited, node_killed, preempted, requeued, warned
+from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, submit
+from tests.slurm.together import Together
+from tests.support.waiting import outcomes, wait_until
 
-TWO = ("--gpus", 2, "--cpus", 1, "--time", "0:10")
-FOUR_ON_ONE = ("--processes", 4, "--cpus", 1, "--time", "0:10")
-FOUR_ON_TWO = ("--nodes", 2, *TWO)
+TWO = ("--processes", 2, "--cpus", 1, "--time", "0:20")
+FOUR_ON_ONE = ("--processes", 4, "--cpus", 1, "--time", "0:20")
+FOUR_ON_TWO = ("--nodes", 2, "--gpus", 2, "--cpus", 1, "--time", "0:20")
 DISTURBED_AT = 9  # a step between two checkpoints
 
 
-@pytest.fixture(scope="module")
-def two_ranks(whole_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed run of two processes."""
-    return left_alone(whole_cluster, images, tmp_path_factory.mktemp("two") / "run", TWO)
+@dataclass(frozen=True)
+class Site:
+    """Where runs are made: a SLURM, the images, a folder of runs."""
+
+    cluster: Cluster
+    images: Path
+    folder: Path
+    jobs: dict[str, str] = field(default_factory=dict)  # of the runs, by name
+
+    def run(self, name: str) -> Path:
+        return self.folder / name
+
+    def submit(self, name: str, *words: object, epochs: int = runs.EPOCHS) -> str:
+        """Submit a run by its name; returns its job."""
+        settings = pretraining(self.images, self.run(name), epochs)
+        self.jobs[name] = submit(self.cluster, "pretrain", *words, *settings)["pretrain"]
+        return self.jobs[name]
+
+    def completed(self, job: str) -> None:
+        self.cluster.wait(job, ["COMPLETED"], BESIDE_OTHERS)
 
 
 @pytest.fixture(scope="module")
-def four_ranks(whole_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An undisturbed run of four processes, on one node."""
-    return left_alone(whole_cluster, images, tmp_path_factory.mktemp("four") / "run", FOUR_ON_ONE)
+def site(shared_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site(shared_cluster, images, tmp_path_factory.mktemp("runs"))
 
 
-def left_alone(cluster: Cluster, images: Path, run: Path, resources: tuple[object, ...]) -> Path:
-    job = submit(cluster, "pretrain", *resources, *pretraining(images, run))["pretrain"]
-    cluster.wait(job, ["COMPLETED"], PATIENCE)
-    return run
+@pytest.fixture(scope="module")
+def side_by_side(site: Site) -> Iterator[Together]:
+    """All runs that disturb no other."""
+    scenarios: dict[str, Callable[[], None]] = {
+        "limited": partial(stop_by_time_limit, site),  # the longest first
+        "two_ranks": partial(leave_alone, site, "two_ranks", TWO),
+        "four_ranks": partial(leave_alone, site, "four_ranks", FOUR_ON_ONE),
+        "two_nodes": partial(leave_alone_on_two_nodes, site),
+        "cancelled": partial(cancel_and_retry, site),
+        "starting": partial(warn_while_it_starts, site),
+        "warned": partial(disturb, site, "warned", warned),
+        "requeued": partial(disturb, site, "requeued", requeued),
+        "failing": partial(watch_it_fail, site),
+    }
+    with Together(**scenarios) as together:
+        yield together
 
 
-def finished_alike(run: Path, undisturbed: Path, lost: int) -> None:
-    """It ended as the other one, and did no more than so many steps twice."""
-    assert runs.pretraining_differs(run, undisturbed) == []
-    steps = runs.steps_run(run)
-    assert set(steps) == set(range(1, STEPS + 1))
-    assert len(steps) - STEPS <= lost, steps
+@pytest.fixture(scope="module")
+def preemption(site: Site, side_by_side: Together) -> None:
+    """One job of the partition `high` preempts a run that is given time and one that is given none."""
+    side_by_side.wait()
+    names = {"preempted": "main", "preempted_low0": "low0"}
+    for name, partition in names.items():
+        site.submit(name, *TWO, "--partition", partition)
+    for name in names:  # the first waits for the second
+        runs.await_row(site.run(name), "step", 1)
+        runs.kill(site.run(name), "train_moco.py", signal.SIGSTOP)
+    for name in names:
+        runs.kill(site.run(name), "train_moco.py", signal.SIGCONT)
+    for name in names:
+        runs.await_row(site.run(name), "step", DISTURBED_AT)
+    preempted(site.cluster)
+    for name in names:
+        site.completed(site.jobs[name])
 
 
-def test_four_ranks_on_two_nodes_see_the_gpus_that_slurm_gives_them_and_compute_what_one_node_does(
-    cluster: Cluster, images: Path, tmp_path: Path, four_ranks: Path
-) -> None:
-    run = tmp_path / "run"
-    job = submit(cluster, "pretrain", *FOUR_ON_TWO, *pretraining(images, run))["pretrain"]
+@pytest.fixture(scope="module")
+def dead_node(site: Site, side_by_side: Together, preemption: None) -> None:
+    """One of the two nodes of a run dies."""
+    job = site.submit("node_killed", *FOUR_ON_TWO)
+    runs.await_row(site.run("node_killed"), "step", DISTURBED_AT)
+    node_killed(site.cluster)
+    site.completed(job)
+
+
+def leave_alone(site: Site, name: str, resources: tuple[object, ...]) -> None:
+    site.completed(site.submit(name, *resources))
+
+
+def leave_alone_on_two_nodes(site: Site) -> None:
+    run, job = site.run("two_nodes"), site.submit("two_nodes", *FOUR_ON_TWO)
     runs.await_row(run, "step", 1)
     seen = runs.environments(run, "train_moco.py")
     assert {rank: seen[rank]["CUDA_VISIBLE_DEVICES"] for rank in seen} == dict.fromkeys("0123", "0,1")
     assert {rank: seen[rank]["LOCAL_RANK"] for rank in seen} == {"0": "0", "1": "1", "2": "0", "3": "1"}
-    cluster.wait(job, ["COMPLETED"], PATIENCE)
-    finished_alike(run, four_ranks, 0)
+    site.completed(job)
 
 
-def test_a_run_goes_on_after_a_node_was_killed(
-    cluster: Cluster, images: Path, tmp_path: Path, four_ranks: Path
-) -> None:
-    run = tmp_path / "run"
-    job = submit(cluster, "pretrain", *FOUR_ON_TWO, *pretraining(images, run))["pretrain"]
-    runs.await_row(run, "step", DISTURBED_AT)
-    node_killed(cluster, job)
-    cluster.wait(job, ["COMPLETED"], PATIENCE)
-    finished_alike(run, four_ranks, SAVE_EVERY)
-    assert outcomes(run, "pretrain").count("start") == 2
-    assert status(cluster, run)["pretrain"]["attempt"] == 2
+def disturb(site: Site, name: str, disturbance: Callable[[Cluster, str], None]) -> None:
+    job = site.submit(name, *TWO)
+    runs.await_row(site.run(name), "step", DISTURBED_AT)
+    disturbance(site.cluster, job)
+    site.completed(job)
 
 
-@pytest.mark.parametrize(
-    "disturbance",
-    [
-        Disturbance(warned, lost=0),
-        Disturbance(requeued, lost=SAVE_EVERY),
-        Disturbance(preempted, lost=0),
-        Disturbance(preempted, lost=SAVE_EVERY, partition="low0"),
-    ],
-    ids=str,
-)
-def test_a_disturbed_run_goes_on_by_itself_and_ends_as_an_undisturbed_one(
-    cluster: Cluster, images: Path, tmp_path: Path, two_ranks: Path, disturbance: Disturbance
-) -> None:
-    run = tmp_path / "run"
-    where = ("--partition", disturbance.partition)
-    job = submit(cluster, "pretrain", *TWO, *where, *pretraining(images, run))["pretrain"]
-    runs.await_row(run, "step", DISTURBED_AT)
-    disturbance.do(cluster, job)
-    cluster.wait(job, ["COMPLETED"], PATIENCE)
-    finished_alike(run, two_ranks, disturbance.lost)
-    assert len(runs.steps_run(run)) < 2 * STEPS - DISTURBED_AT  # it did go on
-    ended = ["start", "finished"] if disturbance.lost else ["start", "stopped", "start", "finished"]
-    assert outcomes(run, "pretrain")[-len(ended) :] == ended
-    assert status(cluster, run)["pretrain"] | {"note": ""} == {
-        **{"stage": "pretrain", "job": job, "state": "FINISHED", "attempt": 2, "done": STEPS, "total": STEPS},
-        **{"left_seconds": None, "note": ""},
-    }
+def warn_while_it_starts(site: Site) -> None:
+    job = site.submit("starting", *TWO)
+    wait_until(lambda: outcomes(site.run("starting"), "pretrain"), "the task begins", BESIDE_OTHERS)
+    warned(site.cluster, job)  # the tool has been started just now
+    site.completed(job)
 
 
-def test_a_warning_while_the_tool_still_starts_is_obeyed_and_loses_nothing(
-    cluster: Cluster, images: Path, tmp_path: Path, two_ranks: Path
-) -> None:
-    run = tmp_path / "run"
-    job = submit(cluster, "pretrain", *TWO, *pretraining(images, run))["pretrain"]
-    wait_until(lambda: outcomes(run, "pretrain"), "the task begins")  # the tool has been started just now
-    warned(cluster, job)
-    cluster.wait(job, ["COMPLETED"], PATIENCE)
-    finished_alike(run, two_ranks, 0)
-    assert outcomes(run, "pretrain") == ["start", "stopped", "start", "finished"]
-
-
-def test_a_run_is_warned_of_its_time_limit_and_goes_on(
-    cluster: Cluster, images: Path, tmp_path: Path, two_ranks: Path
-) -> None:
+def stop_by_time_limit(site: Site) -> None:
     """Limits are whole minutes, and the warning comes up to 30 s early: a fast machine would have ended the run."""
-    run = tmp_path / "run"
-    job = submit(cluster, "pretrain", *TWO, "--signal-delay", 25, *pretraining(images, run))["pretrain"]
+    run, job = site.run("limited"), site.submit("limited", *TWO, "--signal-delay", 25)
     runs.await_row(run, "step", 1)
     runs.kill(run, "train_moco.py", signal.SIGSTOP)
-    limited(cluster, job, 25)  # the warning comes with a SIGCONT
-    wait_until(lambda: "stopped" in outcomes(run, "pretrain"), "the warning stops the first attempt")
-    cluster.wait(job, ["PENDING"])
-    cluster.run("scontrol", "update", f"jobid={job}", "timelimit=10")
-    cluster.wait(job, ["COMPLETED"], PATIENCE)
-    finished_alike(run, two_ranks, 0)
-    assert outcomes(run, "pretrain") == ["start", "stopped", "start", "finished"]
+    limited(site.cluster, job, 25)  # the warning comes with a SIGCONT
+    wait_until(lambda: "stopped" in outcomes(run, "pretrain"), "the warning stops the first attempt", BESIDE_OTHERS)
+    site.cluster.wait(job, ["PENDING"])
+    site.cluster.run("scontrol", "update", f"jobid={job}", "timelimit=20")
+    site.completed(job)
 
 
-def test_a_cancelled_run_is_gone_on_with_by_retry(
-    cluster: Cluster, images: Path, tmp_path: Path, two_ranks: Path
-) -> None:
-    run = tmp_path / "run"
-    job = submit(cluster, "pretrain", *TWO, *pretraining(images, run))["pretrain"]
+def cancel_and_retry(site: Site) -> None:
+    cluster, run, job = site.cluster, site.run("cancelled"), site.submit("cancelled", *TWO)
     runs.await_row(run, "step", 1)
     runs.kill(run, "train_moco.py", signal.SIGSTOP)  # a fast machine would have ended the run; SLURM sends SIGCONT
     assert launch(cluster, "cancel", run).returncode == 0
@@ -140,7 +147,6 @@ def test_a_cancelled_run_is_gone_on_with_by_retry(
     assert status(cluster, run)["pretrain"]["state"] == "CANCELLED"
     done = launch(cluster, "retry", run, "--wait")
     assert done.returncode == 0, done.stdout + done.stderr
-    finished_alike(run, two_ranks, SAVE_EVERY)
     found = status(cluster, run)["pretrain"]
     assert (found["state"], found["attempt"]) == ("FINISHED", 2)
     assert found["job"] != job
@@ -149,19 +155,10 @@ def test_a_cancelled_run_is_gone_on_with_by_retry(
     assert "submitted" not in again.stdout
 
 
-def test_a_refused_job_is_one_message(cluster: Cluster, images: Path, tmp_path: Path) -> None:
-    done = launch(cluster, "pretrain", "--gpus", 3, *pretraining(images, tmp_path / "run"))
-    assert done.returncode == 2, done.stdout
-    assert "Requested node configuration is not available" in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_status_and_logs_of_a_job_that_waits_runs_and_fails(cluster: Cluster, images: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    held = tmp_path / "held.yaml"
+def watch_it_fail(site: Site) -> None:
+    cluster, run, held = site.cluster, site.run("failing"), site.folder / "held.yaml"
     held.write_text("sbatch: {hold: true}\n")
-    words = ("pretrain", "--resources", held, *TWO, *pretraining(images, run, epochs=20))
-    job = submit(cluster, *words)["pretrain"]
+    job = site.submit("failing", "--resources", held, *TWO, epochs=20)
     found = status(cluster, run)["pretrain"]
     assert (found["job"], found["state"], found["attempt"], found["done"]) == (job, "PENDING", 0, None)
     cluster.run("scontrol", "release", job)
@@ -171,7 +168,7 @@ def test_status_and_logs_of_a_job_that_waits_runs_and_fails(cluster: Cluster, im
     assert 3 <= found["done"] < 300
     assert found["left_seconds"] > 0
     table = launch(cluster, "status", run).stdout
-    assert re.search(rf"pretrain +{job} +RUNNING +1 +\d+/300 +0:", table), table
+    assert re.search(rf"pretrain +{job} +RUNNING +1 +\d+/300 +\d", table), table
     assert re.search("(?m)^step 3/300 ", launch(cluster, "logs", run, "pretrain").stdout)
     assert launch(cluster, "logs", run, "pretrain", "--rank", 1).returncode == 0
     runs.kill(run, "train_moco.py")
@@ -179,3 +176,81 @@ def test_status_and_logs_of_a_job_that_waits_runs_and_fails(cluster: Cluster, im
     found = status(cluster, run)["pretrain"]
     assert found["state"] == "FAILED"
     assert "exit code -9" in found["note"]
+
+
+def assert_finished_as(undisturbed: Path, run: Path, lost: int) -> None:
+    """It ended as the other one, and did no more than `lost` steps twice."""
+    assert runs.pretraining_differs(run, undisturbed) == []
+    steps = runs.steps_run(run)
+    assert set(steps) == set(range(1, STEPS + 1))
+    assert len(steps) - STEPS <= lost, steps
+
+
+def test_two_nodes_see_slurms_gpus_and_compute_as_one(site: Site, side_by_side: Together) -> None:
+    side_by_side.passed("four_ranks")
+    side_by_side.passed("two_nodes")
+    assert_finished_as(site.run("four_ranks"), site.run("two_nodes"), 0)
+
+
+@pytest.mark.parametrize(("name", "lost"), [("warned", 0), ("requeued", SAVE_EVERY)])
+def test_a_disturbed_run_resumes_and_ends_as_undisturbed(
+    name: str, lost: int, site: Site, side_by_side: Together
+) -> None:
+    side_by_side.passed("two_ranks")
+    side_by_side.passed(name)
+    assert_resumed(site, name, lost)
+
+
+@pytest.mark.parametrize(("name", "lost"), [("preempted", 0), ("preempted_low0", SAVE_EVERY)])
+def test_a_preempted_run_resumes_and_ends_as_undisturbed(
+    name: str, lost: int, site: Site, side_by_side: Together, preemption: None
+) -> None:
+    side_by_side.passed("two_ranks")
+    assert_resumed(site, name, lost)
+
+
+def assert_resumed(site: Site, name: str, lost: int) -> None:
+    """It ended as the undisturbed run, in a second attempt that did not begin anew."""
+    run = site.run(name)
+    assert_finished_as(site.run("two_ranks"), run, lost)
+    assert len(runs.steps_run(run)) < 2 * STEPS - DISTURBED_AT
+    ended = ["start", "finished"] if lost else ["start", "stopped", "start", "finished"]
+    assert outcomes(run, "pretrain")[-len(ended) :] == ended
+    assert status(site.cluster, run)["pretrain"] | {"note": ""} == {
+        **{"stage": "pretrain", "job": site.jobs[name], "state": "FINISHED", "attempt": 2},
+        **{"done": STEPS, "total": STEPS},
+        **{"left_seconds": None, "note": ""},
+    }
+
+
+@pytest.mark.parametrize("name", ["starting", "limited"])
+def test_a_warning_stops_a_run_which_loses_nothing(name: str, site: Site, side_by_side: Together) -> None:
+    """A warning while the tool still starts, and the one before the time limit."""
+    side_by_side.passed("two_ranks")
+    side_by_side.passed(name)
+    assert_finished_as(site.run("two_ranks"), site.run(name), 0)
+    assert outcomes(site.run(name), "pretrain") == ["start", "stopped", "start", "finished"]
+
+
+def test_retry_resumes_a_cancelled_run(site: Site, side_by_side: Together) -> None:
+    side_by_side.passed("two_ranks")
+    side_by_side.passed("cancelled")
+    assert_finished_as(site.run("two_ranks"), site.run("cancelled"), SAVE_EVERY)
+
+
+def test_status_and_logs_show_a_job_wait_run_and_fail(side_by_side: Together) -> None:
+    side_by_side.passed("failing")
+
+
+def test_a_refused_job_is_one_message(site: Site) -> None:
+    done = launch(site.cluster, "pretrain", "--gpus", 3, *pretraining(site.images, site.run("refused")))
+    assert done.returncode == 2, done.stdout
+    assert "Requested node configuration is not available" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_resumes_after_a_node_has_died(site: Site, side_by_side: Together, dead_node: None) -> None:
+    run = site.run("node_killed")
+    assert_finished_as(site.run("four_ranks"), run, SAVE_EVERY)
+    assert outcomes(run, "pretrain").count("start") == 2
+    assert status(site.cluster, run)["pretrain"]["attempt"] == 2

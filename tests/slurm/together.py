@@ -1,0 +1,32 @@
+"""Scenarios that run side by side on one SLURM: they wait far more than they compute."""
+
+from collections.abc import Callable
+from concurrent import futures
+from types import TracebackType
+
+
+class Together:
+    """Threads, one a scenario, that all start at once; a test asks for the outcome of its own.
+
+    A scenario's AssertionError is raised in the test that asks for it, and in no other.
+    """
+
+    def __init__(self, **scenarios: Callable[[], object]) -> None:
+        self._pool = futures.ThreadPoolExecutor(len(scenarios))
+        self._futures = {name: self._pool.submit(scenario) for name, scenario in scenarios.items()}
+
+    def __enter__(self) -> "Together":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def wait(self) -> None:
+        """Wait until all scenarios have ended, however they did."""
+        futures.wait(self._futures.values())
+
+    def passed(self, name: str) -> None:
+        """Wait for a scenario's end; raises what it raised."""
+        self._futures[name].result()
