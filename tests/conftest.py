@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from tests.support import forked_ranks as forking
 from tests.support.left_out import (  # noqa: F401 (hooks of pytest)
     pytest_deselected,
     pytest_sessionfinish,
@@ -25,6 +26,21 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # `make test &` in a scri
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def forked_ranks() -> Iterator[None]:
+    """Processes of one test that talk to each other are forked from a prepared one."""
+    with forking.forked():
+        yield
+
+
+@pytest.fixture
+def spawned_ranks() -> Iterator[None]:
+    """The ranks of this test are started as a user's: each a Python of its own, which imports all."""
+    with forking.spawned():
+        yield
+
 
 Tool = Callable[..., "subprocess.CompletedProcess[str]"]
 

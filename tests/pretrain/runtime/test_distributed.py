@@ -45,6 +45,7 @@ def agree_on_rank_one() -> None:
     distributed.agree(UserError("no such file") if distributed.rank() == distributed.world_size() - 1 else None)
 
 
+@pytest.mark.usefixtures("spawned_ranks")
 @pytest.mark.parametrize("world", [1, 2])
 def test_processes_know_themselves_and_exchange_in_rank_order(world: int) -> None:
     ranks = range(world)
