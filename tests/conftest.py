@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import hypothesis
 import pytest
 
 from tests.support import forked_ranks as forking
+from tests.support import forked_tools
 from tests.support.left_out import (  # noqa: F401 (hooks of pytest)
     pytest_deselected,
     pytest_sessionfinish,
@@ -54,15 +54,19 @@ def same_folder() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tool() -> Tool:
-    """Runs `python tools/<name>.py arguments...` from the repository root and returns what it printed."""
+def tool() -> Iterator[Tool]:
+    """Runs `python tools/<name>.py arguments...` from the repository root and returns what it printed.
+
+    The process is forked from a prepared one; tests/tools/test_starts.py starts every tool for real.
+    """
+    server = forked_tools.Server()
 
     def run(name: str, *arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, f"tools/{name}.py", *map(str, arguments)]
         env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-        return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=240)
+        return server.run([f"tools/{name}.py", *map(str, arguments)], ROOT, env, 240)
 
-    return run
+    yield run
+    server.stop()
 
 
 @pytest.fixture(scope="session")
