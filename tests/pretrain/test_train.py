@@ -8,7 +8,7 @@ import os
 import pathlib
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from pretrain.engine.step import TrainingStep
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.runtime import distributed, files, malloc, signals, spawn
 from pretrain.runtime.errors import UserError
+from tests.support.narrow import full_resnet18, narrow_resnet18
 from tests.support.tiers import slow_but
 from transfer.weights import source
 
@@ -82,6 +83,13 @@ def before_step(monkeypatch: pytest.MonkeyPatch, number: int, happens: Callable[
     monkeypatch.setattr(TrainingStep, "__call__", disturbed)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def narrow() -> Iterator[None]:
+    """Runs of this module are those of a narrow network."""
+    with narrow_resnet18():
+        yield
+
+
 @pytest.fixture(scope="module")
 def finished(pictures: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """The folder of an uninterrupted run of two epochs."""
@@ -127,15 +135,18 @@ def test_a_run_leaves_its_settings_metrics_and_checkpoints(finished: pathlib.Pat
     assert "checkpoint_0001.pth.tar" in log
 
 
-def test_the_checkpoint_has_the_published_layout(finished: pathlib.Path) -> None:
-    content = files.load_tensors(finished / "checkpoint_0001.pth.tar")
+def test_the_checkpoint_has_the_published_layout(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    folder = tmp_path / "run"
+    with full_resnet18():
+        train.run(settings(pictures, folder))
+    content = files.load_tensors(folder / "checkpoint_0001.pth.tar")
     assert {"epoch", "arch", "state_dict", "optimizer"} <= content.keys()
     assert (content["epoch"], content["arch"]) == (2, "resnet18")
     state = content["state_dict"]
     assert {name.split(".")[1] for name in state} == {"encoder_q", "encoder_k", "queue", "queue_ptr"}
     assert state["module.queue"].shape == (8, 10)
     assert state["module.queue_ptr"].tolist() == [2 * STEPS * 4 % 10]
-    encoder = source.read_pretrained(finished / "checkpoint_0001.pth.tar")
+    encoder = source.read_pretrained(folder / "checkpoint_0001.pth.tar")
     assert (encoder.architecture.name, encoder.epoch, encoder.kind) == ("resnet18", 2, "moco_transfer")
     # The published optimizer lists both encoders; only the query encoder's parameters have a velocity.
     parameters = [name for name in state if name.endswith((".weight", ".bias"))]
@@ -248,6 +259,12 @@ def test_a_late_found_nan_step_is_named_and_leaves_nothing(
     assert not [*folder.glob("checkpoint_*")]
 
 
+@narrow_resnet18()
+def on_rank(config: schema.Config, resume: bool) -> bool:
+    return train.run(config, resume=resume)
+
+
+@narrow_resnet18()
 def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
     """On each of two ranks: a run of two epochs; one in which only rank 1 is asked to stop, and which is resumed."""
     options = ("model.bn_groups", "1", "checkpoint_period", "2")
@@ -287,7 +304,7 @@ def test_another_number_of_processes_resumes_with_a_notice(
     assert train.run(settings(pictures, folder)) is False
     monkeypatch.undo()
     begun = files.load_tensors(folder / saver.manifests(folder)[-1].file)["state_dict"]
-    assert spawn.run_on_ranks(train.run, 2, settings(pictures, folder, "model.bn_groups", "1"), (), True) is True
+    assert spawn.run_on_ranks(on_rank, 2, settings(pictures, folder, "model.bn_groups", "1"), True) is True
     log = (folder / "log.txt").read_text()
     assert "the run had 1 processes and has 2 now, model.bn_groups was 2 and is 1 now: it continues with" in log
     assert "not bit by bit" in log

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from pretrain import train
 from pretrain.checkpoints import moco_file
 from pretrain.config import schema
 from pretrain.runtime import files
+from tests.support.narrow import narrow_resnet18
 from tests.support.tiers import slow_but
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -39,6 +41,13 @@ SMALL = {
     "log_period": 1,
     "device": "cpu",
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow() -> Iterator[None]:
+    """Runs of this module are those of a narrow network."""
+    with narrow_resnet18():
+        yield
 
 
 def differences(name: str) -> dict[str, Any]:
