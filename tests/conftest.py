@@ -1,4 +1,4 @@
-"""What tests of several rooms share: tools run as a user runs them, and a tiny data set."""
+"""What tests of several folders share: tools run as a user runs them, and a tiny data set."""
 
 import os
 import signal
@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.support import forked_ranks as forking
 from tests.support import forked_tools
@@ -77,6 +79,16 @@ def scenes(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     if made.returncode:
         raise RuntimeError(made.stderr)
     return root
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of nine small images of noise."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for index in range(9):
+        Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)).save(folder / f"{index}.png")
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -86,8 +86,8 @@ def test_a_config_says_how_it_is_run_and_what_is_published(name: str) -> None:
     assert published in head
     assert f"configs/pretrain/ablations/{name}.yaml" in head
     assert f"output_dir output/ablations/{name}" in head
-    page = (ROOT / "docs" / "ablations.md").read_text()
-    assert f"[{published}](../configs/pretrain/ablations/{name}.yaml)" in page
+    page = (ROOT / "docs" / "reference" / "ablations.md").read_text()
+    assert f"[{published}](../../configs/pretrain/ablations/{name}.yaml)" in page
 
 
 TOUCHED = ["queue_256", "momentum_0.9", "end_to_end_256", "memory_bank_256", "no_shuffle"]
