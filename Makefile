@@ -38,7 +38,7 @@ test-all: $(READY)  ## the tests that `make test` leaves out as slow: with it, a
 
 test-slurm: $(READY)  ## tests on a real SLURM of two nodes here (root; installs Debian's packages, long)
 	$(BIN)/python -m tests.slurm.packages
-	MOCO_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm --timeout 900
+	MOCO_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm --timeout 1800
 
 lint: $(READY)  ## ruff and mypy alone
 	$(BIN)/ruff check .

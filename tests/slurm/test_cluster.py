@@ -33,16 +33,14 @@ def processes_of(folder: Path) -> set[str]:
     return found
 
 
-def by_hand(*folders: Path) -> "list[subprocess.Popen[str]]":
-    """SLURMs as one starts them in terminals, side by side; returns when they are there."""
-    starters = []
-    for folder in folders:
-        command = [sys.executable, "-m", "tests.slurm.cluster", str(folder)]
-        starters.append(subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE))
-    for folder, starter in zip(folders, starters, strict=True):
-        assert starter.stdout is not None
-        assert starter.stdout.readline() == f"export SLURM_CONF={folder}/etc/slurm.conf\n"
-    return starters
+def by_hand(folder: Path) -> "subprocess.Popen[str]":
+    """A SLURM as one starts it in a terminal; returns when it is there."""
+    command = [sys.executable, "-m", "tests.slurm.cluster", str(folder)]
+    starter = subprocess.Popen(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert starter.stdout is not None
+    if starter.stdout.readline() != f"export SLURM_CONF={folder}/etc/slurm.conf\n":
+        pytest.fail(f"no SLURM is there: {starter.communicate()[1]}")
+    return starter
 
 
 def test_a_job_has_both_nodes_by_their_names_with_their_gpus(cluster: Cluster, tmp_path: Path) -> None:
@@ -78,21 +76,19 @@ def test_a_job_of_high_preempts_one_of_low0(cluster: Cluster, tmp_path: Path) ->
     assert cluster.states(low) == {low: "PENDING"}
 
 
-def test_no_process_outlives_the_starter(tmp_path: Path, cluster: Cluster) -> None:
-    endings = {tmp_path / number.name: number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)}
-    starters = by_hand(*endings)
-    for folder in endings:
-        assert processes_of(folder) >= {"munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "unshare"}
-    for starter, (folder, number) in zip(starters, endings.items(), strict=True):
-        starter.send_signal(number)
-        starter.communicate(timeout=30)
-        wait_for(lambda folder=folder: not processes_of(folder))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_starter(tmp_path: Path, cluster: Cluster, number: signal.Signals) -> None:
+    starter = by_hand(tmp_path / "one")
+    assert processes_of(tmp_path / "one") >= {"munged", "mariadbd", "slurmdbd", "slurmctld", "slurmd", "unshare"}
+    starter.send_signal(number)
+    starter.communicate(timeout=30)
+    wait_for(lambda: not processes_of(tmp_path / "one"))
     assert cluster.usable() == {"node1", "node2"}  # the other SLURM on this machine is as it was
 
 
 def test_a_folder_of_a_killed_start_is_used_again(tmp_path: Path, cluster: Cluster) -> None:
     folder = tmp_path / "again"
-    (first,) = by_hand(folder)
+    first = by_hand(folder)
     (folder / "left").touch()
     with Cluster(folder) as second:  # the first is still there: as if it had left all its daemons
         assert not (folder / "left").exists()
