@@ -10,8 +10,8 @@ from pathlib import Path
 
 from common import cli
 from common.dataset_check import check_coco, check_voc, fault_lines
-from transfer.data import faults as data_rules
-from transfer.data.faults import KINDS, Findings
+from transfer.data.common import faults as data_rules
+from transfer.data.common.faults import KINDS, Findings
 from transfer.errors import TransferError
 from transfer.evaluation.coco_results import SCORED_FIELD
 

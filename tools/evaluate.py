@@ -14,8 +14,8 @@ from rich.console import Console
 
 from common import cli
 from common.score_tables import print_coco_scores, print_voc_scores, without_nan
-from transfer.data import faults
-from transfer.data.faults import Findings
+from transfer.data.common import faults
+from transfer.data.common.faults import Findings
 from transfer.data.voc import records
 from transfer.data.voc.records import read_voc_split
 from transfer.evaluation import coco as coco_eval

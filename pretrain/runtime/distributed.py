@@ -1,4 +1,4 @@
-"""Processes: who am I, start them, gather from them. One process, and gloo on a CPU, are ordinary cases.
+"""The ranks of a run: join them, exchange tensors and objects. One process, and gloo on a CPU, are ordinary cases.
 
 Knows no config and no model. Collectives on CPU tensors go through gloo, on CUDA tensors through NCCL.
 """
@@ -27,7 +27,7 @@ _gather_rows = getattr(dist, "all_gather_single", None) or dist.all_gather_into_
 
 
 def select_device(name: str) -> torch.device:
-    """The device of this process: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:1`.
+    """Return the device of this process: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:1`.
 
     `auto` and `cuda` take the GPU of the local rank. Raises UserError where there is no such device.
     """
@@ -48,7 +48,7 @@ def select_device(name: str) -> torch.device:
 
 
 def init(device: torch.device | str) -> None:
-    """Join the other processes, as the environment of torchrun, of SLURM's srun or of `launch` names them.
+    """Join the other processes, as the environment of torchrun, of SLURM's srun or of `spawn.run_on_ranks` names them.
 
     A process that was started alone stays alone: then no process group is made. Calling it again does nothing.
     """
@@ -71,7 +71,7 @@ def join(device: torch.device, **where: Any) -> None:
 
 
 def _slurm_environment(slurm: Mapping[str, str]) -> dict[str, str]:
-    """torchrun's variables from those that srun gives each task of a step (sbatch alone gives no SLURM_STEP_*)."""
+    """Return torchrun's variables, from those that srun gives each task (sbatch by itself gives no SLURM_STEP_*)."""
     host = re.match(r"([^,\[]+)(?:\[(\d+))?", slurm["SLURM_STEP_NODELIST"])  # first of "gpu[07-09,12],login1"
     if host is None:
         raise UserError(f"SLURM_STEP_NODELIST: '{slurm['SLURM_STEP_NODELIST']}' names no host")
@@ -87,7 +87,7 @@ def _slurm_environment(slurm: Mapping[str, str]) -> dict[str, str]:
 
 
 def share_cores(device: torch.device, workers: int) -> None:
-    """On a CPU leave each process its share of the cores, and its loader workers theirs.
+    """Leave each process on a CPU its share of the cores, and its loader workers theirs.
 
     Two threads for one core cost a factor of 3. What the user has set stays.
     """
@@ -110,27 +110,27 @@ def shutdown() -> None:
 
 
 def rank() -> int:
-    """Position of this process among all, from 0."""
+    """Return the position of this process among all, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """Number of processes on all machines."""
+    """Return the number of processes on all machines."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def local_rank() -> int:
-    """Position of this process among those on its machine, from 0."""
+    """Return the position of this process among those on its machine, from 0."""
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
 
 
 def local_world_size() -> int:
-    """Number of processes on this machine."""
+    """Return the number of processes on this machine."""
     return int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and talks to the user."""
+    """Return whether this is the process that writes files and talks to the user."""
     return rank() == 0
 
 
@@ -141,7 +141,7 @@ def barrier() -> None:
 
 
 def all_gather_object(value: T) -> list[T]:
-    """The values of all ranks, in rank order; any picklable object."""
+    """Gather a picklable object from every rank: the list is in rank order."""
     if not dist.is_initialized():
         return [value]
     values: list[Any] = [None] * world_size()
@@ -150,7 +150,7 @@ def all_gather_object(value: T) -> list[T]:
 
 
 def all_gather(tensor: torch.Tensor) -> torch.Tensor:
-    """Rows of all ranks, one below the other: (N, ...) on each -> (world size x N, ...). No gradient flows through."""
+    """Gather the rows of all ranks, in rank order: (N, ...) -> (world size x N, ...). No gradient flows through."""
     if not dist.is_initialized():
         return tensor
     gathered = tensor.new_empty(world_size() * tensor.shape[0], *tensor.shape[1:])
@@ -159,7 +159,7 @@ def all_gather(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def mean(tensor: torch.Tensor) -> torch.Tensor:
-    """The mean of a tensor over the ranks."""
+    """Return the mean of a tensor over the ranks."""
     if not dist.is_initialized():
         return tensor
     total = tensor.clone()
@@ -184,23 +184,23 @@ def share_batchnorm_statistics(model: nn.Module) -> None:
 
 
 def data_parallel(module: nn.Module) -> nn.Module:
-    """The module, with its gradients averaged over the ranks in backward; its buffers stay each rank's own."""
+    """Wrap a module so that backward averages its gradients over the ranks; buffers stay each rank's own."""
     if not dist.is_initialized():
         return module
     # torch 2.15 renamed the argument and warns of the old name.
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     options: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
     wrapped = DistributedDataParallel(module, **options)
-    _settle_buckets(wrapped)
+    _fix_bucket_layout(wrapped)
     return wrapped
 
 
-def _settle_buckets(wrapped: DistributedDataParallel) -> None:
+def _fix_bucket_layout(wrapped: DistributedDataParallel) -> None:
     """Let DDP lay out the gradients for good, in an order that the parameters alone decide.
 
     It does so after its first backward, in the order in which the gradients came; until then it takes another. Among
     more than two ranks the order of an element's summands depends on its place in the layout. A resumed run, whose
-    first step has the first layout, would differ in the last bits from one that nothing happened to.
+    first step has the first layout, would differ in the last bits from an undisturbed one.
     """
     module = wrapped.module
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
@@ -214,7 +214,7 @@ def _settle_buckets(wrapped: DistributedDataParallel) -> None:
 
 
 def agree(error: Exception | None, *flags: bool) -> list[bool]:
-    """One word between all ranks, which all must call: which of the flags are set on any of them.
+    """Agree on flags between all ranks, which all must call: each flag is set where it is set on any of them.
 
     Raises, on every rank, the error that any rank comes with, the lowest rank's first.
     """
@@ -231,7 +231,7 @@ def agree(error: Exception | None, *flags: bool) -> list[bool]:
 
 
 def subgroup(size: int) -> dist.ProcessGroup | None:
-    """The group of `size` consecutive ranks that this one belongs to (None, for all, where there is one process)."""
+    """Make the group of `size` consecutive ranks that this one belongs to; None where there is one process."""
     if not dist.is_initialized():
         return None
     # Every rank must take part in making every group; each gets a real one for its own.
@@ -240,7 +240,7 @@ def subgroup(size: int) -> dist.ProcessGroup | None:
 
 
 def on_main(function: Callable[[], T]) -> T:
-    """Call on rank 0 alone; every rank gets its result, or raises what it raised."""
+    """Call a function on rank 0 only; every rank gets its result, or raises what it raised."""
     result: list[Any] = [None, None]
     if is_main():
         try:

@@ -33,7 +33,7 @@ _NUMPY: tuple[Any, ...] = (
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A file to write into that takes the name `path` only when the block has ended well and the disk holds it all."""
+    """Open a file to write, which takes the name `path` when the block has ended well and the disk holds it all."""
     path = pathlib.Path(path)
     unfinished = path.with_name(f".{path.name}.tmp")
     try:

@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: they set a flag, which the loop looks at between two steps.
+"""The signals that ask a run to stop: they set a flag, which the loop reads between two steps.
 
 A cluster sends them before it takes a machine away, to one process or to a whole process group.
 """
@@ -22,7 +22,7 @@ class Stopped(Exception):  # noqa: N818 (it is no error)
 
 
 class StopRequest:
-    """While the block runs, STOPPING signals are noted and do nothing else; SIGQUIT and SIGKILL end the process still.
+    """A block in which STOPPING signals are noted and do nothing else; SIGQUIT and SIGKILL still end the process.
 
     A process may be started with them blocked (tools/launcher/cluster/block_signals.py does): what came before the
     block, while nobody could note it, is noted at its beginning.
@@ -54,7 +54,7 @@ class StopRequest:
 
 @contextlib.contextmanager
 def kept_from_children() -> Iterator[None]:
-    """Processes started in the block never get STOPPING signals: loader workers must outlive the last step.
+    """Keep STOPPING signals from processes started in the block: loader workers must outlive the last step.
 
     They inherit the mask for good. What comes in the meantime reaches this process at the end of the block.
     """

@@ -64,7 +64,7 @@ def run_on_ranks(
 
 
 def _wait(context: multiprocessing.ProcessContext, stop: signals.StopRequest | None) -> None:
-    """Until all have ended, or one has failed and the others are ended."""
+    """Wait until all have ended, or one has failed and the others are ended."""
     passed_on = False
     while not context.join(timeout=POLL if stop else None, grace_period=GRACE if stop else None):
         if stop and stop.name and not passed_on:

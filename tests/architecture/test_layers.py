@@ -1,80 +1,90 @@
-"""The layers of docs/architecture.md, read from every import statement, also those inside functions."""
+"""The house of docs/architecture.md: what each folder may import, how large it is, and how its words read."""
 
 import ast
 import pathlib
+import re
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-OURS = ("pretrain", "transfer", "tools")
-# All that transfer may see of pretrain, and it knows nothing else of ours.
-DOOR = "pretrain.runtime"
-TOOL_MODULES = {path.stem for path in (ROOT / "tools").glob("*.py")}
-
-
-def modules(package: str) -> list[pathlib.Path]:
-    return sorted((ROOT / package).rglob("*.py"))
-
-
-def imports(path: pathlib.Path) -> set[str]:
-    """Full dotted names that `path` imports; `from a import b` counts as a.b where a/b is a module, else as a."""
-    package = path.relative_to(ROOT).parent.parts
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = ".".join(package[: len(package) - node.level + 1]) if node.level else ""
-            module = ".".join(part for part in (base, node.module) if part)
-            for alias in node.names:
-                inner = f"{module}.{alias.name}"
-                found.add(inner if is_module(inner) else module)
-    return found
-
-
-def is_module(name: str) -> bool:
-    path = ROOT.joinpath(*name.split("."))
-    return path.with_suffix(".py").exists() or (path / "__init__.py").exists()
-
-
-def top(name: str) -> str:
-    return name.split(".")[0]
-
-
-@pytest.mark.parametrize("path", modules("pretrain"), ids=str)
-def test_pretrain_imports_nothing_else_of_ours(path: pathlib.Path) -> None:
-    assert {name for name in imports(path) if top(name) in OURS and top(name) != "pretrain"} == set()
-
-
-@pytest.mark.parametrize("path", modules("transfer"), ids=str)
-def test_transfer_sees_pretrain_through_its_door_alone(path: pathlib.Path) -> None:
-    ours = {name for name in imports(path) if top(name) in OURS and top(name) != "transfer"}
-    assert {name for name in ours if not name.startswith(DOOR)} == set()
-
-
-@pytest.mark.parametrize("path", modules("pretrain") + modules("transfer"), ids=str)
-def test_nothing_imports_tools(path: pathlib.Path) -> None:
-    assert {name for name in imports(path) if top(name) == "tools" or name in TOOL_MODULES} == set()
-
-
-@pytest.mark.parametrize(
-    ("library", "home"),
-    [("detectron2", "transfer/engines/detectron2/"), ("submitit", "tools/launcher/")],
+from tests.architecture.rules import (
+    BEGIN,
+    END,
+    ONLY_HOMES,
+    PAGE,
+    ROOT,
+    RULES,
+    STAGES,
+    allowed,
+    imported_names,
+    imported_places,
+    modules,
+    place_of,
+    table,
 )
-def test_one_place_alone_imports(library: str, home: str) -> None:
-    users = {
-        path.relative_to(ROOT).as_posix()
-        for package in OURS
-        for path in modules(package)
-        if library in {top(name) for name in imports(path)}
-    }
+
+MOST_MODULES, MOST_SCRIPTS = 14, 20
+LIBRARY = [path for stage in STAGES for path in modules(stage)]
+TESTS = [path for path in sorted((ROOT / "tests").rglob("*.py")) if path.parent.name != "slurm"]
+ODD_BEGINNING = re.compile(r"(What|Whether|Where|How|Of|Until|Which)\b")
+
+
+def name(path: pathlib.Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_a_module_imports_what_its_place_may(path: pathlib.Path) -> None:
+    place = place_of(path)
+    if path.name == "__init__.py" and place not in RULES:
+        return  # the package's own docstring
+    assert set(imported_places(path)) - {place} <= allowed(place)
+
+
+def test_no_place_imports_one_further_down_the_table() -> None:
+    order = list(RULES)
+    for place in RULES:
+        assert all(order.index(other) < order.index(place) for other in allowed(place) if other in order), place
+
+
+def test_transfer_sees_pretrain_through_one_door() -> None:
+    seen = {place for path in modules("transfer") for place in imported_places(path) if place.startswith("pretrain")}
+    assert seen == {"pretrain/runtime"}
+
+
+@pytest.mark.parametrize(("library", "home"), ONLY_HOMES.items())
+def test_one_place_only_imports(library: str, home: str) -> None:
+    users = {name(path) for path in LIBRARY if library in {found.split(".")[0] for found in imported_names(path)}}
     assert {user for user in users if not user.startswith(home)} == set()
 
 
 def test_no_tool_is_named_after_a_package() -> None:
-    assert TOOL_MODULES.isdisjoint(OURS)  # `python tools/pretrain.py` would import itself as `pretrain`
+    scripts = {path.stem for path in (ROOT / "tools").glob("*.py")}
+    assert scripts.isdisjoint(STAGES)  # `python tools/pretrain.py` would import itself as `pretrain`
 
 
-@pytest.mark.parametrize("path", modules("pretrain/runtime"), ids=str)
-def test_the_door_imports_nothing_else_of_ours(path: pathlib.Path) -> None:
-    assert {name for name in imports(path) if top(name) in OURS and not name.startswith(DOOR)} == set()
+def test_the_page_prints_the_rules() -> None:
+    printed = PAGE.read_text().split(BEGIN)[1].split(END)[0]
+    assert printed == table(), "python -m tests.architecture.rules writes it"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_folder_can_be_overlooked(stage: str) -> None:
+    for folder in {path.parent for path in modules(stage)}:
+        count = sum(path.name != "__init__.py" for path in folder.glob("*.py"))
+        assert count <= (MOST_SCRIPTS if name(folder) == "tools" else MOST_MODULES), name(folder)
+        assert (folder / "__init__.py").exists() or name(folder) == "tools", f"{name(folder)} is not in the wheel"
+
+
+@pytest.mark.parametrize("path", LIBRARY, ids=name)
+def test_docstrings_begin_as_sentences_do(path: pathlib.Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            text = ast.get_docstring(node) or ""
+            assert not ODD_BEGINNING.match(text), f"line {getattr(node, 'lineno', 1)}: {text.splitlines()[0]}"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name)
+def test_a_test_is_named_by_a_short_claim(path: pathlib.Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            assert len(node.name) <= 60, node.name

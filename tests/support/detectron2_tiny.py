@@ -14,7 +14,7 @@ from PIL import Image
 
 from pretrain.runtime import distributed
 from transfer import engines
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.data.voc.dataset import VOC
 from transfer.data.voc.records import VocSplit
 from transfer.predictions import Predict

@@ -22,7 +22,7 @@ import check_dataset
 from tests.support.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from tests.support.mutations import damaged, damaged_json
 from transfer.data import catalog
-from transfer.data.faults import KINDS, Findings
+from transfer.data.common.faults import KINDS, Findings
 from transfer.data.voc import records
 from transfer.data.voc.records import read_voc_split
 from transfer.errors import TransferError

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from transfer.data.coco.dataset import COCO
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.engines import torchvision as engine
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "detectron2"

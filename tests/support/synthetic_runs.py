@@ -11,7 +11,7 @@ import torch
 
 from transfer import results
 from transfer.data import catalog
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.evaluation import evaluator
 from transfer.predictions import Detections
 from transfer.results import Device, Engine, Init, Points, Result, Task

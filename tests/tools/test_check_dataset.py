@@ -10,7 +10,7 @@ import check_dataset
 from common import cli
 from tests.conftest import Tool, refused
 from tests.support.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
-from transfer.data.faults import KINDS
+from transfer.data.common.faults import KINDS
 
 
 class Ran:

@@ -8,8 +8,8 @@ from typing import Any
 
 from pretrain.runtime.progress import track
 from transfer.data.coco.annotation_file import examine_coco_annotations
-from transfer.data.faults import KINDS, Fault, Findings
-from transfer.data.images import StatedImage, check_image_files
+from transfer.data.common.faults import KINDS, Fault, Findings
+from transfer.data.common.images import StatedImage, check_image_files
 from transfer.data.voc import records
 from transfer.data.voc.records import examine_voc_split
 from transfer.errors import TransferError

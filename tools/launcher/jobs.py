@@ -12,8 +12,8 @@ import submitit
 import submitit.helpers
 
 from .cluster import local
+from .cluster.errors import LaunchError
 from .cluster.task import Task
-from .errors import LaunchError
 from .record import Record
 from .stages.stage import Stage
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from . import status
 from .cluster import local, logs, slurm
-from .errors import LaunchError
+from .cluster.errors import LaunchError
 from .job_states import adopt_lost_jobs, live_states, local_jobs, pause
 from .record import load_record, locked
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import jobs
 from .cluster import slurm
-from .errors import LaunchError
+from .cluster.errors import LaunchError
 from .job_states import adopt_lost_jobs, known_states, live_states
 from .record import FILE, FOLDER, Entry, Record, Submission, load_record
 from .stages import snapshot, verify

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import record_v1
-from .errors import LaunchError
+from .cluster.errors import LaunchError
 from .stages.stage import Stage
 
 FOLDER, FILE, VERSION = "launch", "record.json", 2

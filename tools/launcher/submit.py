@@ -15,8 +15,8 @@ from transfer.run import arguments as finetune_arguments
 from . import reconcile
 from .arguments import parse_passed_on
 from .cluster import resources
+from .cluster.errors import LaunchError
 from .cluster.resources import Resources
-from .errors import LaunchError
 from .manage import enter
 from .record import locked
 from .rounds import run_rounds

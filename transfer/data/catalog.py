@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from transfer.data.coco.dataset import COCO
-from transfer.data.dataset import DataKind, Dataset
-from transfer.data.faults import Rules
+from transfer.data.common.dataset import DataKind, Dataset
+from transfer.data.common.faults import Rules
 from transfer.data.voc.dataset import VOC
 from transfer.errors import TransferError, refuse
 
@@ -58,7 +58,7 @@ def load_dataset(
         root: the folder that holds VOC2007/ and VOC2012/ (or VOCdevkit/ with them), or annotations/, train2017/, ...
             (or coco/ with them). None: $DETECTRON2_DATASETS, else ./datasets.
         class_names: the classes a model was trained on. None: taken from the data, as the kind's loader says.
-        rules: for kinds of fault whose default is not wanted (transfer.data.faults).
+        rules: for kinds of fault whose default is not wanted (transfer.data.common.faults).
 
     Raises:
         TransferError: lists what is missing or malformed (each with its path), or classes that training does not know.

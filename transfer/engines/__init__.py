@@ -12,7 +12,7 @@ from typing import Any, Protocol, cast
 from torch import Tensor, nn
 
 from pretrain.runtime.signals import StopRequest
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.errors import TransferError
 from transfer.predictions import Predict
 from transfer.results import Scores

@@ -11,11 +11,11 @@ import pycocotools.mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from transfer.data import rle
 from transfer.data.coco import objects, records
 from transfer.data.coco.annotation_file import read_coco_annotations
-from transfer.data.faults import Findings
-from transfer.data.values import are_numbers, is_number
+from transfer.data.common import rle
+from transfer.data.common.faults import Findings
+from transfer.data.common.values import are_numbers, is_number
 from transfer.errors import TransferError, refuse
 from transfer.evaluation.coco_results import SCORED_FIELD, apply_rules_to_detections
 

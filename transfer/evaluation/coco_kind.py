@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from transfer.data.dataset import Dataset
-from transfer.data.faults import Findings
+from transfer.data.common.dataset import Dataset
+from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
 from transfer.evaluation.coco import check_coco_ground_truth, evaluate_coco
 from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer.data import rle
 from transfer.data.coco.annotation_file import load_json
 from transfer.data.coco.records import PERSON_KEYPOINTS
-from transfer.data.faults import GONE, Findings
-from transfer.data.values import are_numbers, is_id, is_number
+from transfer.data.common import rle
+from transfer.data.common.faults import GONE, Findings
+from transfer.data.common.values import are_numbers, is_id, is_number
 from transfer.errors import TransferError
 
 # IoU type -> the field that a detection is scored by

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.evaluation.bootstrap import Samples, resampled
 from transfer.evaluation.matching import ClassMatches
 from transfer.results import Result, Scores

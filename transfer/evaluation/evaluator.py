@@ -8,7 +8,7 @@ from typing import Any
 from pretrain.runtime import distributed, files
 from pretrain.runtime.progress import track
 from pretrain.runtime.signals import Stopped, StopRequest
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.evaluation.kinds import evaluation_of
 from transfer.predictions import Predict, coco_detections
 from transfer.results import Scores

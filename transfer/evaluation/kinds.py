@@ -6,7 +6,7 @@ A new kind is a file with its `KindEvaluation` and a line in `_EVALUATIONS` (and
 
 from transfer.data import catalog
 from transfer.data.coco.dataset import COCO
-from transfer.data.dataset import DataKind
+from transfer.data.common.dataset import DataKind
 from transfer.data.voc.dataset import VOC
 from transfer.evaluation.coco_kind import COCO_EVALUATION
 from transfer.evaluation.data_kind import KindEvaluation

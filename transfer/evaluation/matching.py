@@ -11,8 +11,8 @@ import numpy as np
 from pycocotools.cocoeval import COCOeval
 
 from transfer.data.coco.annotation_file import read_coco_annotations
-from transfer.data.dataset import Dataset
-from transfer.data.faults import Findings
+from transfer.data.common.dataset import Dataset
+from transfer.data.common.faults import Findings
 from transfer.data.voc.records import VocImage
 from transfer.evaluation import voc
 from transfer.evaluation.coco import index_detections, index_ground_truth

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pycocotools.mask
 
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.evaluation.matching import ClassMatches
 from transfer.evaluation.precision_recall import weighted_average_precision
 

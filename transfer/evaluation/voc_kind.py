@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from transfer.data.dataset import Dataset
-from transfer.data.faults import Findings
+from transfer.data.common.dataset import Dataset
+from transfer.data.common.faults import Findings
 from transfer.data.voc.records import VocImage, read_voc_split
 from transfer.evaluation.bootstrap import Samples, resampled
 from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections, ap_columns

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from transfer.data.faults import Findings
-from transfer.data.values import FARTHEST
+from transfer.data.common.faults import Findings
+from transfer.data.common.values import FARTHEST
 from transfer.errors import TransferError, refuse
 from transfer.evaluation.voc import ClassDetections
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pretrain.runtime.progress import track
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.errors import TransferError
 from transfer.evaluation import bootstrap, tide
 from transfer.evaluation.bootstrap import Samples

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from transfer.data.dataset import Dataset
-from transfer.data.images import read_image
+from transfer.data.common.dataset import Dataset
+from transfer.data.common.images import read_image
 from transfer.predictions import Detections
 from transfer.report import saved_detections
 from transfer.report.tables import BASELINES, FinishedRun, Table

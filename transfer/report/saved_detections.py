@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer.data import catalog
-from transfer.data.dataset import Dataset
-from transfer.data.values import are_numbers, is_id, is_number
+from transfer.data.common.dataset import Dataset
+from transfer.data.common.values import are_numbers, is_id, is_number
 from transfer.errors import TransferError, refuse
 from transfer.evaluation.evaluator import DETECTIONS_FILE, IMAGES_FILE
 from transfer.results import Task

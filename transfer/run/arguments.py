@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pretrain.runtime import signals
 from transfer import engines
-from transfer.data import faults
+from transfer.data.common import faults
 from transfer.run.options import RunOptions
 
 EPILOG = f"""examples:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transfer.data.faults import Rules
+from transfer.data.common.faults import Rules
 from transfer.errors import TransferError
 
 
@@ -16,7 +16,8 @@ class RunOptions:
         overrides: KEY VALUE KEY VALUE ... over the file, Detectron2's keys.
         engine: "auto", "detectron2" or "torchvision".
         dataset_root: folder of VOC2007/VOC2012 or of annotations/ train2017/ val2017/; None: DETECTRON2_DATASETS.
-        data_rules: rules for faults of the data, by kind, where the default is not wanted (transfer.data.faults).
+        data_rules: rules for faults of the data, by kind, where the default is not wanted
+            (transfer.data.common.faults).
         init: initial weights of the backbone: "random", "supervised" or a file of tools/convert.py; None where
             MODEL.WEIGHTS names a detector, or where the run in OUTPUT_DIR is resumed.
         supervised_weights: a torchvision ResNet file, for init "supervised".

@@ -9,7 +9,7 @@ from transfer import engines, results
 from transfer.config import resolve, scale
 from transfer.config.resolve import Config
 from transfer.data import catalog
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.engines import Engine
 from transfer.errors import TransferError, refuse
 from transfer.run import resume as resuming

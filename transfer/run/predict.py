@@ -10,7 +10,7 @@ from pretrain.runtime.progress import track
 from transfer import engines
 from transfer.config import resolve
 from transfer.data.coco import records as coco_records
-from transfer.data.images import read_image
+from transfer.data.common.images import read_image
 from transfer.data.voc import records as voc_records
 from transfer.errors import TransferError, refuse
 from transfer.predictions import Predict, coco_detections

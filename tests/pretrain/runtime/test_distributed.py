@@ -100,7 +100,7 @@ def steps_in_two_starts(stop: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.slow
-def test_gradients_of_three_ranks_do_not_depend_on_when_the_run_was_started() -> None:
+def test_gradients_of_three_ranks_ignore_when_a_run_started() -> None:
     whole, parts = (spawn.run_on_ranks(steps_in_two_starts, 3, stop) for stop in (0, 2))
     for name, tensor in whole.items():
         assert torch.equal(tensor, parts[name]), name

@@ -36,7 +36,7 @@ print(set(signals.STOPPING) <= signal.pthread_sigmask(signal.SIG_BLOCK, []))
 """
 
 
-def test_what_came_while_signals_were_blocked_is_noted_and_the_mask_put_back() -> None:
+def test_signals_that_came_while_blocked_are_noted() -> None:
     """In a process of one thread: others, which do not block it, would get the signal, and all would end."""
     command = [sys.executable, "-c", STARTED_BLOCKED]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from launcher.errors import LaunchError
+from launcher.cluster.errors import LaunchError
 from launcher.record import load_record
 from launcher.stages.options import ConvertOptions, FinetuneOptions, PretrainOptions, ReportOptions
 from transfer.run.options import RunOptions

@@ -15,8 +15,8 @@ from tests.conftest import ROOT
 from transfer import results
 from transfer.data import catalog
 from transfer.data.coco.dataset import COCO
-from transfer.data.dataset import DataKind, Dataset
-from transfer.data.faults import Rules
+from transfer.data.common.dataset import DataKind, Dataset
+from transfer.data.common.faults import Rules
 from transfer.errors import TransferError
 from transfer.evaluation import kinds
 from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections, ap_columns, resample_by_101_points

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transfer.data.coco import records
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.coco.dataset import COCO
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.data.voc.records import VocImage, VocObject
 from transfer.errors import TransferError
 from transfer.evaluation import bootstrap, coco, matching, voc

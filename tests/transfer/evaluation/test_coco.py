@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from transfer.data import rle
+from transfer.data.common import rle
 from transfer.errors import TransferError
 from transfer.evaluation import coco, coco_results
 

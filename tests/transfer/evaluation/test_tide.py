@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from transfer.data.coco import records as coco_data
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.coco.dataset import COCO
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.evaluation.tide import ERROR_TYPES, IGNORED, TRUE, MatchedErrors, delta_ap, match_errors
 from transfer.report import saved_detections
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.layouts import SIZE, make_voc, voc_object
 from transfer.data import catalog
-from transfer.data.faults import Findings
+from transfer.data.common.faults import Findings
 from transfer.data.voc.records import read_voc_split
 from transfer.errors import TransferError
 from transfer.evaluation import voc, voc_results

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from ..errors import LaunchError
+from .errors import LaunchError
 
 CLUSTERS = ("slurm", "local", "debug")  # debug: this machine, in the foreground
 SIGNAL_DELAY = 120  # seconds of SLURM's warning before the time limit, or half of the limit where that is less

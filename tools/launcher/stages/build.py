@@ -11,8 +11,8 @@ from transfer import engines, results
 from transfer.run import trials
 from transfer.run.options import RunOptions
 
+from ..cluster.errors import LaunchError
 from ..cluster.resources import Resources
-from ..errors import LaunchError
 from .options import FinetuneOptions, PretrainOptions
 from .stage import Stage
 

@@ -11,13 +11,13 @@ import yaml
 
 from pretrain.runtime.errors import UserError
 from transfer import engines
-from transfer.data import faults
+from transfer.data.common import faults
 from transfer.report import page
 from transfer.run.options import RunOptions
 
 from ..cluster import resources
+from ..cluster.errors import LaunchError
 from ..cluster.resources import Resources
-from ..errors import LaunchError
 from .build import check_fine_tuning, fine_tuning, pretraining
 from .options import ConvertOptions, ReportOptions
 from .stage import Stage

@@ -10,7 +10,7 @@ from transfer import engines, results
 from transfer.weights import backbone_file
 from transfer.weights.detector_file import sha256
 
-from ..errors import LaunchError
+from ..cluster.errors import LaunchError
 from .options import ConvertOptions, FinetuneOptions, PretrainOptions, ReportOptions
 from .stage import Stage
 

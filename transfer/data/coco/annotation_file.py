@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer.data.coco.objects import apply_rules_to_annotations
-from transfer.data.faults import Findings
-from transfer.data.values import is_id, is_name
+from transfer.data.common.faults import Findings
+from transfer.data.common.values import is_id, is_name
 from transfer.errors import TransferError
 
 _MAX_PIXELS = 2**31 - 1  # pycocotools counts pixels in 32 bits

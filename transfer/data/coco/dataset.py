@@ -7,8 +7,8 @@ from typing import Any
 
 from transfer.data.coco import records
 from transfer.data.coco.annotation_file import read_coco_annotations
-from transfer.data.dataset import DataKind, Dataset
-from transfer.data.faults import Findings, Rules
+from transfer.data.common.dataset import DataKind, Dataset
+from transfer.data.common.faults import Findings, Rules
 from transfer.errors import TransferError, refuse
 
 log = logging.getLogger(__name__)

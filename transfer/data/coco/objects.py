@@ -5,9 +5,9 @@ import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from transfer.data import rle
-from transfer.data.faults import GONE, Findings
-from transfer.data.values import are_numbers, clip_box, is_empty_box, is_id, reaches_beyond
+from transfer.data.common import rle
+from transfer.data.common.faults import GONE, Findings
+from transfer.data.common.values import are_numbers, clip_box, is_empty_box, is_id, reaches_beyond
 
 _VISIBILITIES = (0, 1, 2)  # not labelled, hidden, visible
 _MAX_OUTLINE = 2_000_000  # pixels: pycocotools walks an outline in steps of a fifth and keeps each, here in 0.1 GB

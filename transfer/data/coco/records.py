@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer.data import rle
 from transfer.data.coco.objects import is_polygon
-from transfer.data.values import is_empty_box
+from transfer.data.common import rle
+from transfer.data.common.values import is_empty_box
 from transfer.errors import refuse
 
 CLASS_NAMES = (

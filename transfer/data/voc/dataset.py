@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer.data.dataset import DataKind, Dataset
-from transfer.data.faults import Findings, Rules
+from transfer.data.common.dataset import DataKind, Dataset
+from transfer.data.common.faults import Findings, Rules
 from transfer.data.voc import records
 from transfer.data.voc.records import VocSplit, read_voc_split
 from transfer.errors import TransferError

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transfer.data.faults import Findings
-from transfer.data.images import image_size
+from transfer.data.common.faults import Findings
+from transfer.data.common.images import image_size
 from transfer.data.voc import xml_file
 from transfer.data.voc.xml_file import VocObject
 from transfer.errors import TransferError, refuse

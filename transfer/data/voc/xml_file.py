@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.parsers import expat
 
-from transfer.data.faults import GONE, Findings
-from transfer.data.values import FARTHEST, clip_box, is_empty_box, reaches_beyond
+from transfer.data.common.faults import GONE, Findings
+from transfer.data.common.values import FARTHEST, clip_box, is_empty_box, reaches_beyond
 from transfer.errors import TransferError
 
 _SIDES = ("xmin", "ymin", "xmax", "ymax")

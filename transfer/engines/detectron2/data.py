@@ -11,7 +11,7 @@ import numpy as np
 from pretrain.runtime import signals
 from pretrain.runtime.signals import Stopped, StopRequest, any_rank_asked
 from transfer.config import resolve
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.engines.common.batches import Batches
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from transfer.data.images import read_image
+from transfer.data.common.images import read_image
 from transfer.engines.detectron2.quiet import quiet
 from transfer.predictions import Detections
 

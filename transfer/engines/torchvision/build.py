@@ -20,8 +20,8 @@ from transfer.engines.torchvision.config_checks.registry import (
 )
 from transfer.engines.torchvision.data.mapper import TrainingInput
 from transfer.engines.torchvision.modeling.backbone.fpn import FPN, P6P7
-from transfer.engines.torchvision.modeling.backbone.norm import norm_factory, optional_norm
 from transfer.engines.torchvision.modeling.backbone.resnet import Backbone, DilatedC5, make_resnet
+from transfer.engines.torchvision.modeling.layers.norm import norm_factory, optional_norm
 from transfer.engines.torchvision.modeling.meta_arch import AnyBackbone, Detector, GeneralizedRCNN
 from transfer.engines.torchvision.modeling.roi_heads.roi_heads import ROIHeads
 

@@ -4,7 +4,8 @@ from fvcore.common.config import CfgNode
 from torch import nn
 
 from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
-from transfer.engines.torchvision.modeling.backbone.norm import norm_factory, optional_norm
+from transfer.engines.torchvision.modeling.layers.norm import norm_factory, optional_norm
+from transfer.engines.torchvision.modeling.layers.sampling import SamplingSettings
 from transfer.engines.torchvision.modeling.meta_arch import AnyBackbone
 from transfer.engines.torchvision.modeling.retinanet import RetinaNet, RetinaNetHead, RetinaNetSettings
 from transfer.engines.torchvision.modeling.roi_heads.box_head import BoxHead, BoxPredictor, BoxSettings
@@ -13,7 +14,6 @@ from transfer.engines.torchvision.modeling.roi_heads.mask_head import MaskHead
 from transfer.engines.torchvision.modeling.roi_heads.pooler import Pooler
 from transfer.engines.torchvision.modeling.roi_heads.roi_heads import Res5ROIHeads, StandardROIHeads
 from transfer.engines.torchvision.modeling.rpn import RPN, RPNHead, RPNSettings
-from transfer.engines.torchvision.modeling.sampling import SamplingSettings
 
 
 def build_rpn(cfg: CfgNode, backbone: AnyBackbone) -> RPN:

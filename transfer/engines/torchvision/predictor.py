@@ -4,7 +4,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from transfer.data.images import read_image
+from transfer.data.common.images import read_image
 from transfer.engines.torchvision.data.mapper import View, shortest_edge, to_tensor
 from transfer.engines.torchvision.modeling.meta_arch import Detector, postprocess
 from transfer.predictions import Detections, Predict

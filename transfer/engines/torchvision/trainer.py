@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from pretrain.runtime import distributed
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.engines import Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration

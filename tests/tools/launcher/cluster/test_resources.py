@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from launcher import jobs
 from launcher.cluster import resources
+from launcher.cluster.errors import LaunchError
 from launcher.cluster.resources import Resources
-from launcher.errors import LaunchError
 from launcher.record import Record
 from launcher.stages.options import PretrainOptions
 from launcher.stages.stage import Stage

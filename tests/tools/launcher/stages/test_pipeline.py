@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from launcher.cluster.errors import LaunchError
 from launcher.cluster.resources import Resources
-from launcher.errors import LaunchError
 from launcher.stages import pipeline
 from launcher.stages.options import FinetuneOptions
 from launcher.stages.stage import Stage

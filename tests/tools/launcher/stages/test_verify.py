@@ -10,8 +10,8 @@ import pytest
 
 import convert
 from launcher import reconcile, record
+from launcher.cluster.errors import LaunchError
 from launcher.cluster.resources import Resources
-from launcher.errors import LaunchError
 from launcher.job_states import adopt_lost_jobs
 from launcher.reconcile import Round
 from launcher.record import Entry, Record, Submission

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.layouts import coco_content, make_coco
-from transfer.data import values
 from transfer.data.coco.annotation_file import read_coco_annotations
-from transfer.data.faults import Findings
+from transfer.data.common import values
+from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
 
 POINTS = [4, 5, 2, 6, 7, 1, 0, 0, 0]  # two of three are marked

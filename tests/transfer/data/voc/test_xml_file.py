@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.support.layouts import SIZE, make_voc, voc_object
-from transfer.data import values
-from transfer.data.faults import Findings
+from transfer.data.common import values
+from transfer.data.common.faults import Findings
 from transfer.data.voc import xml_file
 from transfer.data.voc.records import VocImage, VocSplit, examine_voc_split, read_voc_split
 from transfer.errors import TransferError

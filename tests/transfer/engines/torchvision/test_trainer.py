@@ -16,7 +16,7 @@ from tests.support import small_models
 from tests.support.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
 from tests.support.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands
 from tests.support.tiers import slow_but
-from transfer.data.dataset import Dataset
+from transfer.data.common.dataset import Dataset
 from transfer.engines import torchvision as engine
 from transfer.engines.common import precise_bn
 from transfer.engines.common.checkpoints import FINAL, Checkpoints

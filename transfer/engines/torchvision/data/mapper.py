@@ -11,11 +11,11 @@ from PIL import Image
 from torch import Tensor
 
 from transfer.data.coco.records import PERSON_KEYPOINTS
-from transfer.data.images import read_image
+from transfer.data.common.images import read_image
+from transfer.engines.torchvision.modeling.layers.masks import BitMasks, Masks, PolygonMasks, rasterise
+from transfer.engines.torchvision.modeling.layers.sampling import GroundTruth
 from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import MIRRORED
-from transfer.engines.torchvision.modeling.roi_heads.mask_head import BitMasks, Masks, PolygonMasks, rasterise
-from transfer.engines.torchvision.modeling.sampling import GroundTruth
 from transfer.errors import TransferError
 
 

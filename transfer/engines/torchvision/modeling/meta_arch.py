@@ -8,12 +8,12 @@ from torch import Tensor, nn
 
 from transfer.engines.torchvision.modeling.backbone.fpn import FPN
 from transfer.engines.torchvision.modeling.backbone.resnet import Backbone, DilatedC5
-from transfer.engines.torchvision.modeling.box_ops import clip, nonempty
+from transfer.engines.torchvision.modeling.layers.box_ops import clip, nonempty
+from transfer.engines.torchvision.modeling.layers.sampling import GroundTruth
 from transfer.engines.torchvision.modeling.roi_heads.box_head import Instances
 from transfer.engines.torchvision.modeling.roi_heads.mask_head import paste_masks
 from transfer.engines.torchvision.modeling.roi_heads.roi_heads import ROIHeads
 from transfer.engines.torchvision.modeling.rpn import RPN
-from transfer.engines.torchvision.modeling.sampling import GroundTruth
 from transfer.predictions import Detections
 
 AnyBackbone = Backbone | DilatedC5 | FPN

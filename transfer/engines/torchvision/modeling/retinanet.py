@@ -10,12 +10,12 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms, box_iou, sigmoid_focal_loss
 
 from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
-from transfer.engines.torchvision.modeling.box_ops import box_loss, decode
-from transfer.engines.torchvision.modeling.matcher import IGNORE, match
+from transfer.engines.torchvision.modeling.layers.box_ops import box_loss, decode
+from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match
+from transfer.engines.torchvision.modeling.layers.sampling import GroundTruth
+from transfer.engines.torchvision.modeling.layers.weight_init import init_normal
 from transfer.engines.torchvision.modeling.meta_arch import AnyBackbone, Detector, Sample
 from transfer.engines.torchvision.modeling.roi_heads.box_head import Instances
-from transfer.engines.torchvision.modeling.sampling import GroundTruth
-from transfer.engines.torchvision.modeling.weight_init import init_normal
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from torch.nn import functional as F
 from torchvision.ops import batched_nms, box_iou
 
 from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
-from transfer.engines.torchvision.modeling.box_ops import box_loss, clip, decode, nonempty
-from transfer.engines.torchvision.modeling.matcher import IGNORE, match, subsample
-from transfer.engines.torchvision.modeling.weight_init import init_normal
+from transfer.engines.torchvision.modeling.layers.box_ops import box_loss, clip, decode, nonempty
+from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match, subsample
+from transfer.engines.torchvision.modeling.layers.weight_init import init_normal
 
 
 @dataclass(frozen=True)

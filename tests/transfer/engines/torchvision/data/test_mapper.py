@@ -22,7 +22,7 @@ from transfer.engines.torchvision.data.mapper import (
     make_ground_truth,
     shortest_edge,
 )
-from transfer.engines.torchvision.modeling.roi_heads.mask_head import PolygonMasks
+from transfer.engines.torchvision.modeling.layers.masks import PolygonMasks
 from transfer.errors import TransferError
 
 INPUT = TrainingInput((48, 64), 1333, False, "horizontal", False, "polygon")

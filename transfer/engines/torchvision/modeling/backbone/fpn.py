@@ -2,9 +2,9 @@
 
 from torch import Tensor, nn
 
-from transfer.engines.torchvision.modeling.backbone.norm import Conv2d, NormFactory
 from transfer.engines.torchvision.modeling.backbone.resnet import Backbone
-from transfer.engines.torchvision.modeling.weight_init import init_xavier
+from transfer.engines.torchvision.modeling.layers.norm import Conv2d, NormFactory
+from transfer.engines.torchvision.modeling.layers.weight_init import init_xavier
 
 
 class P6P7(nn.Module):

@@ -5,8 +5,8 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
-from transfer.engines.torchvision.modeling.backbone.norm import Conv2d, NormFactory, freeze, frozen
-from transfer.engines.torchvision.modeling.weight_init import init_he
+from transfer.engines.torchvision.modeling.layers.norm import Conv2d, NormFactory, freeze, frozen
+from transfer.engines.torchvision.modeling.layers.weight_init import init_he
 from transfer.weights.architecture import BLOCKS
 from transfer.weights.renaming import detectron2_name
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.ops import batched_nms
 
-from transfer.engines.torchvision.modeling.backbone.norm import Conv2d, NormFactory
-from transfer.engines.torchvision.modeling.box_ops import box_loss, clip, decode
-from transfer.engines.torchvision.modeling.weight_init import init_he, init_normal, init_xavier
+from transfer.engines.torchvision.modeling.layers.box_ops import box_loss, clip, decode
+from transfer.engines.torchvision.modeling.layers.norm import Conv2d, NormFactory
+from transfer.engines.torchvision.modeling.layers.weight_init import init_he, init_normal, init_xavier
 
 
 @dataclass

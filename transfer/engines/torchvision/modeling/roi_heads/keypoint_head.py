@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from transfer.engines.torchvision.modeling.weight_init import init_he
+from transfer.engines.torchvision.modeling.layers.weight_init import init_he
 
 # The index of the keypoint that each of COCO's keypoints of a person becomes in a mirrored image: left and right swap.
 MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])

@@ -1,19 +1,13 @@
 """Mask R-CNN's mask branch (arXiv 1703.06870): the network, its targets, and masks pasted into the image."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-import numpy as np
-import pycocotools.mask
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
-from transfer.engines.torchvision.modeling.backbone.norm import Conv2d, NormFactory
-from transfer.engines.torchvision.modeling.weight_init import init_he, init_normal
-
-Polygons = list[np.ndarray]  # the outlines of one object, each (2 P,) float64: x, y, x, y, ...
+from transfer.engines.torchvision.modeling.layers.norm import Conv2d, NormFactory
+from transfer.engines.torchvision.modeling.layers.weight_init import init_he, init_normal
 
 
 class MaskHead(nn.Sequential):
@@ -66,69 +60,6 @@ def mask_loss(logits: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
     if len(classes) == 0:
         return logits.sum() * 0  # keeps every parameter in the graph, as DDP needs it
     return F.binary_cross_entropy_with_logits(select_class_masks(logits, classes), targets.to(logits.dtype))
-
-
-@dataclass(frozen=True)
-class PolygonMasks:
-    """The outlines of the objects of one image (INPUT.MASK_FORMAT polygon)."""
-
-    objects: list[Polygons]
-
-    def crop(self, index: Tensor, boxes: Tensor, size: int) -> Tensor:
-        """Rasterise objects within boxes.
-
-        Args:
-            index: (B,) int64, the object of each box.
-            boxes: (B, 4) XYXY in pixels of the image.
-            size: cells along a side of each mask.
-
-        Returns:
-            (B, size, size) bool.
-        """
-        cropped = [
-            _rasterise_within(self.objects[i], box, size)
-            for i, box in zip(index.tolist(), boxes.cpu().numpy(), strict=True)
-        ]
-        if not cropped:
-            return torch.zeros((0, size, size), dtype=torch.bool, device=boxes.device)
-        return torch.from_numpy(np.stack(cropped)).to(boxes.device)
-
-
-@dataclass(frozen=True)
-class BitMasks:
-    """The masks of the G objects of one image (INPUT.MASK_FORMAT bitmask)."""
-
-    masks: Tensor  # (G, H, W) bool
-
-    def crop(self, index: Tensor, boxes: Tensor, size: int) -> Tensor:
-        """See PolygonMasks.crop; a cell belongs to the object when half of its area or more does."""
-        rois = torch.cat((index[:, None].to(boxes.dtype), boxes), dim=1).to(self.masks.device)  # (B, 5)
-        coverage = roi_align(self.masks[:, None].float(), rois, (size, size), 1.0, 0, aligned=True)[:, 0]
-        return (coverage >= 0.5).to(boxes.device)
-
-
-Masks = PolygonMasks | BitMasks
-
-
-def rasterise(polygons: Polygons, height: int, width: int) -> np.ndarray:
-    """Fill the outlines of one object with COCO's rasteriser: (height, width) bool."""
-    if not polygons:
-        return np.zeros((height, width), dtype=bool)
-    runs = pycocotools.mask.frPyObjects([outline.tolist() for outline in polygons], height, width)
-    return pycocotools.mask.decode(pycocotools.mask.merge(runs)).astype(bool)
-
-
-def _rasterise_within(polygons: Polygons, box: np.ndarray, size: int) -> np.ndarray:
-    """Rasterise one object within `box` (4,) XYXY at the resolution of the target: (size, size) bool."""
-    left, top, right, bottom = box
-    scale_x, scale_y = size / max(right - left, 0.1), size / max(bottom - top, 0.1)
-    moved = []
-    for outline in polygons:
-        points = outline.copy()
-        points[0::2] = (points[0::2] - left) * scale_x
-        points[1::2] = (points[1::2] - top) * scale_y
-        moved.append(points)
-    return rasterise(moved, size, size)
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Tensor:

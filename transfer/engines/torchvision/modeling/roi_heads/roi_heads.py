@@ -6,9 +6,15 @@ R counts the sampled proposals or regions of all images of a batch together, R_n
 import torch
 from torch import Tensor, nn
 
-from transfer.engines.torchvision.modeling.backbone.norm import NormFactory
 from transfer.engines.torchvision.modeling.backbone.resnet import rename_state
-from transfer.engines.torchvision.modeling.matcher import IGNORE
+from transfer.engines.torchvision.modeling.layers.matcher import IGNORE
+from transfer.engines.torchvision.modeling.layers.norm import NormFactory
+from transfer.engines.torchvision.modeling.layers.sampling import (
+    GroundTruth,
+    SampledProposals,
+    SamplingSettings,
+    sample_proposals,
+)
 from transfer.engines.torchvision.modeling.roi_heads.box_head import BoxHead, BoxPredictor, Instances
 from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import (
     KeypointHead,
@@ -18,12 +24,6 @@ from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import (
 )
 from transfer.engines.torchvision.modeling.roi_heads.mask_head import MaskHead, mask_loss, select_class_masks
 from transfer.engines.torchvision.modeling.roi_heads.pooler import Pooler
-from transfer.engines.torchvision.modeling.sampling import (
-    GroundTruth,
-    SampledProposals,
-    SamplingSettings,
-    sample_proposals,
-)
 
 Features = dict[str, Tensor]  # {level: (N, C, H, W)}
 

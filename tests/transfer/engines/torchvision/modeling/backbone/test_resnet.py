@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from torchvision.models import resnet18, resnet50
 
-from transfer.engines.torchvision.modeling.backbone.norm import norm_factory
 from transfer.engines.torchvision.modeling.backbone.resnet import Backbone, make_resnet
+from transfer.engines.torchvision.modeling.layers.norm import norm_factory
 from transfer.weights.renaming import detectron2_name
 
 

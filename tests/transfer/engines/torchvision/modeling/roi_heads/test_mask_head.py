@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.engines.torchvision.modeling.roi_heads.mask_head import BitMasks, PolygonMasks, paste_masks, rasterise
+from transfer.engines.torchvision.modeling.layers.masks import BitMasks, PolygonMasks, rasterise
+from transfer.engines.torchvision.modeling.roi_heads.mask_head import paste_masks
 
 
 @settings(max_examples=25, deadline=None)

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.engines.torchvision.modeling import box_ops as box_code
+from transfer.engines.torchvision.modeling.layers import box_ops as box_code
 
 WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 coordinate = st.floats(0, 500, width=32)

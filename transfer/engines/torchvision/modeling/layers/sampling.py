@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from transfer.engines.torchvision.modeling.matcher import IGNORE, match, subsample
-from transfer.engines.torchvision.modeling.roi_heads.mask_head import Masks
+from transfer.engines.torchvision.modeling.layers.masks import Masks
+from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match, subsample
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.data import values
+from transfer.data.common import values
 
 HEIGHT, WIDTH = 30, 40
 numbers = st.one_of(st.integers(-100, 100), st.floats(-100, 100))

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from transfer.data.faults import Findings
-from transfer.data.images import StatedImage, check_image_files, image_size, read_image
+from transfer.data.common.faults import Findings
+from transfer.data.common.images import StatedImage, check_image_files, image_size, read_image
 from transfer.errors import TransferError
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transfer.data.faults import Rules
+from transfer.data.common.faults import Rules
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.data import faults
-from transfer.data.faults import KINDS, Findings
+from transfer.data.common import faults
+from transfer.data.common.faults import KINDS, Findings
 from transfer.errors import TransferError
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from pretrain.runtime.exif import is_sideways, upright_turn
-from transfer.data.faults import Findings
+from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
 
 

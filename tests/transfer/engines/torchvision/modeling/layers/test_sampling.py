@@ -2,7 +2,7 @@
 
 import torch
 
-from transfer.engines.torchvision.modeling.sampling import GroundTruth, SamplingSettings, sample_proposals
+from transfer.engines.torchvision.modeling.layers.sampling import GroundTruth, SamplingSettings, sample_proposals
 
 
 def sampling(append: bool = True) -> SamplingSettings:

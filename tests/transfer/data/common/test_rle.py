@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from transfer.data import rle
+from transfer.data.common import rle
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 

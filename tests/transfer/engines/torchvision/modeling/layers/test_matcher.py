@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.engines.torchvision.modeling.matcher import IGNORE, match, subsample
+from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match, subsample
 
 
 def test_match_groups_by_overlap_and_keeps_the_best() -> None:

@@ -1,0 +1,1 @@
+"""The annotated images themselves: records, faults and the rules for them, checked values and masks."""

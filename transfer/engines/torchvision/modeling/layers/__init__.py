@@ -1,0 +1,1 @@
+"""The layers and the arithmetic of boxes that all detectors share."""
