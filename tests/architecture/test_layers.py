@@ -67,12 +67,16 @@ def test_the_page_prints_the_rules() -> None:
     assert printed == table(), "python -m tests.architecture.rules writes it"
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", [*STAGES, "tests"])
 def test_a_folder_can_be_overlooked(stage: str) -> None:
     for folder in {path.parent for path in modules(stage)}:
         count = sum(path.name != "__init__.py" for path in folder.glob("*.py"))
-        assert count <= (MOST_SCRIPTS if name(folder) == "tools" else MOST_MODULES), name(folder)
-        assert (folder / "__init__.py").exists() or name(folder) == "tools", f"{name(folder)} is not in the wheel"
+        assert count <= (MOST_SCRIPTS if name(folder) in ("tools", "tests/tools") else MOST_MODULES), name(folder)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "transfer"])
+def test_a_folder_is_a_package_of_the_wheel(stage: str) -> None:
+    assert [name(path.parent) for path in modules(stage) if not (path.parent / "__init__.py").exists()] == []
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=name)

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from tests.parity.test_training_steps import check
-from tests.support import small_models, training_steps
-from tests.support.small_models import C4, C5, FPN, KEYPOINTS, MASKS, RETINANET
-from tests.support.training_steps import MODELS, parameters
+from tests.support.transfer import small_models, training_steps
+from tests.support.transfer.small_models import C4, C5, FPN, KEYPOINTS, MASKS, RETINANET
+from tests.support.transfer.training_steps import MODELS, parameters
 from transfer.engines.torchvision import build
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.data import loader
@@ -26,7 +26,7 @@ theirs = pytest.importorskip("transfer.engines.detectron2", reason="Detectron2 i
 from detectron2.solver import build_optimizer  # noqa: E402
 from detectron2.utils.events import EventStorage  # noqa: E402
 
-from tests.support import detectron2_models  # noqa: E402
+from tests.support.transfer import detectron2_models  # noqa: E402
 
 pytestmark = [
     pytest.mark.detectron2,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support import small_models, training_steps
-from tests.support.training_steps import MODELS, Steps
+from tests.support.transfer import small_models, training_steps
+from tests.support.transfer.training_steps import MODELS, Steps
 from transfer.engines.torchvision.build import build_model, build_optimizer
 
 SLOW = {"c4_mask", "c5"}  # a ResNet-50

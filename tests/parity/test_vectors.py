@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.support.small_models import FIXTURES, reference
 from tests.support.tiers import slow_but
+from tests.support.transfer.small_models import FIXTURES, reference
 from transfer.engines import torchvision as engine
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.modeling.meta_arch import Detector, GeneralizedRCNN, postprocess

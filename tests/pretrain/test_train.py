@@ -23,7 +23,7 @@ from pretrain.engine.step import TrainingStep
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.runtime import distributed, files, malloc, signals, spawn
 from pretrain.runtime.errors import UserError
-from tests.support.narrow import full_resnet18, narrow_resnet18
+from tests.support.pretrain.narrow import full_resnet18, narrow_resnet18
 from tests.support.tiers import slow_but
 from transfer.weights import source
 

@@ -12,7 +12,7 @@ from pretrain import train
 from pretrain.checkpoints import moco_file
 from pretrain.config import schema
 from pretrain.runtime import files
-from tests.support.narrow import narrow_resnet18
+from tests.support.pretrain.narrow import narrow_resnet18
 from tests.support.tiers import slow_but
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

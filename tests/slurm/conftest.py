@@ -8,7 +8,7 @@ import pytest
 
 from tests.slurm import packages
 from tests.slurm.cluster import Cluster
-from tests.support.pictures import fine_noise
+from tests.support.pretrain.pictures import fine_noise
 
 SWITCH = "MOCO_SLURM"
 _HERE = Path(__file__).parent

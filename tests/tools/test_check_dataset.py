@@ -9,7 +9,7 @@ import pytest
 import check_dataset
 from common import cli
 from tests.conftest import Tool, refused
-from tests.support.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
+from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from transfer.data.common.faults import KINDS
 
 

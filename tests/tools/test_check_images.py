@@ -12,8 +12,8 @@ from pretrain.data.images.image_set import open_images
 from pretrain.data.images.integrity import check_image
 from tests.conftest import Tool
 from tests.support.in_process import refusal
-from tests.support.pictures import BROKEN
-from tests.support.shard_files import encoded, photograph, write_shard
+from tests.support.pretrain.pictures import BROKEN
+from tests.support.pretrain.shard_files import encoded, photograph, write_shard
 
 BLOCK = 4096  # bytes of a disk page
 

@@ -9,7 +9,7 @@ import torch
 from common import cli
 from tests.conftest import Tool
 from tests.support.in_process import refusal
-from tests.support.pretrained import moco, resnet, saved
+from tests.support.transfer.pretrained import moco, resnet, saved
 from tools import convert
 from transfer.weights import backbone_file
 

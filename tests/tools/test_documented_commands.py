@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from tests.conftest import ROOT
-from tests.support import documents, pretrained
-from tests.support.synthetic_runs import make_result, make_run
+from tests.support import documents
+from tests.support.transfer import pretrained
+from tests.support.transfer.synthetic_runs import make_result, make_run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 

@@ -20,8 +20,8 @@ import finetune
 from pretrain.runtime import signals
 from tests.conftest import ROOT, Tool, refused
 from tests.support.in_process import refusal
-from tests.support.pretrained import resnet
-from tests.support.stopping import assert_equal
+from tests.support.transfer.pretrained import resnet
+from tests.support.transfer.stopping import assert_equal
 from transfer import results
 from transfer.conversion import convert
 from transfer.engines.torchvision import build

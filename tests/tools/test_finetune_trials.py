@@ -14,7 +14,7 @@ import torch
 import finetune
 from tests.conftest import ROOT
 from tests.support.in_process import refusal
-from tests.support.stopping import assert_equal
+from tests.support.transfer.stopping import assert_equal
 from transfer import results
 from transfer.errors import TransferError
 from transfer.run import trials

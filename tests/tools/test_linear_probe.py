@@ -12,8 +12,8 @@ import pytest
 import linear_probe
 from tests.conftest import ROOT, Tool
 from tests.support import checkpoints
-from tests.support.coloured_images import paint
 from tests.support.in_process import refusal
+from tests.support.pretrain.coloured_images import paint
 
 SMALL = ("--image-size", "32", "--epochs", "2", "--batch-size", "8", "--workers", "0", "--lr", "0.5")
 SMALL += ("--milestones", "1", "--device", "cpu")

@@ -14,8 +14,8 @@ from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.evaluation import features
 from tests.conftest import Tool
 from tests.support import checkpoints
-from tests.support.coloured_images import paint
 from tests.support.in_process import refusal
+from tests.support.pretrain.coloured_images import paint
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from pretrain.data.images.image_set import open_images
 from pretrain.data.loader import EpochLoader
 from pretrain.data.sampler import EpochSampler
 from tests.conftest import Tool
-from tests.support.coloured_images import paint
 from tests.support.in_process import refusal
+from tests.support.pretrain.coloured_images import paint
 
 SETTINGS = ("data.image_size", "32", "seed", "5", "data.augmentation", "v2")
 

@@ -16,7 +16,7 @@ from pretrain.data.loader import EpochLoader
 from pretrain.data.sampler import EpochSampler
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.seeds import seed_of
-from tests.support.shard_files import write_shard
+from tests.support.pretrain.shard_files import write_shard
 
 
 @pytest.fixture

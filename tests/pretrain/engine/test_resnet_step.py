@@ -13,9 +13,9 @@ from pretrain.build import build_model
 from pretrain.config import schema
 from pretrain.engine.optim import SGD
 from pretrain.engine.step import TrainingStep
-from tests.support import algorithm1, small_runs
-from tests.support.algorithm1 import Part, Sgd
-from tests.support.small_runs import LR
+from tests.support.pretrain import algorithm1, small_runs
+from tests.support.pretrain.algorithm1 import Part, Sgd
+from tests.support.pretrain.small_runs import LR
 from tests.support.tiers import slow_but
 
 N, SIDE, GROUPS = 8, 64, 2

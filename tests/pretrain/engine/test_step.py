@@ -17,8 +17,8 @@ from pretrain.engine.step import TrainingStep
 from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import PretrainError
-from tests.support import small_runs
-from tests.support.small_runs import LR, V1, V2, Case, generators, images, indices, own, start
+from tests.support.pretrain import small_runs
+from tests.support.pretrain.small_runs import LR, V1, V2, Case, generators, images, indices, own, start
 
 WORLD = 4
 

@@ -14,7 +14,7 @@ from pretrain.evaluation import features, knn
 from pretrain.models.encoders import build_encoder
 from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import PretrainError
-from tests.support.coloured_images import paint
+from tests.support.pretrain.coloured_images import paint
 
 CPU = torch.device("cpu")
 

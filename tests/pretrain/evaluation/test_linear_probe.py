@@ -18,7 +18,7 @@ from pretrain.models.encoders import build_encoder
 from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed, seeds, spawn
 from pretrain.runtime.errors import PretrainError
-from tests.support.coloured_images import paint
+from tests.support.pretrain.coloured_images import paint
 
 CPU = torch.device("cpu")
 

@@ -12,7 +12,7 @@ from pretrain.models.end_to_end import EndToEnd, all_gather
 from pretrain.models.memory_bank import MemoryBank
 from pretrain.models.published_state import load_published_state, published_state
 from pretrain.runtime import distributed, spawn
-from tests.support.small_runs import (
+from tests.support.pretrain.small_runs import (
     DIM,
     IMAGES,
     LR,

@@ -15,7 +15,7 @@ from pretrain.models.encoders import build_encoder
 from pretrain.models.moco import KeyQueue, MoCo
 from pretrain.models.published_state import load_published_state, published_state
 from pretrain.runtime import spawn
-from tests.support.small_runs import DIM, V1, V2, Case, assert_same, expect, produce, produce_all, start
+from tests.support.pretrain.small_runs import DIM, V1, V2, Case, assert_same, expect, produce, produce_all, start
 from transfer.weights import source
 
 WORLD = 4

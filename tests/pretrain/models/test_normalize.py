@@ -4,7 +4,7 @@ import torch
 from torchvision import transforms
 
 from pretrain.models import normalize
-from tests.support.pictures import noise
+from tests.support.pretrain.pictures import noise
 
 
 def test_normalize_is_torchvisions_to_tensor_and_normalize() -> None:

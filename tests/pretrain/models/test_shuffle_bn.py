@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pretrain.models import shuffle_bn
 from pretrain.runtime import distributed, spawn, sync_batchnorm
-from tests.support import algorithm1, small_runs
+from tests.support.pretrain import algorithm1, small_runs
 from tests.support.tiers import slow_but
 
 N, CHANNELS = 3, 4

@@ -14,7 +14,7 @@ from benchmarks import published_step
 from benchmarks.published_step import PublishedMoCo, PublishedStep
 from pretrain.engine.step import TrainingStep
 from pretrain.runtime import distributed
-from tests.support.small_runs import BATCH, LR, V1, V2, Case, generators, images, indices, own, start
+from tests.support.pretrain.small_runs import BATCH, LR, V1, V2, Case, generators, images, indices, own, start
 
 STEPS = 6
 CASES = {

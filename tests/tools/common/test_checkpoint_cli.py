@@ -13,9 +13,9 @@ import torchvision
 import linear_probe
 import neighbours
 from common import checkpoint_cli, cli
-from tests.support.coloured_images import paint
 from tests.support.in_process import refusal
-from tests.support.pretrained import moco, resnet, saved
+from tests.support.pretrain.coloured_images import paint
+from tests.support.transfer.pretrained import moco, resnet, saved
 from transfer.conversion.convert import convert
 from transfer.weights import backbone_file
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.support import small_models
-from tests.support.small_models import FIXTURES
+from tests.support.transfer import small_models
+from tests.support.transfer.small_models import FIXTURES
 from transfer.config import detectron2_defaults
 from transfer.engines import torchvision as engine
 from transfer.errors import TransferError

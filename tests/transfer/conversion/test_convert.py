@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pretrain.runtime.errors import UserError
-from tests.support.pretrained import moco, resnet, rolled, saved
+from tests.support.transfer.pretrained import moco, resnet, rolled, saved
 from transfer import engines
 from transfer.conversion import equivalence
 from transfer.conversion.convert import convert

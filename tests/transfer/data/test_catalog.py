@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
+from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from transfer.data import catalog
 from transfer.errors import TransferError
 

@@ -10,7 +10,7 @@ import torch
 import finetune
 from tests.conftest import ROOT, Tool
 from tests.support.in_process import refusal
-from tests.support.layouts import SIZE, make_voc, voc_object
+from tests.support.transfer.layouts import SIZE, make_voc, voc_object
 from transfer import results
 from transfer.data import catalog
 from transfer.errors import TransferError

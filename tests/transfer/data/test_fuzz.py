@@ -22,7 +22,17 @@ def refused(kinds: str, first: int, count: int, folder: Path) -> dict[str, int]:
         "OPENBLAS_NUM_THREADS": "1",
         "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}",
     }
-    command = [sys.executable, "-W", "error", "-m", "tests.support.fuzz", kinds, str(first), str(count), str(folder)]
+    command = [
+        sys.executable,
+        "-W",
+        "error",
+        "-m",
+        "tests.support.transfer.fuzz",
+        kinds,
+        str(first),
+        str(count),
+        str(folder),
+    ]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)
     last = done.stdout.strip().rsplit("\n", maxsplit=1)[-1]
     assert done.returncode == 0, f"after '{last}': exit code {done.returncode}\n{done.stderr}"

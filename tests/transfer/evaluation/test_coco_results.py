@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.layouts import coco_content
+from tests.support.transfer.layouts import coco_content
 from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
 from transfer.evaluation.coco_results import SCORED_FIELD, apply_rules_to_detections, read_coco_results

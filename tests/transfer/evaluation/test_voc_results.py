@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.layouts import SIZE, make_voc, voc_object
+from tests.support.transfer.layouts import SIZE, make_voc, voc_object
 from transfer.data import catalog
 from transfer.data.common.faults import Findings
 from transfer.data.voc.records import read_voc_split

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import report as report_tool
 from tests.conftest import ROOT
 from tests.support.in_process import refusal
-from tests.support.synthetic_runs import make_result, make_run
+from tests.support.transfer.synthetic_runs import make_result, make_run
 from transfer import results
 from transfer.config import resolve
 from transfer.engines.torchvision import load_config

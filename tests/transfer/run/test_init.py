@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.pretrained import resnet
+from tests.support.transfer.pretrained import resnet
 from transfer import results
 from transfer.config import detectron2_defaults as vocabulary
 from transfer.config import resolve

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torchvision
 
-from tests.support.pretrained import hollow
+from tests.support.transfer.pretrained import hollow
 from transfer.weights.architecture import TENSORS, Architecture, nearest_architecture, parse_name
 
 KNOWN = (

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from pretrain.runtime.errors import UserError
-from tests.support.pretrained import hollow, moco, resnet, saved
+from tests.support.transfer.pretrained import hollow, moco, resnet, saved
 from transfer.conversion.convert import Conversion, convert
 from transfer.errors import TransferError
 from transfer.weights import formats

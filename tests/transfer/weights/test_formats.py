@@ -15,7 +15,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.support.layouts import refused_naming
+from tests.support.transfer.layouts import refused_naming
 from transfer.errors import TransferError
 from transfer.weights import formats
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from tests.support.pretrained import hollow
+from tests.support.transfer.pretrained import hollow
 from transfer.errors import TransferError
 from transfer.weights import locate
 

@@ -13,7 +13,7 @@ from torchvision.transforms import functional
 
 from pretrain.data.augment import gpu, params, pil, recipe
 from pretrain.data.augment.params import ViewParams
-from tests.support.pictures import noise, photographs, scene
+from tests.support.pretrain.pictures import noise, photographs, scene
 
 NOTHING = ViewParams(0, 0, 1, 1, (), 0.0, False)
 

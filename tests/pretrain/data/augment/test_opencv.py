@@ -12,7 +12,7 @@ from PIL import Image, ImageFilter
 from pretrain.data.augment import opencv, params, pil
 from pretrain.data.augment import recipe as augment
 from pretrain.data.augment.params import ViewParams
-from tests.support.pictures import checkerboard, noise, photographs, scene
+from tests.support.pretrain.pictures import checkerboard, noise, photographs, scene
 
 # operation: of 255, at most for any colours, on average over the pictures
 BOUNDS = {

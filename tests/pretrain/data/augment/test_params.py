@@ -12,7 +12,7 @@ from PIL import Image
 from pretrain.data.augment import params
 from pretrain.data.augment import recipe as augment
 from pretrain.data.augment.params import ViewParams
-from tests.support import torchvision_recipe
+from tests.support.pretrain import torchvision_recipe
 
 SAMPLES = 10_000
 JITTER = ("brightness", "contrast", "saturation", "hue")

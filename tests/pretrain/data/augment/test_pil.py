@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from pretrain.data.augment import pil
-from tests.support import torchvision_recipe
-from tests.support.pictures import noise, photographs, scene
+from tests.support.pretrain import torchvision_recipe
+from tests.support.pretrain.pictures import noise, photographs, scene
 
 
 @pytest.mark.parametrize("name", ["v1", "v2"])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import ExifTags, Image
 
 from pretrain.data.images import decode as rgb
-from tests.support.pictures import BROKEN, scene
+from tests.support.pretrain.pictures import BROKEN, scene
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:

@@ -16,7 +16,7 @@ from pretrain.data.images.image_set import ImageSet, open_images, open_labelled
 from pretrain.data.images.path_array import pack_paths
 from pretrain.data.images.storage import OPEN_FILES
 from pretrain.runtime.errors import PretrainError
-from tests.support.shard_files import encoded, photograph, write_shard
+from tests.support.pretrain.shard_files import encoded, photograph, write_shard
 
 
 def fill(root: pathlib.Path, names: list[str]) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pretrain.data.images.labelled_set import is_split, open_train_and_val, open_tree
 from pretrain.runtime.errors import PretrainError
-from tests.support.coloured_images import paint
+from tests.support.pretrain.coloured_images import paint
 
 
 def test_the_classes_of_val_are_those_of_train(tmp_path: pathlib.Path) -> None:

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pretrain.data.images import shards
 from pretrain.data.images.roots import EXTENSIONS
 from pretrain.runtime.errors import PretrainError
-from tests.support.shard_files import write_shard
+from tests.support.pretrain.shard_files import write_shard
 
 FORMATS = [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]
 

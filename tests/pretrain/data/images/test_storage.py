@@ -9,7 +9,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from pretrain.data.images.image_set import open_images
-from tests.support.shard_files import encoded, write_shard
+from tests.support.pretrain.shard_files import encoded, write_shard
 
 
 class Counted(MemoryFileSystem):

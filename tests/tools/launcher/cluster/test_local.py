@@ -19,7 +19,7 @@ from pretrain.checkpoints import moco_file, saver
 from pretrain.runtime import provenance
 from tests.conftest import ROOT, Tool, refused
 from tests.support.launched import call, jobs, last_step, tasks
-from tests.support.pictures import fine_noise
+from tests.support.pretrain.pictures import fine_noise
 from tests.support.waiting import outcomes, wait_until
 
 EPOCHS = 24  # long enough to be disturbed three times, also on a quick machine

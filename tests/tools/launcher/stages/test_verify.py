@@ -21,7 +21,7 @@ from launcher.stages.stage import Stage
 from tests.conftest import ROOT
 from tests.support import checkpoints
 from tests.support.launched import call, controller
-from tests.support.synthetic_runs import make_result
+from tests.support.transfer.synthetic_runs import make_result
 from transfer import results
 from transfer.run.options import RunOptions
 from transfer.weights.detector_file import sha256

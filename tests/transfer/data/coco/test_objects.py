@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.layouts import coco_content, make_coco
+from tests.support.transfer.layouts import coco_content, make_coco
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.common import values
 from transfer.data.common.faults import Findings

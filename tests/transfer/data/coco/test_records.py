@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.layouts import coco_content, make_coco, refused_naming
+from tests.support.transfer.layouts import coco_content, make_coco, refused_naming
 from transfer.data import catalog
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.errors import TransferError

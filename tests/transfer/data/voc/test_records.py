@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.layouts import SIZE, make_voc, refused_naming, voc_object
+from tests.support.transfer.layouts import SIZE, make_voc, refused_naming, voc_object
 from transfer.data import catalog
 from transfer.data.voc import records
 from transfer.data.voc.records import VocSplit, read_voc_split

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from tests.support.layouts import SIZE, make_voc, voc_object
+from tests.support.transfer.layouts import SIZE, make_voc, voc_object
 from transfer.data.common import values
 from transfer.data.common.faults import Findings
 from transfer.data.voc import xml_file

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.signals import Stopped, StopRequest
-from tests.support import detectron2_tiny, small_models
-from tests.support.detectron2_tiny import squares, tiny_config
-from tests.support.small_models import FPN, MASKS, RETINANET
-from tests.support.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, stands
+from tests.support.transfer import detectron2_tiny, small_models
+from tests.support.transfer.detectron2_tiny import squares, tiny_config
+from tests.support.transfer.small_models import FPN, MASKS, RETINANET
+from tests.support.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, stands
 from transfer.errors import TransferError
 from transfer.predictions import Predict
 from transfer.results import Scores

@@ -12,10 +12,10 @@ from torch import nn
 from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.signals import Stopped
-from tests.support import small_models
-from tests.support.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
-from tests.support.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands
 from tests.support.tiers import slow_but
+from tests.support.transfer import small_models
+from tests.support.transfer.small_models import C4, FPN, KEYPOINTS, MASKS, RETINANET
+from tests.support.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, assert_equal, rows, same, saved, stands
 from transfer.data.common.dataset import Dataset
 from transfer.engines import torchvision as engine
 from transfer.engines.common import precise_bn

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.support import small_models
+from tests.support.transfer import small_models
 from transfer.engines.torchvision.data.loader import TrainingBatches, batches, stream, usable
 from transfer.engines.torchvision.data.mapper import (
     TrainingInput,

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from pretrain.runtime.sync_batchnorm import SyncBatchNorm2d
-from tests.support import small_models
+from tests.support.transfer import small_models
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.modeling.layers.norm import FrozenBatchNorm2d, freeze
 from transfer.engines.torchvision.modeling.meta_arch import GeneralizedRCNN

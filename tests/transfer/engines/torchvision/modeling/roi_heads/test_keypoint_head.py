@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import small_models
+from tests.support.transfer import small_models
 from transfer.data import catalog
 from transfer.data.coco.records import PERSON_KEYPOINTS
 from transfer.engines.torchvision.data.mapper import View

@@ -13,8 +13,8 @@ from detectron2.structures import Boxes, Instances, Keypoints, PolygonMasks
 from detectron2.utils.events import EventStorage
 from torch import nn
 
-from tests.support import small_models, training_steps
-from tests.support.training_steps import Steps
+from tests.support.transfer import small_models, training_steps
+from tests.support.transfer.training_steps import Steps
 from transfer.engines import detectron2 as engine
 from transfer.engines.torchvision.modeling.meta_arch import Sample
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from tests.support import detectron2_models, small_models, training_steps
+from tests.support.transfer import detectron2_models, small_models, training_steps
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 In float32 the third loss already depends on the processor's rounding; in float64 it is the same to many digits.
 
-`PYTHONPATH=<Detectron2> python -m tests.support.record_training_steps` writes the recorded files.
+`PYTHONPATH=<Detectron2> python -m tests.support.transfer.record_training_steps` writes the recorded files.
 """
 
 import json
@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tests.support import small_models
-from tests.support.small_models import C4, C5, FIXTURES, FPN, KEYPOINTS, MASKS, RETINANET
+from tests.support.transfer import small_models
+from tests.support.transfer.small_models import C4, C5, FIXTURES, FPN, KEYPOINTS, MASKS, RETINANET
 from transfer.engines.torchvision.data.mapper import TrainingInput, load_sample
 from transfer.engines.torchvision.modeling.meta_arch import Sample
 

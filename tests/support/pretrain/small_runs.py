@@ -15,8 +15,8 @@ from pretrain.models.end_to_end import EndToEnd
 from pretrain.models.memory_bank import MemoryBank
 from pretrain.models.moco import MoCo
 from pretrain.runtime import distributed, sync_batchnorm
-from tests.support import algorithm1
-from tests.support.algorithm1 import Part, Sgd
+from tests.support.pretrain import algorithm1
+from tests.support.pretrain.algorithm1 import Part, Sgd
 
 BATCH, SIDE, DIM, LR = 16, 9, 5, 0.05
 IMAGES = 23  # in the data set: some come twice in a batch

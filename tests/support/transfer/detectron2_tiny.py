@@ -20,7 +20,7 @@ from transfer.data.voc.records import VocSplit
 from transfer.predictions import Predict
 from transfer.results import Scores
 
-RECIPES = Path(__file__).resolve().parents[2] / "configs" / "transfer"
+RECIPES = Path(__file__).resolve().parents[3] / "configs" / "transfer"
 TINY = {  # a ResNet-18 FPN that trains in a second
     "INPUT.MIN_SIZE_TRAIN": [64],
     "INPUT.MIN_SIZE_TEST": 64,

@@ -1,9 +1,9 @@
 """Damaged annotations and results through validators and evaluators: a process of its own, as pycocotools may crash it.
 
-python -m tests.support.fuzz KINDS FIRST COUNT FOLDER: cases FIRST to FIRST + COUNT of each of some kinds of file, such
-as "coco_truth,voc_xml". Each case is named before it runs, and how many of a kind were refused at its end. An exception
-that no user should see, 20 seconds of the processor for a case, or more than 3 GB end the process with a code other
-than 0.
+python -m tests.support.transfer.fuzz KINDS FIRST COUNT FOLDER: cases FIRST to FIRST + COUNT of each of some kinds of
+file, such as "coco_truth,voc_xml". Each case is named before it runs, and how many of a kind were refused at its
+end. An exception that no user should see, 20 seconds of the processor for a case, or more than 3 GB end the process
+with a code other than 0.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from pathlib import Path
 from random import Random
 
 import check_dataset
-from tests.support.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
-from tests.support.mutations import damaged, damaged_json
+from tests.support.transfer.damage import damaged, damaged_json
+from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from transfer.data import catalog
 from transfer.data.common.faults import KINDS, Findings
 from transfer.data.voc import records

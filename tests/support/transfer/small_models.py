@@ -15,7 +15,7 @@ from transfer.data.coco.dataset import COCO
 from transfer.data.common.dataset import Dataset
 from transfer.engines import torchvision as engine
 
-FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "detectron2"
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "detectron2"
 STAGES = "['res2','res3','res4','res5']"
 LEVELS = "['p2','p3','p4','p5']"
 
