@@ -13,7 +13,7 @@ from torch import Tensor
 from benchmarks import published_step
 from benchmarks.published_step import PublishedMoCo, PublishedStep
 from pretrain.engine.step import TrainingStep
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, spawn
 from tests.support.pretrain.small_runs import BATCH, LR, V1, V2, Case, generators, images, indices, own, start
 
 STEPS = 6
@@ -103,4 +103,4 @@ def shuffled() -> dict[str, Any]:
 
 
 def test_two_ranks_compute_what_production_computes() -> None:
-    assert distributed.launch(shuffled, 2)
+    assert spawn.run_on_ranks(shuffled, 2)

@@ -7,7 +7,7 @@ import torch
 import torch.distributed as dist
 
 from benchmarks import shuffle
-from pretrain.runtime import distributed
+from pretrain.runtime import spawn
 from tests.support.tiers import slow_but
 
 N, SIDE, DIM = 8, 64, 128
@@ -29,7 +29,7 @@ def on_ranks() -> dict[str, Any]:
 
 @pytest.mark.parametrize("world", slow_but([2], [2, 8]))
 def test_a_rank_sends_its_own_images_once_whatever_the_world(world: int) -> None:
-    found = distributed.launch(on_ranks, world)
+    found = spawn.run_on_ranks(on_ranks, world)
     spoken = SPOKEN * world
     order = torch.randperm(world * N, generator=torch.Generator().manual_seed(0))
     moved = (order // N != torch.arange(world * N) // N).sum().item() / (world * N)  # share that changes its rank
