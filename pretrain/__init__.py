@@ -1,1 +1,1 @@
-"""MoCo pretraining: images in, checkpoints in the published layout out."""
+"""The pretraining stage, MoCo: images in, checkpoints in the published layout out."""

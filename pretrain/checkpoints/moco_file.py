@@ -7,7 +7,7 @@ The layout is that of the published MoCo code, so that its files load here and o
     state_dict  module.encoder_q.*, module.encoder_k.*, module.queue (dim, K), module.queue_ptr (1,)
     optimizer   SGD's state
 
-Ours beside: `moco_transfer`, what a bit-exact resume needs more (see pretrain/train.py).
+Ours has one key more: `moco_transfer`, what else a bit-exact resume needs (see pretrain/train.py).
 """
 
 # torchvision's names of the encoders that a run can train
@@ -15,7 +15,7 @@ ARCHITECTURES = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 
 
 def file_name(epoch: int, step: int | None = None) -> str:
-    """`checkpoint_0004.pth.tar` after the epoch of index 4, the fifth, as published.
+    """Return the published name of a checkpoint: `checkpoint_0004.pth.tar` after the fifth epoch, whose index is 4.
 
     Within an epoch `checkpoint_0004_step_00001234.pth.tar`: 1,234 steps of the run are done, the last in epoch 4.
     """

@@ -1,7 +1,7 @@
-"""Checkpoints on disk: written by a thread, each with a manifest, the last few kept, the newest good one found.
+"""The checkpoints on disk: written by a thread, each with a manifest; the last few are kept, the newest good one found.
 
 A manifest `checkpoint_0004.pth.tar.json` holds the SHA-256 of the checkpoint beside it. It is written after it, so a
-checkpoint without one was not finished. A flipped bit in a tensor is noticed by nothing else.
+checkpoint without one was not finished. Nothing else notices a flipped bit in a tensor.
 """
 
 import concurrent.futures
@@ -41,7 +41,7 @@ class Saver:
 
     Args:
         folder: the run's folder.
-        keep: how many of the newest stay, 2 or more: one may be damaged. Milestones stay besides.
+        keep: how many of the newest stay, 2 or more, since one may be damaged. Milestones stay in addition.
 
     Attributes:
         fault: why a checkpoint could not be written, or None. The training loop polls it: a thread cannot raise there.
@@ -61,13 +61,13 @@ class Saver:
         self._writing = self._thread.submit(self._write, name, to_host(content), epoch, step, milestone)
 
     def wait(self) -> None:
-        """Wait until all is on the disk, or `fault` says why not."""
+        """Wait until everything is on the disk, or `fault` says why it is not."""
         if self._writing is not None:
             self._writing.result()
             self._writing = None
 
     def close(self) -> None:
-        """Wait until all is on the disk, and end the thread."""
+        """Wait until everything is on the disk, and end the thread."""
         self.wait()
         self._thread.shutdown()
 
@@ -82,7 +82,7 @@ class Saver:
 
 
 def to_host(content: Any) -> Any:
-    """A copy of nested dicts, lists and tuples whose tensors lie in host memory and change no more."""
+    """Copy nested dicts, lists and tuples, with their tensors in host memory, where training no longer changes them."""
     if isinstance(content, torch.Tensor):
         return content.detach().to("cpu", copy=True)
     if isinstance(content, dict):
@@ -102,12 +102,12 @@ def write_checkpoint(path: pathlib.Path, content: Any, epoch: int, step: int, mi
 
 
 def has_checkpoint(folder: pathlib.Path) -> bool:
-    """Return whether the folder holds a checkpoint that was saved to its end, damaged since or not."""
+    """Return whether the folder holds a checkpoint that was saved completely, even if it has been damaged since."""
     return bool(manifests(folder))
 
 
 def newest_good(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
-    """Return the checkpoint with the most steps that its manifest confirms, and why each newer one is passed over.
+    """Return the checkpoint with the most steps that its manifest confirms, and the fault of each newer one.
 
     Raises PretrainError where there is none.
     """
@@ -141,7 +141,7 @@ def manifest_path(path: pathlib.Path) -> pathlib.Path:
 
 
 def remove_old(folder: pathlib.Path, keep: int, newest: int) -> None:
-    """Remove checkpoints and their manifests but for milestones and the last `keep` of those up to step `newest`.
+    """Remove checkpoints and their manifests, except milestones and the last `keep` of those up to step `newest`.
 
     One with more steps was damaged when the run resumed from before it; it stays for its owner to look at.
     """

@@ -1,4 +1,4 @@
-"""Every setting of a pretraining run, with its unit, range and default; read from YAML, `_BASE_` and `KEY VALUE` pairs.
+"""The settings of a pretraining run, each with its unit, range and default, and the Config that YAML and words fill.
 
 The frozen dataclasses are the schema. A setting's key is its place in them: `optim.lr` is the field `lr` of `Optim`.
 """
@@ -56,7 +56,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Model:
-    """Encoder, dictionary and what keeps BN from leaking."""
+    """The encoder, the dictionary, and what keeps BN from leaking."""
 
     mechanism: str = setting("moco", "where the keys come from (figure 2 of the paper)", choices=METHODS)
     arch: str = setting("resnet50", "torchvision's name of the encoder", choices=ARCHITECTURES)
@@ -83,7 +83,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Optim:
-    """SGD and its schedule."""
+    """The optimizer, SGD, and its schedule."""
 
     lr: float = setting(0.03, "learning rate of the first epoch; published: 0.03 for a batch of 256", above=0)
     batch_size: int = setting(256, "images a step, of all processes together", at_least=2)
@@ -108,7 +108,7 @@ class Optim:
 
 @dataclass(frozen=True)
 class Knn:
-    """Validation while training: weighted k nearest neighbours on features of the backbone."""
+    """The validation while training: weighted k nearest neighbours on features of the backbone."""
 
     root: str = setting("", "labelled images, a folder a class, or train/ and val/ of these; empty: no validation")
     period: int = setting(1, "epochs from one validation to the next", at_least=1)
@@ -121,7 +121,7 @@ class Knn:
 
 @dataclass(frozen=True)
 class Config:
-    """One pretraining run."""
+    """The settings of one pretraining run."""
 
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
@@ -137,7 +137,7 @@ class Config:
     checkpoint_steps: int = setting(0, "steps from one checkpoint to the next within an epoch; 0: none", at_least=0)
     checkpoint_keep: int = setting(3, "newest checkpoints that stay; older ones are removed", at_least=2)
     milestone_period: int = setting(
-        0, "epochs from one checkpoint that stays for good to the next; 0: the last epoch's alone", at_least=0
+        0, "epochs from one checkpoint that stays for good to the next; 0: only the last epoch's", at_least=0
     )
     deterministic: bool = setting(True, "on a GPU, only algorithms that give the same bits again: exact resume")
     log_period: int = setting(10, "steps from one line of metrics.json to the next", at_least=1)
@@ -163,7 +163,7 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
 
 
 def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) -> Config:
-    """The settings of a YAML file (and its `_BASE_`), then of `KEY VALUE` pairs, over the defaults.
+    """Load the settings of a YAML file (and its `_BASE_`), then of `KEY VALUE` pairs, over the defaults.
 
     Raises ConfigError with every fault at once: keys that do not exist, wrong types, values out of range.
     """
@@ -220,7 +220,7 @@ def _sections() -> dict[str, type]:
 
 
 def _fields() -> dict[str, dataclasses.Field[Any]]:
-    """FIELDS, and after them those of the sections that registered methods add."""
+    """Return FIELDS, followed by the fields of the sections that registered methods add."""
     added = {
         f"{name}.{item.name}": item
         for name, section in _sections().items()

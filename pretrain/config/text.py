@@ -1,4 +1,4 @@
-"""YAML files and words of the command line, turned into typed values. Knows no setting."""
+"""The reading of YAML files and words of the command line as typed values. Knows no setting."""
 
 import ast
 import contextlib
@@ -22,7 +22,7 @@ NAMES = {
 
 
 class ConfigError(PretrainError):
-    """One or more faults in the settings, all of them in one message."""
+    """The faults in the settings, all of them in one message."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__(tuple(faults))
@@ -50,14 +50,14 @@ def read_yaml(path: str | pathlib.Path) -> dict[Any, Any]:
         raise ConfigError([f"{path}: not valid YAML: {' '.join(str(error).split())}"]) from error
     except RecursionError as error:
         raise ConfigError([f"{path}: its _BASE_ leads back to itself"]) from error
-    except (TypeError, AttributeError, AssertionError) as error:  # fvcore, where a file or a section is no mapping
+    except (TypeError, AttributeError, AssertionError) as error:  # fvcore, where a file or a section is not a mapping
         raise ConfigError([f"{path}: it and its _BASE_ must hold mappings, section: {{key: value}}"]) from error
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from error
 
 
 def convert(value: Any, kind: Any) -> Any:
-    """`value` as int, float, bool, str or a tuple of these; text is read as a Python literal unless text is wanted.
+    """Convert a value to int, float, bool, str or a tuple of these; text becomes a Python literal unless str is wanted.
 
     Raises ValueError, saying what is wanted, where it is none: "a number (float)".
     """

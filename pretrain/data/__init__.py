@@ -1,1 +1,1 @@
-"""Two augmented views of each image, in an order that a resumed run repeats."""
+"""The two augmented views of each image, in an order that a resumed run repeats."""

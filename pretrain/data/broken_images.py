@@ -1,4 +1,4 @@
-"""Images that cannot be read: others are used in their place, each one is named once, and too many stop the run."""
+"""The images that cannot be read: others take their place, each is logged once by name, and too many stop the run."""
 
 import logging
 from typing import Any
@@ -64,7 +64,7 @@ class BrokenImages:
         self._known, self._new = set(state["indices"].tolist()), set()
 
     def _fault(self, index: int) -> str:
-        """Return the name and the fault of an image. It is read again: only the worker that met it knows."""
+        """Return the name and the fault of an image. It is read again: only the worker that met the fault knows it."""
         try:
             self.images.read(index)
         except UserError as error:

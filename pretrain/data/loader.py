@@ -39,9 +39,9 @@ class EpochLoader:
         )
 
     def batches(self, epoch: int, done: int = 0) -> Iterator[Batch]:
-        """Return the batches of an epoch but for the first `done`; those of an earlier call end.
+        """Return the batches of an epoch, except the first `done`; the iterator of an earlier call ends.
 
-        Next raises PretrainError where an image and all that could replace it are broken.
+        `next` raises PretrainError where an image and all that could replace it are broken.
         """
         self._order.choose(epoch, done)
         return iter(self._loader)
@@ -49,7 +49,8 @@ class EpochLoader:
     def close(self) -> None:
         """End the worker processes now, and not when the garbage collector comes to it."""
         iterator, self._loader._iterator = self._loader._iterator, None
-        shut_down = getattr(iterator, "_shutdown_workers", None)  # torch has no public way; without workers no such
+        # torch has no public way; an iterator without workers has not even this one.
+        shut_down = getattr(iterator, "_shutdown_workers", None)
         if shut_down:
             shut_down()
 
@@ -73,8 +74,8 @@ class _Order(Sampler[list[tuple[int, int]]]):
 class DevicePrefetch:
     """The way of a batch to the training device, and the rest of its augmentation there.
 
-    To a GPU they are copied on a stream of their own: the loop runs ahead of the GPU, so the copy of a batch is under
-    way while the GPU still trains on the one before.
+    To a GPU it is copied on a stream of its own: the loop runs ahead of the GPU, so the copy of a batch is under way
+    while the GPU still trains on the previous one.
 
     Args:
         device: where the encoders are.

@@ -6,7 +6,7 @@ A Feistel network (Luby and Rackoff, 1988) permutes the numbers of 2h bits; a nu
 through it again until it lands below (cycle walking: Black and Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA
 2002, section 4), which permutes range(n) itself. The round function is the finaliser of splitmix64 (Steele, Lea, Flood,
 "Fast Splittable Pseudorandom Number Generators", OOPSLA 2014, figure 17). It is not a cipher: the order is to be
-random, not secret. 2h bits are fewer than 4n numbers, so that a number passes less than four times on average.
+random, not secret. 2h bits are fewer than 4n numbers, so a number passes less than four times on average.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from pretrain.runtime import seeds
 from pretrain.runtime.errors import PretrainError
 
 ROUNDS = 8
-SMALLEST_HALF = 4  # bits; of 2 the 24 orders of 4 numbers came unevenly (chi-square 57, 23 expected, 12,000 keys)
+SMALLEST_HALF = 4  # bits; with 2 the 24 orders of 4 numbers came unevenly (chi-square 57, 23 expected, 12,000 keys)
 
 Words = npt.NDArray[np.uint64]
 
@@ -54,14 +54,14 @@ class Permutation:
 
 
 def _round_keys(key: int) -> Iterator[np.uint64]:
-    """The first numbers of splitmix64 that starts at `key`."""
+    """Yield the first numbers of splitmix64 started at `key`."""
     for number in range(1, ROUNDS + 1):
         state = (key + number * 0x9E3779B97F4A7C15) % (1 << 64)
         yield _mix(np.array([state], dtype=np.uint64))[0]
 
 
 def _mix(words: Words) -> Words:
-    """The finaliser of splitmix64: every bit of a word goes into every bit of the result. Overflow is meant."""
+    """Apply splitmix64's finaliser: every bit of a word affects every bit of the result. Overflow is intended."""
     words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return words ^ (words >> np.uint64(31))
@@ -84,17 +84,17 @@ class EpochSampler:
     def __init__(self, size: int, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
         if size < batch_size:
             raise PretrainError(
-                f"optim.batch_size: {batch_size} is more than the {size} images found; take fewer or add images"
+                f"optim.batch_size: {batch_size} is more than the {size} images found; lower it or add images"
             )
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.rank, self.world_size = rank, world_size
 
     def __len__(self) -> int:
-        """Number of batches of a whole epoch."""
+        """Return the number of batches of a whole epoch."""
         return self.size // self.batch_size
 
     def batches(self, epoch: int, done: int = 0) -> Iterator[list[tuple[int, int]]]:
-        """Yield this rank's (epoch, index) of each batch of an epoch but for the first `done`."""
+        """Yield this rank's (epoch, index) of each batch of an epoch, except the first `done`."""
         order = Permutation(self.size, seeds.seed_of("order", self.seed, epoch))
         share = self.batch_size // self.world_size
         for number in range(done, len(self)):

@@ -1,4 +1,4 @@
-"""Two views of each image of a batch. Sample i of epoch e depends only on (seed, e, i)."""
+"""The two views of each image of a batch. Sample i of epoch e depends only on (seed, e, i)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ REPLACEMENTS = 32  # images tried in place of a broken one; in a set with one in
 
 
 class Batch(NamedTuple):
-    """N images in two views. Views are channels last in memory, the layout in which images are decoded and resized."""
+    """A batch of N images in two views, channels last in memory: the layout in which images are decoded and resized."""
 
     query: Tensor  # (N, 3, size, size) uint8; of pipeline device crops, for gpu.augment_batch
     key: Tensor  # (N, 3, size, size) uint8
@@ -52,14 +52,14 @@ class TwoViews(Dataset[Batch]):
     """
 
     def __init__(self, images: ImageSet, recipe: Recipe, seed: int, pipeline: str = "published") -> None:
-        """`pipeline` is a name of PIPELINES."""
+        """See the class; `pipeline` is a name of PIPELINES."""
         self.images, self.recipe, self.seed, self.pipeline = images, recipe, seed, pipeline
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, positions: Sequence[tuple[int, int]]) -> Batch:
-        """Raises PretrainError where an image and all REPLACEMENTS for it are broken."""
+        """Make a Batch. Raises PretrainError where an image and all REPLACEMENTS for it are broken."""
         _, view, encode = PIPELINES[self.pipeline]
         size = self.recipe.size
         views = torch.empty(2, len(positions), size, size, 3, dtype=torch.uint8)
@@ -86,7 +86,7 @@ class TwoViews(Dataset[Batch]):
             except PretrainError as error:
                 faults.append(error)
         raise PretrainError(
-            f"data.root: {faults[0]}; nor can {len(faults) - 1} others that were to be used in its place. "
+            f"data.root: {faults[0]}; {len(faults) - 1} others, tried in its place, cannot be read either. "
             "Is the storage there? tools/check_images.py lists all broken images"
         )
 

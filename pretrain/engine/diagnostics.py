@@ -1,4 +1,4 @@
-"""Cheap diagnostics of every training step. Good and bad values: docs/reference/metrics.md."""
+"""The cheap diagnostics of every training step. Good and bad values: docs/reference/metrics.md."""
 
 import math
 

@@ -32,7 +32,7 @@ class NotFiniteError(PretrainError):
 
 
 class OwnGradients:
-    """Sums of this rank's own gradients, taken before they are averaged.
+    """The sums of this rank's own gradients, taken before they are averaged.
 
     Args:
         ranks: the model, under DistributedDataParallel where there are several processes.
@@ -69,7 +69,7 @@ class Reading:
             self._event.record()
 
     def item(self) -> float:
-        """Return the number; waits for it, and for nothing that the GPU was given later."""
+        """Return the number; waits for it, but not for work that the GPU was given later."""
         if self._event is not None:
             self._event.synchronize()
         return self._host.item()

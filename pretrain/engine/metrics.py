@@ -34,7 +34,7 @@ def console_handler() -> logging.Handler:
 
 
 class Monitor:
-    """Means of loss and accuracy, speed and waiting over the last steps; a context manager while the run trains.
+    """The means of loss and accuracy, speed and waiting over the last steps; a context manager while the run trains.
 
     Args:
         folder: the run's folder; rank 0 adds to its metrics.json, and to TensorBoard's file where that is installed.

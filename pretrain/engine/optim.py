@@ -1,4 +1,4 @@
-"""SGD in one pass over the memory of the weights, and the learning rate as a pure function of the epoch."""
+"""The optimizer, SGD in one pass over the weights' memory, and the learning rate as a pure function of the epoch."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from torch.optim.sgd import sgd
 
 
 class SGD(torch.optim.SGD):
-    """torch's fused SGD, with its state, at its speed whatever the layout of a weight.
+    """A fused SGD: torch's, with its state, and as fast for every memory layout of a weight.
 
     Its kernel is at its best on contiguous tensors and slower than a plain loop on channels-last ones, so a weight is
     given to it as it lies in memory. Its multiply-adds are fused, but for the ends of its vectors: so it differs from

@@ -1,1 +1,1 @@
-"""Measures of a frozen encoder: k nearest neighbours and the linear probe."""
+"""The measures of a frozen encoder: k nearest neighbours and the linear probe."""

@@ -22,7 +22,7 @@ from pretrain.runtime.signals import Stopped, StopRequest
 
 
 class CentreCrops(Dataset[Tensor]):
-    """Image `index` as (3, size, size) uint8: resized with antialiasing, the middle cut out."""
+    """A data set of (3, size, size) uint8: each image resized with antialiasing, its middle cut out."""
 
     def __init__(self, images: ImageSet, size: int) -> None:
         self.images = images
@@ -56,7 +56,7 @@ def extract_features(
 ) -> Tensor:
     """Compute the features of all images, (len(images), C) float32 on the CPU, in their order, on every rank.
 
-    For the arguments see `extract_own_share`, for the memory too: times the number of ranks.
+    The arguments are those of `extract_own_share`; each rank holds all features, so it takes more memory.
     """
     return gather_shares(extract_own_share(encoder, images, device, size, batch_size, workers, on_batch), len(images))
 

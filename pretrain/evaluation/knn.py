@@ -1,7 +1,7 @@
-"""Validation by the weighted k nearest neighbours of a feature (InstDisc, arXiv 1805.01978, section 3.4).
+"""The validation by the weighted k nearest neighbours of a feature (InstDisc, arXiv 1805.01978, section 3.4).
 
-An image gets the class whose neighbours weigh most, exp(cosine / T) each. Nothing is trained, so that a number comes
-from any checkpoint, and at any epoch.
+An image gets the class whose neighbours weigh most, exp(cosine / T) each. Nothing is trained, so it measures
+any checkpoint, at any epoch.
 
 Ties: of equally similar neighbours those that come first in the bank are taken, of classes that weigh the same the
 one that comes first by name.
@@ -30,7 +30,7 @@ class KnnMonitor:
     Args:
         root: folder with a folder a class, or train/ and val/ of these.
         size: side of the centre crop in pixels.
-        k: neighbours that vote; of a smaller bank all.
+        k: neighbours that vote; all of them where the bank is smaller.
         temperature: T of a vote's weight.
         batch_size: images of one forward pass.
         workers: processes that read images, started anew each time (0: this one).
@@ -91,7 +91,7 @@ class KnnMonitor:
 
 
 def _open(root: str, setting: str) -> tuple[LabelledImages, LabelledImages | None]:
-    """The bank, and the queries where they are not the bank's own images."""
+    """Open the bank, and the queries where they are not the bank's own images."""
     return open_train_and_val(root, setting) if is_split(root) else (open_tree(root, setting), None)
 
 

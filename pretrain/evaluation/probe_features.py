@@ -22,7 +22,7 @@ Position = tuple[int, int]  # epoch, index of the image
 
 
 class AugmentedImages(Dataset[tuple[Tensor, int]]):
-    """(epoch, index) -> a random crop of the image, (3, size, size) uint8, and its label.
+    """A data set that makes of (epoch, index) a random crop of the image, (3, size, size) uint8, and its label.
 
     The crop and the flip depend only on (seed, epoch, index). RandomResizedCrop has torchvision's scale, as published.
     """
@@ -60,7 +60,7 @@ class Batches(Sampler[list[Position]]):
         return -(-self.size // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Position]]:
-        """Yield this rank's (epoch, index) of each batch; of a short last batch maybe none."""
+        """Yield this rank's (epoch, index) of each batch; a short last batch may leave it none."""
         epoch = self._epoch
         order = torch.randperm(self.size, generator=seeds.generator("probe order", self.seed, epoch))
         for batch in order.split(self.batch_size):
@@ -76,7 +76,7 @@ class FeatureSource(Protocol):
 
 
 class Crops:
-    """Published: the frozen backbone on a new random crop of every image."""
+    """The published source: the frozen backbone on a new random crop of every image."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class Crops:
 
     @torch.no_grad()
     def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """Raises PretrainError on all ranks, naming the image, where one of them cannot read one."""
+        """See `FeatureSource`. Raises PretrainError on all ranks, naming the image, where a rank cannot read one."""
         self.sampler.choose(epoch)
         batches = features.read_batches(self.loader)
         with features.evaluating(self.backbone):
@@ -116,7 +116,12 @@ class Crops:
 
 
 class Cached:
-    """Fast: features made once, in batches of the same order. features (N, C) and labels (N,) of the whole set."""
+    """The fast source: features made once, in batches of the same order.
+
+    Args:
+        features: (N, C) of the whole set.
+        labels: (N,) int64.
+    """
 
     def __init__(
         self, features: Tensor, labels: Tensor, device: torch.device, batch_size: int = 256, seed: int = 0

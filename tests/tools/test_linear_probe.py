@@ -87,7 +87,7 @@ def test_faults_are_named(given: tuple[str, ...], tmp_path: pathlib.Path) -> Non
 
     root = pathlib.Path(given[2]) / "train"
     assert (
-        f"--root: {root}: has no folder train and no folder val; wanted is {root}/train/CLASS/IMAGES and "
+        f"--root: {root}: has no folder train and no folder val; it must hold {root}/train/CLASS/IMAGES and "
         f"{root}/val/CLASS/IMAGES" in said(given[0], "--root", root)
     )
     ranges = said(*given, "--lr", "nan", "--epochs", "0", "--workers", "-1", "--milestones", "3", "-4")

@@ -1,4 +1,4 @@
-"""A batch of views on the training device: what is left to do to crops, each with its own draw, in Pillow's arithmetic.
+"""The rest of the augmentation of a batch on the training device: each crop has its own draw, in Pillow's arithmetic.
 
 For the same crop the pixels are those of pil.py, to the bit on a CPU; but for the blur at a sigma such as
 1, whose weights tie (3 of 255). Nothing here waits for the device, looks at a value on the host, or has a shape that
@@ -19,7 +19,7 @@ NONE = -1
 
 
 def encode(draw: ViewParams) -> list[float]:
-    """COLUMNS numbers: operations (STEPS), their amounts (STEPS), weights of the blur's box (REACH + 1), flip.
+    """Encode a view as COLUMNS numbers: operations and their amounts (STEPS each), the blur's box (REACH + 1), flip.
 
     An operation is its place in OPERATIONS, or NONE. The amount of hue is in steps of the 256 of Pillow's HSV.
     Raises ValueError for a blur that is wider than REACH.
@@ -35,7 +35,7 @@ def encode(draw: ViewParams) -> list[float]:
 
 
 def augment_batch(crops: Tensor, draws: Tensor) -> Tensor:
-    """Colours, blur and flip of each crop as its own row of `draws` says, whatever the others are.
+    """Apply colours, blur and flip to each crop as its own row of `draws` says, whatever the others are.
 
     Args:
         crops: (N, 3, S, S) uint8, on any device.
@@ -69,7 +69,7 @@ def _colours(pixels: Tensor, operations: Tensor, amounts: Tensor) -> Tensor:
 
 
 def _blend(pixels: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
-    """Pillow's Image.blend with black, the mean luma, or the luma; with NONE nothing. (N, 3, S, S), (N,) twice."""
+    """Blend as Pillow's Image.blend with black, the mean luma or the luma; NONE: nothing. (N, 3, S, S), (N,) twice."""
     operation, factor = operation.view(-1, 1, 1, 1), factor.view(-1, 1, 1, 1)
     luma = _luma(pixels)
     mean = luma.mean((1, 2, 3), keepdim=True, dtype=torch.float64).add(0.5).floor().float()
@@ -80,7 +80,7 @@ def _blend(pixels: Tensor, operation: Tensor, factor: Tensor) -> Tensor:
 
 
 def _luma(pixels: Tensor) -> Tensor:
-    """(N, 3, S, S) -> (N, 1, S, S): ITU-R 601-2 in Pillow's integers, all below 2^24 and so exact."""
+    """Compute the luma, ITU-R 601-2 in Pillow's integers, all below 2^24 and so exact: (N, 3, S, S) -> (N, 1, S, S)."""
     red, green, blue = pixels.split(1, dim=1)
     return ((19595 * red + 38470 * green + 7471 * blue + 32768) / 65536).floor()
 
@@ -107,7 +107,7 @@ def _turn(pixels: Tensor, steps: Tensor) -> Tensor:
 
 
 def _blur(pixels: Tensor, box: Tensor) -> Tensor:
-    """Box blurs with weights (N, REACH + 1) by distance, rounded after each as Pillow does. (N, 3, S, S)"""
+    """Blur by boxes with weights (N, REACH + 1) by distance, rounded after each as Pillow does. (N, 3, S, S)"""
     near, *far = box[:, :, None, None, None].unbind(1)  # (N, 1, 1, 1) each
     for dim in [3] * BLUR_PASSES + [2] * BLUR_PASSES:
         size = pixels.shape[dim]

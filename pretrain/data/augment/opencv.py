@@ -1,8 +1,8 @@
-"""Views by torch's and OpenCV's 8-bit operations: several times faster than Pillow, and close to it.
+"""A view by torch's and OpenCV's 8-bit operations: several times faster than Pillow, and close to it.
 
 Differences of a pixel from pil.py, of 255, at most / on average over photographs: crop and resize 2 / 0.02; brightness,
-contrast 0; saturation, gray 1 / 0.002; hue 7 / 0.2, since OpenCV's HSV is not Pillow's; blur 3 / 0.25. Each is held by
-tests/pretrain/data/augment/test_opencv.py.
+contrast 0; saturation, gray 1 / 0.002; hue 7 / 0.2, since OpenCV's HSV is not Pillow's; blur 3 / 0.25.
+tests/pretrain/data/augment/test_opencv.py checks each of them.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ TRUNCATE = -0.5 + 1e-3  # OpenCV rounds, Pillow truncates; the thousandth is abo
 
 
 def view(image: Pixels, draw: ViewParams, size: int) -> Pixels:
-    """(H, W, 3) uint8 -> (size, size, 3) uint8."""
+    """Make a view of an image: (H, W, 3) uint8 -> (size, size, 3) uint8."""
     pixels = crop(image, draw, size)
     for operation, amount in draw.colours:
         pixels = ADJUST[operation](pixels, amount)
@@ -68,7 +68,7 @@ def gray(pixels: Pixels, _: float = 0.0) -> Pixels:
 
 
 def blur(pixels: Pixels, sigma: float) -> Pixels:
-    """Pillow's three boxes, each along rows and columns at once."""
+    """Blur by Pillow's three boxes, each along rows and columns at once."""
     side = box_blur_weights(sigma)
     box = np.array(side[:0:-1] + side)
     for _ in range(BLUR_PASSES):
@@ -80,10 +80,10 @@ ADJUST = {"brightness": brightness, "contrast": contrast, "saturation": saturati
 
 
 def _table(base: int, factor: float) -> Pixels:
-    """Pillow's blend of `base` and each level: float32, cut to 0 to 255, truncated. (256,)"""
+    """Return Pillow's blend of `base` and each level: float32, cut to 0 to 255, truncated. (256,)"""
     return (base + np.float32(factor) * (LEVELS - base)).clip(0, 255).astype(np.uint8)
 
 
 def _luma(pixels: Pixels) -> Pixels:
-    """(H, W, 3) -> (H, W), ITU-R 601-2."""
+    """Compute the luma, ITU-R 601-2: (H, W, 3) -> (H, W)."""
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)

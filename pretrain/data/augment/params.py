@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from pretrain.data.augment.recipe import Recipe
 
-Uniform = Callable[[], float]  # a float of [0, 1), each time another one
+Uniform = Callable[[], float]  # a float of [0, 1), another one at each call
 
 BLUR_PASSES = 3  # boxes after each other, for one Gaussian
 ATTEMPTS = 10  # at a crop that fits, as torchvision's RandomResizedCrop makes them
@@ -15,7 +15,7 @@ OPERATIONS = ("brightness", "contrast", "saturation", "hue", "gray")  # amount: 
 
 
 class ViewParams(NamedTuple):
-    """One view of one image."""
+    """The parameters of one view of one image."""
 
     top: int  # the crop, pixels of the image
     left: int
@@ -67,7 +67,7 @@ def draw_crop(recipe: Recipe, height: int, width: int, uniform: Uniform) -> tupl
 
 
 def hue_steps(turn: float) -> int:
-    """A turn in circles -> whole steps of Pillow's 8-bit hue, as torchvision's adjust_hue cuts it."""
+    """Convert a turn in circles to whole steps of Pillow's 8-bit hue, as torchvision's adjust_hue cuts it."""
     return int(turn * 255)
 
 
@@ -87,7 +87,7 @@ def box_blur_weights(sigma: float) -> list[float]:
 
 
 def _jitter(recipe: Recipe, uniform: Uniform) -> tuple[tuple[str, float], ...]:
-    """The four of torchvision's ColorJitter, in random order."""
+    """Draw the four operations of torchvision's ColorJitter, in random order."""
     steps = [(name, _between(recipe.factor, uniform)) for name in ("brightness", "contrast", "saturation")]
     steps.append(("hue", _between((-recipe.hue, recipe.hue), uniform)))
     for last in range(len(steps) - 1, 0, -1):  # Fisher-Yates: random.shuffle's numbers may change with Python's version

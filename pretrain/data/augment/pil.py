@@ -19,7 +19,7 @@ ADJUST: dict[str, Callable[[Image.Image, float], Image.Image]] = {
 
 
 def view(image: Image.Image, draw: ViewParams, size: int) -> npt.NDArray[np.uint8]:
-    """RGB image -> (size, size, 3) uint8."""
+    """Make a view of an image: RGB -> (size, size, 3) uint8."""
     image = functional.resized_crop(image, draw.top, draw.left, draw.height, draw.width, [size, size])
     for operation, amount in draw.colours:
         image = ADJUST[operation](image, amount)

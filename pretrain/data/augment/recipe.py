@@ -25,7 +25,7 @@ class Recipe:
 
 
 def recipe(name: str, size: int = 224, crop_scale: tuple[float, float] = (0.2, 1.0)) -> Recipe:
-    """`v1` (crop, gray, jitter, flip) or `v2` (crop, jitter, gray, blur, flip), in the published orders.
+    """Return recipe `v1` (crop, gray, jitter, flip) or `v2` (crop, jitter, gray, blur, flip), in the published orders.
 
     Args:
         size: side of the view in pixels.

@@ -1,1 +1,1 @@
-"""Images by index: where they lie, how they are read and decoded."""
+"""The images of a data set by index: where they lie, how they are read and decoded."""

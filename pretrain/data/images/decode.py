@@ -46,7 +46,7 @@ def decode_array(content: bytes) -> npt.NDArray[np.uint8]:
 
 
 def _decode_jpeg(content: bytes) -> npt.NDArray[np.uint8] | None:
-    """(H, W, 3) by libjpeg-turbo, with the inverse DCT and the upsampling that Pillow has; None: not whole."""
+    """Decode by libjpeg-turbo, with Pillow's inverse DCT and upsampling: (H, W, 3); None if the file is not whole."""
     try:
         return simplejpeg.decode_jpeg(content, "RGB", fastdct=False, fastupsample=False, strict=True)
     except ValueError:
@@ -55,7 +55,7 @@ def _decode_jpeg(content: bytes) -> npt.NDArray[np.uint8] | None:
 
 @contextlib.contextmanager
 def _opened(content: bytes) -> Iterator[Image.Image]:
-    """The image by Pillow, for a block whose faults are all the image's: ValueError says why it cannot be read."""
+    """Open an image by Pillow for a block. Whatever the block raises is the image's fault, and becomes a ValueError."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -84,7 +84,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _stretch(values: np.ndarray) -> np.ndarray:
-    """(H, W) float64 -> uint8: smallest finite value 0, largest 255; infinities likewise, NaN 0."""
+    """Stretch (H, W) float64 to uint8: smallest finite value to 0, largest to 255; infinities likewise, NaN to 0."""
     finite = values[np.isfinite(values)]
     low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
     values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)

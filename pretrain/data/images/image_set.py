@@ -28,7 +28,7 @@ Decoded = TypeVar("Decoded")
 
 
 class ImageSet:
-    """Images by index. Cheap to pickle where it was loaded: then only its folder's name travels.
+    """A set of images by index. Cheap to pickle where it was loaded: then only its folder's name travels.
 
     Args:
         base: the folder or URL that the names are relative to.
@@ -84,7 +84,7 @@ class ImageSet:
             raise PretrainError(f"{self.name(index)}: {error}") from error
 
     def _shard(self, index: int) -> str:
-        """Path of the shard that holds the image."""
+        """Return the path of the shard that holds the image."""
         if self.shards is None:
             raise TypeError("these images are files of their own")
         number = int(np.searchsorted(self.arrays["counts"], index, side="right"))
@@ -105,7 +105,7 @@ class ImageSet:
 
     @classmethod
     def load(cls, folder: pathlib.Path, root: str) -> "ImageSet":
-        """Load the set that `save` wrote, for the same data at `root`. Its arrays are mapped: processes share one copy.
+        """Load the set that `save` wrote for the same data at `root`. Processes share one copy of the mapped arrays.
 
         Raises PretrainError for an index that is missing, not whole or damaged.
         """

@@ -1,4 +1,4 @@
-"""Labelled images in folders: a folder for each class; or train/ and val/, each with a folder for each class."""
+"""The labelled images in folders: a folder for each class; or train/ and val/, each with a folder for each class."""
 
 import os
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from torch import Tensor
 from pretrain.data.images.image_set import ImageSet, open_labelled
 from pretrain.runtime.errors import PretrainError, listed
 
-LAYOUT = "wanted is {root}/train/CLASS/IMAGES and {root}/val/CLASS/IMAGES"
+LAYOUT = "it must hold {root}/train/CLASS/IMAGES and {root}/val/CLASS/IMAGES"
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Images, the class of each, and the names of the classes."""
+    """A set of images, the class of each, and the names of the classes."""
 
     images: ImageSet
     labels: Tensor  # (N,) int64, positions in `classes`
@@ -41,7 +41,7 @@ def open_train_and_val(root: str, setting: str) -> tuple[LabelledImages, Labelle
     val = open_tree(os.path.join(root, "val"), setting, at_least=1)
     unknown = sorted(set(val.classes) - set(train.classes))
     if unknown:
-        raise PretrainError(f"{setting}: {root}: val has classes that train has not: {listed(unknown)}")
+        raise PretrainError(f"{setting}: {root}: val has classes that train does not have: {listed(unknown)}")
     position = torch.tensor([train.classes.index(name) for name in val.classes])
     return train, LabelledImages(val.images, position[val.labels], train.classes)
 
@@ -53,9 +53,7 @@ def open_tree(root: str, setting: str, at_least: int = 2) -> LabelledImages:
     """
     images, labels, classes = open_labelled(root, setting)
     if len(classes) < at_least:
-        raise PretrainError(
-            f"{setting}: {root}: one class folder ({classes[0]}); there must be {at_least} to tell apart"
-        )
+        raise PretrainError(f"{setting}: {root}: one class folder ({classes[0]}); at least {at_least} are needed")
     return LabelledImages(images, labels, tuple(classes))
 
 

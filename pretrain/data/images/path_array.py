@@ -1,4 +1,4 @@
-"""Many file names in two arrays: a Python string each would take 50 bytes more and could not be mapped from a file."""
+"""The names of many files in two arrays: a Python string each would take 50 bytes more and could not be mapped."""
 
 import os
 from array import array

@@ -73,7 +73,7 @@ def _check_there(root: str, kind: str) -> None:
 
 
 def _of_folder(root: str) -> Arrays:
-    """All images in the folder and below; where there are none, all .tar files."""
+    """Find all images in the folder and below; where there are none, all .tar files."""
     archives: list[str] = []
     others = 0
 
@@ -91,7 +91,7 @@ def _of_folder(root: str) -> Arrays:
     if len(names) and archives:
         raise PretrainError(
             f"{root}: holds both images ({names[0]}, {len(names)} in all) and shards ({archives[0]}, {len(archives)} "
-            "in all); name the shards by a pattern such as x-{000..009}.tar, or the images' folder alone"
+            "in all); name the shards by a pattern such as x-{000..009}.tar, or a folder of images only"
         )
     if archives:
         return _of_shards(root, [storage.join(root, name) for name in archives])
@@ -115,7 +115,7 @@ def _walk(root: str, below: str, seen: set[object]) -> Iterator[str]:
 
 
 def _of_list(root: str) -> Arrays:
-    """The paths in a text file, one a line, in its order."""
+    """Read the paths in a text file, one a line, in its order."""
     folder = base_folder(root)
     faults: list[str] = []  # the first few; `count` is of all
     count = 0
@@ -139,7 +139,7 @@ def _of_list(root: str) -> Arrays:
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """Number and text of each line, without blank ones and comments."""
+    """Yield the number and the text of each line, without blank lines and comments."""
     with storage.open_file(path) as file:
         for number, line in enumerate(file, start=1):
             text = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf")).rstrip("\r\n")
@@ -160,7 +160,7 @@ def _entry_fault(folder: str, name: str) -> str | None:
 
 
 def _of_shards(root: str, paths: list[str]) -> Arrays:
-    """The images inside tar files, in the files' order."""
+    """Find the images inside tar files, in the files' order."""
     prefix = len(storage.join(base_folder(root), ""))
     faults: list[str] = []
 

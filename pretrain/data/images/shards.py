@@ -1,4 +1,4 @@
-"""Images inside tar files in webdataset's format: found by one pass over the headers, nothing is unpacked.
+"""The images inside tar files in webdataset's format: found by one pass over the headers, nothing is unpacked.
 
 A sample is a run of members with the same name up to the first dot of the file name (its key). Its image is the member
 whose name is the key and an image's extension (key.jpg), else the one that ends with it (key.input.jpg). Other
@@ -102,7 +102,7 @@ def concatenate(shards: Iterable[Samples]) -> dict[str, npt.NDArray]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Key and extension, parted at the first dot of the file name: "a/b.seg.png" -> "a/b", ".seg.png"."""
+    """Split a name into key and extension at the first dot of the file name: "a/b.seg.png" -> "a/b", ".seg.png"."""
     folder, slash, file = name.rpartition("/")
     stem, dot, extension = file.partition(".")
     return (folder + slash + stem, dot + extension.lower()) if stem and dot else ("", "")
@@ -120,7 +120,7 @@ def _image_of(path: str, key: str, members: list[Member], extensions: tuple[str,
 
 
 def _members(file: BinaryIO, path: str) -> Iterator[Member]:
-    """The plain files of the archive. The standard library's reader takes a damaged header for the archive's end."""
+    """Yield the plain files of the archive. (The standard library's reader takes a damaged header for its end.)"""
     end = file.seek(0, os.SEEK_END)
     position, extended = 0, dict[str, str]()
     while True:
@@ -150,7 +150,7 @@ def _members(file: BinaryIO, path: str) -> Iterator[Member]:
 
 
 def _header(block: bytes, path: str, position: int) -> tarfile.TarInfo | None:
-    """The header, or None for the block of zeros that ends an archive."""
+    """Parse a header; None for the block of zeros that ends an archive."""
     packed = next((name for magic, name in MAGIC.items() if position == 0 and block.startswith(magic)), None)
     if packed:
         raise PretrainError(f"{path}: compressed ({packed}); images are read from plain .tar files, unpack it to one")

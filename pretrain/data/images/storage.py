@@ -1,6 +1,6 @@
-"""Files on this machine, or behind a URL that fsspec knows (s3://, gs://, https://, memory://), read where they lie.
+"""The files on this machine, or behind a URL that fsspec knows (s3://, gs://, https://), read where they lie.
 
-A path without `://` is local and never passes through fsspec. What goes wrong is an OSError, or what the URL's own
+A path without `://` is local and never passes through fsspec. A failure is an OSError, or whatever the URL's own
 library raises.
 """
 

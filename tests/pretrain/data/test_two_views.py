@@ -120,5 +120,5 @@ def test_where_all_are_broken_the_search_for_another_ends(workers: int, folder: 
     with pytest.raises(PretrainError) as caught:
         list(loader.batches(0))
     said = f"{folder}/{first}.png: not an image of a known format (JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP)"
-    assert f"data.root: {said}; nor can 32 others that were to be used in its place" in str(caught.value)
+    assert f"data.root: {said}; 32 others, tried in its place, cannot be read either" in str(caught.value)
     loader.close()

@@ -32,16 +32,16 @@ def test_another_layout_is_refused_with_the_one_wanted(tmp_path: pathlib.Path) -
     assert is_split(str(tmp_path))  # no tree of one class "train"
     with pytest.raises(PretrainError) as caught:
         open_train_and_val(str(tmp_path), "--root")
-    wanted = f"wanted is {tmp_path}/train/CLASS/IMAGES and {tmp_path}/val/CLASS/IMAGES"
+    wanted = f"it must hold {tmp_path}/train/CLASS/IMAGES and {tmp_path}/val/CLASS/IMAGES"
     assert str(caught.value) == f"--root: {tmp_path}: has no folder val; {wanted}"
     with pytest.raises(PretrainError, match="has no folder train and no folder val"):
         open_train_and_val(str(tmp_path / "train"), "--root")
 
 
-def test_a_class_that_train_has_not_is_named(tmp_path: pathlib.Path) -> None:
+def test_a_class_missing_from_train_is_named(tmp_path: pathlib.Path) -> None:
     paint(tmp_path / "train", 1)
     paint(tmp_path / "val", 1, ("red", "white"))
-    with pytest.raises(PretrainError, match=f"knn.root: {tmp_path}: val has classes that train has not: white"):
+    with pytest.raises(PretrainError, match=f"knn.root: {tmp_path}: val has classes that train does not have: white"):
         open_train_and_val(str(tmp_path), "knn.root")
 
 
