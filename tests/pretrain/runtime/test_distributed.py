@@ -29,7 +29,22 @@ def report(offset: int) -> dict[str, Any]:
         "on main": distributed.all_gather_object(distributed.on_main(lambda: f"from {distributed.rank()}")),
         "main fails": distributed.all_gather_object(what_raises(lambda: distributed.on_main(lambda: [][0]))),
         "rank 1 fails": distributed.all_gather_object(what_raises(agree_on_rank_one)),
+        "any": distributed.all_gather_object(distributed.agree(None, rank == 0, False)),
+        "norms": distributed.all_gather_object(norm_after_sharing(rank)),
     }
+
+
+def norm_after_sharing(rank: int) -> list[float]:
+    """The mean, the variance, the count of batches and the scale of a BN layer that were all of the rank's own."""
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 1, 1), torch.nn.BatchNorm2d(1))
+    norm = model[1]
+    norm.running_mean.fill_(rank)
+    norm.running_var.fill_(10 + rank)
+    norm.num_batches_tracked.fill_(20 + rank)
+    norm.weight.data.fill_(30 + rank)
+    distributed.share_batchnorm_statistics(model)
+    found = (norm.running_mean, norm.running_var, norm.num_batches_tracked, norm.weight)
+    return [value.item() for value in found]
 
 
 def what_raises(function: Callable[[], Any]) -> str:
@@ -58,6 +73,8 @@ def test_processes_know_themselves_and_exchange_in_rank_order(world: int) -> Non
         "on main": ["from 0"] * world,
         "main fails": ["IndexError: list index out of range"] * world,
         "rank 1 fails": ["UserError: no such file"] * world,
+        "any": [[True, False]] * world,
+        "norms": [[0, 10, 20, 30 + rank] for rank in ranks],  # statistics are rank 0's, parameters their own
     }
 
 
