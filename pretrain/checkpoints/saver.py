@@ -159,15 +159,12 @@ def _without_manifest(folder: pathlib.Path) -> list[str]:
 def _fault(folder: pathlib.Path, manifest: Manifest) -> str | None:
     """Return the fault of a checkpoint, in words that follow its name; None for a good one."""
     try:
-        digest = hashlib.sha256()
-        with open(folder / manifest.file, "rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
-            size = file.tell()
+        size = (folder / manifest.file).stat().st_size
+        digest = files.file_sha256(folder / manifest.file)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     if size != manifest.bytes:
         return f"has {size} bytes, its manifest says {manifest.bytes}"
-    if digest.hexdigest() != manifest.sha256:
+    if digest != manifest.sha256:
         return "is damaged: its SHA-256 is not that of its manifest"
     return None

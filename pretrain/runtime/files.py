@@ -2,6 +2,7 @@
 
 import codecs
 import contextlib
+import hashlib
 import io
 import os
 import pathlib
@@ -77,6 +78,15 @@ class _Watched(io.RawIOBase):
     def write(self, data: Any) -> int:
         self.watch(data)
         return self.file.write(data)
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def save_text(path: str | os.PathLike[str], text: str) -> None:

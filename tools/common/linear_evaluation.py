@@ -17,8 +17,7 @@ from pretrain.data.images import labelled_set
 from pretrain.evaluation import features, linear_probe, probe_features
 from pretrain.runtime import distributed, progress, provenance, run_folder
 from pretrain.runtime.errors import PretrainError
-from pretrain.runtime.files import whole_file
-from transfer.weights.detector_file import sha256
+from pretrain.runtime.files import file_sha256, whole_file
 
 from . import checkpoint_cli
 
@@ -99,7 +98,7 @@ def evaluate_backbone(options: Options, device: torch.device) -> None:
             "protocol": options.protocol,
             "departures": options.departures(),
             "checkpoint": str(options.checkpoint),
-            "checkpoint_sha256": sha256(options.checkpoint),
+            "checkpoint_sha256": file_sha256(options.checkpoint),
             "arch": found.architecture.name,
             "pretrain_epochs": found.epoch,
             "images": {"train": len(train.images), "val": len(val.images)},

@@ -6,11 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
+from pretrain.runtime.files import file_sha256
 from transfer.conversion import equivalence
 from transfer.errors import TransferError
 from transfer.weights import source
 from transfer.weights.backbone_file import Backbone, target_name
-from transfer.weights.detector_file import sha256
 from transfer.weights.renaming import detectron2_name
 from transfer.weights.source import KINDS, PretrainedFile
 
@@ -62,7 +62,7 @@ def convert(path: Path, encoder: str | None = None, prefix: str | None = None, e
             f"{path}: {len(state)} tensors renamed, {found.architecture.name} has {found.architecture.tensors}"
         )
     check = equivalence.check_conversion(found.architecture, found.state, state, str(path), engine)
-    digest = sha256(path)
+    digest = file_sha256(path)
     metadata = found.metadata or _metadata(found, digest)
     metadata = {**metadata, "proof": {"tensors": len(state), **asdict(check)}}
     return Conversion(found.architecture.name, state, metadata, digest, found, check)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.models import get_model_weights
 
+from pretrain.runtime import files
 from transfer import results
 from transfer.conversion import convert, equivalence
 from transfer.engines import Engine
@@ -123,7 +124,7 @@ def _detector_to_score(weights: str, output: Path, init: str | None, resume: boo
 
 
 def _detector_init(path: Path) -> results.Init:
-    return results.Init("weights", path.stem, str(path), detector_file.sha256(path))
+    return results.Init("weights", path.stem, str(path), files.file_sha256(path))
 
 
 def _supervised_backbone(arch: str, file: Path | None, download: bool) -> InitialWeights:

@@ -11,9 +11,9 @@ import safetensors.torch
 from torch import Tensor
 
 from pretrain.runtime import files
+from pretrain.runtime.files import file_sha256
 from transfer.errors import TransferError, refuse
 from transfer.weights import architecture, formats, locate, source
-from transfer.weights.detector_file import sha256
 from transfer.weights.formats import AUTHOR
 from transfer.weights.placement import FAMILIES, full_name, relative_name
 from transfer.weights.renaming import detectron2_name, torchvision_name
@@ -119,7 +119,7 @@ def read_backbone(path: Path) -> Backbone:
         raise TransferError(
             f"{path} is not the {found.name} that was written, {found.tensors} tensors:{locate.list_faults(faults)}"
         )
-    return Backbone(found.name, state, metadata, sha256(path))
+    return Backbone(found.name, state, metadata, file_sha256(path))
 
 
 def is_backbone(path: Path) -> bool:

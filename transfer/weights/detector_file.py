@@ -1,6 +1,5 @@
 """The weight files of detectors: tensors under Detectron2's names and, in our own files, the classes."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +62,3 @@ def read_detector(path: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     ]
     refuse([f"{path} does not fit the model of the config: {fault}" for fault in faults])
     return state
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of the file, in hex."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

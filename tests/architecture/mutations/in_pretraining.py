@@ -116,8 +116,7 @@ FAULTS = (
     fault(
         "checkpoint-hash",
         "pretrain/checkpoints/saver.py",
-        "    if digest.hexdigest() != manifest.sha256:\n"
-        '        return "is damaged: its SHA-256 is not that of its manifest"\n',
+        '    if digest != manifest.sha256:\n        return "is damaged: its SHA-256 is not that of its manifest"\n',
         "",
         "a run resumes from a checkpoint with a flipped bit",
         "pretrain/checkpoints/test_saver.py::test_any_bit_that_turns_over_is_noticed",

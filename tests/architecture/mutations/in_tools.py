@@ -124,7 +124,7 @@ FAULTS = (
     fault(
         "verify-backbone",
         "tools/launcher/stages/verify.py",
-        'backbone.metadata.get("source_sha256") != sha256(checkpoint)',
+        'backbone.metadata.get("source_sha256") != file_sha256(checkpoint)',
         'not backbone.metadata.get("source_sha256")',
         "results of an older pretraining stand as those of the new one",
         f"{_VERIFY}::test_a_backbone_of_this_checkpoint_alone_is_good",

@@ -6,9 +6,9 @@ from pretrain import plan
 from pretrain.checkpoints import saver
 from pretrain.config import schema
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.files import file_sha256
 from transfer import engines, results
 from transfer.weights import backbone_file
-from transfer.weights.detector_file import sha256
 
 from ..cluster.errors import LaunchError
 from .options import ConvertOptions, FinetuneOptions, PretrainOptions, ReportOptions
@@ -60,7 +60,7 @@ def _pretraining_faults(stage: Stage, options: PretrainOptions) -> list[str]:
 def _conversion_faults(stage: Stage, options: ConvertOptions) -> list[str]:
     backbone = backbone_file.read_backbone(Path(stage.result))
     checkpoint = Path(options.checkpoint)
-    if checkpoint.exists() and backbone.metadata.get("source_sha256") != sha256(checkpoint):
+    if checkpoint.exists() and backbone.metadata.get("source_sha256") != file_sha256(checkpoint):
         return [f"{stage.result} was made of another file than {checkpoint}"]
     return []
 
@@ -73,7 +73,7 @@ def _fine_tuning_faults(stage: Stage, options: FinetuneOptions) -> list[str]:
     if run.engine != "auto" and result.engine.name != engines.load(run.engine).NAME:
         faults.append(f"{stage.result} is of the engine {result.engine.name}, not {run.engine}")
     file = Path(run.init) if run.init not in ("random", "supervised", None) else None
-    if file is not None and file.exists() and result.init.sha256 != sha256(file):
+    if file is not None and file.exists() and result.init.sha256 != file_sha256(file):
         faults.append(f"{stage.result} started from another file than {file} is now")
     if run.init in ("random", "supervised") and result.init.kind != run.init:
         faults.append(f"{stage.result} started from {result.init.label}, not {run.init}")

@@ -18,13 +18,13 @@ from launcher.record import Entry, Record, Submission
 from launcher.stages import build, snapshot, verify
 from launcher.stages.options import ConvertOptions, FinetuneOptions, ReportOptions
 from launcher.stages.stage import Stage
+from pretrain.runtime.files import file_sha256
 from tests.conftest import ROOT
 from tests.support import checkpoints
 from tests.support.launched import call, controller
 from tests.support.transfer.synthetic_runs import make_result
 from transfer import results
 from transfer.run.options import RunOptions
-from transfer.weights.detector_file import sha256
 
 
 def tuning(folder: Path, **options: Any) -> Stage:
@@ -80,7 +80,7 @@ def test_a_backbone_of_this_checkpoint_alone_is_good(converted: Path, tmp_path: 
 
 def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, tmp_path: Path) -> None:
     backbone = converted / "backbone.pth"
-    start = results.Init("file", "MoCo", str(backbone), sha256(backbone), "resnet18", {})
+    start = results.Init("file", "MoCo", str(backbone), file_sha256(backbone), "resnet18", {})
     path = tmp_path / results.FILE_NAME
     good = make_result("voc", "MoCo", 5, 30.0, init=start)
     asked: dict[str, Any] = {"init": str(backbone), "seed": 3, "engine": "torchvision", "trial": 2}
