@@ -48,6 +48,12 @@ def dataset_names() -> tuple[str, ...]:
     return tuple(name for kind in _KINDS.values() for name in kind.dataset_names)
 
 
+def standard_class_names(count: int) -> tuple[str, ...]:
+    """Return the names of `count` classes: those of the first kind that has as many, else "class 0", "class 1", ..."""
+    named = (kind.class_names for kind in _KINDS.values() if count and len(kind.class_names) == count)
+    return next(named, tuple(f"class {index}" for index in range(count)))
+
+
 def load_dataset(
     names: Sequence[str], root: Path | None, class_names: Sequence[str] | None = None, rules: Rules | None = None
 ) -> Dataset:

@@ -9,9 +9,8 @@ from pretrain.runtime import files
 from pretrain.runtime.progress import track
 from transfer import engines
 from transfer.config import resolve
-from transfer.data.coco import records as coco_records
+from transfer.data.catalog import standard_class_names
 from transfer.data.common.images import read_image
-from transfer.data.voc import records as voc_records
 from transfer.errors import TransferError, refuse
 from transfer.predictions import Predict, coco_detections
 from transfer.visualize import draw_detections
@@ -25,7 +24,7 @@ def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "au
     """Load the detector in the file that MODEL.WEIGHTS names, and its classes.
 
     The classes are those the file carries. A file that carries none (plain Detectron2's) has the config's number of
-    classes, zero-based ids, and VOC's names where they are 20, COCO's where they are 80.
+    classes, zero-based ids, and the names of the kind of data that has as many classes: VOC's 20, COCO's 80.
 
     Raises:
         TransferError: no MODEL.WEIGHTS, or a file that does not fit the config.
@@ -37,15 +36,11 @@ def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "au
     if not weights.is_file():
         given = f"{weights}: no such file" if config.MODEL.WEIGHTS else "not set"
         raise TransferError(f"MODEL.WEIGHTS ({given}): name the detector's weight file, MODEL.WEIGHTS FILE at the end")
-    classes = read_classes(weights) or _standard_classes(resolve.class_count(config))
+    count = resolve.class_count(config)
+    classes = read_classes(weights) or Classes(standard_class_names(count), tuple(range(count)))
     settings = {"MODEL.DEVICE": device, resolve.class_key(config): len(classes.names)}
     config = resolve.with_settings(config, settings)
     return backend.load_predictor(config, weights), classes
-
-
-def _standard_classes(count: int) -> Classes:
-    names = {20: voc_records.CLASS_NAMES, 80: coco_records.CLASS_NAMES}.get(count)
-    return Classes(names or tuple(f"class {i}" for i in range(count)), tuple(range(count)))
 
 
 def find_images(inputs: Sequence[Path]) -> list[Path]:

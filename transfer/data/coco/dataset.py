@@ -79,4 +79,5 @@ def _base_folder(root: Path) -> Path:
     raise TransferError(f"{root}: holds neither annotations/ nor coco/annotations/")
 
 
-COCO = DataKind("coco", tuple(_FILES), load_coco, image_depth=1)  # ROOT/val2017/x.jpg
+# Images are ROOT/val2017/x.jpg.
+COCO = DataKind("coco", tuple(_FILES), load_coco, image_depth=1, class_names=records.CLASS_NAMES)

@@ -20,12 +20,14 @@ class DataKind:
         load: (names, root folder, class names or None, rules for faults) -> Dataset. Class names None: from the data.
         image_depth: folders from the root down to an image's own, 2 for ROOT/VOC2007/JPEGImages/x.jpg. By this a
             report finds the root again from the images of a run.
+        class_names: of a detector that names none of its own and has as many classes; () where there is no standard.
     """
 
     name: str
     dataset_names: tuple[str, ...]
     load: "Callable[[tuple[str, ...], Path, Sequence[str] | None, Rules], Dataset]"
     image_depth: int = 1
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -54,4 +54,5 @@ def _year_folder(root: Path, year: str) -> Path:
     raise TransferError(f"{root}: holds neither {year}/ nor VOCdevkit/{year}/{hint}")
 
 
-VOC = DataKind("voc", tuple(_SPLITS), load_voc, image_depth=2)  # ROOT/VOC2007/JPEGImages/x.jpg
+# Images are ROOT/VOC2007/JPEGImages/x.jpg.
+VOC = DataKind("voc", tuple(_SPLITS), load_voc, image_depth=2, class_names=records.CLASS_NAMES)
