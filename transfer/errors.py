@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pretrain.runtime.errors import UserError
+from pretrain.runtime.errors import UserError, listed_lines
 
 SHOWN = 10  # a folder with thousands of missing files is still one readable message
 
@@ -25,7 +25,5 @@ def refuse(faults: Sequence[str], advice: str = "") -> None:
         return
     if len(faults) == 1:
         raise TransferError(f"{faults[0]} ({advice})" if advice else faults[0])
-    lines = [f"{len(faults)} faults:", *(f"  {fault}" for fault in faults[:SHOWN])]
-    if len(faults) > SHOWN:
-        lines.append(f"  ... and {len(faults) - SHOWN} more")
-    raise TransferError("\n".join([*lines, advice] if advice else lines))
+    lines = [f"{len(faults)} faults:", *listed_lines(faults, SHOWN), *([advice] if advice else [])]
+    raise TransferError("\n".join(lines))

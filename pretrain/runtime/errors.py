@@ -9,7 +9,7 @@ UserError                      a file, a device or a disk is not what a run need
 """
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
@@ -27,6 +27,17 @@ def from_worker(error: UserError) -> UserError:
     """
     kind = type(error)
     return kind(str(error).rsplit(f"{kind.__name__}: ", maxsplit=1)[-1].strip())
+
+
+def listed_lines(items: Sequence[object], shown: int | None, advice: str = "") -> list[str]:
+    """Return an indented line for each of the first `shown` items (None: all), and one with the number of the others.
+
+    `advice` ends that last line.
+    """
+    lines = [f"  {item}" for item in items[:shown]]
+    if len(items) > len(lines):
+        lines.append(f"  ... and {len(items) - len(lines)} more{advice}")
+    return lines
 
 
 def listed(items: Iterable[object], shown: int = 5, separator: str = ", ", total: int | None = None) -> str:

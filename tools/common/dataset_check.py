@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.runtime.errors import listed_lines
 from pretrain.runtime.progress import track
 from transfer.data.coco.annotation_file import examine_coco_annotations
 from transfer.data.common.faults import KINDS, Fault, Findings
@@ -23,9 +24,7 @@ def fault_lines(faults: Sequence[Fault], shown: int | None) -> Iterator[str]:
         own = [fault for fault in faults if fault.kind == kind]
         if own:
             yield f"{kind}: {len(own)} {KINDS[kind].meaning}; rule: {own[0].rule}"
-            yield from (f"  {fault}" for fault in own[:shown])
-            if shown is not None and len(own) > shown:
-                yield f"  ... and {len(own) - shown} more (--all lists them)"
+            yield from listed_lines(own, shown, advice=" (--all lists them)")
 
 
 def check_voc(arguments: argparse.Namespace, findings: Findings) -> str:

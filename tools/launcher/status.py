@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pretrain.runtime.errors import listed
+
 from .cluster import logs
 from .cluster.slurm import State
 from .job_states import known_states
@@ -96,7 +98,7 @@ def _newest_attempt(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _live(state: State, lines: list[dict[str, Any]], stage: Stage, unfinished: list[str]) -> tuple[str, str]:
     if state.name == "PENDING":
         if state.reason == "Dependency":
-            return WAITING, "for " + _few(unfinished or list(stage.after))
+            return WAITING, "for " + listed(unfinished or stage.after, shown=2)
         stopped = _stopped(lines)
         return PENDING, (f"{stopped}, resumes; " if stopped else "") + f"SLURM: {state.reason}"
     if state.name != "RUNNING":
@@ -123,10 +125,6 @@ def _silence(stage: Stage, lines: list[dict[str, Any]]) -> float:
     except OSError:
         written = 0
     return time.time() - max(began, written)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
 
 
 def _why(record: Record, stage: Stage, entry: Entry, state: State | None, lines: list[dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from pretrain.runtime.errors import listed
+from pretrain.runtime.errors import listed_lines
 from transfer.errors import TransferError
 from transfer.weights import architecture
 from transfer.weights.architecture import Architecture
@@ -111,7 +111,7 @@ def choose_candidate(
 
 def list_faults(faults: Sequence[str]) -> str:
     """Return the first MOST_FAULTS faults, each on a line of its own, and the number of the others."""
-    return "\n  " + listed(faults, MOST_FAULTS, "\n  ")
+    return "\n" + "\n".join(listed_lines(faults, MOST_FAULTS))
 
 
 def _candidate(named: Mapping[str, Tensor], prefix: str) -> Candidate:
