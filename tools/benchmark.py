@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from benchmarks import arguments as options
 from benchmarks import end_to_end, index_memory, input_pipeline, scaling_model, shuffle, training_step
@@ -14,6 +14,7 @@ from benchmarks.interleave import BenchmarkError, OnProgress
 from common import cli
 from pretrain.runtime import distributed, provenance
 from pretrain.runtime.files import save_text
+from pretrain.runtime.progress import progress_bar
 
 EXAMPLES = """\
 examples:
@@ -52,7 +53,7 @@ def main() -> None:
     screen = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH)
     results = []
     for setup in setups:
-        with progress_bar() as progress:
+        with progress_bar(MofNCompleteColumn(), TextColumn("{task.description}")) as progress:
             results.append(benchmark.measure(setup, reporter(progress)))
         screen.print(*benchmark.tables(results[-1]), sep="\n")
     if arguments.json:
@@ -64,19 +65,6 @@ def main() -> None:
             "results": results,
         }
         save_text(arguments.json, json.dumps(content, indent=2) + "\n")
-
-
-def progress_bar() -> Progress:
-    """Return a bar of what is being measured, and how much is left."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=20),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-    )
 
 
 def reporter(progress: Progress) -> OnProgress:

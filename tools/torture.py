@@ -6,13 +6,14 @@ import random
 import sys
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from common import cli
 from fault_injection.campaign import LAYOUTS, Campaign, Count, Totals, can_mount, make_images
 from fault_injection.job import Setup
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.progress import progress_bar
 
 EPILOG = """\
 examples:
@@ -38,9 +39,8 @@ def main() -> None:
     images = arguments.images or make_images(arguments.output / "images")
     left_out = 0 if can_mount(arguments.output) else arguments.full_disks
     totals = Totals(arguments.kills, arguments.signals, arguments.bit_flips, arguments.full_disks - left_out)
-    columns = (*Progress.get_default_columns()[:-1], MofNCompleteColumn(), TimeRemainingColumn())
     counts: list[Count] = []
-    with Progress(*columns, console=console) as bar:
+    with progress_bar(MofNCompleteColumn(), TextColumn("{task.description}")) as bar:
         for number, (processes, workers) in enumerate(LAYOUTS):
             if share := totals.share(number, len(LAYOUTS)):
                 counts += disturb(Setup(processes, workers, images), arguments.output, seed + number, share, bar)
