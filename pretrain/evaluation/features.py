@@ -4,11 +4,10 @@ Every image is seen as in the published evaluation: shorter side to 256/224 of t
 """
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -35,14 +34,6 @@ class CentreCrops(Dataset[Tensor]):
 
     def __getitem__(self, index: int) -> Tensor:
         return self.crop(self.images.read(index))
-
-
-def build_backbone(arch: str, state_dict: Mapping[str, Tensor]) -> nn.Module:
-    """Build torchvision's ResNet `arch` without its head: (N, 3, H, W) -> (N, C); `state_dict` has no `fc.*`."""
-    model = torchvision.models.get_model(arch)
-    model.fc = nn.Identity()
-    model.load_state_dict(dict(state_dict))
-    return model
 
 
 def extract_features(

@@ -45,8 +45,7 @@ def test_features_are_torchvisions_on_torchvisions_crop(pictures: pathlib.Path, 
     found = features.extract_features(encoder, open_images(str(pictures)), CPU, size=64, batch_size=4)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
-    backbone = features.build_backbone("resnet18", plain.state_dict())
-    torch.testing.assert_close(features.extract_features(backbone, open_images(str(pictures)), CPU, 64), expected)
+    torch.testing.assert_close(features.extract_features(plain, open_images(str(pictures)), CPU, 64), expected)
 
 
 def test_encoder_and_random_state_are_left_as_they_were(pictures: pathlib.Path, encoder: nn.Module) -> None:
@@ -62,7 +61,7 @@ def test_encoder_and_random_state_are_left_as_they_were(pictures: pathlib.Path, 
     assert torch.equal(torch.get_rng_state(), numbers)
 
 
-def test_each_batch_is_told(pictures: pathlib.Path, encoder: nn.Module) -> None:
+def test_each_batch_is_reported(pictures: pathlib.Path, encoder: nn.Module) -> None:
     counts: list[int] = []
     features.extract_features(encoder, open_images(str(pictures)), CPU, size=32, batch_size=4, on_batch=counts.append)
     assert counts == [4, 4, 1]
@@ -74,8 +73,7 @@ def break_last(pictures: pathlib.Path, folder: pathlib.Path) -> ImageSet:
     return open_images(str(folder))
 
 
-def on_each_rank(folders: list[pathlib.Path], state: dict[str, torch.Tensor], lengths: list[int]) -> dict[str, Any]:
-    encoder = features.build_backbone("resnet18", state)
+def on_each_rank(folders: list[pathlib.Path], encoder: nn.Module, lengths: list[int]) -> dict[str, Any]:
     found: list[torch.Tensor | str] = []
     for folder in folders:
         try:
@@ -99,7 +97,7 @@ def test_two_ranks_have_the_features_of_one_and_share_faults(
     encoder.fc = nn.Identity()
     alone = [features.extract_features(encoder, open_images(str(tmp_path / count)), CPU, 32) for count in ("1", "5")]
     folders, lengths = [tmp_path / "1", tmp_path / "5", tmp_path / "broken"], [0, 1, 2, 3, 4, 9]
-    told = spawn.run_on_ranks(on_each_rank, 2, folders, encoder.state_dict(), lengths)
+    told = spawn.run_on_ranks(on_each_rank, 2, folders, encoder, lengths)
     for one, five, broken in told["features"]:
         torch.testing.assert_close([one, five], alone)
         assert "broken/8.png: not an image" in broken

@@ -126,8 +126,7 @@ def test_one_tree_is_judged_by_leaving_one_out(folders: pathlib.Path, encoder: n
     assert found["knn_top1"] == right / 15
 
 
-def on_each_rank(folders: pathlib.Path, state: dict[str, Tensor], bank: Tensor, labels: Tensor) -> dict[str, Any]:
-    encoder = features.build_backbone("resnet18", state)
+def on_each_rank(folders: pathlib.Path, encoder: nn.Module, bank: Tensor, labels: Tensor) -> dict[str, Any]:
     own = features.share_of_rank(len(bank))
     found = [
         *(knn.KnnMonitor(str(root), size=32, k=4).evaluate(encoder, CPU) for root in (folders, folders / "train")),
@@ -144,9 +143,8 @@ def on_each_rank(folders: pathlib.Path, state: dict[str, Tensor], bank: Tensor, 
 
 
 def test_two_ranks_find_what_one_process_finds(folders: pathlib.Path, encoder: nn.Module) -> None:
-    state = {name: tensor for name, tensor in encoder.state_dict().items() if not name.startswith("fc.")}
     bank, labels = quarters(33, 5), torch.arange(33) % 4  # ties across the border of the two shares
-    alone = on_each_rank(folders, state, bank, labels)["found"][0]
+    alone = on_each_rank(folders, encoder, bank, labels)["found"][0]
     assert alone[2] == loops(bank, bank, labels.tolist(), 4, 9, 0.07, False)
     assert alone[4] == f"knn.root: {folders}/nowhere: no such folder"
-    assert spawn.run_on_ranks(on_each_rank, 2, folders, state, bank, labels)["found"] == [alone, alone]
+    assert spawn.run_on_ranks(on_each_rank, 2, folders, encoder, bank, labels)["found"] == [alone, alone]
