@@ -29,7 +29,7 @@ SHARES = ("model.bn_groups", "model.bn_sync_ranks", "optim.accumulate")
 
 @dataclass(frozen=True)
 class Plan:
-    """One attempt of a run: from the beginning, or from a checkpoint."""
+    """The plan of one attempt of a run: from the beginning, or from a checkpoint."""
 
     config: Config
     device: torch.device
@@ -43,12 +43,12 @@ class Plan:
 
     @property
     def first_step(self) -> int:
-        """Steps of the run that were done before this attempt."""
+        """The steps of the run that were done before this attempt."""
         return self.resume_from["moco_transfer"]["step"] if self.resume_from else 0
 
     @property
     def first_epoch(self) -> int:
-        """Epochs that were finished before this attempt; of the next one all steps may be done, but not its end."""
+        """The epochs finished before this attempt; the next one may lack only the work at its end."""
         return self.resume_from["epoch"] if self.resume_from else 0
 
     def describe(self) -> str:

@@ -78,14 +78,14 @@ def run(
 
 
 class Trainer:
-    """One attempt of a run: everything that it holds, and the loop over it.
+    """An attempt of a run: everything that it holds, and the loop over it.
 
     The position of the run is the number of steps done, `done`; which epoch and which images come next follow from it.
     The work between two steps is in `work`: a checkpoint within the epoch; at its end validation, then a checkpoint.
 
-    A disk that takes no more is met by rank 0 alone, in the thread that writes or between two collectives, so nothing
-    is raised there: `monitor.fault` and `saver.fault` keep it, and `_fault` brings it to the next `distributed.agree`,
-    where every rank raises it.
+    Only rank 0 meets a full disk, in the thread that writes or between two collectives, so nothing is raised there:
+    `monitor.fault` and `saver.fault` keep it, and `_fault` brings it to the next `distributed.agree`, where every rank
+    raises it.
     """
 
     def __init__(self, plan: Plan, images: ImageSet, stop: signals.StopRequest, profile: bool = False) -> None:
@@ -207,8 +207,8 @@ class Trainer:
     def _diverged(self, error: NotFiniteError, newest: int) -> PretrainError:
         number = newest - error.steps_ago
         return PretrainError(
-            f"step {number} (epoch {(number - 1) // self.epoch_steps}): {error}. Nothing of it was kept, and the last "
-            "good checkpoint stands; a lower optim.lr may help"
+            f"step {number} (epoch {(number - 1) // self.epoch_steps}): {error}. Nothing of this step was kept, and "
+            "the last good checkpoint is intact; a lower optim.lr may help"
         )
 
     def _work_between_steps(self) -> PeriodicWork:
@@ -316,7 +316,7 @@ class Trainer:
         return settings.lr * cosine_schedule(epoch, settings.epochs)
 
     def _diagnostics(self, done: int, result: Result) -> dict[str, Any]:
-        """Numbers that tell a run that learns from one that has collapsed or leaks."""
+        """Return numbers that distinguish a run that learns from one that has collapsed or leaks."""
         numbers: dict[str, Any] = diagnostics.diagnose_features(result.query, result.positive, self.model.negatives)
         numbers["gradient_norm"] = result.gradient_norm
         numbers.update(self.model.diagnostics(done, self.settings.optim.batch_size))

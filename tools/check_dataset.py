@@ -15,7 +15,7 @@ from transfer.data.common.faults import KINDS, Findings
 from transfer.errors import TransferError
 from transfer.evaluation.coco_results import SCORED_FIELD
 
-FOUND = 1  # exit code where there are faults, and the rules settle them all
+FOUND = 1  # exit code where there are faults, and the rules accept or mend them all
 SHOWN = 10  # faults of a kind, unless all are asked for
 
 _KINDS = "\n".join(f"  {name:<14} {'|'.join(kind.rules):<24} {kind.meaning}" for name, kind in KINDS.items())
@@ -29,7 +29,7 @@ EXAMPLES = f"""examples:
 kinds of fault, and the rules to choose from, the default first (--data-rule of finetune and evaluate takes the same):
 {_KINDS}
 
-exit code: 0 no fault, 1 faults that the rules settle, 2 faults that are refused
+exit code: 0 no fault, 1 faults that the rules accept or mend, 2 faults that are refused
 """
 
 

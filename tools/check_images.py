@@ -19,8 +19,8 @@ examples:
   python tools/check_images.py "shards/train-{000..127}.tar" --output faults.txt
   (then train on what is whole: data.root good.txt)
 
-There are two kinds of fault: what cannot be read, which a run replaces and counts, and what decodes with damage,
-which a run does not notice (a JPEG with a zeroed block, a PNG with a wrong checksum).
+There are two kinds of fault: an image that cannot be read, which a run replaces and counts, and one that decodes with
+damage, which a run does not notice (a JPEG with a zeroed block, a PNG with a wrong checksum).
 
 exit code: 0 all images are whole, 1 some are not, 2 ROOT could not be read
 """
@@ -35,7 +35,9 @@ def main() -> None:
             raise PretrainError(f"{path}: there is no folder {path.parent}")
     images = open_images(arguments.root, "ROOT")
     if arguments.good and images.shards is not None:
-        raise PretrainError(f"--good: a list holds paths of images, not what is inside the shards of {arguments.root}")
+        raise PretrainError(
+            f"--good: a list holds paths of image files, and the images of {arguments.root} lie in shards"
+        )
     faults = {}
     for index, fault in find_faults(images, arguments.workers):
         if fault:

@@ -1,7 +1,7 @@
 """The whole job in small: scenes, pretraining in two processes, conversion, fine-tuning twice, the report.
 
 Every step is a command that can be run by hand; each is printed before it runs. Made for two CPU cores.
-An interrupted demo goes on where it stopped when the same command is given again.
+The same command resumes an interrupted demo.
 """
 
 import argparse
@@ -108,10 +108,10 @@ def claim(output: Path, marker: dict[str, str]) -> None:
     if path.is_file():
         if json.loads(path.read_text()) != marker:
             raise UserError(f"{output}: holds a demo with other options: rm -r {output}, or name another --output")
-        print(f"Going on with the demo in {output}; for a new one: rm -r {shlex.quote(str(output))}")
+        print(f"Resuming the demo in {output}; for a new one: rm -r {shlex.quote(str(output))}")
         return
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise UserError(f"{output}: exists and is no earlier demo's; nothing is overwritten, name another --output")
+        raise UserError(f"{output}: exists and is not an earlier demo; nothing is overwritten, name another --output")
     output.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(marker) + "\n")
 

@@ -34,7 +34,7 @@ All values are fractions from 0 to 1. Where there is nothing to measure (no smal
 table shows "-" and --json has null.
 
 Annotations and results are checked first; tools/check_dataset.py lists the kinds of fault and their rules. --json has
-under "data_faults" how many were settled by which rule.
+under "data_faults" the number of faults that each rule was applied to.
 """
 
 

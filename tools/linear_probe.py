@@ -12,7 +12,7 @@ examples:
   # the published protocol; IMAGENET holds train/CLASS/IMAGES and val/CLASS/IMAGES
   torchrun --nproc-per-node 8 tools/linear_probe.py output/moco/checkpoint_0199.pth.tar --root IMAGENET \\
       --output output/moco_linear
-  # in minutes: features of the centre crop, made once; its numbers are no published protocol's
+  # in minutes: features of the centre crop, made once; its numbers are not those of a published protocol
   python tools/linear_probe.py output/moco/checkpoint_0019.pth.tar --root LABELLED --output output/moco_fast --fast
 
 linear_probe.json has the accuracy after every epoch; top1 and top5 are those of the last, not of the best.

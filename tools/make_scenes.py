@@ -1,11 +1,11 @@
-"""Makes a small scene data set: textured shapes on cluttered backgrounds, to pretrain on and to transfer to.
+"""Make a small scene data set: textured shapes on cluttered backgrounds, to pretrain on and to transfer to.
 
-    OUTPUT/unlabelled/           images alone, for tools/train_moco.py
+    OUTPUT/unlabelled/           images only, for tools/train_moco.py
     OUTPUT/VOC2007/              VOC layout: voc_2007_train, _val, _trainval, _test
     OUTPUT/annotations/          COCO layout: coco_2017_train, coco_2017_val, with masks
     OUTPUT/train2017/, val2017/
 
-The same options give the same files. No image stands in two of the sets.
+The same options give the same files. No image is in two of the sets.
 """
 
 import argparse

@@ -60,7 +60,7 @@ def main() -> None:
     title = (
         f"{arguments.checkpoint}: {found.architecture.name}, epoch {epoch}; {len(images)} images of {arguments.root}"
     )
-    contact_sheet.save(draw(images, rows, queries[: arguments.queries], arguments.k, title), arguments.output)
+    contact_sheet.save_sheet(draw(images, rows, queries[: arguments.queries], arguments.k, title), arguments.output)
     print(f"wrote {arguments.output}")
 
 

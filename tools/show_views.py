@@ -36,7 +36,7 @@ def main() -> None:
     )
     contact_sheet.check_output(arguments.output, arguments.overwrite)
     settings = schema.load(arguments.config_file, arguments.settings)
-    contact_sheet.save(
+    contact_sheet.save_sheet(
         draw(settings, arguments.number, range(arguments.epoch, arguments.epoch + arguments.views)), arguments.output
     )
     print(f"wrote {arguments.output}")

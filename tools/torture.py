@@ -22,7 +22,7 @@ examples:
 
 Each run is a small one of tools/train_moco.py in processes of its own: one process with two loader workers and with
 none, and two processes with one each. When it has ended, its weights, queue, optimiser and metrics are compared, bit by
-bit, with those of a run that nothing was done to. The full disk is a tmpfs, which root can mount.
+bit, with those of an undisturbed run. The full disk is a tmpfs, which root can mount.
 Exit code 0 where nothing failed, 1 where something did.
 """
 console = Console()

@@ -8,7 +8,7 @@ SHOWN = 10  # a folder with thousands of missing files is still one readable mes
 
 
 class TransferError(UserError):
-    """Bad input: the message says what is wrong, where, and what would be right. Tools print it and exit with 2."""
+    """A user's mistake in the transfer stage: the message says what is wrong, where, and what would be right."""
 
 
 def refuse(faults: Sequence[str], advice: str = "") -> None:

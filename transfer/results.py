@@ -25,7 +25,7 @@ Points = dict[str, float | None]  # name of a metric -> AP points in [0, 100]; N
 
 @dataclass(frozen=True)
 class Scores:
-    """AP points: `metrics` by what was scored (bbox, segm, keypoints), `voc_metrics` by VOC metric (11-point, area).
+    """The AP points: `metrics` by what was scored (bbox, segm, keypoints), `voc_metrics` by VOC metric.
 
     `per_class` has the AP of each class, by what was scored.
     """
@@ -99,7 +99,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Result:
-    """One finished run; `metrics`, `per_class` and `voc_metrics` are those of its `Scores`.
+    """A finished run; `metrics`, `per_class` and `voc_metrics` are those of its `Scores`.
 
     All AP are points in [0, 100]; a NaN is written as null and read as None. `seconds` is wall time by phase.
     """

@@ -1,1 +1,1 @@
-"""MoCo and the methods it is compared with, and what they are made of."""
+"""The pretraining methods: MoCo, those it is compared with, and what they are made of."""

@@ -1,6 +1,6 @@
 """The end-to-end method (arXiv 1911.05722, figure 2a): the dictionary is the batch, and the keys learn too.
 
-What MoCo is compared with in figure 3. The batch bounds the dictionary: a query of a global batch of K images has the
+MoCo is compared with it in figure 3. The batch bounds the dictionary: a query of a global batch of K images has the
 K - 1 other keys as negatives. With gradient accumulation it is the micro-batch that is the dictionary.
 """
 
@@ -17,7 +17,7 @@ from pretrain.runtime import distributed
 
 
 class EndToEnd(Method):
-    """One encoder for queries and keys, both with gradient.
+    """An encoder for both queries and keys, which both have a gradient.
 
     The paper leaves open whether there is one encoder or two (figure 2: they "can be different"). One is what SimCLR
     has, the end-to-end method that MoCo v2 is compared with; and what is transferred has learnt from both views.
@@ -36,7 +36,7 @@ class EndToEnd(Method):
 
     @classmethod
     def from_settings(cls, encoder: nn.Module, model: ModelSettings, own: Any, images: int, shuffle: bool) -> Self:
-        """See `Method`."""
+        """Build the method; see `Method`."""
         return cls(encoder, model.temperature, shuffle)
 
     @classmethod

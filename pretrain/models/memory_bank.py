@@ -1,6 +1,6 @@
 """The memory bank (arXiv 1911.05722, figure 2b; InstDisc, arXiv 1805.01978): a feature is stored for every image.
 
-What MoCo is compared with in figure 3. The dictionary is a sample of the bank. It is as large as one likes, but its
+MoCo is compared with it in figure 3. The dictionary is a sample of the bank. It can have any size, but its
 keys come from encoders of all the steps of the last epoch.
 """
 
@@ -57,7 +57,7 @@ class MemoryBank(Method):
 
     @property
     def negatives(self) -> Tensor:
-        """About K entries, spread evenly over the bank, for the diagnostics; no copy."""
+        """The entries for the diagnostics, about K, spread evenly over the bank; not a copy."""
         return self.bank[:: max(1, len(self.bank) // self.dictionary_size)]
 
     def forward(

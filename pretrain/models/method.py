@@ -84,7 +84,7 @@ class Method(nn.Module):
 
     @property
     def negatives(self) -> Tensor | None:
-        """(K, dim) of length 1: the stored dictionary, for the diagnostics; None for a method that stores none."""
+        """The stored dictionary for the diagnostics, (K, dim) of length 1; None for a method that stores none."""
         return None
 
     def before_step(self) -> None:
@@ -130,10 +130,10 @@ class Method(nn.Module):
 
 
 def encode(encoder: nn.Module, images: Tensor) -> Tensor:
-    """(N, 3, H, W), uint8 or normalised -> (N, dim) of length 1."""
+    """Encode images, uint8 or normalised: (N, 3, H, W) -> (N, dim) of length 1."""
     return unit_length(encoder(normalize(images) if images.dtype == torch.uint8 else images))
 
 
 def unit_length(features: Tensor) -> Tensor:
-    """(N, dim) -> (N, dim) of length 1, in fp32 at least: autocast's features would make queue and logits coarse."""
+    """Scale (N, dim) to length 1, in fp32 at least: autocast's features would make queue and logits coarse."""
     return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=1)

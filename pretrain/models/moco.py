@@ -1,4 +1,4 @@
-"""Momentum Contrast (arXiv 1911.05722; v2: 2003.04297): encoders, momentum update, the parts of a step.
+"""The method Momentum Contrast (arXiv 1911.05722; v2: 2003.04297): encoders, momentum update, the parts of a step.
 
 Follows the device of its inputs. The training step around it is in
 pretrain/engine/step.py, the loss in info_nce.py.
@@ -82,12 +82,12 @@ class MoCo(Method):
 
     @property
     def negatives(self) -> Tensor:
-        """(K, dim) of length 1: the keys that every query is compared with."""
+        """The keys that every query is compared with, (K, dim) of length 1."""
         return self.queue.keys
 
     @torch.no_grad()
     def before_step(self) -> None:
-        """theta_k = m theta_k + (1 - m) theta_q (equation 2): parameters only, BN buffers run on their own."""
+        """Do theta_k = m theta_k + (1 - m) theta_q (equation 2): parameters only, BN buffers run on their own."""
         followers: list[Tensor] = list(self.encoder_k.parameters())
         leaders: list[Tensor] = list(self.encoder_q.parameters())
         torch._foreach_lerp_(followers, leaders, 1 - self.momentum)

@@ -64,7 +64,7 @@ def _sent(rows: Tensor, device: torch.device) -> Tensor:
 
 
 class GroupedBatchNorm2d(nn.BatchNorm2d):
-    """BN of `groups` consecutive parts of the batch, each on its own statistics: as many ranks on one device.
+    """A BN layer with statistics for each of `groups` consecutive parts of the batch, as on so many ranks.
 
     The running statistics are those of the first group, as a run of several ranks saves those of rank 0.
     In eval mode plain BN.
@@ -75,7 +75,7 @@ class GroupedBatchNorm2d(nn.BatchNorm2d):
         self.groups = groups
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W); in training N must be a multiple of `groups`."""
+        """Normalise (N, C, H, W); in training N must be a multiple of `groups`."""
         if not self.training or self.groups == 1:
             return super().forward(x)
         if x.shape[0] % self.groups:

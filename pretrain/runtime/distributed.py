@@ -50,7 +50,7 @@ def select_device(name: str) -> torch.device:
 def init(device: torch.device | str) -> None:
     """Join the other processes, as the environment of torchrun, of SLURM's srun or of `spawn.run_on_ranks` names them.
 
-    A process that was started alone stays alone: then no process group is made. Calling it again does nothing.
+    A process that was started by itself makes no process group. Calling it again does nothing.
     """
     if dist.is_initialized():
         return
@@ -64,6 +64,7 @@ def init(device: torch.device | str) -> None:
 
 
 def join(device: torch.device, **where: Any) -> None:
+    """Join a process group on `device`; `where` goes to torch's `init_process_group`."""
     importlib.import_module("torch._dynamo")  # which DDP would import later, and which keeps a group that is there then
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 
 
 class UserError(Exception):
-    """Bad input: the message says what is wrong, where, and what would be right."""
+    """A user's mistake: the message says what is wrong, where, and what would be right."""
 
 
 class PretrainError(UserError):
-    """Bad input of the pretraining stage."""
+    """A user's mistake in the pretraining stage."""
 
 
 def from_worker(error: UserError) -> UserError:

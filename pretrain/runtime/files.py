@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and tensors read without running code."""
+"""The files written whole or not at all, and the tensors read without running code."""
 
 import codecs
 import contextlib
@@ -120,7 +120,7 @@ def load_tensors(path: str | os.PathLike[str]) -> Any:
 
 
 def newest_checkpoint(folder: str | os.PathLike[str]) -> pathlib.Path:
-    """The checkpoint that the folder's `last_checkpoint` names. Raises UserError where there is none."""
+    """Return the checkpoint that the folder's `last_checkpoint` names. Raises UserError where there is none."""
     folder = pathlib.Path(folder)
     try:
         path = folder / (folder / LAST).read_text().strip()

@@ -8,10 +8,10 @@ M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to keep what is freed, for this process's life; whether it was told.
+    """Make glibc keep freed memory for this process's life; return whether it does.
 
-    Left alone it hands every freed block above 32 MB, which is any activation at 224 pixels, back to the system; the
-    next step then pays for zeroed pages, one fault each. The process keeps its peak of memory. It must be told before
+    By default it hands every freed block above 32 MB, which is any activation at 224 pixels, back to the system; the
+    next step then pays for zeroed pages, one fault each. The process keeps its peak of memory. It must be called before
     the memory is taken. Other C libraries have no such call, and nothing happens.
     """
     if not sys.platform.startswith("linux"):
@@ -25,5 +25,5 @@ def keep_freed_memory() -> bool:
         M_TRIM_THRESHOLD: -1,  # never
         M_TOP_PAD: 64 * 2**20,
     }
-    told = [mallopt(ctypes.c_int(name), ctypes.c_int(value)) == 1 for name, value in settings.items()]
-    return all(told)
+    accepted = [mallopt(ctypes.c_int(name), ctypes.c_int(value)) == 1 for name, value in settings.items()]
+    return all(accepted)

@@ -1,4 +1,4 @@
-"""metrics.json: one JSON object a line, each step's row once, also after a resume; and TensorBoard beside it."""
+"""The file metrics.json: one JSON object a line, each step's row once, also after a resume; and TensorBoard's."""
 
 import contextlib
 import json
@@ -82,7 +82,7 @@ def _stays(line: str, keep: Callable[[Mapping[str, Any]], bool]) -> bool:
 
 
 def _tensorboard(folder: Path, first: int) -> Any:
-    """TensorBoard's writer of events into `folder`, those from step `first` on hidden; None: not installed."""
+    """Return TensorBoard's writer into `folder`, earlier events from step `first` on hidden; None: not installed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of tensorboard's own imports

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Work:
-    """One kind of work between two steps, such as a checkpoint or a test.
+    """A kind of work between two steps, such as a checkpoint or a test.
 
     Args:
         name: stands for the work in the state that a run saves.

@@ -1,4 +1,4 @@
-"""Progress bars on standard error, where that is a terminal."""
+"""The progress bars on standard error, where that is a terminal."""
 
 from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar

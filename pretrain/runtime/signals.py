@@ -17,8 +17,8 @@ STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 EXIT_CODE = 75  # of a run that was asked to stop and has saved: sysexits.h's EX_TEMPFAIL, "try again later"
 
 
-class Stopped(Exception):  # noqa: N818 (it is no error)
-    """Raised on every rank, at the same point. The message says where the run stands and what is saved of it."""
+class Stopped(Exception):  # noqa: N818 (it is not an error)
+    """A stop that was requested, raised on every rank at the same point. The message says what is done and saved."""
 
 
 class StopRequest:

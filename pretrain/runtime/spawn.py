@@ -1,4 +1,4 @@
-"""Processes of this machine that run one function together."""
+"""The processes of this machine that run one function together."""
 
 import contextlib
 import os
@@ -20,7 +20,7 @@ T = TypeVar("T")
 POLL = 0.2  # seconds between two looks for a signal to pass on
 
 
-GRACE = 5  # seconds that launched processes, which note signals and go on, have to end when one has failed
+GRACE = 5  # seconds that the processes, which note signals and continue, have to end when one has failed
 
 
 RESULT, FAILURE = "result", "failure"  # files through which a launched process answers
@@ -40,7 +40,7 @@ def run_on_ranks(
     the cause. One process: a direct call, here.
 
     stop: signals to stop that come here are passed on to the new processes, and wait there for a StopRequest of
-    `function`'s own; this process goes on until it has returned.
+    `function`'s own; this process waits until it has returned.
     """
     if processes == 1:
         distributed.init(distributed.select_device(device))

@@ -1,4 +1,4 @@
-"""Batch normalisation over the joined batch of several ranks, on a CPU too."""
+"""The batch normalisation over the joined batch of several ranks, on a CPU too."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 
 class SyncBatchNorm2d(nn.BatchNorm2d):
-    """BN over the joined batch of the ranks of `process_group` (None: all). torch's own refuses CPU tensors.
+    """A BN layer over the joined batch of the ranks of `process_group` (None: all). torch's own refuses CPU tensors.
 
-    Gradients of weight and bias are those of this rank's rows alone, as in torch: DDP joins them.
+    Gradients of weight and bias are those of only this rank's rows, as in torch: DDP joins them.
     """
 
     def __init__(self, num_features: int, process_group: dist.ProcessGroup | None = None, **options: Any) -> None:
@@ -19,7 +19,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         self.process_group = process_group
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, C, H, W); a rank may come with N = 0."""
+        """Normalise (N, C, H, W); N may be 0 on a rank."""
         if not self.training or not dist.is_initialized():
             return super().forward(x)
         weight = self.weight if self.affine else x.new_ones(self.num_features)
@@ -39,7 +39,7 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
 
 
 class _SyncedNormalisation(torch.autograd.Function):
-    """Forward: one gather of (count, mean, variance). Backward: one sum of the two reductions of BN's gradient."""
+    """The function: forward gathers (count, mean, variance), backward sums the two reductions of BN's gradient."""
 
     @staticmethod
     def forward(

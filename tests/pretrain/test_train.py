@@ -253,7 +253,9 @@ def test_a_late_found_nan_step_is_named_and_leaves_nothing(
     monkeypatch.setattr(train, "TrainingStep", functools.partial(TrainingStep, delay=1))
     before_step(monkeypatch, steps, lambda: models[0].encoder_q.fc[2].bias.data.fill_(torch.nan))
     periods = f"log_period {log_period} checkpoint_steps {checkpoint_steps} optim.batch_size 2 model.bn_groups 1"
-    with pytest.raises(UserError, match=rf"^step {steps} \(epoch 0\): the loss on rank 0 is nan. Nothing of it was"):
+    with pytest.raises(
+        UserError, match=rf"^step {steps} \(epoch 0\): the loss on rank 0 is nan. Nothing of this step was"
+    ):
         train.run(settings(pictures, folder, *periods.split()))  # 4 steps an epoch
     assert (folder / "metrics.json").read_text() == ""
     assert not [*folder.glob("checkpoint_*")]
@@ -437,7 +439,7 @@ def test_uneven_shares_are_refused(batch: int, groups: int, synced: int, world: 
 
 def test_a_loss_that_is_not_finite_stops_the_run(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
     folder = tmp_path / "run"
-    with pytest.raises(UserError, match=r"step \d \(epoch \d\): .* on rank 0 is .*last good checkpoint stands"):
+    with pytest.raises(UserError, match=r"step \d \(epoch \d\): .* on rank 0 is .*last good checkpoint is intact"):
         train.run(settings(pictures, folder, "optim.lr", "1e30", "checkpoint_steps", "1"))
     good, passed_over = saver.newest_good(folder)
     assert passed_over == []

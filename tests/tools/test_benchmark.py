@@ -155,7 +155,7 @@ def test_a_users_mistakes_are_reported(tmp_path: pathlib.Path) -> None:
     said = refusal(benchmark.main, "step", "--batch", 0, "--steps", -1, "--threads", -1)
     assert all(text in said for text in ("--batch: 0 must be at least 1", "--steps: -1", "--threads: -1"))
     said = refusal(benchmark.main, "step", "--queue", 100, "--batch", 8, "--processes", 2)
-    assert "--queue: 100 is no multiple of the global batch, 8 x 2" in said
+    assert "--queue: 100 is not a multiple of the global batch, 8 x 2" in said
     assert "0 must be at least 1" in refusal(benchmark.main, "shuffle", "--worlds", 2, 0)
     assert f"{tmp_path / 'none'}" in refusal(benchmark.main, "input", "--images", tmp_path / "none")
     assert "asks for GPU 99" in refusal(benchmark.main, "step", "--device", "cuda:99")

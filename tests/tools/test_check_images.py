@@ -68,7 +68,7 @@ def test_bad_input_is_refused(mixed: pathlib.Path, tmp_path: pathlib.Path) -> No
     assert taken.read_text() == "mine"
     shard = write_shard(tmp_path / "0.tar", [("1.png", encoded())])
     said = refusal(check_images.main, shard, "--good", tmp_path / "x.txt")
-    assert "--good: a list holds paths of images" in said
+    assert "--good: a list holds paths of image files" in said
 
 
 def test_zeroed_blocks_that_pillow_reads_are_noticed(tmp_path: pathlib.Path) -> None:

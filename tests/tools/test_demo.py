@@ -1,4 +1,4 @@
-"""tools/demo.py: what it is going to run can run, it goes on where it stopped, and it stops at a step that fails."""
+"""tools/demo.py: what it is going to run can run, it resumes where it stopped, and it stops at a step that fails."""
 
 import sys
 from pathlib import Path
@@ -78,10 +78,10 @@ def test_a_failure_ends_the_step_beside_it_and_is_shown(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_never_taken_for_a_demo(tmp_path: Path) -> None:
     (tmp_path / "moco").mkdir()
-    with pytest.raises(UserError, match="no earlier demo"):
+    with pytest.raises(UserError, match="not an earlier demo"):
         demo.claim(tmp_path, {"engine": "auto"})
     demo.claim(tmp_path / "new", {"engine": "auto"})
-    demo.claim(tmp_path / "new", {"engine": "auto"})  # goes on
+    demo.claim(tmp_path / "new", {"engine": "auto"})  # resumes
     with pytest.raises(UserError, match="other options"):
         demo.claim(tmp_path / "new", {"engine": "torchvision"})
 

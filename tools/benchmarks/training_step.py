@@ -50,8 +50,8 @@ class Setup:
         """Raise BenchmarkError where the published formulation cannot do this."""
         if self.queue % (self.batch * self.processes):
             raise BenchmarkError(
-                f"--queue: {self.queue} is no multiple of the global batch, {self.batch} x {self.processes} processes; "
-                "the published queue has no other sizes"
+                f"--queue: {self.queue} is not a multiple of the global batch, {self.batch} x {self.processes} "
+                "processes; the published queue has no other sizes"
             )
 
 

@@ -1,4 +1,4 @@
-"""The parts shared by tools that look at a backbone's features: its file, cores, progress bar, checks of flags."""
+"""The parts shared by tools that compute a backbone's features: its file, cores, progress bar, checks of flags."""
 
 import argparse
 import math

@@ -47,7 +47,7 @@ class Sheet:
     def draw(
         self, title: str, titles: Sequence[str], names: Sequence[str], rows: Sequence[Sequence[Tile]]
     ) -> Image.Image:
-        """The sheet.
+        """Draw the sheet.
 
         Args:
             title: above everything.
@@ -59,36 +59,38 @@ class Sheet:
         height = self.corner(len(rows), 0)[1] - GAP + MARGIN
         sheet = Image.new("RGB", (width, height), "white")
         pen = ImageDraw.Draw(sheet)
-        write(pen, (MARGIN, MARGIN), title, width - 2 * MARGIN, INK, size=14)
+        write_line(pen, (MARGIN, MARGIN), title, width - 2 * MARGIN, INK, size=14)
         first = 0
         for text, columns in zip(titles, self.groups, strict=True):
-            room = self.corner(0, first + columns - 1)[0] + self.side - self.corner(0, first)[0]
+            span = self.corner(0, first + columns - 1)[0] + self.side - self.corner(0, first)[0]
             y = MARGIN + (2 if any(names) else 3) * LINE - GAP
-            write(pen, (self.corner(0, first)[0], y), text, room, INK)
+            write_line(pen, (self.corner(0, first)[0], y), text, span, INK)
             first += columns
         for column, text in enumerate(names):
-            write(pen, (self.corner(0, column)[0], MARGIN + 3 * LINE - GAP), text, self.side, PALE)
+            write_line(pen, (self.corner(0, column)[0], MARGIN + 3 * LINE - GAP), text, self.side, PALE)
         for row, tiles in enumerate(rows):
             for column, tile in enumerate(tiles):
                 x, y = self.corner(row, column)
                 left, top = x + (self.side - tile.image.width) // 2, y + (self.side - tile.image.height) // 2
                 pen.rectangle((left - 1, top - 1, left + tile.image.width, top + tile.image.height), outline=EDGE)
                 sheet.paste(tile.image, (left, top))
-                write(pen, (x, y + self.side + 2), tile.caption, self.side, tile.color)
+                write_line(pen, (x, y + self.side + 2), tile.caption, self.side, tile.color)
         return sheet
 
 
 def fit(image: Image.Image, side: int) -> Image.Image:
-    """The whole image, made as large as a cell holds."""
+    """Enlarge or reduce the whole image to what a cell holds."""
     scale = side / max(image.size)
     return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))))
 
 
-def write(pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, room: int, color: Color, size: float = 12) -> None:
-    """A line of text from its left top, its middle left out where it is wider than `room` pixels."""
+def write_line(
+    pen: ImageDraw.ImageDraw, at: tuple[int, int], text: str, width: int, color: Color, size: float = 12
+) -> None:
+    """Write a line of text from its left top; where it is wider than `width` pixels, its middle is left out."""
     font = ImageFont.load_default(size=size)
     shown, kept = text, len(text)
-    while kept > 1 and pen.textlength(shown, font=font) > room:
+    while kept > 1 and pen.textlength(shown, font=font) > width:
         kept -= 1
         shown = f"{text[: (kept + 1) // 2]}…{text[len(text) - kept // 2 :]}"
     pen.text(at, shown, fill=color, font=font)
@@ -102,7 +104,7 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise PretrainError(f"--output: {path}: exists already; name another, or add --overwrite")
 
 
-def save(sheet: Image.Image, path: Path) -> None:
+def save_sheet(sheet: Image.Image, path: Path) -> None:
     """Write the sheet as PNG, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:

@@ -182,7 +182,7 @@ class Campaign:
         job = Job(self.setup, folder)
         codes = job.wait() if job.running() else [0]
         if any(codes):
-            count.failures.append(f"it cannot go on: exit codes {codes}; {job.output}")
+            count.failures.append(f"it cannot resume: exit codes {codes}; {job.output}")
         else:
             self._compare(folder, count)
 

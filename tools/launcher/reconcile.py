@@ -1,4 +1,4 @@
-"""Submits the stages of a run that are neither finished nor pending nor running, each once."""
+"""The submission of the stages of a run that are neither finished nor pending nor running, each once."""
 
 import contextlib
 import shlex

@@ -42,7 +42,7 @@ def run_rounds(folder: Path, wait: bool) -> None:
 
 
 def local_limit(record: Record) -> int:
-    """Return the number of stages that may run at a time on this machine: 1 with GPUs, for all would take the same."""
+    """Return the number of stages that may run at a time on this machine: 1 with GPUs, or all would use the same."""
     if any(entry.stage.resources.gpus for entry in record.entries.values()):
         return 1
     return max((entry.stage.parallel or 1 for entry in record.entries.values()), default=1)

@@ -1,4 +1,4 @@
-"""Writes painted scenes as unlabelled images, in the VOC layout and in the COCO layout."""
+"""The painted scenes as files: unlabelled images, the VOC layout and the COCO layout."""
 
 import json
 from collections import defaultdict
@@ -16,7 +16,7 @@ Loop = list[tuple[int, int]]  # corners (x, y) of a closed outline along pixel e
 
 
 def write_images(folder: Path, scenes: Iterable[Scene]) -> None:
-    """The images alone: `folder`/000000.jpg, ..."""
+    """Write only the images: `folder`/000000.jpg, ..."""
     folder.mkdir(parents=True)
     for number, scene in enumerate(scenes):
         _save(scene, folder / f"{number:06d}.jpg")

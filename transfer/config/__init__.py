@@ -1,1 +1,1 @@
-"""Detectron2's configuration vocabulary, and the one place that changes a config."""
+"""The configuration vocabulary of Detectron2, and the one place that changes a config."""

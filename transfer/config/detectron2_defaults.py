@@ -1,4 +1,4 @@
-"""Detectron2's configuration vocabulary without Detectron2: defaults, YAML with _BASE_, KEY VALUE pairs."""
+"""The configuration vocabulary of Detectron2, without Detectron2: defaults, YAML with _BASE_, KEY VALUE pairs."""
 
 import ast
 import difflib

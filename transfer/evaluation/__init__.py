@@ -1,1 +1,1 @@
-"""Detections in, AP out, with the breakdown of errors and the bootstrap."""
+"""The evaluation: detections in, AP out, with the breakdown of errors and the bootstrap."""

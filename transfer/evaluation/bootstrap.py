@@ -21,7 +21,7 @@ _PLACES = {"AP": slice(None), "AP50": THRESHOLDS.index(0.5), "AP75": THRESHOLDS.
 
 @dataclass(frozen=True)
 class Samples:
-    """AP points of one run: first on the test set as it is, then on each of R resamples.
+    """The AP points of one run: first on the test set as it is, then on each of R resamples.
 
     Args:
         metrics: "AP", "AP50", "AP75" -> (1 + R,), means over classes.

@@ -1,4 +1,4 @@
-"""COCO average precision and recall through pycocotools, which sees nothing that has not been checked."""
+"""The average precision and recall of COCO through pycocotools, which sees nothing that has not been checked."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Precision, recall and AP of matched detections when every test image counts a given number of times."""
+"""The precision, recall and AP of matched detections, where every test image counts a given number of times."""
 
 import numpy as np
 import torch

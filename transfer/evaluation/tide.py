@@ -1,4 +1,4 @@
-"""TIDE's types of error and what each costs in AP (Bolya et al. 2020, arXiv 2008.08115, section 2).
+"""The types of error of TIDE, and the cost of each in AP (Bolya et al. 2020, arXiv 2008.08115, section 2).
 
 Boxes, at an IoU of .5 (foreground) and .1 (background). A false detection is of the first type whose rule holds:
 
@@ -133,7 +133,7 @@ def delta_ap(images: Sequence[MatchedErrors]) -> dict[str, float]:
 
 
 class _TestSetErrors(MatchedErrors):
-    """All detections and all objects of a test set. `objects` counts over all images."""
+    """The detections and the objects of a test set. `objects` counts over all images."""
 
     @classmethod
     def join(cls, images: Sequence[MatchedErrors]) -> "_TestSetErrors":

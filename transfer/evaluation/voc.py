@@ -1,8 +1,8 @@
-"""PASCAL VOC average precision, as Detectron2's voc_eval computes it (the devkit's protocol, not its Matlab code).
+"""The average precision of PASCAL VOC, as Detectron2's voc_eval computes it (the devkit's protocol, not its Matlab).
 
 Two metrics: "11-point" averages the precision at recalls 0, .1, ..., 1 (the devkit of 2007), "area" is the area under
 the monotone precision-recall curve (from 2010 on). Boxes are devkit boxes: 1-based pixels, xmax and ymax inclusive, so
-a width is xmax - xmin + 1. An object marked `difficult` is neither to be found nor wrong to find.
+a width is xmax - xmin + 1. An object marked `difficult` need not be found, and finding it is not an error.
 
 A class without ground truth (`difficult` objects are none) is what Detectron2 makes of it: AP 0 with "11-point", and
 with "area" 0 when nothing was detected and else undefined (NaN), and then the mean over classes is NaN too. The means

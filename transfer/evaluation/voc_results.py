@@ -1,4 +1,4 @@
-"""Detections in the form of VOC's devkit: made from a run's, and the files `<class>.txt` of lines "image score box"."""
+"""The detections in the form of VOC's devkit, from a run or from files `<class>.txt` of lines "image score box"."""
 
 import math
 import os

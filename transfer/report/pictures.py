@@ -25,7 +25,7 @@ _WIDTH = 320  # pixels of each picture; small images are enlarged so that names 
 
 @dataclass(frozen=True)
 class GridRow:
-    """One test image: `pictures` maps "ground truth" and the label of each row to a file name in the folder given."""
+    """A test image: `pictures` maps "ground truth" and the label of each row to a file name in the folder given."""
 
     image: str
     pictures: dict[str, str]

@@ -15,7 +15,7 @@ _PARTS = ("bbox", "segm", "keypoints")
 
 @dataclass(frozen=True)
 class PublishedRow:
-    """One initialization. `scores`: "bbox/AP" -> AP points as the source prints them; `source`: paper and table."""
+    """A published row. `scores`: "bbox/AP" -> AP points as the source prints them; `source`: paper and table."""
 
     label: str
     scores: dict[str, float]
@@ -24,7 +24,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class Recipe:
-    """One published experiment; `trials`: the runs that each row is the mean of, None where the source is silent."""
+    """A published experiment; `trials`: the runs that each row is the mean of, None where the source is silent."""
 
     name: str
     title: str

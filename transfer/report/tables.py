@@ -13,7 +13,7 @@ BASELINES = ("random", "supervised")  # kinds of initialization that every other
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """One finished run: its folder and its result.json."""
+    """A finished run: its folder and its result.json."""
 
     folder: Path
     result: Result
@@ -21,7 +21,7 @@ class FinishedRun:
 
 @dataclass(frozen=True)
 class Score:
-    """One metric over the trials of a row. `std`: sample standard deviation (n - 1); None for a single trial."""
+    """A metric over the trials of a row. `std`: sample standard deviation (n - 1); None for a single trial."""
 
     mean: float
     std: float | None
@@ -51,7 +51,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Runs that differ only in initialization and seed. `columns`: metrics as they are shown, "bbox/AP" first."""
+    """A table of runs that differ only in initialization and seed. `columns`: metrics as shown, "bbox/AP" first."""
 
     rows: tuple[Row, ...]
     columns: tuple[str, ...]

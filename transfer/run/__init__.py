@@ -1,1 +1,1 @@
-"""Fine-tuning and evaluation runs, from a command line to result.json."""
+"""The runs of fine-tuning and evaluation, from a command line to result.json."""

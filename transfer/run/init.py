@@ -25,7 +25,7 @@ CHOICES = "--init random, --init supervised, --init FILE (of tools/convert.py) o
 
 @dataclass(frozen=True)
 class InitialWeights:
-    """Initial weights, read and ready.
+    """The initial weights, read and checked.
 
     Args:
         init: their description, for the record.
@@ -56,8 +56,8 @@ class InitialWeights:
             init_check.check_init(config, self.backbone, self.init.path)
         self.tensors(model)
 
-    def prove(self, backend: Engine, config: Any) -> None:
-        """Repeat the converter's proof in the very detector that will be trained.
+    def check_features(self, backend: Engine, config: Any) -> None:
+        """Repeat the converter's equivalence check in the very detector that will be trained.
 
         Args:
             backend: a module of transfer.engines.
@@ -145,7 +145,7 @@ def _arch_name(resnets: Any) -> str:
 
 
 def _downloaded_backbone(arch: str) -> backbone_file.Backbone:
-    """torchvision's first ImageNet weights, those of the published supervised rows (top-1 76.1 for R50)."""
+    """Download torchvision's first ImageNet weights, those of the published supervised rows (top-1 76.1 for R50)."""
     try:
         url = get_model_weights(arch)["IMAGENET1K_V1"].url
     except (KeyError, ValueError):

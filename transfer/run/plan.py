@@ -75,7 +75,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     config = resolve.with_classes_of_data(config, test.class_names, options.overrides)
     config = resolve.with_settings(config, {"SEED": seed, "MODEL.WEIGHTS": str(initial.path or "")})
     initial.check(config, backend.model_state(config))
-    initial.prove(backend, config)
+    initial.check_features(backend, config)
     if resume and not options.eval_only:
         refuse(resuming.differences(output, config, backend.NAME, initial.init))
     return Plan(

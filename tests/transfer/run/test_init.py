@@ -106,7 +106,7 @@ def test_a_backbone_is_no_detector(backbone: Path) -> None:
         initial("MODEL.WEIGHTS", str(backbone), eval_only=True)
 
 
-def told(architecture: Architecture, **metadata: object) -> Backbone:
+def described_backbone(architecture: Architecture, **metadata: object) -> Backbone:
     """A converted file of an architecture; its tensors have only names and shapes."""
     says = {**convert.INPUT, "label": "MoCo", **metadata}
     state = {detectron2_name(name): torch.empty(shape, device="meta") for name, shape in architecture.shapes().items()}
@@ -154,7 +154,7 @@ def test_a_config_for_another_network_is_refused(
     settings = vocabulary.get_cfg()
     vocabulary.merge(settings, file, overrides)
     with pytest.raises(TransferError) as error:
-        init_check.check_init(settings, told(architecture), "moco.pth")
+        init_check.check_init(settings, described_backbone(architecture), "moco.pth")
     assert message in str(error.value)
     assert "the config contradicts the backbone moco.pth" in str(error.value)
 
@@ -183,7 +183,7 @@ def test_a_retinanet_of_basic_blocks_has_no_c4_head() -> None:
     plain = ["MODEL.ROI_HEADS.NAME", vocabulary.get_cfg().MODEL.ROI_HEADS.NAME]
     vocabulary.merge(settings, CONFIGS / "coco_r50_retinanet_1x.yaml", small + plain)
     assert settings.MODEL.ROI_HEADS.NAME == "Res5ROIHeads"
-    init_check.check_init(settings, told(Architecture(18)), None)
+    init_check.check_init(settings, described_backbone(Architecture(18)), None)
 
 
 def test_every_contradiction_comes_in_one_message() -> None:
@@ -191,7 +191,7 @@ def test_every_contradiction_comes_in_one_message() -> None:
     settings = vocabulary.get_cfg()
     vocabulary.merge(settings, R50_FPN, [word for pair in keys.items() for word in pair])
     with pytest.raises(TransferError) as error:
-        init_check.check_init(settings, told(Architecture(101, 32, 8)), None)
+        init_check.check_init(settings, described_backbone(Architecture(101, 32, 8)), None)
     assert all(key in str(error.value) for key in (*keys, "DEPTH", "NUM_GROUPS", "WIDTH_PER_GROUP"))
 
 
@@ -199,7 +199,7 @@ def test_every_contradiction_comes_in_one_message() -> None:
 def test_every_recipe_takes_the_backbone_it_is_made_for(file: Path) -> None:
     settings = vocabulary.get_cfg()
     vocabulary.merge(settings, file, [])
-    init_check.check_init(settings, told(Architecture(settings.MODEL.RESNETS.DEPTH)), None)
+    init_check.check_init(settings, described_backbone(Architecture(settings.MODEL.RESNETS.DEPTH)), None)
 
 
 @pytest.fixture(scope="module")
@@ -213,40 +213,40 @@ RECIPES = ("voc_r50_c4_24k", "voc_r50_c5_24k", "coco_r50_fpn_1x", "coco_r50_reti
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_proof_holds_in_the_detector_to_train(recipe: str, resnet50: InitialWeights) -> None:
-    resnet50.prove(engine, engine.load_config(CONFIGS / f"{recipe}.yaml", []))
+def test_features_agree_in_the_detector_to_train(recipe: str, resnet50: InitialWeights) -> None:
+    resnet50.check_features(engine, engine.load_config(CONFIGS / f"{recipe}.yaml", []))
 
 
 @pytest.mark.parametrize("recipe", RECIPES[:2])
-def test_the_repeated_proof_sees_another_stride(recipe: str, resnet50: InitialWeights) -> None:
+def test_the_repeated_check_sees_another_stride(recipe: str, resnet50: InitialWeights) -> None:
     settings = engine.load_config(CONFIGS / f"{recipe}.yaml", ["MODEL.RESNETS.STRIDE_IN_1X1", "True"])
     with pytest.raises(TransferError, match=r"moco\.pth: the features of res\d in the backbone that the config builds"):
-        resnet50.prove(engine, settings)
+        resnet50.check_features(engine, settings)
 
 
 @pytest.mark.detectron2
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_proof_in_detectron2s_detectors_sees_a_stride(recipe: str, resnet50: InitialWeights) -> None:
+def test_the_check_in_detectron2s_detectors_sees_a_stride(recipe: str, resnet50: InitialWeights) -> None:
     real = pytest.importorskip(
         "transfer.engines.detectron2", reason="Detectron2 is not installed", exc_type=ImportError
     )
     settings = real.load_config(CONFIGS / f"{recipe}.yaml", [])
-    resnet50.prove(real, settings)
+    resnet50.check_features(real, settings)
     settings = resolve.with_settings(settings, {"MODEL.RESNETS.STRIDE_IN_1X1": True})
     with pytest.raises(TransferError, match="differ from the source's"):
-        resnet50.prove(real, settings)
+        resnet50.check_features(real, settings)
 
 
-def test_the_repeated_proof_reaches_a_c4_heads_res5(resnet50: InitialWeights, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_repeated_check_reaches_a_c4_heads_res5(resnet50: InitialWeights, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     whole = equivalence._difference
     monkeypatch.setattr(equivalence, "_difference", lambda *words: seen.extend(words[1]) or whole(*words))
-    resnet50.prove(engine, engine.load_config(R50_C4, []))
+    resnet50.check_features(engine, engine.load_config(R50_C4, []))
     assert seen == ["res4", "res5"]
 
 
-def test_random_weights_need_no_proof(tmp_path: Path) -> None:
-    InitialWeights(results.Init("random", "random")).prove(engine, None)
+def test_random_weights_need_no_check(tmp_path: Path) -> None:
+    InitialWeights(results.Init("random", "random")).check_features(engine, None)
 
 
 def test_supervised_weights_are_of_the_configs_architecture() -> None:

@@ -36,7 +36,7 @@ def detached(output: Path) -> Iterator[None]:
 
 
 def states(jobs: Iterable[tuple[str, Path]]) -> dict[str, State]:
-    """Return RUNNING for each job, given with the folder of its logs, whose process is there."""
+    """Return RUNNING for each job whose process exists; a job is given with the folder of its logs."""
     return {job: State("RUNNING") for job, folder in jobs if _is_job(job, folder)}
 
 

@@ -36,7 +36,7 @@ def last_line(folder: Path, job: str, rank: int) -> str:
 
 
 def show(file: Path, follow: Callable[[], bool], every: float) -> None:
-    """Print a file, and what is added to it while `follow`, asked every so many seconds, says that more may come."""
+    """Print a file, and what is added to it while `follow`, called every `every` seconds, says that more may come."""
     more, due, content = True, -math.inf, None
     with contextlib.ExitStack() as stack:
         while more:

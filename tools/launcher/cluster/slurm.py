@@ -25,7 +25,7 @@ class State:
 
     @property
     def live(self) -> bool:
-        """True where the job runs or will run."""
+        """Return whether the job runs or will run."""
         return self.name in LIVE
 
 

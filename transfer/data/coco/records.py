@@ -1,4 +1,4 @@
-"""Detectron2's records made of an annotation file in COCO layout."""
+"""The records of Detectron2's form, made of an annotation file in COCO layout."""
 
 import logging
 import os

@@ -10,7 +10,7 @@ from transfer.data.common.faults import Rules
 
 @dataclass(frozen=True)
 class DataKind:
-    """One kind of annotated data: the names of its data sets, and the function that reads them.
+    """A kind of annotated data: the names of its data sets, and the function that reads them.
 
     `transfer.data.catalog` lists the kinds. What scores them is `transfer.evaluation.kinds`, by the kind's name.
 
@@ -32,7 +32,7 @@ class DataKind:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images with their objects, read once and then the same for both engines and the evaluator.
+    """A set of images with their objects, read once and then the same for both engines and the evaluator.
 
     Args:
         names: of the data sets joined here, such as ("voc_2007_trainval", "voc_2012_trainval").

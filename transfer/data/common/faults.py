@@ -59,7 +59,7 @@ Rules = Mapping[str, str]  # kind -> rule, for the kinds whose default is not wa
 
 
 class Fault(NamedTuple):
-    """One fault: its kind, its place in the file, its description, and the rule that applies to it."""
+    """A fault: its kind, its place in the file, its description, and the rule that applies to it."""
 
     kind: str
     where: str

@@ -1,4 +1,4 @@
-"""Data sets of PASCAL VOC layout by Detectron2's names."""
+"""The data sets of PASCAL VOC layout by Detectron2's names."""
 
 import logging
 from collections.abc import Sequence

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VocSplit:
-    """One split of one VOC folder.
+    """A split of a VOC folder.
 
     Args:
         folder: holds Annotations/, ImageSets/Main/ and JPEGImages/.
@@ -36,7 +36,7 @@ class VocSplit:
 
 
 class VocImage(NamedTuple):
-    """One annotated image; size is (height, width), None where neither the XML nor an image file has one.
+    """An annotated image; size is (height, width), None where neither the XML nor an image file has one.
 
     (Some tools write zeros into the XML.)
     """

@@ -20,7 +20,7 @@ Box = tuple[float, float, float, float]
 
 
 class VocObject(NamedTuple):
-    """One annotated object; box is xmin, ymin, xmax, ymax as in the file: 1-based pixels, xmax and ymax inclusive."""
+    """An annotated object; box is xmin, ymin, xmax, ymax as in the file: 1-based pixels, xmax and ymax inclusive."""
 
     name: str
     box: Box

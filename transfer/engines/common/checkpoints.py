@@ -100,7 +100,7 @@ class Checkpoints:
             rng_state.set_rng_state(states[distributed.rank()])
         else:
             log.warning(
-                "%s was saved by %d processes, %d go on: the rest of the run draws other samples",
+                "%s was saved by %d processes, %d resume it: the rest of the run draws other samples",
                 path, len(states), distributed.world_size(),
             )  # fmt: skip
 

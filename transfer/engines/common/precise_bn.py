@@ -1,4 +1,4 @@
-"""PreciseBN: batch norm statistics of the current weights, before every test (arXiv 2105.07576, section 3)."""
+"""The algorithm PreciseBN: BN statistics of the current weights, before every test (arXiv 2105.07576, section 3)."""
 
 import itertools
 import warnings

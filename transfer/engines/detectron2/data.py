@@ -109,7 +109,7 @@ def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int] | Non
 
 
 class Mapper(DatasetMapper):
-    """Detectron2's mapping of a record to a training example; TransferError for a record that it cannot map."""
+    """The mapping of a record to a training example by Detectron2; TransferError for a record that it cannot map."""
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)

@@ -1,4 +1,4 @@
-"""Detectron2 without the warnings that its code makes torch give, and without tracebacks of errors reported once."""
+"""A quieter Detectron2: without the warnings that its code makes torch give, or tracebacks of errors reported once."""
 
 import contextlib
 import logging

@@ -1,4 +1,4 @@
-"""Training as Detectron2's DefaultTrainer does it, which can be stopped and resumed."""
+"""The training as Detectron2's DefaultTrainer does it, which can be stopped and resumed."""
 
 import contextlib
 import importlib.util

@@ -1,4 +1,4 @@
-"""SGD as Detectron2 sets it up: parameter groups, learning rate schedules, gradient clipping."""
+"""The optimizer, SGD as Detectron2 sets it up: parameter groups, learning rate schedules, gradient clipping."""
 
 import math
 from bisect import bisect_right

@@ -46,7 +46,7 @@ def train(
 class Trainer:
     """A training run: the model, its optimizer, its data, and the files it writes.
 
-    Arguments as of transfer.engines.Engine.train.
+    The arguments are those of transfer.engines.Engine.train.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Anchor boxes: one of each size and shape at every cell of every feature map."""
+"""The anchor boxes: one of each size and shape at every cell of every feature map."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Whole detectors: the base of all kinds, and the two-stage kind. Images in, losses or detections out."""
+"""The detectors as wholes: the base of all kinds, and the two-stage kind. Images in, losses or detections out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ AnyBackbone = Backbone | DilatedC5 | FPN
 
 @dataclass(frozen=True)
 class Sample:
-    """One training image as the network takes it, and its objects."""
+    """A training image as the network takes it, and its objects."""
 
     image: Tensor  # (3, H, W) uint8, channels in INPUT.FORMAT's order
     ground_truth: GroundTruth

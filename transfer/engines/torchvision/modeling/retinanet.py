@@ -1,4 +1,4 @@
-"""RetinaNet (arXiv 1708.02002): one stage, which scores every anchor for every class."""
+"""The detector RetinaNet (arXiv 1708.02002): one stage, which scores every anchor for every class."""
 
 import math
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class RetinaNetSettings:
 
 
 class RetinaNetHead(nn.Module):
-    """Two towers of 3x3 convolutions, one for classes and one for boxes; shared by the feature maps.
+    """A head of two towers of 3x3 convolutions, one for classes and one for boxes; shared by the feature maps.
 
     Args:
         channels: of the maps and of the towers.

@@ -1,4 +1,4 @@
-"""Region proposal network (arXiv 1506.01497)."""
+"""The region proposal network (arXiv 1506.01497)."""
 
 from dataclasses import dataclass
 

@@ -1,1 +1,1 @@
-"""ResNet and FPN, with the normalisation layers they are built from."""
+"""The ResNet and the FPN, with the normalisation layers they are built from."""

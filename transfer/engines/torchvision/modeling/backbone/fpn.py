@@ -8,7 +8,7 @@ from transfer.engines.torchvision.modeling.layers.weight_init import init_xavier
 
 
 class P6P7(nn.Module):
-    """Two more levels, by convolutions with stride 2 on res5 (RetinaNet, arXiv 1708.02002, section 4)."""
+    """The two levels above res5, by convolutions with stride 2 (RetinaNet, arXiv 1708.02002, section 4)."""
 
     def __init__(self, inputs: int, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""torchvision's ResNets as feature extractors, plain and dilated, their tensors under Detectron2's names."""
+"""The ResNets of torchvision as feature extractors, plain and dilated, their tensors under Detectron2's names."""
 
 from typing import Any
 

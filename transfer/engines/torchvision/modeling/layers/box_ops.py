@@ -1,4 +1,4 @@
-"""Boxes as tensors (N, 4) XYXY in pixels: R-CNN's regression deltas, clipping, emptiness, the box loss."""
+"""The operations on boxes, tensors (N, 4) XYXY in pixels: R-CNN's regression deltas, clipping, the box loss."""
 
 import math
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Ground-truth masks, as polygons or as bitmaps, cropped to what the mask head is trained on."""
+"""The ground-truth masks, as polygons or as bitmaps, cropped to what the mask head is trained on."""
 
 from dataclasses import dataclass
 

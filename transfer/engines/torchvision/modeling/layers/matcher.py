@@ -1,4 +1,4 @@
-"""Matching of boxes to true boxes, and the sample of them that is trained on."""
+"""The matching of boxes to true boxes, and the sample of them that is trained on."""
 
 from collections.abc import Sequence
 

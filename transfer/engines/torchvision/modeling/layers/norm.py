@@ -1,4 +1,4 @@
-"""Normalisation layers by their names in the configuration, and the convolution with such a layer."""
+"""The normalisation layers by their names in the configuration, and the convolution with such a layer."""
 
 from collections.abc import Callable
 

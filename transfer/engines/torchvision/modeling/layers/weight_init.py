@@ -1,4 +1,4 @@
-"""Weight initialisation as in Detectron2; every bias becomes 0."""
+"""The initialisation of weights as in Detectron2; every bias becomes 0."""
 
 from torch import nn
 

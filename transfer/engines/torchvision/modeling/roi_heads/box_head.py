@@ -1,4 +1,4 @@
-"""Fast R-CNN's box branch (arXiv 1504.08083): a region's features to class scores and boxes, losses and detections."""
+"""The box branch of Fast R-CNN (arXiv 1504.08083): from a region's features to class scores, boxes and losses."""
 
 from dataclasses import dataclass
 
@@ -38,7 +38,7 @@ class BoxSettings:
 
 
 class BoxHead(nn.Sequential):
-    """Convolutions (conv1, ...) and then fully connected layers (fc1, ...), with a ReLU after each.
+    """A stack of convolutions (conv1, ...) and then fully connected layers (fc1, ...), with a ReLU after each.
 
     Called with the features of regions (R, channels, resolution, resolution), it returns (R, out_channels).
 
@@ -74,7 +74,7 @@ class BoxHead(nn.Sequential):
 
 
 class BoxPredictor(nn.Module):
-    """Two linear layers: class logits (the background's last) and box deltas of each region."""
+    """A pair of linear layers: class logits (the background's last) and box deltas of each region."""
 
     def __init__(self, channels: int, settings: BoxSettings) -> None:
         super().__init__()

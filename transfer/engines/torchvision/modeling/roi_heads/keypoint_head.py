@@ -1,4 +1,4 @@
-"""Mask R-CNN's keypoint branch (arXiv 1703.06870, section 5): the network, its targets, and keypoints from heatmaps.
+"""The keypoint branch of Mask R-CNN (arXiv 1703.06870, section 5): network, targets, and keypoints from heatmaps.
 
 Keypoints are (x, y, visibility): x and y in pixels, 0.5 the middle of the first one; visibility 0: not labelled,
 1: labelled and hidden, 2: visible.
@@ -18,7 +18,7 @@ MIRRORED = np.array([0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15])
 
 
 class KeypointHead(nn.Sequential):
-    """Convolutions (conv_fcn1, ...), then two doublings of the resolution: one heatmap for each keypoint.
+    """A stack of convolutions (conv_fcn1, ...), then two doublings of the resolution: one heatmap for each keypoint.
 
     Args:
         channels: of a region's features.

@@ -1,4 +1,4 @@
-"""Mask R-CNN's mask branch (arXiv 1703.06870): the network, its targets, and masks pasted into the image."""
+"""The mask branch of Mask R-CNN (arXiv 1703.06870): the network, its targets, and masks pasted into the image."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from transfer.engines.torchvision.modeling.layers.weight_init import init_he, in
 
 
 class MaskHead(nn.Sequential):
-    """Convolutions (mask_fcn1, ...), then a doubling of the resolution: one mask for each class.
+    """A stack of convolutions (mask_fcn1, ...), then a doubling of the resolution: one mask for each class.
 
     Called with the features of regions (R, channels, M, M), it returns logits (R, num_masks, 2 M, 2 M).
 
@@ -40,7 +40,7 @@ class MaskHead(nn.Sequential):
 
 
 def select_class_masks(logits: Tensor, classes: Tensor) -> Tensor:
-    """Select the mask of each region's class (R,) from its K masks (R, K, M, M), with K = 1 the only one: (R, M, M)."""
+    """Select the mask of each region's class: masks (R, K, M, M), classes (R,) -> (R, M, M). K = 1: the only mask."""
     if logits.shape[1] == 1:
         return logits[:, 0]
     return logits[torch.arange(len(classes), device=classes.device), classes]

@@ -203,7 +203,7 @@ class Res5ROIHeads(ROIHeads):
         shared = self.res5(self.pooler(features, [image.boxes for image in sampled]))  # (R, C, H, W)
         losses = self._box_losses(shared.mean(dim=(2, 3)), sampled)
         if self.mask_head is not None:
-            # The same features, not a second pass: res5's batch statistics would be those of the objects alone.
+            # The same features, not a second pass: res5's batch statistics would be those of the objects only.
             objects = torch.cat([self._holds_object(image) for image in sampled])
             losses |= self._mask_loss(shared[objects], sampled, targets)
         return losses
