@@ -88,7 +88,7 @@ class Cluster:
         return now
 
     def kill_node(self, name: str) -> None:
-        """The power goes: every process of the node is killed, and the controller is told that it is down."""
+        """The power goes: every process of the node is killed, and the controller is informed that it is down."""
         self._nodes.pop(name).kill()
         self.run("scontrol", "update", f"nodename={name}", "state=down", "reason=test")
 

@@ -83,7 +83,7 @@ def await_row(folder: Path, key: str, least: int) -> None:
 
 
 def steps_run(folder: Path) -> list[int]:
-    """The steps of a pretraining run in the order in which its log tells of them: those done twice are in it twice."""
+    """The steps of a pretraining run in the order of its log: those done twice are in it twice."""
     return [int(step) for step in re.findall(r" step (\d+)/\d+ ", (folder / "log.txt").read_text())]
 
 

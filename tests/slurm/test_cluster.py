@@ -44,8 +44,8 @@ def by_hand(folder: Path) -> "subprocess.Popen[str]":
 
 
 def test_a_job_has_both_nodes_by_their_names_with_their_gpus(cluster: Cluster, tmp_path: Path) -> None:
-    told = "bash -c 'echo $(hostname) $(getent hosts node2 | head -c9) $SLURM_LOCALID $CUDA_VISIBLE_DEVICES'"
-    job = submit(cluster, tmp_path, told, "--nodes=2", "--ntasks-per-node=2", "--gpus-per-node=2")
+    command = "bash -c 'echo $(hostname) $(getent hosts node2 | head -c9) $SLURM_LOCALID $CUDA_VISIBLE_DEVICES'"
+    job = submit(cluster, tmp_path, command, "--nodes=2", "--ntasks-per-node=2", "--gpus-per-node=2")
     cluster.wait(job, ["COMPLETED"])
     lines = sorted((tmp_path / f"{job}.out").read_text().splitlines())
     assert lines == [f"node{node} 127.0.0.1 {rank} 0,1" for node in (1, 2) for rank in (0, 1)]
@@ -57,8 +57,8 @@ def test_more_gpus_than_a_node_has_are_refused(cluster: Cluster, tmp_path: Path)
 
 
 def test_a_job_runs_again_after_its_node_died(cluster: Cluster, tmp_path: Path) -> None:
-    told = "bash -c 'echo attempt ${SLURM_RESTART_COUNT:-0}; sleep 7$((1 - ${SLURM_RESTART_COUNT:-0}))1 || true'"
-    job = submit(cluster, tmp_path, told, "--nodes=2", "--ntasks-per-node=1")
+    command = "bash -c 'echo attempt ${SLURM_RESTART_COUNT:-0}; sleep 7$((1 - ${SLURM_RESTART_COUNT:-0}))1 || true'"
+    job = submit(cluster, tmp_path, command, "--nodes=2", "--ntasks-per-node=1")
     output = tmp_path / f"{job}.out"
     wait_for(lambda: output.exists() and output.read_text().count("attempt 0") == 2)
     cluster.kill_node("node1")

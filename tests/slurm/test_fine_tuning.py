@@ -56,10 +56,10 @@ def warn(cluster: Cluster, scenes: Path, run: Path) -> None:
     warned(cluster, job)
     wait_until(lambda: "stopped" in outcomes(run, "finetune"), "the first attempt stops", BESIDE_OTHERS)
     (log,) = (run / "launch" / "logs" / "finetune").glob("*_0_log.out")
-    told = re.search(r"after iteration (\d+) of \d+, saved", log.read_text())
-    assert told is not None, log.read_text()
+    logged = re.search(r"after iteration (\d+) of \d+, saved", log.read_text())
+    assert logged is not None, log.read_text()
     saved = torch.load(run / (run / "last_checkpoint").read_text(), weights_only=True)
-    assert saved["iteration"] + 1 == int(told[1]) >= ROW_EVERY  # the next attempt begins there: nothing is lost
+    assert saved["iteration"] + 1 == int(logged[1]) >= ROW_EVERY  # the next attempt begins there: nothing is lost
     cluster.wait(job, ["COMPLETED"], BESIDE_OTHERS)
 
 
@@ -105,5 +105,5 @@ def test_trials_are_an_array_and_a_preempted_one_resumes(
     side_by_side.passed("undisturbed")
     assert runs.fine_tuning_differs(study / "trial_0", folder / "undisturbed") == []
     assert runs.fine_tuning_differs(study / "trial_1", folder / "undisturbed") != []  # a seed of its own
-    told = [outcomes(study, f"trial_{number}") for number in range(2)]
-    assert sorted(told, key=len) == [["start", "finished"], ["start", "stopped", "start", "finished"]]
+    logged = [outcomes(study, f"trial_{number}") for number in range(2)]
+    assert sorted(logged, key=len) == [["start", "finished"], ["start", "stopped", "start", "finished"]]

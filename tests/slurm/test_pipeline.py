@@ -51,7 +51,12 @@ def site(shared_cluster: Cluster, images: Path, scenes: Path, tmp_path_factory: 
 
 @pytest.fixture(scope="module")
 def side_by_side(site: Site) -> Iterator[Together]:
-    scenarios = {"twice": submit_twice, "requeued": requeue_first, "failing": fail_first, "doomed": retry_doomed}
+    scenarios = {
+        "twice": submit_twice,
+        "requeued": requeue_first,
+        "failing": fail_first,
+        "never_satisfiable": retry_never_satisfiable,
+    }
     with Together(**{name: partial(scenario, site) for name, scenario in scenarios.items()}) as together:
         yield together
 
@@ -65,8 +70,8 @@ def submit_twice(site: Site) -> None:
         subprocess.Popen(command, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         for _ in range(2)
     ]
-    told = [shell.communicate()[0] for shell in shells]
-    assert [shell.returncode for shell in shells] == [0, 0], told
+    printed = [shell.communicate()[0] for shell in shells]
+    assert [shell.returncode for shell in shells] == [0, 0], printed
     jobs = known(cluster, run)
     assert len(jobs) == len(STAGES)
     site.completed(jobs)
@@ -120,23 +125,23 @@ def fail_first(site: Site) -> None:
     site.completed(jobs.values())
 
 
-def retry_doomed(site: Site) -> None:
+def retry_never_satisfiable(site: Site) -> None:
     """SLURM may take a minute a level to find out that what a job waits for has failed. One here it leaves alone."""
-    cluster, run, mine = site.cluster, site.run("doomed"), site.folder / "doomed" / "images"
-    jobs = submit(cluster, "pipeline", write(site.folder / "doomed", mine, site.scenes))
+    cluster, run, mine = site.cluster, site.run("never_satisfiable"), site.folder / "never_satisfiable" / "images"
+    jobs = submit(cluster, "pipeline", write(site.folder / "never_satisfiable", mine, site.scenes))
     cluster.wait(jobs["report"], ["CANCELLED"], BESIDE_OTHERS)
     after = f"--dependency=afterok:{jobs['pretrain']}"
-    doomed = cluster.run("sbatch", "--parsable", after, "--output=/dev/null", "--wrap=true").strip()
+    waiting = cluster.run("sbatch", "--parsable", after, "--output=/dev/null", "--wrap=true").strip()
     path = run / "launch" / "record.json"
     content = json.loads(path.read_text())
-    content["stages"]["report"]["submissions"][-1]["job"] = doomed
+    content["stages"]["report"]["submissions"][-1]["job"] = waiting
     content["stages"]["report"]["stage"]["after"] = ["pretrain"]
     path.write_text(json.dumps(content))
-    assert cluster.states(doomed) == {doomed: "PENDING"}
+    assert cluster.states(waiting) == {waiting: "PENDING"}
     shutil.copytree(site.images, mine)
     again = submit(cluster, "retry", run)
     assert {"pretrain", "convert", "voc/moco/trial_0", "report"} <= set(again)
-    assert cluster.states(doomed) == {doomed: "CANCELLED"}
+    assert cluster.states(waiting) == {waiting: "CANCELLED"}
     assert status(cluster, run)["report"]["state"] == "WAITING"
     cluster.run("scancel", *again.values())
 
@@ -203,7 +208,7 @@ def test_a_failed_stage_is_explained_and_retry_runs_the_rest(site: Site, side_by
 
 
 def test_retry_removes_from_the_queue_what_cannot_start(side_by_side: Together) -> None:
-    side_by_side.passed("doomed")
+    side_by_side.passed("never_satisfiable")
 
 
 def test_a_job_without_its_submitters_pickle_is_replaced(shared_cluster: Cluster, images: Path, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def plan(scenes: Path, *overrides: object, **options: Any) -> Plan:
 def test_a_detector_with_other_features_is_refused(
     scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Norms with another epsilon, which no setting shows: the converter's proof is repeated before a run."""
+    """Norms with another epsilon, which no setting shows: the converter's check is repeated before a run."""
     weights, backbone = tmp_path / "resnet18.pth", tmp_path / "backbone.pth"
     torch.save(resnet(), weights)
     backbone_file.write_backbone(convert.convert(weights, engine="torchvision"), backbone)
@@ -245,7 +245,7 @@ def test_a_signal_to_the_parent_of_two_processes_reaches_both(
 
 @pytest.mark.slow
 def test_a_signal_to_one_rank_stops_both(trained_by_two: Path, scenes: Path, tmp_path: Path) -> None:
-    """Started as torchrun and srun start them: each rank by itself. Rank 1 alone is asked, then both go on."""
+    """Started as torchrun and srun start them: each rank by itself. Only rank 1 is asked to stop, then both resume."""
     words = words_for(scenes, tmp_path / "run")
     for asked, code in ((True, signals.EXIT_CODE), (False, 0)):
         with socket.socket() as free:

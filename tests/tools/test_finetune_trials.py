@@ -1,4 +1,4 @@
-"""tools/finetune.py --trials: each is what a run alone is, and the same command goes on where it stopped."""
+"""tools/finetune.py --trials: each equals a single run, and the same command resumes where it stopped."""
 
 import dataclasses
 import json

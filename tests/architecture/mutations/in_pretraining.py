@@ -134,7 +134,7 @@ FAULTS = (
         "pretrain/checkpoints/saver.py",
         'return content.detach().to("cpu", copy=True)',
         'return content.detach().to("cpu")',
-        "training goes on inside the checkpoint that a thread is writing",
+        "training changes the checkpoint that a thread is writing",
         "pretrain/checkpoints/test_saver.py::test_what_is_written_is_what_it_was_when_it_was_saved",
     ),
     # evaluation and settings

@@ -11,7 +11,7 @@ FAULTS = (
         "tools/common/cli.py",
         "BAD_INPUT = 2",
         "BAD_INPUT = 1",
-        "a script cannot tell a wrong command from a crash",
+        "a script cannot distinguish a wrong command from a crash",
         "tools/common/test_cli.py::test_a_users_mistake_is_a_message_and_exit_code_2",
     ),
     fault(
@@ -52,7 +52,7 @@ FAULTS = (
         "tools/check_dataset.py",
         "    if findings.faults:\n        sys.exit(FOUND)\n",
         "",
-        "faults that rules settle go unnoticed in a script",
+        "faults that rules accept go unnoticed in a script",
         "tools/test_check_dataset.py::test_what_a_rule_settles_is_1_and_what_is_refused_2",
     ),
     # the launcher

@@ -63,11 +63,11 @@ def test_the_newest_good_one_is_found_past_all_that_are_not(tmp_path: pathlib.Pa
     saver.manifest_path(paths[1]).write_text("{")
     found, passed_over = saver.newest_good(tmp_path)
     assert found == paths[0]
-    told = "\n".join(passed_over)
-    assert f"{paths[4].name} has no manifest" in told
-    assert f"{paths[1].name} has no manifest" in told
-    assert f"{paths[3].name} has {paths[3].stat().st_size} bytes, its manifest says" in told
-    assert f"{paths[2].name} cannot be read: No such file" in told
+    log = "\n".join(passed_over)
+    assert f"{paths[4].name} has no manifest" in log
+    assert f"{paths[1].name} has no manifest" in log
+    assert f"{paths[3].name} has {paths[3].stat().st_size} bytes, its manifest says" in log
+    assert f"{paths[2].name} cannot be read: No such file" in log
     paths[0].unlink()
     with pytest.raises(PretrainError, match=f"{tmp_path}: nothing to resume, no checkpoint is good: .*{paths[0].name}"):
         saver.newest_good(tmp_path)

@@ -84,8 +84,8 @@ def test_the_gradient_is_cut_to_the_norm_and_no_further() -> None:
     norm, free = stepped(0)
     torch.testing.assert_close(norm, torch.cat([g.flatten() for g in free]).norm())
     for clip in (0.1 * norm.item(), 10 * norm.item()):
-        told, cut = stepped(clip)
-        torch.testing.assert_close(told, norm)
+        reported, cut = stepped(clip)
+        torch.testing.assert_close(reported, norm)
         for g, g_free in zip(cut, free, strict=True):
             torch.testing.assert_close(g, g_free * min(1.0, clip / (norm.item() + 1e-6)))
 
@@ -147,7 +147,7 @@ def poisoned(case: Case, poison: Poison, culprit: int) -> tuple[list[str], bool]
 def poisoned_and_found_late(culprit: int) -> dict[bool, list[tuple[str, int]]]:
     """Return what every rank says of a poisoned third step, and how long ago: in the next step, or at the flush."""
     found = {}
-    for settle in (False, True):
+    for flush in (False, True):
         model = start(V1)
         step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR), delay=1)
         said = ("", -1)
@@ -157,12 +157,12 @@ def poisoned_and_found_late(culprit: int) -> dict[bool, list[tuple[str, int]]]:
                 x[0][0, 0, 0, 0] = torch.nan
             try:
                 step(*x, own(indices(at)), generators(V1, at))
-                if settle:
+                if flush:
                     step.flush_checks()
             except NotFiniteError as error:
                 said = f"step {at - error.steps_ago}: {error}", error.steps_ago
                 break
-        found[settle] = distributed.all_gather_object(said)
+        found[flush] = distributed.all_gather_object(said)
     return found
 
 

@@ -97,11 +97,11 @@ def test_two_ranks_have_the_features_of_one_and_share_faults(
     encoder.fc = nn.Identity()
     alone = [features.extract_features(encoder, open_images(str(tmp_path / count)), CPU, 32) for count in ("1", "5")]
     folders, lengths = [tmp_path / "1", tmp_path / "5", tmp_path / "broken"], [0, 1, 2, 3, 4, 9]
-    told = spawn.run_on_ranks(on_each_rank, 2, folders, encoder, lengths)
-    for one, five, broken in told["features"]:
+    found = spawn.run_on_ranks(on_each_rank, 2, folders, encoder, lengths)
+    for one, five, broken in found["features"]:
         torch.testing.assert_close([one, five], alone)
         assert "broken/8.png: not an image" in broken
-    for length, parts in zip(lengths, told["shares"], strict=True):
+    for length, parts in zip(lengths, found["shares"], strict=True):
         assert [index for part in parts for index in part] == list(range(length))
 
 

@@ -50,8 +50,10 @@ def clusters(rows: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 def test_training_is_torchs_own_sgd_and_step_schedule() -> None:
     rows, labels = clusters(22, 3)
     source = Cached(rows, labels, CPU, batch_size=8, seed=4)
-    told: list[dict[str, Any]] = []
-    found = linear_probe.train_layer(source, *clusters(9, 3, 1), 3, CPU, 0.5, 4, (2, 3), seed=4, on_epoch=told.append)
+    reported: list[dict[str, Any]] = []
+    found = linear_probe.train_layer(
+        source, *clusters(9, 3, 1), 3, CPU, 0.5, 4, (2, 3), seed=4, on_epoch=reported.append
+    )
 
     layer = nn.Linear(12, 3)
     with torch.no_grad():
@@ -78,7 +80,7 @@ def test_training_is_torchs_own_sgd_and_step_schedule() -> None:
     right = (layer(test_rows).argmax(1) == test_labels).double().mean().item()
     assert found[-1]["top1"] == pytest.approx(right)
     assert found[-1]["top5"] == 1.0  # of three classes
-    assert told == found
+    assert reported == found
 
 
 def test_the_defaults_are_the_published_protocol() -> None:

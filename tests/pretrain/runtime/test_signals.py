@@ -47,7 +47,7 @@ def blocked() -> list[int]:
     return sorted(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, [])))
 
 
-def tell_blocked(queue: "multiprocessing.Queue[list[int]]") -> None:
+def report_blocked(queue: "multiprocessing.Queue[list[int]]") -> None:
     queue.put(blocked())
 
 
@@ -56,7 +56,7 @@ def main() -> None:
     signals.shield_workers()
     context = multiprocessing.get_context("forkserver")
     queue = context.Queue()
-    worker = context.Process(target=tell_blocked, args=(queue,))
+    worker = context.Process(target=report_blocked, args=(queue,))
     worker.start()
     print(blocked(), queue.get())
     worker.join()

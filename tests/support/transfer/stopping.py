@@ -84,7 +84,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 def assert_equal(whole: Path, other: Path) -> None:
-    """Two runs ended with the same tensors, and tell the same story but for its times."""
+    """Two runs ended with the same tensors, and logged the same, except for times."""
     one, two = saved(whole), saved(other)
     for content in (one, two):
         for timed in ("window", "history"):

@@ -1,4 +1,4 @@
-"""A dry run tells all and writes nothing; what it shows is what sbatch gets, and no shell runs a text of the user."""
+"""A dry run prints everything and writes nothing; sbatch gets what it shows, and no shell runs text of the user."""
 
 import os
 import shlex

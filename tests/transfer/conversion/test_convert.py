@@ -1,4 +1,4 @@
-"""Conversion: every kind of input, every fault, and the proof that would fail."""
+"""Conversion: every kind of input, every fault, and the check that would fail."""
 
 import collections
 import fractions

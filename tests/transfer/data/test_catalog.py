@@ -33,7 +33,7 @@ def test_classes_of_training_hold_for_the_test_set(tmp_path, caplog):
     make_voc(tmp_path / "VOC2007", {"a": SIZE + voc_object("beaker")}, "test")
     with caplog.at_level(logging.INFO):
         assert catalog.load_dataset(["voc_2007_test"], tmp_path).class_names == ("beaker",)
-    assert "beaker" in caplog.text  # classes that are not the standard ones are told
+    assert "beaker" in caplog.text  # classes that are not the standard ones are logged
     dataset = catalog.load_dataset(["voc_2007_test"], tmp_path, ["tongs", "beaker"])
     assert dataset.class_names == ("tongs", "beaker")
     assert dataset.records[0]["annotations"][0]["category_id"] == 1

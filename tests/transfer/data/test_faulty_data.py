@@ -1,4 +1,4 @@
-"""Faulty data in a whole run: training and evaluation read them by the same rules, and the result tells which."""
+"""Faulty data in a whole run: training and evaluation read them by the same rules, and the result records which."""
 
 import json
 from pathlib import Path
@@ -82,8 +82,8 @@ def test_the_result_tells_the_rules_and_what_they_settled(faulty: Path, tmp_path
     )  # fmt: skip
     result = results.read(execute(plan_run(options)))
     assert result.task.data_rules == RULES
-    settled = {"zero_area=drop": 1, "outside=clip": 1}
-    assert result.task.data_faults == {"train": settled, "test": settled}
+    applied = {"zero_area=drop": 1, "outside=clip": 1}
+    assert result.task.data_faults == {"train": applied, "test": applied}
     assert tables.experiment(result)["rules for faulty data"] == (("outside", "clip"), ("zero_area", "drop"))
 
 

@@ -1,4 +1,4 @@
-"""Every ResNet that torchvision knows is told by its tensors and by its name, and no other network is."""
+"""Every ResNet that torchvision knows is recognised by its tensors and by its name, and no other network is."""
 
 import pytest
 import torch

@@ -54,7 +54,7 @@ def test_c4_takes_res5_into_its_head_and_leaves_the_extra_norm(arch: str) -> Non
 
 @pytest.mark.parametrize("model", [fpn, c4])
 def test_another_depth_is_refused_by_name(model: Callable[[str], dict[str, Tensor]]) -> None:
-    # Detectron2's own loader puts 318 tensors of a ResNet-101 into a ResNet-50 and goes on.
+    # Detectron2's own loader puts 318 tensors of a ResNet-101 into a ResNet-50 and continues.
     with pytest.raises(TransferError, match=r"ResNet-101.*MODEL\.RESNETS\.DEPTH.*ResNet-50"):
         place_backbone(backbone("resnet101"), model("resnet50"))
     with pytest.raises(TransferError, match=r"ResNet-50.*MODEL\.RESNETS\.DEPTH.*ResNet-101"):

@@ -294,7 +294,7 @@ def test_unreadable_training_image_is_named(workers: str, tmp_path: Path, caplog
     (tmp_path / "2.png").write_bytes(b"not a picture")
     with pytest.raises(TransferError, match=r"2\.png: cannot be trained on"):
         engine.train(cfg, dataset, {}, no_scores, False, {})
-    assert not [record for record in caplog.records if record.exc_info]  # told once, without a traceback
+    assert not [record for record in caplog.records if record.exc_info]  # reported once, without a traceback
 
 
 def test_unreadable_test_image_is_named(tmp_path: Path) -> None:

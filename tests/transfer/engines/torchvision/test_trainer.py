@@ -367,7 +367,7 @@ def _on_two_ranks(folder: Path, dataset: Dataset) -> dict[str, Any]:
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    """They hold one model, go on from its file, stop together, and their gradient is the mean of both."""
+    """They hold one model, resume from its file, stop together, and their gradient is the mean of both."""
     (tmp_path / "run").mkdir()
     seen = spawn.run_on_ranks(_on_two_ranks, 2, tmp_path / "run", small_models.dataset(tmp_path / "images"))
     first, second, first_resumed, second_resumed = seen["sums"]
