@@ -54,7 +54,8 @@ class Toy(Method):
         self, query_images: Tensor, key_images: Tensor, indices: Tensor, generator: torch.Generator | None
     ) -> Output:
         query, key = encode(self.encoder_q, query_images), encode(self.encoder_q, key_images).detach()  # (N, dim)
-        near, far = (query * key).sum(1), query @ self.centre  # (N,) each
+        dropped = F.dropout(query, 0.1)  # torch's layers draw from its own generator, which a resume must restore
+        near, far = (query * key).sum(1), dropped @ self.centre  # (N,) each
         loss = self.own.pull * F.softplus(far - near).mean()
         keys = distributed.all_gather(key)  # (world size x N, dim)
         return Output(loss, (near > far).float().mean().detach(), keys, query.detach(), key)

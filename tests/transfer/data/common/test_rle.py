@@ -76,6 +76,7 @@ def test_texts_of_the_right_letters(counts: str) -> None:
         ({"size": [2, 3], "counts": [4]}, "mask size"),
         ({"size": [10**9, 10**9], "counts": "0"}, "mask size"),
         ({"size": [2, 2], "counts": [1, 2]}, "sum to 3"),
+        ({"size": [2, 2], "counts": [1, 4]}, "sum to 5"),
         ({"size": [2, 2], "counts": [-1, 5]}, "not all integers from 0 up"),
         ({"size": [2, 2], "counts": [4.0]}, "not all integers from 0 up"),
         ({"size": [2, 2], "counts": 4}, "int"),
