@@ -20,7 +20,7 @@ FAULTS = (
         '        torch.set_rng_state(state["rng"])\n',
         "",
         "a method that draws from torch's generator differs after a resume",
-        _RESUME,
+        "pretrain/models/test_toy_method.py::test_toy_method_trains_saves_and_resumes",
     ),
     fault(
         "resume-other-settings",

@@ -115,8 +115,7 @@ FAULTS = (
         "(their_init.sha256 or their_init.label) != (init.sha256 or init.label)",
         "their_init.kind != init.kind",
         "a run from one backbone is continued as that of another",
-        "tools/test_finetune_trials.py::test_a_trial_of_another_init_is_not_resumed",
-        "tools/test_finetune.py::test_auto_resume_refuses_another_run",
+        "transfer/run/test_resume.py::test_another_file_of_the_same_label_is_another_init",
     ),
     fault(
         "hash-without-lr",
@@ -202,8 +201,8 @@ FAULTS = (
     fault(
         "kind-taken-over",
         "transfer/data/catalog.py",
-        "    if taken:\n        raise ValueError",
-        "    if taken and kind.name in _KINDS and False:\n        raise ValueError",
+        "for name in (other.name, *other.dataset_names)})",
+        "for name in (other.name,)})",
         "an extension silently takes the name of a built-in data set",
         "transfer/data/test_toy_kind.py::test_a_kind_cannot_take_the_names_of_another",
     ),

@@ -7,6 +7,7 @@ Exit code: 0 every fault is caught, 1 one is not, 2 the named tests cannot tell:
 
 import argparse
 import contextlib
+import importlib
 import os
 import re
 import shutil
@@ -15,16 +16,33 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+import traceback
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
+
+import pytest
 
 from tests.architecture.mutations.every import FAULTS
 from tests.architecture.mutations.fault import TEST, TEST_ALL, Fault
 
 ROOT = Path(__file__).resolve().parents[3]
 MARKS = {TEST: "not slow", TEST_ALL: "slow"}
+LIBRARIES = (
+    *("numpy", "torch", "torch._dynamo", "torchvision", "cv2", "PIL.Image", "simplejpeg", "yaml", "rich"),
+    *(
+        "pycocotools.cocoeval",
+        "fvcore.nn.precise_bn",
+        "fvcore.common.config",
+        "safetensors.torch",
+        "submitit",
+        "jinja2",
+    ),
+    *("matplotlib.pyplot", "torch.utils.tensorboard", "torch.multiprocessing"),
+)
 PATIENCE = 900  # seconds; a fault may also show in tests that never end
-FAILED, BROKEN_IMPORT, NONE_RAN = 1, 2, 5  # exit codes of pytest
+FAILED, BROKEN_IMPORT = 1, 2  # exit codes of pytest
 
 
 def copy_tree(folder: Path) -> Path:
@@ -41,25 +59,72 @@ def copy_tree(folder: Path) -> Path:
     return copy
 
 
-def run_tests(copy: Path, tests: Iterable[str], tier: str) -> tuple[int, str]:
-    """Run tests of a tier in the copy; return pytest's exit code and output."""
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "240", "-m", MARKS[tier]]
-    paths = os.pathsep.join([str(copy), str(copy / "tools")])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pytest", *options, *tests],
-        cwd=copy,
-        env={**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
+def import_libraries() -> None:
+    """Import what most tests import, none of it ours: a run of tests is forked from this process and has it."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for name in LIBRARIES:
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+
+
+def run_tests(copy: Path, tests: Sequence[str], tier: str) -> tuple[int, str]:
+    """Run tests of a tier in the copy, in a process and a session of their own; return its exit code and output."""
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--timeout", "240", "-rpfE", "-m", MARKS[tier]]
+    with tempfile.TemporaryFile() as output:
+        sys.stdout.flush()
+        process = os.fork()
+        if process == 0:
+            _become_pytest(copy, [*options, *tests], output.fileno())
+        code = _wait_for(process)
+        output.seek(0)
+        text = output.read().decode(errors="replace")
+    if code is None:
+        return FAILED, f"FAILED {tests[0]} (no end after {PATIENCE} s)"
+    return code, text
+
+
+def _become_pytest(copy: Path, words: list[str], output: int) -> NoReturn:
+    """Be `python -m pytest WORDS` in the copy, started anew but for the libraries."""
+    code = FAILED
     try:
-        output, _ = process.communicate(timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        return FAILED, f"FAILED {', '.join(tests)} (no end after {PATIENCE} s)"
-    return process.returncode, output
+        os.setsid()
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.chdir(copy)
+        ours = [str(copy), str(copy / "tools")]
+        os.environ["PYTHONPATH"] = os.pathsep.join(ours)  # of the processes that tests start
+        sys.path[:] = [*ours, *(path for path in sys.path if path not in ("", str(ROOT)))]
+        for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
+            del sys.modules[name]
+        sys.modules["__main__"] = importlib.import_module("pytest.__main__")
+        code = int(pytest.main(words))
+    except BaseException:
+        traceback.print_exc()
+        raise
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def _wait_for(process: int) -> int | None:
+    """Return the exit code of a process, None where it takes too long; nothing of its session stays."""
+    end = time.monotonic() + PATIENCE
+    status = None
+    while status is None and time.monotonic() < end:
+        ended, found = os.waitpid(process, os.WNOHANG)
+        if ended:
+            status = found
+        else:
+            time.sleep(0.05)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process, signal.SIGKILL)
+    if status is None:
+        os.waitpid(process, 0)
+        return None
+    return os.waitstatus_to_exitcode(status)
 
 
 @contextlib.contextmanager
@@ -83,21 +148,18 @@ def caught_by(output: str) -> str:
     return named[1] if named else "(no test by name)"
 
 
-def check_without_faults(copy: Path, chosen: list[Fault]) -> list[str]:
-    """Run the named tests of each file once without a fault; return a line for each file that cannot tell."""
-    groups: dict[tuple[str, str], dict[str, None]] = {}
-    for fault in chosen:
-        for test in fault.tests:
-            groups.setdefault((test.split("::")[0], fault.tier), {})[test] = None
-    lines = []
-    for (file, tier), tests in groups.items():
-        whole = [file] if file in tests else list(tests)
-        code, output = run_tests(copy, whole, tier)
-        if code == NONE_RAN:
-            lines.append(f"{file}: none of the named tests is in the tier {tier}")
-        elif code or not re.search(r"\d+ passed", output):
-            lines.append(f"{file}: fails, or is left out here, without a fault too:\n{output[-3000:]}")
-    return lines
+def check_without_faults(copy: Path, chosen: list[Fault]) -> str | None:
+    """Run the named tests once without a fault; return what is wrong where one does not pass, or is left out here."""
+    for tier in MARKS:
+        named = {test: None for fault in chosen if fault.tier == tier for test in fault.tests}
+        tests = [test for test in named if test == (file := test.split("::")[0]) or file not in named]
+        code, output = run_tests(copy, tests, tier) if tests else (0, "")
+        if code:
+            return f"a test fails without a fault too:\n{output[-5000:]}"
+        passed = [line.removeprefix("PASSED ") for line in output.splitlines()]
+        if never := [test for test in named if not any(line.startswith(test) for line in passed)]:
+            return f"not of the tier {tier}, or left out on this machine: {', '.join(never)}"
+    return None
 
 
 def check(chosen: list[Fault], copy: Path) -> list[str]:
@@ -128,10 +190,11 @@ def main() -> None:
         parser.error(f"no fault is called {', '.join(unknown)}; there are {', '.join(known)}")
     named = [known[name] for name in arguments.ids] or list(FAULTS)
     chosen = [fault for fault in named if arguments.tier in (fault.tier, "all")]
+    import_libraries()
     with tempfile.TemporaryDirectory(prefix="mutations-") as folder:
         copy = copy_tree(Path(folder))
-        if faults := check_without_faults(copy, chosen):
-            print("\n".join(faults), file=sys.stderr)
+        if reason := check_without_faults(copy, chosen):
+            print(f"error: {reason}", file=sys.stderr)
             sys.exit(2)
         survivors = check(chosen, copy)
     print(f"{len(chosen) - len(survivors)} of {len(chosen)} faults are caught")
