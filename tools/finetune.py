@@ -43,7 +43,7 @@ def print_results(plans: Sequence[Plan]) -> None:
     """Print each run's result.json and its scores."""
     for plan in plans:
         path = plan.output / results.FILE_NAME
-        print(f"{path}: {summary(results.read(path))}")
+        print(f"{path}: {summary(results.read_result(path))}")
 
 
 def summary(result: results.Result) -> str:

@@ -142,7 +142,7 @@ def task_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in _flat(settings) if key not in _NOT_THE_TASK}
 
 
-def write(path: Path, result: Result, overwrite: bool = False) -> None:
+def write_result(path: Path, result: Result, overwrite: bool = False) -> None:
     """Write `result` as JSON, whole or not at all.
 
     Raises:
@@ -163,7 +163,7 @@ def write(path: Path, result: Result, overwrite: bool = False) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read(path: Path) -> Result:
+def read_result(path: Path) -> Result:
     """Read result.json.
 
     Raises:

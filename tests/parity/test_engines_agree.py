@@ -53,10 +53,10 @@ def test_a_run_begun_in_one_engine_scores_the_same_in_the_other(first: str, cell
     words = [str(word) for pair in SETTINGS.items() for word in pair]
     output = ("OUTPUT_DIR", str(tmp_path / "a"))
     train = RunOptions(CONFIG, (*words, *output), engine=first, dataset_root=cells, init="random", seed=1)
-    one = results.read(execute(plan_run(train)))
+    one = results.read_result(execute(plan_run(train)))
     weights = ("MODEL.WEIGHTS", str(tmp_path / "a" / "model_final.pth"), "OUTPUT_DIR", str(tmp_path / "b"))
     again = RunOptions(CONFIG, (*words, *weights), engine=second, dataset_root=cells, eval_only=True)
-    other = results.read(execute(plan_run(again)))
+    other = results.read_result(execute(plan_run(again)))
     assert (one.engine.name, other.engine.name) == (first, second)
     assert one.metrics["bbox"]["AP50"] > 1  # it has learned something that can be compared
     for name, value in one.metrics["bbox"].items():

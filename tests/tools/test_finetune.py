@@ -58,7 +58,7 @@ def test_a_run_leaves_detectron2s_layout_and_its_result(trained: Path) -> None:
     assert {"config.yaml", "command.txt", "env.json", "metrics.json", "model_0000001.pth", "model_final.pth"} <= left
     assert {"last_checkpoint", "inference", "result.json"} <= left
     assert (trained / "last_checkpoint").read_text() == "model_final.pth"
-    result = results.read(trained / "result.json")
+    result = results.read_result(trained / "result.json")
     assert yaml.safe_load((trained / "config.yaml").read_text())["SOLVER"]["MAX_ITER"] == 4  # of `launch.py status`
     assert (result.engine.name, result.init.kind, result.seed, result.iterations) == ("torchvision", "random", 3, 4)
     assert set(result.metrics) == {"bbox", "segm"}
@@ -111,7 +111,7 @@ def test_a_detector_with_other_features_is_refused(
 def test_scoring_again_gives_the_same_numbers(trained: Path, scenes: Path, tmp_path: Path) -> None:
     again = [*TINY, "MODEL.WEIGHTS", trained / "model_final.pth"]
     path = execute(plan(scenes, *again, "OUTPUT_DIR", tmp_path / "again", eval_only=True))
-    first, second = results.read(trained / "result.json"), results.read(path)
+    first, second = results.read_result(trained / "result.json"), results.read_result(path)
     assert second.eval_only
     assert second.metrics == first.metrics
     with pytest.raises(TransferError, match="not overwritten"):
@@ -129,7 +129,7 @@ def test_a_resumed_run_ends_with_the_same_weights(trained: Path, scenes: Path, t
     assert whole.keys() == resumed.keys()
     for name, tensor in whole.items():
         assert torch.equal(tensor, resumed[name]), name
-    assert results.read(path).init.kind == "random"
+    assert results.read_result(path).init.kind == "random"
 
 
 def test_nothing_is_overwritten_or_resumed_from_nothing(trained: Path, scenes: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def trained_by_two(tool: Tool, scenes: Path, tmp_path_factory: pytest.TempPathFa
 
 @pytest.mark.slow
 def test_two_processes_train_one_model(trained_by_two: Path) -> None:
-    assert results.read(trained_by_two / "result.json").device.processes == 2
+    assert results.read_result(trained_by_two / "result.json").device.processes == 2
 
 
 def words_for(scenes: Path, output: Path, *options: object) -> list[object]:
@@ -315,7 +315,7 @@ def test_a_run_resumed_without_a_seed_keeps_its_own(trained: Path, scenes: Path,
 def test_scaling_is_in_the_config_and_the_result(scenes: Path, tmp_path: Path) -> None:
     small = ["SOLVER.IMS_PER_BATCH", 8, "SOLVER.BASE_LR", 0.02, "SOLVER.MAX_ITER", 1, "SOLVER.STEPS", "[1]"]
     words = [*TINY, *small, "OUTPUT_DIR", tmp_path / "four"]
-    result = results.read(execute(plan(scenes, *words, init="random", seed=0, scale_to=4)))
+    result = results.read_result(execute(plan(scenes, *words, init="random", seed=0, scale_to=4)))
     assert result.scaled == results.Scaled(reference=8, gpus=4)
     assert result.iterations == 2
     solver = yaml.safe_load((tmp_path / "four" / "config.yaml").read_text())["SOLVER"]
@@ -338,7 +338,7 @@ def test_launched_processes_start_no_runs_of_their_own(
 
 
 def test_a_run_without_scaling_records_none(trained: Path) -> None:
-    assert results.read(trained / "result.json").scaled is None
+    assert results.read_result(trained / "result.json").scaled is None
 
 
 def test_data_without_keypoints_are_refused_first(scenes: Path, tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def equal(one: Path, other: Path) -> bool:
 
 def test_trials_are_ordinary_runs_of_successive_seeds(trained: Path, scenes: Path, tmp_path: Path) -> None:
     assert sorted(path.name for path in trained.iterdir()) == ["trial_0", "trial_1"]
-    found = [results.read(trained / f"trial_{number}" / "result.json") for number in range(2)]
+    found = [results.read_result(trained / f"trial_{number}" / "result.json") for number in range(2)]
     assert [result.seed for result in found] == [3, 4]
     assert found[0].task == found[1].task
     execute(plan(scenes, tmp_path / "alone", seed=4))
@@ -125,7 +125,7 @@ def test_trials_of_something_else_in_the_folder_are_all_named(trained: Path, sce
     shutil.copytree(trained, tmp_path / "other")
     for number, change in enumerate(({"seed": 9}, {"init": results.Init("file", "MoCo", "x.pth", "ab" * 32)})):
         path = tmp_path / "other" / f"trial_{number}" / "result.json"
-        results.write(path, dataclasses.replace(results.read(path), **change), overwrite=True)
+        results.write_result(path, dataclasses.replace(results.read_result(path), **change), overwrite=True)
     with pytest.raises(TransferError) as caught:
         trials.plan_trials(plan(scenes, tmp_path / "other"), 2)
     assert "trial_0/result.json: its seed is 9, this command's 3" in str(caught.value)
@@ -187,5 +187,5 @@ def test_processes_that_torchrun_started_run_trial_after_trial(scenes: Path, tmp
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    found = [results.read(tmp_path / "two" / f"trial_{number}" / "result.json") for number in range(2)]
+    found = [results.read_result(tmp_path / "two" / f"trial_{number}" / "result.json") for number in range(2)]
     assert [(result.seed, result.device.processes) for result in found] == [(0, 2), (1, 2)]

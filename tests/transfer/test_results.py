@@ -36,32 +36,32 @@ def a_result(**changes: Any) -> Result:
 
 def test_a_result_comes_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    results.write(path, a_result())
-    assert results.read(path) == a_result()
+    results.write_result(path, a_result())
+    assert results.read_result(path) == a_result()
     assert [file.name for file in tmp_path.iterdir()] == ["result.json"]  # no temporary file stays
 
 
 def test_an_existing_result_is_kept_unless_the_caller_says_so(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    results.write(path, a_result(seed=1))
+    results.write_result(path, a_result(seed=1))
     with pytest.raises(TransferError, match="exists"):
-        results.write(path, a_result(seed=2))
-    assert results.read(path).seed == 1
-    results.write(path, a_result(seed=2), overwrite=True)
-    assert results.read(path).seed == 2
+        results.write_result(path, a_result(seed=2))
+    assert results.read_result(path).seed == 1
+    results.write_result(path, a_result(seed=2), overwrite=True)
+    assert results.read_result(path).seed == 2
 
 
 def test_nan_is_written_as_null_so_that_the_file_is_json(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    results.write(path, a_result(metrics={"bbox": {"AP": 1.0, "APs": float("nan")}}))
-    assert results.read(path).metrics["bbox"] == {"AP": 1.0, "APs": None}
+    results.write_result(path, a_result(metrics={"bbox": {"AP": 1.0, "APs": float("nan")}}))
+    assert results.read_result(path).metrics["bbox"] == {"AP": 1.0, "APs": None}
     json.loads(path.read_text(), parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
 
 @pytest.mark.parametrize("value", ["12", float("inf"), True])
 def test_what_could_not_be_read_back_is_not_written(tmp_path: Path, value: Any) -> None:
     with pytest.raises((TransferError, ValueError)):
-        results.write(tmp_path / "result.json", a_result(metrics={"bbox": {"AP": value}}))
+        results.write_result(tmp_path / "result.json", a_result(metrics={"bbox": {"AP": value}}))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -95,25 +95,25 @@ def _set(content: dict[str, Any], dotted: str, value: Any) -> None:
 )
 def test_a_wrong_field_is_refused_by_name(tmp_path: Path, field: str, value: Any) -> None:
     path = tmp_path / "result.json"
-    results.write(path, a_result())
+    results.write_result(path, a_result())
     content = json.loads(path.read_text())
     _set(content, field, value)
     path.write_text(json.dumps(content))
     with pytest.raises(TransferError) as caught:
-        results.read(path)
+        results.read_result(path)
     assert str(path) in str(caught.value)
     assert field in str(caught.value)
 
 
 def test_all_faults_come_at_once(tmp_path: Path) -> None:
     path = tmp_path / "result.json"
-    results.write(path, a_result())
+    results.write_result(path, a_result())
     content = json.loads(path.read_text())
     del content["seed"], content["task"]["test_images"]
     content["iterations"] = "many"
     path.write_text(json.dumps(content))
     with pytest.raises(TransferError) as caught:
-        results.read(path)
+        results.read_result(path)
     for fault in ("seed: missing", "task.test_images: missing", "iterations: is 'many'"):
         assert fault in str(caught.value)
 
@@ -123,12 +123,12 @@ def test_a_file_that_is_no_result_is_one_message(tmp_path: Path, text: str | byt
     path = tmp_path / "result.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(TransferError, match=str(path)):
-        results.read(path)
+        results.read_result(path)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match=r"nowhere\.json"):
-        results.read(tmp_path / "nowhere.json")
+        results.read_result(tmp_path / "nowhere.json")
 
 
 settings = st.recursive(

@@ -54,7 +54,7 @@ def check_conversion(
     """
     image = _image()
     expected = torchvision_features(architecture, source, image)
-    backend = engines.load(engine)
+    backend = engines.load_engine(engine)
     difference = max(
         _difference(expected, detectron2_features(_single_precision(converted), image), path, "the converted tensors"),
         _difference(expected, _detector_features(backend, _config(backend, architecture), converted, image), path,

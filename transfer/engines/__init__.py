@@ -87,7 +87,7 @@ class Engine(Protocol):
         """
 
 
-def load(name: str) -> Engine:
+def load_engine(name: str) -> Engine:
     """Return the engine called `name`; `auto` is Detectron2 where it is installed and torchvision elsewhere.
 
     Raises:

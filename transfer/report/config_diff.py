@@ -50,7 +50,7 @@ def read_recipe(name: str, scaled: Scaled | None) -> Settings:
     path = RECIPES / f"{name}.yaml"
     if not path.is_file():
         raise TransferError(f"{path} does not exist; an installed package has no recipes, a checkout has them")
-    config = engines.load("torchvision").load_config(path, [])
+    config = engines.load_engine("torchvision").load_config(path, [])
     if scaled:
         config, _ = resolve.with_scale(config, scaled.gpus)
     return task_settings(yaml.safe_load(config.dump()))

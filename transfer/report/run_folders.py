@@ -28,7 +28,7 @@ def read_runs(folders: Sequence[Path]) -> list[FinishedRun]:
         found = _finished(folder, faults)
         for path in found:
             try:
-                result = results.read(path)
+                result = results.read_result(path)
                 evaluation_of(result.task.kind)
                 runs.setdefault(path.resolve(), FinishedRun(path.parent, result))
             except TransferError as error:

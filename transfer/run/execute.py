@@ -81,7 +81,7 @@ def _execute_one(plan: Plan, stop: StopRequest) -> None:
     distributed.on_main(lambda: provenance.write_provenance(plan.output, config, plan.command, plan.initial.init))
     folder, masks, keypoints = plan.output / "inference", config.MODEL.MASK_ON, config.MODEL.KEYPOINT_ON
     evaluate = _Timed(evaluator.Scorer(plan.test, masks, folder, keypoints, stop))
-    backend = engines.load(plan.engine)
+    backend = engines.load_engine(plan.engine)
     begun = time.monotonic()
     if plan.train is None:
         if plan.initial.path is None:
@@ -93,7 +93,9 @@ def _execute_one(plan: Plan, stop: StopRequest) -> None:
         scores = backend.train(config, plan.train, initial, evaluate, resume, extra, stop)
     spent = time.monotonic() - begun
     seconds = {"train": spent - evaluate.seconds, "evaluate": evaluate.seconds}
-    distributed.on_main(lambda: results.write(plan.output / results.FILE_NAME, _result(plan, config, scores, seconds)))
+    distributed.on_main(
+        lambda: results.write_result(plan.output / results.FILE_NAME, _result(plan, config, scores, seconds))
+    )
 
 
 class _Timed:
@@ -111,7 +113,7 @@ class _Timed:
 
 def _result(plan: Plan, config: Config, scores: results.Scores, seconds: dict[str, float]) -> results.Result:
     return results.Result(
-        engine=results.Engine(plan.engine, engines.load(plan.engine).versions()),
+        engine=results.Engine(plan.engine, engines.load_engine(plan.engine).versions()),
         task=results.Task(
             kind=plan.test.kind.name,
             train=tuple(config.DATASETS.TRAIN),

@@ -64,7 +64,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     Raises:
         TransferError: the message names what is at fault and what would be right.
     """
-    backend = engines.load(options.engine)
+    backend = engines.load_engine(options.engine)
     config, scaled = _read_config(backend, options)
     output = Path(config.OUTPUT_DIR)
     finished = options.auto_resume and resuming.is_finished(output)

@@ -29,7 +29,7 @@ def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "au
     Raises:
         TransferError: no MODEL.WEIGHTS, or a file that does not fit the config.
     """
-    backend = engines.load(engine)
+    backend = engines.load_engine(engine)
     config = backend.load_config(config_file, list(overrides))
     device = resolve.choose_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides)
     weights = Path(config.MODEL.WEIGHTS)

@@ -49,7 +49,7 @@ def differences(output: Path, config: Any, engine: str, init: results.Init) -> l
 
 def _describe_result(output: Path) -> tuple[Path, dict[str, Any], results.Init]:
     path = output / results.FILE_NAME
-    found = results.read(path)
+    found = results.read_result(path)
     known = {"seed": found.seed, "engine": found.engine.name, "configuration": found.task.config_sha256[:8]}
     return path, known, found.init
 

@@ -65,7 +65,7 @@ def _first_seed(options: RunOptions) -> int:
     """Return the seed of trial 0, which is never a fresh one, so that the same command can resume the trials."""
     if options.seed is not None:
         return options.seed
-    config = engines.load(options.engine).load_config(options.config_file, list(options.overrides))
+    config = engines.load_engine(options.engine).load_config(options.config_file, list(options.overrides))
     return max(0, config.SEED)
 
 

@@ -59,7 +59,7 @@ def tiny_config(output: Path, **overrides: object) -> Any:
     output.mkdir(parents=True, exist_ok=True)
     settings = TINY | {"OUTPUT_DIR": output} | {key.replace("__", "."): value for key, value in overrides.items()}
     pairs = [str(word) for pair in settings.items() for word in pair]
-    return engines.load("detectron2").load_config(RECIPES / "voc_r18_fpn_cpu.yaml", pairs)
+    return engines.load_engine("detectron2").load_config(RECIPES / "voc_r18_fpn_cpu.yaml", pairs)
 
 
 def one_of_two_ranks(folder: Path) -> None:
@@ -74,7 +74,7 @@ def one_of_two_ranks(folder: Path) -> None:
         return Scores({"bbox": {"AP": 1.0}}, per_class={})
 
     cfg = tiny_config(folder / "run", SOLVER__MAX_ITER=2, MODEL__ROI_HEADS__SCORE_THRESH_TEST=0.0)
-    engines.load("detectron2").train(cfg, squares(folder), {}, score, False, {})
+    engines.load_engine("detectron2").train(cfg, squares(folder), {}, score, False, {})
     (folder / f"rank{distributed.rank()}.json").write_text(json.dumps(scores))
     distributed.shutdown()
 

@@ -62,7 +62,7 @@ def make_run(folder: Path, result: Result, root: Path | None = None) -> Path:
     rng = np.random.default_rng(result.seed)
     if root is not None:
         result = _scored(folder, result, root, rng)
-    results.write(folder / "result.json", result)
+    results.write_result(folder / "result.json", result)
     ap = result.metrics["bbox"]["AP"] or 0.0
     lines = []
     for step in range(5, result.iterations + 1, 5):

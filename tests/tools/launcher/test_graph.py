@@ -93,7 +93,7 @@ def test_a_pipeline_from_images_to_the_report(
     }
     assert outcomes(run, "report") == ["start", "finished"]
     assert (run / "report/index.html").is_file()
-    found = {stage: results.read(run / stage / "result.json") for stage in (*GOOD, *BROKEN)}
+    found = {stage: results.read_result(run / stage / "result.json") for stage in (*GOOD, *BROKEN)}
     assert [result.seed for result in found.values()] == [0, 1, 0, 1]
     assert len({result.init.sha256 for result in found.values()}) == 1
     assert not list(tmp_path.glob("*.html"))

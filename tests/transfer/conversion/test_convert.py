@@ -261,7 +261,7 @@ def test_the_check_names_the_engine_and_keeps_the_rng_state(tmp_path: Path) -> N
     before = torch.get_rng_state()
     result = convert(path, engine="torchvision")
     assert torch.equal(torch.get_rng_state(), before)
-    versions = engines.load("torchvision").versions()
+    versions = engines.load_engine("torchvision").versions()
     assert result.check.engine == f"torchvision {versions['torchvision']}"
     assert result.metadata["proof"] == {"tensors": 120, "engine": result.check.engine, "difference": 0.0}
 

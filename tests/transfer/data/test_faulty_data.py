@@ -80,7 +80,7 @@ def test_the_result_tells_the_rules_and_what_they_settled(faulty: Path, tmp_path
         CONFIG, (*TINY, "OUTPUT_DIR", str(tmp_path / "run")), engine="torchvision", dataset_root=faulty,
         data_rules=RULES, init="random", seed=0,
     )  # fmt: skip
-    result = results.read(execute(plan_run(options)))
+    result = results.read_result(execute(plan_run(options)))
     assert result.task.data_rules == RULES
     applied = {"zero_area=drop": 1, "outside=clip": 1}
     assert result.task.data_faults == {"train": applied, "test": applied}

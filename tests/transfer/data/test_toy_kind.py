@@ -119,7 +119,7 @@ def options(root: Path, output: Path) -> RunOptions:
 
 def test_a_toy_kind_is_trained_scored_and_reported(toy_data: Path, tmp_path: Path) -> None:
     path = execute(plan_run(options(toy_data, tmp_path / "run")))
-    result = results.read(path)
+    result = results.read_result(path)
     assert json.loads(path.read_text())["task"]["kind"] == "toy"
     assert (result.task.train_images, result.task.test_images) == (4, 2)
     assert set(result.metrics) == {"bbox", "count"}

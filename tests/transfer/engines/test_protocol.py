@@ -13,7 +13,7 @@ FUNCTIONS = [name for name, _ in inspect.getmembers(engines.Engine, inspect.isfu
 def test_an_engine_has_the_functions_of_the_protocol(name: str) -> None:
     if name == "detectron2":
         pytest.importorskip("detectron2", reason="Detectron2 is not installed")
-    engine = engines.load(name)
+    engine = engines.load_engine(name)
     assert name == engine.NAME
     assert "train" in FUNCTIONS
     for function in FUNCTIONS:

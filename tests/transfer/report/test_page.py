@@ -391,10 +391,10 @@ def test_runs_without_training_or_detections_make_a_report(scenes: Path, tmp_pat
         path = folder / "inference/coco_instances_results.json"
         path.write_text("[]")
         nothing = dict.fromkeys(("AP", "AP50", "AP75"), 0.0)
-        found = results.read(folder / "result.json")
+        found = results.read_result(folder / "result.json")
         per_class = {part: dict.fromkeys(points, 0.0) for part, points in found.per_class.items()}
         found = dataclasses.replace(found, metrics={"bbox": nothing, "segm": nothing}, per_class=per_class)
-        results.write(folder / "result.json", found, overwrite=True)
+        results.write_result(folder / "result.json", found, overwrite=True)
     (table,) = report.write_report([tmp_path / "runs"], tmp_path / "report", QUICK)["tables"]
     assert table["notes"] == []
     assert table["curves"] == []
@@ -566,7 +566,7 @@ def test_the_tool_prints_the_table_and_where_the_page_lies(
     report_tool.main()
     said = capsys.readouterr().out
     assert said.splitlines()[-1] == str(tmp_path / "report" / "index.html")
-    ours, theirs = (results.read(folder / "result.json").metrics["bbox"]["AP"] for folder in folders)
+    ours, theirs = (results.read_result(folder / "result.json").metrics["bbox"]["AP"] for folder in folders)
     assert ours
     assert theirs
     assert re.search(rf"MoCo − random\s+{re.escape(f'{ours - theirs:+.1f}')}\s", said)

@@ -74,4 +74,4 @@ def check_fine_tuning(run: RunOptions) -> Path:
         faults.append("--init: no initial weights are given: random, supervised or a file of tools/convert.py")
     if faults:
         raise LaunchError("\n".join(faults))
-    return Path(engines.load(run.engine).load_config(run.config_file, list(run.overrides)).OUTPUT_DIR)
+    return Path(engines.load_engine(run.engine).load_config(run.config_file, list(run.overrides)).OUTPUT_DIR)

@@ -66,11 +66,11 @@ def _conversion_faults(stage: Stage, options: ConvertOptions) -> list[str]:
 
 
 def _fine_tuning_faults(stage: Stage, options: FinetuneOptions) -> list[str]:
-    result, run = results.read(Path(stage.result)), options.run
+    result, run = results.read_result(Path(stage.result)), options.run
     faults = []
     if run.seed is not None and result.seed != run.seed + (run.trial or 0):
         faults.append(f"{stage.result} is of seed {result.seed}, not {run.seed + (run.trial or 0)}")
-    if run.engine != "auto" and result.engine.name != engines.load(run.engine).NAME:
+    if run.engine != "auto" and result.engine.name != engines.load_engine(run.engine).NAME:
         faults.append(f"{stage.result} is of the engine {result.engine.name}, not {run.engine}")
     file = Path(run.init) if run.init not in ("random", "supervised", None) else None
     if file is not None and file.exists() and result.init.sha256 != file_sha256(file):

@@ -34,7 +34,7 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
     """
     cfg = detectron2_defaults.get_cfg()
     detectron2_defaults.merge(cfg, config_file, overrides)
-    supported.check(cfg)
+    supported.check_supported(cfg)
     cfg.freeze()
     return cfg
 

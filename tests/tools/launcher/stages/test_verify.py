@@ -84,7 +84,7 @@ def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, t
     path = tmp_path / results.FILE_NAME
     good = make_result("voc", "MoCo", 5, 30.0, init=start)
     asked: dict[str, Any] = {"init": str(backbone), "seed": 3, "engine": "torchvision", "trial": 2}
-    results.write(path, good)
+    results.write_result(path, good)
     assert verify.verify(tuning(tmp_path, **asked))
     assert "is of seed 5, not 4" in refused(tuning(tmp_path, **asked | {"trial": 1}))
     assert f"started from another file than {converted / 'moco.pth.tar'}" in refused(
@@ -92,7 +92,7 @@ def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, t
     )
     assert "started from MoCo, not random" in refused(tuning(tmp_path, **asked | {"init": "random"}))
     other = dataclasses.replace(good, seed=9, engine=results.Engine("detectron2", {}))
-    results.write(path, other, overwrite=True)
+    results.write_result(path, other, overwrite=True)
     message = refused(tuning(tmp_path, **asked))
     assert "is of seed 9, not 5" in message
     assert "is of the engine detectron2, not torchvision" in message

@@ -104,7 +104,7 @@ _NOT_READ = (
 )
 
 
-def check(cfg: CfgNode) -> None:
+def check_supported(cfg: CfgNode) -> None:
     """Refuse a configuration that this engine cannot run or that makes no sense.
 
     Raises:

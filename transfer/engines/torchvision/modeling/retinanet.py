@@ -11,7 +11,7 @@ from torchvision.ops import batched_nms, box_iou, sigmoid_focal_loss
 
 from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
 from transfer.engines.torchvision.modeling.layers.box_ops import box_loss, decode
-from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match
+from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match_boxes
 from transfer.engines.torchvision.modeling.layers.sampling import GroundTruth
 from transfer.engines.torchvision.modeling.layers.weight_init import init_normal
 from transfer.engines.torchvision.modeling.meta_arch import AnyBackbone, Detector, Sample
@@ -132,7 +132,7 @@ class RetinaNet(Detector):
     def _label(self, anchors: Tensor, target: GroundTruth) -> tuple[Tensor, Tensor]:
         """Return (R,) class of each anchor, K for background, -1 not trained on; and (R, 4) its true box."""
         s = self.settings
-        index, labels = match(box_iou(target.boxes, anchors), s.iou_thresholds, s.iou_labels, keep_best=True)
+        index, labels = match_boxes(box_iou(target.boxes, anchors), s.iou_thresholds, s.iou_labels, keep_best=True)
         if not len(target.boxes):
             return torch.full_like(index, s.num_classes), torch.zeros_like(anchors)
         classes = target.classes[index]

@@ -9,7 +9,7 @@ from torchvision.ops import batched_nms, box_iou
 
 from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
 from transfer.engines.torchvision.modeling.layers.box_ops import box_loss, clip, decode, nonempty
-from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match, subsample
+from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match_boxes, subsample
 from transfer.engines.torchvision.modeling.layers.weight_init import init_normal
 
 
@@ -112,7 +112,7 @@ class RPN(nn.Module):
     def _label(self, anchors: Tensor, gt_boxes: Tensor) -> tuple[Tensor, Tensor]:
         """Return (R,) labels: 1 object, 0 background, -1 not trained on; and (R, 4) the true box of each anchor."""
         s = self.settings
-        index, labels = match(box_iou(gt_boxes, anchors), s.iou_thresholds, s.iou_labels, keep_best=True)
+        index, labels = match_boxes(box_iou(gt_boxes, anchors), s.iou_thresholds, s.iou_labels, keep_best=True)
         positive, negative = subsample(labels, s.batch_size_per_image, s.positive_fraction, background=0)
         labels = torch.full_like(labels, IGNORE)
         labels[positive], labels[negative] = 1, 0

@@ -8,7 +8,7 @@ from torch import Tensor
 IGNORE = -1
 
 
-def match(
+def match_boxes(
     quality: Tensor, thresholds: Sequence[float], labels: Sequence[int], keep_best: bool = False
 ) -> tuple[Tensor, Tensor]:
     """Match each of P predicted boxes to one of G true boxes.

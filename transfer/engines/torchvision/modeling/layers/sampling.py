@@ -7,7 +7,7 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 from transfer.engines.torchvision.modeling.layers.masks import Masks
-from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match, subsample
+from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match_boxes, subsample
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def sample_proposals(proposals: Tensor, target: GroundTruth, settings: SamplingS
     if settings.append_gt:  # early proposals miss most objects
         proposals = torch.cat((proposals, target.boxes))
     quality = box_iou(target.boxes, proposals)  # (G, P)
-    index, labels = match(quality, settings.iou_thresholds, settings.iou_labels)  # (P,) each
+    index, labels = match_boxes(quality, settings.iou_thresholds, settings.iou_labels)  # (P,) each
     background = torch.full_like(index, settings.num_classes)
     classes = target.classes[index] if len(target.classes) else background
     classes = torch.where(labels == 0, background, classes)

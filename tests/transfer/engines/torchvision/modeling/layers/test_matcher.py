@@ -4,16 +4,16 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match, subsample
+from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match_boxes, subsample
 
 
 def test_match_groups_by_overlap_and_keeps_the_best() -> None:
     quality = torch.tensor([[0.1, 0.35, 0.8, 0.0], [0.2, 0.3, 0.1, 0.0]])
-    index, labels = match(quality, [0.3, 0.7], [0, IGNORE, 1])
+    index, labels = match_boxes(quality, [0.3, 0.7], [0, IGNORE, 1])
     assert index.tolist()[:3] == [1, 0, 0]
     assert labels.tolist() == [0, IGNORE, 1, 0]
-    assert match(quality, [0.3, 0.7], [0, IGNORE, 1], keep_best=True)[1].tolist() == [0, 1, 1, 0]
-    assert match(torch.zeros(0, 3), [0.5], [0, 1])[1].tolist() == [0, 0, 0]
+    assert match_boxes(quality, [0.3, 0.7], [0, IGNORE, 1], keep_best=True)[1].tolist() == [0, 1, 1, 0]
+    assert match_boxes(torch.zeros(0, 3), [0.5], [0, 1])[1].tolist() == [0, 0, 0]
 
 
 @settings(deadline=None)
