@@ -57,7 +57,7 @@ def controller(logs: Path) -> Iterator[str]:
     words = ["-c", "import time; time.sleep(300)", "-m", "submitit.local._local", str(logs)]
     with subprocess.Popen([sys.executable, *words], start_new_session=True) as process:
         try:
-            wait_until(lambda: local.states([(str(process.pid), logs)]), "it has its command line")
+            wait_until(lambda: local.job_states([(str(process.pid), logs)]), "it has its command line")
             yield str(process.pid)
         finally:
             process.kill()

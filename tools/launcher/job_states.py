@@ -15,8 +15,8 @@ def known_states(record: Record) -> dict[str, slurm.State]:
         LaunchError: SLURM does not answer.
     """
     if record.cluster == "slurm":
-        return slurm.states(entry.job for entry in record.entries.values() if entry.job)
-    return local.states(local_jobs(record))
+        return slurm.job_states(entry.job for entry in record.entries.values() if entry.job)
+    return local.job_states(local_jobs(record))
 
 
 def live_states(record: Record) -> dict[str, slurm.State]:
@@ -53,7 +53,7 @@ def adopt_lost_jobs(record: Record) -> None:
         position = positions.setdefault(submission.token, 0)
         positions[submission.token] += 1
         if record.cluster == "local":
-            submission.job = local.find(record.logs(entry.stage).resolve())
+            submission.job = local.find_job(record.logs(entry.stage).resolve())
             continue
         for job in known.get(submission.token, ()):
             if not (record.logs(entry.stage) / f"{job}_submitted.pkl").exists():

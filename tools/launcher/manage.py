@@ -20,11 +20,11 @@ from .record import load_record, locked
 def show_status(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     """Print a row for each stage."""
     record = load_record(enter(arguments.folder))
-    shown = status.rows(record)
+    shown = status.stage_rows(record)
     if arguments.json:
         print(json.dumps([dataclasses.asdict(row) for row in shown], indent=1))
     else:
-        status.show(record, shown, Console())
+        status.print_rows(record, shown, Console())
 
 
 def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
@@ -35,7 +35,7 @@ def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
         raise LaunchError(f"{arguments.stage}: no such stage; there are {', '.join(record.entries)}")
     if entry.job is None:
         raise LaunchError(f"{arguments.stage}: has not been submitted yet")
-    file = logs.path(record.logs(entry.stage), entry.job, arguments.rank)
+    file = logs.log_path(record.logs(entry.stage), entry.job, arguments.rank)
 
     def may_grow() -> bool:
         try:
@@ -46,7 +46,7 @@ def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     if not file.exists() and not may_grow():
         raise LaunchError(f"{file}: is not there: the job has not begun, or has no rank {arguments.rank}")
     try:
-        logs.show(file, may_grow, pause(record))
+        logs.print_log(file, may_grow, pause(record))
     except KeyboardInterrupt:
         sys.exit(0)
 

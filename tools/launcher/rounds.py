@@ -63,8 +63,8 @@ def _print_first(found: Reconciled, record: Record) -> None:
 
 def _end(record: Record) -> None:
     """Print the table; exit with code 1 where something has not finished."""
-    shown = status.rows(record)
-    status.show(record, shown, Console())
+    shown = status.stage_rows(record)
+    status.print_rows(record, shown, Console())
     bad = [row for row in shown if row.state != status.FINISHED]
     for row in bad:
         print(f"error: {row.stage}: {row.state} {row.note}", file=sys.stderr)

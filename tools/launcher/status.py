@@ -42,7 +42,7 @@ class Row:
     note: str
 
 
-def rows(record: Record) -> list[Row]:
+def stage_rows(record: Record) -> list[Row]:
     """Return a row for each stage of a run, in the order of the pipeline."""
     known = known_states(record)
     found: dict[str, Row] = {}
@@ -185,7 +185,7 @@ def _tail(path: Path) -> list[str]:
     return [line for line in text.split("\n")[:-1] if line.startswith("{") and line.endswith("}")][-_WINDOW:]
 
 
-def show(record: Record, shown: list[Row], console: Console) -> None:
+def print_rows(record: Record, shown: list[Row], console: Console) -> None:
     """Print a table, and below it in full why stages failed."""
     console.print(Text(f"{record.folder} on {record.cluster}", style="bold"), soft_wrap=True)
     grid = Table("stage", "job", "state", "attempt", "progress", "time left", "", box=None, padding=(0, 1, 0, 0))

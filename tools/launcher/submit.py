@@ -60,7 +60,7 @@ def launch_pipeline(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     """Launch all stages of a pipeline file."""
     if arguments.resources:
         raise LaunchError("--resources: a pipeline's file names its own; flags such as --partition go over those")
-    read = pipeline.read(arguments.file, arguments.output, _flags(arguments))
+    read = pipeline.read_pipeline(arguments.file, arguments.output, _flags(arguments))
     if arguments.parallel is not None:
         stages = [dataclasses.replace(s, parallel=arguments.parallel) if s.array else s for s in read.stages]
         read = Pipeline(read.output, tuple(stages))
@@ -75,7 +75,7 @@ def retry(arguments: argparse.Namespace, _: Sequence[str]) -> None:
 def _requested(arguments: argparse.Namespace) -> Resources:
     """Return the resources of the --resources file, under those of the flags."""
     layers = [(str(arguments.resources), resources.content(arguments.resources))] if arguments.resources else []
-    return resources.read(*layers, ("command line", _flags(arguments)))
+    return resources.resolve_resources(*layers, ("command line", _flags(arguments)))
 
 
 def _flags(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -156,8 +156,8 @@ FAULTS = (
     fault(
         "flags-under-the-file",
         "tools/launcher/submit.py",
-        'return resources.read(*layers, ("command line", _flags(arguments)))',
-        'return resources.read(("command line", _flags(arguments)), *layers)',
+        'return resources.resolve_resources(*layers, ("command line", _flags(arguments)))',
+        'return resources.resolve_resources(("command line", _flags(arguments)), *layers)',
         "--time on the command line is ignored where the file has one",
         "tools/launcher/test_dry_run.py::test_resources_stand_in_the_sbatch_file",
     ),

@@ -71,17 +71,17 @@ def ended(run: Record, name: str, outcome: str, code: int, job: str = GONE, **mo
 def log(run: Record, name: str, text: str, job: str = GONE, rank: int = 0) -> Path:
     folder = run.logs(run.entries[name].stage)
     folder.mkdir(parents=True, exist_ok=True)
-    path = logs.path(folder, job, rank)
+    path = logs.log_path(folder, job, rank)
     path.write_text(text)
     return path
 
 
 def rows(run: Record) -> dict[str, status.Row]:
-    return {row.stage: row for row in status.rows(run)}
+    return {row.stage: row for row in status.stage_rows(run)}
 
 
 def states(run: Record) -> list[str]:
-    return [row.state for row in status.rows(run)]
+    return [row.state for row in status.stage_rows(run)]
 
 
 @pytest.fixture
@@ -309,7 +309,7 @@ def test_a_stage_may_need_one_that_has_left_the_pipeline(run: Record) -> None:
 
 
 def test_a_job_that_waits_for_others_names_them(run: Record) -> None:
-    before = {row.stage: row for row in status.rows(run)}
+    before = {row.stage: row for row in status.stage_rows(run)}
     before["voc/random/trial_0"] = replace(before["voc/random/trial_0"], state="FINISHED")
     row = status._row(run, submit(run, "report", "9"), State("PENDING", "Dependency"), before)
     assert (row.state, row.note) == ("WAITING", "for voc/moco/trial_0")

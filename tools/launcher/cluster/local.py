@@ -35,12 +35,12 @@ def detached(output: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def states(jobs: Iterable[tuple[str, Path]]) -> dict[str, State]:
+def job_states(jobs: Iterable[tuple[str, Path]]) -> dict[str, State]:
     """Return RUNNING for each job whose process exists; a job is given with the folder of its logs."""
     return {job: State("RUNNING") for job, folder in jobs if _is_job(job, folder)}
 
 
-def find(folder: Path) -> str | None:
+def find_job(folder: Path) -> str | None:
     """Return the job whose logs are in a folder, if it runs."""
     found = [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_job(entry.name, folder)]
     return str(min(found)) if found else None  # with `setup` there are two, and the shell came first

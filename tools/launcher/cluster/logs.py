@@ -15,14 +15,14 @@ _MESSAGE = 4  # lines that are shown of one
 _TAIL = 65536  # bytes of a file that the last line is looked for in
 
 
-def path(folder: Path, job: str, rank: int) -> Path:
+def log_path(folder: Path, job: str, rank: int) -> Path:
     """Return the file of one rank of a job in the folder of its stage's logs."""
     return folder / f"{job}_{rank}_log.out"
 
 
 def last_line(folder: Path, job: str, rank: int) -> str:
     """Return the last line that a rank printed, without those of SLURM and submitit; where there is one, its error."""
-    file = path(folder, job, rank)
+    file = log_path(folder, job, rank)
     if not file.exists():
         return ""
     with open(file, "rb") as content:
@@ -35,7 +35,7 @@ def last_line(folder: Path, job: str, rank: int) -> str:
     return printed[-1] if printed else ""
 
 
-def show(file: Path, follow: Callable[[], bool], every: float) -> None:
+def print_log(file: Path, follow: Callable[[], bool], every: float) -> None:
     """Print a file, and what is added to it while `follow`, called every `every` seconds, says that more may come."""
     more, due, content = True, -math.inf, None
     with contextlib.ExitStack() as stack:

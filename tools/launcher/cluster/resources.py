@@ -128,7 +128,7 @@ def _seconds(time: str) -> int:
     return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
 
 
-def read(*layers: tuple[str, Mapping[Any, Any]]) -> Resources:
+def resolve_resources(*layers: tuple[str, Mapping[Any, Any]]) -> Resources:
     """Return the resources of several layers, later ones over earlier ones (None: not given).
 
     Args:

@@ -29,7 +29,7 @@ class State:
         return self.name in LIVE
 
 
-def states(jobs: Iterable[str]) -> dict[str, State]:
+def job_states(jobs: Iterable[str]) -> dict[str, State]:
     """Return the states of jobs, also of array tasks "12_3", as far as SLURM still knows them."""
     wanted = set(jobs)
     if not wanted:
@@ -64,7 +64,7 @@ def cancel(jobs: Iterable[str]) -> None:
     """
     wanted = sorted(set(jobs))
     done = _run("scancel", *wanted) if wanted else None
-    if done and done.returncode and any(state.live for state in states(wanted).values()):
+    if done and done.returncode and any(state.live for state in job_states(wanted).values()):
         raise LaunchError(f"scancel: {done.stderr.strip() or done.returncode}")
 
 

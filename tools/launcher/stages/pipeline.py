@@ -51,7 +51,7 @@ class Pipeline:
     stages: tuple[Stage, ...]
 
 
-def read(path: Path, output: Path | None, flags: Mapping[str, Any]) -> Pipeline:
+def read_pipeline(path: Path, output: Path | None, flags: Mapping[str, Any]) -> Pipeline:
     """Read the pipeline of a YAML file.
 
     Args:
@@ -271,7 +271,7 @@ class _Reader:
         layers = self._resources_of((inner or {}).get("resources"), f"{inner_where}.resources")
         layers = layers or self._resources_of(section.get("resources"), f"{where}.resources") or self.common
         try:
-            return resources.read(*layers, ("command line", self.flags))
+            return resources.resolve_resources(*layers, ("command line", self.flags))
         except LaunchError as error:
             self.faults += _indented(where, error)
             return Resources()
@@ -279,7 +279,7 @@ class _Reader:
     def _checked(self, flags: Mapping[str, Any]) -> Mapping[str, Any]:
         """Check the flags once, for all sections."""
         try:
-            resources.read(("command line", flags))
+            resources.resolve_resources(("command line", flags))
         except LaunchError as error:
             self.faults += str(error).splitlines()
             return {}

@@ -118,7 +118,7 @@ def cancel_it(found: Disturbed, tool: Tool) -> None:
     (job,) = jobs(found.run)["pretrain"]
     found.seen |= {"job": job, "cancel": tool("launch", "cancel", found.run)}
     wait_until(lambda: outcomes(found.run, "pretrain").count("stopped") == 2, "it has stopped")
-    wait_until(lambda: not local.states([(job, logs(found.run))]), "it has ended")
+    wait_until(lambda: not local.job_states([(job, logs(found.run))]), "it has ended")
     found.seen["after the cancel"] = state(tool, found.run)
     found.seen["saved and trained"] = (saver.manifests(found.run)[-1].step, last_step(found.run))
 

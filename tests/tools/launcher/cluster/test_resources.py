@@ -35,7 +35,7 @@ WRONG = {
 
 def fault(*layers: tuple[str, dict[Any, Any]]) -> str:
     with pytest.raises(LaunchError) as caught:
-        resources.read(*layers)
+        resources.resolve_resources(*layers)
     return str(caught.value)
 
 
@@ -57,10 +57,10 @@ def test_all_faults_of_all_layers_are_told_at_once() -> None:
 
 def test_a_later_layer_is_over_an_earlier_one() -> None:
     lower = {"nodes": 2, "gpus": 8, "mem": 64, "sbatch": {"exclusive": True}}
-    found = resources.read(("file", lower), ("line", {"nodes": 4, "mem": None}))
+    found = resources.resolve_resources(("file", lower), ("line", {"nodes": 4, "mem": None}))
     assert (found.nodes, found.gpus, found.mem, found.tasks) == (4, 8, 64, 32)
     assert found.sbatch == {"exclusive": True}
-    assert resources.read() == Resources()
+    assert resources.resolve_resources() == Resources()
 
 
 @pytest.mark.parametrize("name", resources._OURS)
@@ -73,7 +73,7 @@ def test_what_the_launcher_says_itself_is_no_option_of_the_user(name: str) -> No
     [("0:30", 30), ("12:00", 720), ("3-00:00", 4320), ("1:00:01", 61), ("2-01:30:00", 2970), ("0:00:01", 1)],
 )
 def test_a_time_limit_is_rounded_up_to_minutes(text: str, minutes: int) -> None:
-    assert resources.read(("file", {"time": text})).minutes == minutes
+    assert resources.resolve_resources(("file", {"time": text})).minutes == minutes
 
 
 @given(st.integers(0, 9), st.integers(0, 99), st.integers(0, 59), st.none() | st.integers(0, 59))
@@ -83,49 +83,49 @@ def test_time_limits_are_read_as_slurm_reads_them(days: int, hours: int, minutes
     if total == 0:
         assert "time: is" in fault(("file", {"time": text}))
     else:
-        assert 0 <= resources.read(("file", {"time": text})).minutes * 60 - total < 60
+        assert 0 <= resources.resolve_resources(("file", {"time": text})).minutes * 60 - total < 60
 
 
 @given(st.text() | st.integers() | st.floats() | st.none() | st.lists(st.integers()))
 def test_a_time_of_any_kind_is_read_or_refused(value: Any) -> None:
     try:
-        minutes = resources.read(("file", {"time": value})).minutes
+        minutes = resources.resolve_resources(("file", {"time": value})).minutes
     except LaunchError as error:
         minutes, value = None, str(error)
     assert minutes or "time: is" in value
 
 
 def test_the_warning_comes_before_the_limit() -> None:
-    assert resources.read(("file", {"time": "1:00"})).warning == resources.SIGNAL_DELAY
-    assert resources.read(("file", {"time": "0:02"})).warning == 60  # half of it
-    assert resources.read(("file", {"time": "0:02", "signal_delay": 110})).warning == 110
+    assert resources.resolve_resources(("file", {"time": "1:00"})).warning == resources.SIGNAL_DELAY
+    assert resources.resolve_resources(("file", {"time": "0:02"})).warning == 60  # half of it
+    assert resources.resolve_resources(("file", {"time": "0:02", "signal_delay": 110})).warning == 110
     message = fault(("file", {"time": "0:02", "signal_delay": 120}))
     assert "signal_delay: 120 s is not less than the time limit, 2 min" in message
 
 
 def test_processes_beside_gpus_are_a_contradiction() -> None:
     assert "processes" in fault(("file", {"gpus": 2}), ("command line", {"processes": 2}))
-    assert resources.read(("file", {"gpus": 0, "processes": 2})).tasks == 2
+    assert resources.resolve_resources(("file", {"gpus": 0, "processes": 2})).tasks == 2
 
 
 @given(st.sampled_from(["partition", "account", "qos", "constraint"]), st.text(max_size=8))
 def test_no_text_of_a_resource_begins_a_line_or_a_command(name: str, text: str) -> None:
     try:
-        asked = resources.read(("file", {name: text}))
+        asked = resources.resolve_resources(("file", {name: text}))
     except LaunchError:
         return
     assert f"#SBATCH --{name}=" in sbatch(asked)
     assert not set(text) & set("\n\r\0\t \"'`$;<>\\")
-    assert directives(asked) == directives(resources.read(("file", {name: "plain"})))
+    assert directives(asked) == directives(resources.resolve_resources(("file", {name: "plain"})))
 
 
 @given(st.dictionaries(st.sampled_from(["mail-user", "gres", "nodelist"]), st.text(max_size=8)))
 def test_no_text_of_an_sbatch_option_begins_a_line(options: dict[str, str]) -> None:
     try:
-        asked = resources.read(("file", {"sbatch": options}))
+        asked = resources.resolve_resources(("file", {"sbatch": options}))
     except LaunchError:
         return
-    plain = resources.read(("file", {"sbatch": dict.fromkeys(options, "plain")}))
+    plain = resources.resolve_resources(("file", {"sbatch": dict.fromkeys(options, "plain")}))
     assert directives(asked) == directives(plain)
     assert len(sbatch(asked).splitlines()) == len(sbatch(plain).splitlines())
 
@@ -153,7 +153,7 @@ def test_every_file_of_resources_can_be_read() -> None:
     files = sorted(path for path in (ROOT / "configs/launch").glob("*.yaml") if not path.name.startswith("pipeline"))
     assert files
     for path in files:
-        assert resources.read((path.name, resources.content(path))).tasks >= 1
+        assert resources.resolve_resources((path.name, resources.content(path))).tasks >= 1
 
 
 @pytest.mark.parametrize("text", ["- 1\n", "a: [", "just text", ""])

@@ -53,14 +53,14 @@ def test_a_busy_controller_is_asked_again(answer: Answer) -> None:
 def test_a_forgotten_job_has_no_state(answer: Answer) -> None:
     answer("sacct")
     answer("squeue", error="slurm_load_jobs error: Invalid job id specified\\n", code=1)
-    assert slurm.states(["7"]) == {}
+    assert slurm.job_states(["7"]) == {}
 
 
 def test_a_silent_controller_is_not_taken_for_no_jobs(answer: Answer) -> None:
     answer("sacct")
     answer("squeue", error="Unable to contact slurm controller\\n", code=1)
     with pytest.raises(LaunchError, match="does not answer"):
-        slurm.states(["7"])
+        slurm.job_states(["7"])
     with pytest.raises(LaunchError, match="does not answer"):
         slurm.by_comment({"moco-x"})
 
@@ -68,7 +68,7 @@ def test_a_silent_controller_is_not_taken_for_no_jobs(answer: Answer) -> None:
 def test_states_are_of_the_tasks_that_were_asked_for(answer: Answer) -> None:
     answer("sacct", "12_0|COMPLETED\\n12_1|CANCELLED by 1000\\n12_2|RUNNING\\n")
     answer("squeue", "12_2|RUNNING|1:00|None\\n12_3|PENDING|1:00|Resources\\n")
-    found = slurm.states(["12_0", "12_1", "12_2"])
+    found = slurm.job_states(["12_0", "12_1", "12_2"])
     assert {job: state.name for job, state in found.items()} == {
         "12_0": "COMPLETED", "12_1": "CANCELLED", "12_2": "RUNNING",
     }  # fmt: skip

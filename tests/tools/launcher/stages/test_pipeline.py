@@ -52,7 +52,7 @@ del SMALL["finetune"]["tasks"]["coco"]
 def read(tmp_path: Path, content: Any, output: Path | None = None, **flags: Any) -> pipeline.Pipeline:
     path = tmp_path / "study.yaml"
     path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
-    return pipeline.read(path, output, flags)
+    return pipeline.read_pipeline(path, output, flags)
 
 
 def stages(tmp_path: Path, content: Any, **flags: Any) -> dict[str, Stage]:
@@ -236,7 +236,7 @@ def test_what_is_no_pipeline_is_one_message(tmp_path: Path, text: str) -> None:
 def test_a_file_without_stages_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "nothing to do" in faults(tmp_path, {"output": "x"})
     with pytest.raises(LaunchError, match=r"nowhere\.yaml: cannot be read"):
-        pipeline.read(tmp_path / "nowhere.yaml", None, {})
+        pipeline.read_pipeline(tmp_path / "nowhere.yaml", None, {})
 
 
 def test_pretraining_alone_and_fine_tuning_alone_are_pipelines(tmp_path: Path) -> None:
@@ -249,6 +249,6 @@ def test_pretraining_alone_and_fine_tuning_alone_are_pipelines(tmp_path: Path) -
 @pytest.mark.parametrize("path", sorted((ROOT / "configs/launch").glob("pipeline*.yaml")), ids=lambda path: path.name)
 def test_every_file_of_ours_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    found = pipeline.read(path, None, {}).stages
+    found = pipeline.read_pipeline(path, None, {}).stages
     assert found[0].name == "pretrain"
     assert found[-1].name == "report"
