@@ -10,6 +10,7 @@ import torture
 from fault_injection.campaign import LAYOUTS, Totals
 from fault_injection.job import EPOCHS, differences
 from pretrain.checkpoints import moco_file
+from pretrain.runtime import files
 from tests.support.in_process import refusal
 
 
@@ -22,7 +23,7 @@ def test_one_bit_or_one_number_is_a_difference(tmp_path: pathlib.Path) -> None:
     one.mkdir()
     content = {"state_dict": {"queue": torch.tensor([1.0, -0.0])}, "optimizer": [{"lr": 0.1}], "epoch": EPOCHS}
     name = moco_file.file_name(EPOCHS - 1)
-    moco_file.save(one / name, content)
+    files.save_tensors(one / name, content)
     rows = [{"step": 1, "loss": 2.5, "images_per_second": 3}, {"step": 2, "loss": 2.25, "images_per_second": 4}]
     (one / "metrics.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     shutil.copytree(one, other)
@@ -34,7 +35,7 @@ def test_one_bit_or_one_number_is_a_difference(tmp_path: pathlib.Path) -> None:
     (other / "metrics.json").write_text("".join(json.dumps(row) + "\n" for row in rows))
     content["state_dict"]["queue"][1] = 0.0  # equal to -0, and another bit  # type: ignore[index]
     content["optimizer"][0]["lr"] = 0.2  # type: ignore[index]
-    moco_file.save(other / name, content)
+    files.save_tensors(other / name, content)
     assert sorted(differences(one, other)) == [".optimizer.0.lr", ".state_dict.queue", "metrics.json"]
 
 

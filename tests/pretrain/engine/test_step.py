@@ -18,7 +18,7 @@ from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import PretrainError
 from tests.support.pretrain import small_runs
-from tests.support.pretrain.small_runs import LR, V1, V2, Case, generators, images, indices, own, start
+from tests.support.pretrain.small_runs import LR, V1, V2, Case, generators, images, indices, initial_model, rank_slice
 
 WORLD = 4
 
@@ -37,14 +37,14 @@ HALF = {name: (replace(case, dtype=torch.float32, steps=1), bounds) for name, (c
 @pytest.mark.parametrize("name", HALF)
 def test_a_step_in_half_precision_is_within_bounds(name: str, four_ranks: dict[str, Any]) -> None:
     case, (loss, key, length) = HALF[name]
-    begin = start(case).double()
-    expected = small_runs.expect(case, WORLD)
+    begin = initial_model(case).double()
+    expected = small_runs.run_reference(case, WORLD)
     weights = [parameter for parameter, _ in begin.named_parameters() if parameter.startswith("encoder_q.")]
 
     def update(state: dict[str, Tensor]) -> Tensor:
         return torch.cat([(state[weight].double() - begin.state_dict()[weight]).flatten() for weight in weights])
 
-    for found in (four_ranks[name], small_runs.produce(replace(case, bn_groups=WORLD))):
+    for found in (four_ranks[name], small_runs.run_production(replace(case, bn_groups=WORLD))):
         assert (found["losses"] - expected["losses"]).abs().max() < loss
         assert (found["queue.keys"].double() - expected["queue.keys"]).abs().max() < key
         assert (update(found) - update(expected)).norm() / update(expected).norm() < length
@@ -54,7 +54,7 @@ def test_a_step_in_half_precision_is_within_bounds(name: str, four_ranks: dict[s
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_weights_queue_and_momentum_are_fp32_in_every_precision(precision: str) -> None:
     """In bf16 a momentum of 0.999 would not move the key encoder at all."""
-    model = start(replace(V2, dtype=torch.float32))
+    model = initial_model(replace(V2, dtype=torch.float32))
     begin_q, begin_k = copy.deepcopy(model.encoder_q), copy.deepcopy(model.encoder_k)
     with torch.no_grad():
         for parameter in begin_q.parameters():
@@ -76,7 +76,7 @@ def test_the_gradient_is_cut_to_the_norm_and_no_further() -> None:
     """torch's formula: g * min(1, clip / (norm + 1e-6)); the reported norm is the one before clipping."""
 
     def stepped(clip: float) -> tuple[Tensor, list[Tensor]]:
-        model = start(V1)
+        model = initial_model(V1)
         step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR), clip_norm=clip)
         norm = step(*(images(0, view) for view in (0, 1)), indices(0), generators(V1, 0)).gradient_norm
         return norm, [p.grad for p in model.encoder_q.parameters()]
@@ -126,17 +126,17 @@ POISONS: dict[str, tuple[Case, Poison, str]] = {
 
 def poisoned(case: Case, poison: Poison, culprit: int) -> tuple[list[str], bool]:
     """Return what every rank says of a third step that is poisoned on one of them, and whether all is as it was."""
-    model = start(case)
+    model = initial_model(case)
     optimizer = torch.optim.SGD(model.parameters(), LR, 0.9, weight_decay=1e-4)
     step = TrainingStep(model, optimizer, case.precision, case.clip)
     said = ""
     for at in range(3):
-        x = [own(images(at, view, case.dtype)).clone() for view in (0, 1)]
+        x = [rank_slice(images(at, view, case.dtype)).clone() for view in (0, 1)]
         if at == 2 and distributed.rank() == culprit:
             poison(model, step, x)
         before = copy.deepcopy((held(model), optimizer.state_dict()))
         try:
-            step(*x, own(indices(at)), generators(case, at))
+            step(*x, rank_slice(indices(at)), generators(case, at))
         except PretrainError as error:
             said = str(error)
     after = (held(model), optimizer.state_dict())
@@ -148,15 +148,15 @@ def poisoned_and_found_late(culprit: int) -> dict[bool, list[tuple[str, int]]]:
     """Return what every rank says of a poisoned third step, and how long ago: in the next step, or at the flush."""
     found = {}
     for flush in (False, True):
-        model = start(V1)
+        model = initial_model(V1)
         step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR), delay=1)
         said = ("", -1)
         for at in range(4):
-            x = [own(images(at, view)).clone() for view in (0, 1)]
+            x = [rank_slice(images(at, view)).clone() for view in (0, 1)]
             if at == 2 and distributed.rank() == culprit:
                 x[0][0, 0, 0, 0] = torch.nan
             try:
-                step(*x, own(indices(at)), generators(V1, at))
+                step(*x, rank_slice(indices(at)), generators(V1, at))
                 if flush:
                     step.flush_checks()
             except NotFiniteError as error:
@@ -185,7 +185,7 @@ def overflowing(scale: float, steps: int, always: bool) -> tuple[list[tuple[floa
 
     A scale of 2^40 makes gradients overflow by themselves; `always`: one of rank 2's is infinite at any scale.
     """
-    model = start(replace(V1, dtype=torch.float32))
+    model = initial_model(replace(V1, dtype=torch.float32))
     step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR, 0.9), "fp16")
     step.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
     if always and distributed.rank() == distributed.world_size() // 2:
@@ -193,9 +193,9 @@ def overflowing(scale: float, steps: int, always: bool) -> tuple[list[tuple[floa
     seen, said = [], ""
     for _ in range(steps):
         before = [p.clone() for p in model.encoder_q.parameters()]
-        x = [own(images(0, view, torch.float32)) for view in (0, 1)]
+        x = [rank_slice(images(0, view, torch.float32)) for view in (0, 1)]
         try:
-            step(*x, own(indices(0)), generators(V1, 0))
+            step(*x, rank_slice(indices(0)), generators(V1, 0))
         except PretrainError as error:
             said = str(error)
             break
@@ -208,9 +208,9 @@ def overflowing(scale: float, steps: int, always: bool) -> tuple[list[tuple[floa
 
 def collectives(case: Case) -> list[tuple[str, list[int]]]:
     """Every word between the ranks in a step, also those of DDP's own: (operation, shape of what this rank gives)."""
-    model = start(case)
+    model = initial_model(case)
     step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR))
-    batch = [own(images(0, 0)), own(images(0, 1)), own(indices(0))]
+    batch = [rank_slice(images(0, 0)), rank_slice(images(0, 1)), rank_slice(indices(0))]
     for _ in range(2):  # DDP sorts its buckets in the first steps
         step(*batch, generators(case, 0))
     with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as record:
@@ -221,7 +221,7 @@ def collectives(case: Case) -> list[tuple[str, list[int]]]:
 def on_four_ranks() -> dict[str, Any]:
     warnings.simplefilter("error")
     found: dict[str, Any] = {name: poisoned(case, poison, 2) for name, (case, poison, _) in POISONS.items()}
-    found |= {name: small_runs.produce(case) for name, (case, _) in HALF.items()}
+    found |= {name: small_runs.run_production(case) for name, (case, _) in HALF.items()}
     found["overflow"] = overflowing(2.0**40, 40, always=False)
     found["endless overflow"] = overflowing(2.0**4, 10, always=True)
     found["late"] = poisoned_and_found_late(2)
@@ -262,7 +262,7 @@ def test_a_delayed_check_names_the_same_step_on_every_rank(four_ranks: dict[str,
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_a_step_does_not_make_the_host_wait_for_the_gpu(precision: str) -> None:
-    model = start(replace(V2, dtype=torch.float32)).cuda()
+    model = initial_model(replace(V2, dtype=torch.float32)).cuda()
     step = TrainingStep(model, SGD(model.parameters(), LR, 0.9), precision)
     views = [torch.randint(256, (small_runs.BATCH, 3, 9, 9), dtype=torch.uint8).cuda() for _ in range(2)]
     step(*views, indices(0), generators(V2, 0))
@@ -279,7 +279,7 @@ def test_uint8_views_are_normalised_where_they_arrive() -> None:
     """So that ranks exchange a quarter of the bytes; the numbers are those of normalised views."""
 
     def trained(normalised: bool) -> dict[str, Tensor]:
-        model = start(replace(V1, dtype=torch.float32))
+        model = initial_model(replace(V1, dtype=torch.float32))
         step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR))
         for at in range(2):
             views = [(images(at, view) * 60 + 120).clamp(0, 255).to(torch.uint8) for view in (0, 1)]

@@ -20,15 +20,15 @@ from tests.support.pretrain.small_runs import (
     V2,
     Case,
     assert_same,
-    expect,
     generators,
     images,
     indices,
-    own,
-    produce,
-    produce_all,
+    initial_model,
+    rank_slice,
+    run_production,
+    run_production_cases,
+    run_reference,
     small_encoder,
-    start,
 )
 
 WORLD = 4
@@ -51,9 +51,9 @@ CASES = {
 
 def gradients(case: Case) -> dict[str, Tensor]:
     """Return the gradients of one step, averaged over the ranks."""
-    model = start(case)
+    model = initial_model(case)
     step = TrainingStep(model, torch.optim.SGD(model.parameters(), LR))
-    step(own(images(0, 0)), own(images(0, 1)), own(indices(0)), generators(case, 0))
+    step(rank_slice(images(0, 0)), rank_slice(images(0, 1)), rank_slice(indices(0)), generators(case, 0))
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
@@ -66,7 +66,7 @@ def gathered_gradient() -> tuple[Tensor, Tensor]:
 
 
 def on_four_ranks() -> dict[str, Any]:
-    found: dict[str, Any] = dict(zip(CASES, produce_all(list(CASES.values())), strict=True))
+    found: dict[str, Any] = dict(zip(CASES, run_production_cases(list(CASES.values())), strict=True))
     found["gradients"] = [gradients(case) for case in (END_TO_END, BANK)]
     found["gathered"] = gathered_gradient()
     return found
@@ -80,12 +80,12 @@ def four_ranks() -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", CASES)
 def test_twenty_steps_of_one_process_are_the_reference(name: str) -> None:
-    assert_same(produce(CASES[name]), expect(CASES[name]))
+    assert_same(run_production(CASES[name]), run_reference(CASES[name]))
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_twenty_steps_of_four_ranks_are_the_reference(name: str, four_ranks: dict[str, Any]) -> None:
-    assert_same(four_ranks[name], expect(CASES[name], WORLD))
+    assert_same(four_ranks[name], run_reference(CASES[name], WORLD))
 
 
 @pytest.mark.parametrize("position", [0, 1], ids=["end to end", "bank"])
@@ -109,7 +109,7 @@ def test_the_cases_would_notice_a_difference() -> None:
     }
     for base, others in changes.items():
         for change in others:
-            difference = expect(replace(base, **change))["losses"] - expect(base)["losses"]
+            difference = run_reference(replace(base, **change))["losses"] - run_reference(base)["losses"]
             assert difference.abs().max() > 1e-4, change
 
 
@@ -191,7 +191,7 @@ def test_diagnostics_see_as_many_entries_as_negatives(size: int, negatives: int)
 
 @pytest.mark.parametrize("case", [END_TO_END, BANK], ids=["end to end", "bank"])
 def test_checkpoint_holds_the_encoders_published_name(case: Case) -> None:
-    source, target = start(case), start(case)
+    source, target = initial_model(case), initial_model(case)
     with torch.no_grad():
         for tensor in [*source.parameters(), *source.buffers()]:
             tensor.copy_(torch.rand_like(tensor.double()).to(tensor.dtype))

@@ -15,7 +15,17 @@ from pretrain.models.encoders import build_encoder
 from pretrain.models.moco import KeyQueue, MoCo
 from pretrain.models.published_state import load_published_state, published_state
 from pretrain.runtime import spawn
-from tests.support.pretrain.small_runs import DIM, V1, V2, Case, assert_same, expect, produce, produce_all, start
+from tests.support.pretrain.small_runs import (
+    DIM,
+    V1,
+    V2,
+    Case,
+    assert_same,
+    initial_model,
+    run_production,
+    run_production_cases,
+    run_reference,
+)
 from transfer.weights import source
 
 WORLD = 4
@@ -57,28 +67,28 @@ SINGLE = {
 def four_ranks() -> dict[str, dict[str, Tensor]]:
     """The results of four gloo processes."""
     cases = EXACT | {f"float32, {name}": case for name, case in SINGLE.items()}
-    return dict(zip(cases, spawn.run_on_ranks(produce_all, WORLD, list(cases.values())), strict=True))
+    return dict(zip(cases, spawn.run_on_ranks(run_production_cases, WORLD, list(cases.values())), strict=True))
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_twenty_steps_of_one_process_are_algorithm_1(name: str) -> None:
     case = replace(EXACT[name], bn_groups=1 if EXACT[name].sync else WORLD * EXACT[name].bn_groups // 2)
-    assert_same(produce(case), expect(case))
+    assert_same(run_production(case), run_reference(case))
 
 
 @pytest.mark.parametrize("name", EXACT)
 def test_twenty_steps_of_four_ranks_are_algorithm_1(name: str, four_ranks: dict[str, dict[str, Tensor]]) -> None:
-    assert_same(four_ranks[name], expect(EXACT[name], WORLD))
+    assert_same(four_ranks[name], run_reference(EXACT[name], WORLD))
 
 
 @pytest.mark.parametrize("name", SINGLE)
 def test_a_step_in_float32_is_algorithm_1(name: str, four_ranks: dict[str, dict[str, Tensor]]) -> None:
-    assert_same(produce(SINGLE[name]), expect(SINGLE[name]), 1e-5)
-    assert_same(four_ranks[f"float32, {name}"], expect(SINGLE[name], WORLD), 1e-5)
+    assert_same(run_production(SINGLE[name]), run_reference(SINGLE[name]), 1e-5)
+    assert_same(four_ranks[f"float32, {name}"], run_reference(SINGLE[name], WORLD), 1e-5)
 
 
 def test_as_many_bn_groups_are_as_many_ranks(four_ranks: dict[str, dict[str, Tensor]]) -> None:
-    assert_same(produce(replace(V1, bn_groups=WORLD)), four_ranks["v1, contiguous"])
+    assert_same(run_production(replace(V1, bn_groups=WORLD)), four_ranks["v1, contiguous"])
 
 
 def test_the_cases_would_notice_a_difference() -> None:
@@ -95,13 +105,13 @@ def test_the_cases_would_notice_a_difference() -> None:
         {"clip": 0.3},
         {"evaluation": True},
     ]
-    losses = expect(base)["losses"]
+    losses = run_reference(base)["losses"]
     for change in changes:
-        assert (expect(replace(base, **change))["losses"] - losses).abs().max() > 1e-4, change
+        assert (run_reference(replace(base, **change))["losses"] - losses).abs().max() > 1e-4, change
 
 
 def test_momentum_moves_parameters_and_leaves_buffers() -> None:
-    model = start(Case(momentum=0.75))
+    model = initial_model(Case(momentum=0.75))
     with torch.no_grad():
         for tensor in [*model.encoder_q.parameters(), *model.encoder_q.buffers()]:
             tensor.copy_(torch.full_like(tensor, 4))
@@ -115,7 +125,7 @@ def test_momentum_moves_parameters_and_leaves_buffers() -> None:
 
 @pytest.mark.parametrize(("momentum", "same_as"), [(1.0, "itself"), (0.0, "query")])
 def test_the_ends_of_momentum(momentum: float, same_as: str) -> None:
-    model = start(Case(momentum=momentum))
+    model = initial_model(Case(momentum=momentum))
     with torch.no_grad():
         for parameter in model.encoder_q.parameters():
             parameter.add_(1)
@@ -137,7 +147,7 @@ def test_encoders_have_the_published_names(arch: str, head: str) -> None:
 
 
 def test_the_published_layout_goes_round() -> None:
-    source, target = start(V1), start(V1)
+    source, target = initial_model(V1), initial_model(V1)
     source.queue.enqueue(torch.randn(4, DIM))
     with torch.no_grad():
         for tensor in [*source.parameters(), *source.buffers()]:

@@ -98,8 +98,8 @@ def shuffled_keys(
     seed: int, bn_groups: int = 1, memory_format: torch.memory_format = torch.contiguous_format
 ) -> Tensor:
     """Keys of the global batch of small_runs by the production code, BN in training mode."""
-    model = small_runs.start(replace(small_runs.V1, bn_groups=bn_groups))
-    x = small_runs.own(small_runs.images(0, 1)).contiguous(memory_format=memory_format)
+    model = small_runs.initial_model(replace(small_runs.V1, bn_groups=bn_groups))
+    x = small_runs.rank_slice(small_runs.images(0, 1)).contiguous(memory_format=memory_format)
     return model.encode_keys(x, torch.randperm(small_runs.BATCH, generator=torch.Generator().manual_seed(seed)))
 
 

@@ -71,7 +71,7 @@ def small_encoder(head: str = "fc") -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), *heads[head])
 
 
-def start(case: Case) -> Any:
+def initial_model(case: Case) -> Any:
     """The method with its first weights."""
     encoder = small_encoder(case.head)
     model: Any
@@ -99,21 +99,21 @@ def state(model: Any) -> dict[str, Tensor]:
     return found
 
 
-def own(batch: Tensor, case: Case = V1) -> Tensor:
+def rank_slice(batch: Tensor, case: Case = V1) -> Tensor:
     """This rank's slice of a global batch, in the memory layout of the case."""
     rows = batch.chunk(distributed.world_size())[distributed.rank()]
     return rows.contiguous(memory_format=torch.channels_last) if case.channels_last and rows.ndim == 4 else rows
 
 
-def produce(case: Case) -> dict[str, Tensor]:
+def run_production(case: Case) -> dict[str, Tensor]:
     """Losses and state after `case.steps` of the production step on this world."""
-    model = start(case)
+    model = initial_model(case)
     optimizer = SGD(model.parameters(), LR, 0.9, weight_decay=1e-4)
     step = TrainingStep(model, optimizer, case.precision, case.clip)
     losses = []
     for at in range(case.steps):
-        views = (own(images(at, view, case.dtype), case) for view in (0, 1))
-        losses.append(distributed.mean(step(*views, own(indices(at)), generators(case, at)).loss))
+        views = (rank_slice(images(at, view, case.dtype), case) for view in (0, 1))
+        losses.append(distributed.mean(step(*views, rank_slice(indices(at)), generators(case, at)).loss))
     model.before_step()  # Algorithm 1 moves the key encoder at the end of a step, the published code before the next
     for name, tensor in model.state_dict().items():
         shared = "running_" not in name  # BN statistics are each rank's own
@@ -123,21 +123,21 @@ def produce(case: Case) -> dict[str, Tensor]:
     return {"losses": torch.stack(losses), **state(model)}
 
 
-def produce_all(cases: list[Case]) -> list[dict[str, Tensor]]:
+def run_production_cases(cases: list[Case]) -> list[dict[str, Tensor]]:
     """For `spawn.run_on_ranks`: many cases for the price of one start of processes."""
-    return [produce(case) for case in cases]
+    return [run_production(case) for case in cases]
 
 
-def expect(case: Case, world: int = 1) -> dict[str, Tensor]:
+def run_reference(case: Case, world: int = 1) -> dict[str, Tensor]:
     """Return the same from the reference, in float64, which shares only the first weights with the production code."""
     plain = replace(case, bn_groups=1, sync=False, channels_last=False, precision="fp32")
     groups = 1 if case.sync else world * case.bn_groups
-    return dict(_expect(plain, groups, world if case.accumulate > 1 else 1))
+    return dict(_run_reference(plain, groups, world if case.accumulate > 1 else 1))
 
 
 @functools.cache
-def _expect(case: Case, groups: int, world: int) -> dict[str, Tensor]:
-    model = start(case).double()
+def _run_reference(case: Case, groups: int, world: int) -> dict[str, Tensor]:
+    model = initial_model(case).double()
     batches = [parts(case, step, world) for step in range(case.steps)]
     f_q = small_encoder(case.head).double().train(not case.evaluation)
     f_q.load_state_dict(model.encoder_q.state_dict())

@@ -14,7 +14,18 @@ from benchmarks import published_step
 from benchmarks.published_step import PublishedMoCo, PublishedStep
 from pretrain.engine.step import TrainingStep
 from pretrain.runtime import distributed, spawn
-from tests.support.pretrain.small_runs import BATCH, LR, V1, V2, Case, generators, images, indices, own, start
+from tests.support.pretrain.small_runs import (
+    BATCH,
+    LR,
+    V1,
+    V2,
+    Case,
+    generators,
+    images,
+    indices,
+    initial_model,
+    rank_slice,
+)
 
 STEPS = 6
 CASES = {
@@ -28,22 +39,26 @@ def sgd(model: torch.nn.Module) -> torch.optim.Optimizer:
 
 
 def production(case: Case) -> dict[str, Tensor]:
-    model = start(case)
+    model = initial_model(case)
     step = TrainingStep(model, sgd(model))
     losses, accuracies = [], []
     for at in range(STEPS):
-        result = step(own(images(at, 0)), own(images(at, 1)), own(indices(at)), generators(case, at))
+        result = step(
+            rank_slice(images(at, 0)), rank_slice(images(at, 1)), rank_slice(indices(at)), generators(case, at)
+        )
         losses.append(result.loss)
         accuracies.append(result.accuracy)
     return {**state(model, losses, accuracies), "queue": model.queue.keys.T}
 
 
 def published(case: Case) -> dict[str, Tensor]:
-    begin = start(case)
+    begin = initial_model(case)
     encoder, queue = copy.deepcopy(begin.encoder_q), begin.queue.keys.T.contiguous()
     model = PublishedMoCo(encoder, queue, case.momentum, case.temperature)
     step = PublishedStep(model, sgd(model))
-    seen = torch.tensor([step(own(images(at, 0)), own(images(at, 1))) for at in range(STEPS)], dtype=torch.float64)
+    seen = torch.tensor(
+        [step(rank_slice(images(at, 0)), rank_slice(images(at, 1))) for at in range(STEPS)], dtype=torch.float64
+    )
     return {**state(model, *seen.unbind(1)), "queue": model.queue}
 
 
@@ -94,8 +109,8 @@ def shuffled() -> dict[str, Any]:
     assert_same(published(case), production(case))
     torch.manual_seed(distributed.rank())  # each rank draws another order, of which one is everybody's
     everything = torch.arange(BATCH * 3).view(BATCH, 3)
-    rows, back = published_step.shuffle(own(everything))
-    assert torch.equal(published_step.unshuffle(rows, back), own(everything))
+    rows, back = published_step.shuffle(rank_slice(everything))
+    assert torch.equal(published_step.unshuffle(rows, back), rank_slice(everything))
     moved = published_step.gather(rows)
     assert torch.equal(moved[back], everything)
     assert not torch.equal(moved, everything)
