@@ -88,8 +88,8 @@ FAULTS = (
     fault(
         "shard-cut-short",
         "pretrain/data/images/shards.py",
-        "        if offset + size > end:",
-        "        if offset > end:",
+        "    if len(block) < BLOCK:\n        raise PretrainError(",
+        "    if not block:\n        return None\n    if len(block) < BLOCK:\n        raise PretrainError(",
         "a shard that was copied in part is trained on without a word",
         "pretrain/data/images/test_shards.py::test_a_cut_or_damaged_archive_is_refused",
     ),

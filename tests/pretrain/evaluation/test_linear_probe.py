@@ -49,17 +49,18 @@ def clusters(rows: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
 
 def test_training_is_torchs_own_sgd_and_step_schedule() -> None:
     rows, labels = clusters(22, 3)
+    labels[::5] = (labels[::5] + 1) % 3  # some are wrong, so that the loss stays above 0
     source = Cached(rows, labels, CPU, batch_size=8, seed=4)
     reported: list[dict[str, Any]] = []
     found = linear_probe.train_layer(
-        source, *clusters(9, 3, 1), 3, CPU, 0.5, 4, (2, 3), seed=4, on_epoch=reported.append
+        source, *clusters(9, 3, 1), 3, CPU, 5.0, 4, (2, 3), seed=4, on_epoch=reported.append
     )
 
     layer = nn.Linear(12, 3)
     with torch.no_grad():
         layer.weight.normal_(std=0.01, generator=seeds.generator("probe layer", 4))
         layer.bias.zero_()
-    optimizer = torch.optim.SGD(layer.parameters(), 0.5, momentum=0.9)
+    optimizer = torch.optim.SGD(layer.parameters(), 5.0, momentum=0.9)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, [2, 3], 0.1)
     order = Batches(22, 8, 4)
     for epoch in range(4):

@@ -107,6 +107,18 @@ def test_no_rows_score_nothing(tmp_path: Path, iou_type: str) -> None:
     assert math.isnan(nothing["AP"])
 
 
+@pytest.mark.parametrize("iou_type", coco.IOU_TYPES)
+def test_a_second_detection_of_an_object_is_wrong(tmp_path: Path, iou_type: str) -> None:
+    """Also of the first detection's: pycocotools reads a match with the id 0 as no match."""
+    points = [value for i in range(17) for value in (46 + i, 6 + i, 2)]
+    square = {"size": [60, 80], "counts": [45 * 60 + 5, *[20, 40] * 19, 20, 80 * 60 - (64 * 60 + 25)]}
+    place = {"bbox": [45, 5, 20, 20], "keypoints": points}
+    other = person(2, **place, segmentation=[[45, 5, 65, 5, 65, 25, 45, 25]])
+    rows = [row(score=0.9), row(score=0.8), row(score=0.7, **place, segmentation=square)]
+    scores = coco.evaluate_coco(write(tmp_path, person(), other), rows, iou_type)
+    assert scores["AP"] == pytest.approx((51 + 50 * 2 / 3) / 101)
+
+
 def test_masks_are_small_or_large_by_their_own_area(tmp_path: Path) -> None:
     """A wrong mask of 4 pixels does not count among the large ones because a large box stands beside it."""
     large = {"bbox": [0, 0, 80, 60], "area": 4800, "segmentation": [[0, 0, 80, 0, 80, 60, 0, 60]]}

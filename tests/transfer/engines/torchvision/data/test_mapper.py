@@ -69,6 +69,14 @@ def test_image_box_and_outline_move_together() -> None:
         assert moved.max() == 0
 
 
+@pytest.mark.parametrize(
+    ("flip", "wanted"), [("none", [0, 2, 5, 10]), ("horizontal", [15, 2, 20, 10]), ("vertical", [0, 0, 5, 8])]
+)
+def test_a_flipped_box_ends_where_it_began(flip: str, wanted: list[float]) -> None:
+    """Edges, not pixels: one at the left border comes to the right one, to the last digit."""
+    assert View((10, 20), (10, 20), flip).boxes(np.array([[0.0, 2, 5, 10]])).tolist() == [wanted]
+
+
 def test_crowds_and_empty_objects_are_dropped(tmp_path: Path) -> None:
     record = small_models.dataset(tmp_path, count=1).records[0]
     outline = record["annotations"][0]["segmentation"]
