@@ -38,6 +38,11 @@ def submit(cluster: Cluster, *words: object, code: Path = ROOT, **environment: s
     return dict(re.findall(r"^submitted +(\S+): job (\S+)$", done.stdout, re.MULTILINE))
 
 
+def submit_held(cluster: Cluster, *words: object) -> dict[str, str]:
+    """Launch jobs that wait for `scontrol release`: one that starts at once may end before launch.py has returned."""
+    return submit(cluster, words[0], "--resources", ROOT / "tests/slurm/held.yaml", *words[1:])
+
+
 def status(cluster: Cluster, run: Path) -> dict[str, dict[str, Any]]:
     """`launch.py status RUN --json`, by stage."""
     done = launch(cluster, "status", run, "--json")

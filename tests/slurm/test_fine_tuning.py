@@ -45,13 +45,20 @@ def side_by_side(shared_cluster: Cluster, scenes: Path, folder: Path) -> Iterato
         yield together
 
 
+def submit_released(cluster: Cluster, scenes: Path, run: Path) -> str:
+    """Submit a run; returns its job, which is free to start only now."""
+    job = runs.submit_held(cluster, *words(scenes), *fine_tuning(run))["finetune"]
+    cluster.run("scontrol", "release", job)
+    return job
+
+
 def leave_alone(cluster: Cluster, scenes: Path, run: Path) -> None:
     job = submit(cluster, *words(scenes), *fine_tuning(run))["finetune"]
     cluster.wait(job, ["COMPLETED"], BESIDE_OTHERS)
 
 
 def warn(cluster: Cluster, scenes: Path, run: Path) -> None:
-    job = submit(cluster, *words(scenes), *fine_tuning(run))["finetune"]
+    job = submit_released(cluster, scenes, run)
     runs.await_row(run, "iteration", ROW_EVERY - 1)
     warned(cluster, job)
     wait_until(lambda: "stopped" in outcomes(run, "finetune"), "the first attempt stops", BESIDE_OTHERS)
@@ -64,7 +71,7 @@ def warn(cluster: Cluster, scenes: Path, run: Path) -> None:
 
 
 def requeue(cluster: Cluster, scenes: Path, run: Path) -> None:
-    job = submit(cluster, *words(scenes), *fine_tuning(run))["finetune"]
+    job = submit_released(cluster, scenes, run)
     runs.await_row(run, "iteration", ROW_EVERY - 1)
     requeued(cluster, job)
     cluster.wait(job, ["PENDING"])

@@ -16,7 +16,7 @@ import pytest
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import limited, node_killed, preempted, requeued, warned
-from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, submit
+from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, submit_held
 from tests.slurm.together import Together
 from tests.support.waiting import outcomes, wait_until
 
@@ -38,10 +38,16 @@ class Site:
     def run(self, name: str) -> Path:
         return self.folder / name
 
-    def submit(self, name: str, *words: object, epochs: int = runs.EPOCHS) -> str:
-        """Submit a run by its name; returns its job."""
+    def submit(self, name: str, *words: object) -> str:
+        """Submit a run by its name; returns its job, which is free to start only now."""
+        job = self.submit_held(name, *words)
+        self.cluster.run("scontrol", "release", job)
+        return job
+
+    def submit_held(self, name: str, *words: object, epochs: int = runs.EPOCHS) -> str:
+        """Submit a run by its name; returns its job, which waits for its release."""
         settings = pretraining(self.images, self.run(name), epochs)
-        self.jobs[name] = submit(self.cluster, "pretrain", *words, *settings)["pretrain"]
+        self.jobs[name] = submit_held(self.cluster, "pretrain", *words, *settings)["pretrain"]
         return self.jobs[name]
 
     def completed(self, job: str) -> None:
@@ -156,9 +162,8 @@ def cancel_and_retry(site: Site) -> None:
 
 
 def watch_it_fail(site: Site) -> None:
-    cluster, run, held = site.cluster, site.run("failing"), site.folder / "held.yaml"
-    held.write_text("sbatch: {hold: true}\n")
-    job = site.submit("failing", "--resources", held, *TWO, epochs=20)
+    cluster, run = site.cluster, site.run("failing")
+    job = site.submit_held("failing", *TWO, epochs=20)
     found = status(cluster, run)["pretrain"]
     assert (found["job"], found["state"], found["attempt"], found["done"]) == (job, "PENDING", 0, None)
     cluster.run("scontrol", "release", job)
