@@ -16,7 +16,7 @@ import pytest
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import limited, node_killed, preempted, requeued, warned
-from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, submit_held
+from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, submit, submit_held
 from tests.slurm.together import Together
 from tests.support.waiting import outcomes, wait_until
 
@@ -151,6 +151,8 @@ def cancel_and_retry(site: Site) -> None:
     assert launch(cluster, "cancel", run).returncode == 0
     cluster.wait(job, ["CANCELLED"])
     assert status(cluster, run)["pretrain"]["state"] == "CANCELLED"
+    retried = submit(cluster, "retry", run)["pretrain"]
+    cluster.run("scontrol", "release", retried)  # with the resources of the first job, which was held
     done = launch(cluster, "retry", run, "--wait")
     assert done.returncode == 0, done.stdout + done.stderr
     found = status(cluster, run)["pretrain"]
