@@ -100,7 +100,8 @@ class Campaign:
         codes = job.wait()
         if set(codes) not in ({0}, {signals.EXIT_CODE}):
             return f"{number.name} to ranks {list(ranks)}: exit codes {codes}"
-        if codes[0] and saver.manifests(job.folder)[-1].step < rows(job.folder)[-1]["step"]:
+        done = max((row["step"] for row in rows(job.folder)), default=0)  # it may be stopped before its first row
+        if codes[0] and saver.manifests(job.folder)[-1].step < done:
             return f"{number.name}: steps were lost"
         return None
 
