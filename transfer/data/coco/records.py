@@ -53,13 +53,7 @@ def coco_records(
     Raises:
         TransferError: lists missing images and missing keypoints.
     """
-    faults: list[str] = []
-    if with_keypoints:
-        faults += [
-            f"{path}: annotation id {annotation['id']}: the {PERSON_KEYPOINTS} keypoints of a person are expected"
-            for annotation in content["annotations"]
-            if len(annotation.get("keypoints", ())) != 3 * PERSON_KEYPOINTS
-        ]
+    faults = _missing_keypoints(path, content) if with_keypoints else []
     made, without_polygon, without_area = [], 0, 0
     index = {category_id: i for i, category_id in enumerate(category_ids)}
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
@@ -94,6 +88,15 @@ def coco_records(
     if without_area:
         log.warning("%s: %d boxes without area are left out of training", path, without_area)
     return made
+
+
+def _missing_keypoints(path: Path, content: Mapping[str, Any]) -> list[str]:
+    """Return a fault for each object without the keypoints of a person."""
+    return [
+        f"{path}: annotation id {annotation['id']}: the {PERSON_KEYPOINTS} keypoints of a person are expected"
+        for annotation in content["annotations"]
+        if len(annotation.get("keypoints", ())) != 3 * PERSON_KEYPOINTS
+    ]
 
 
 def _object(annotation: Mapping[str, Any], index: Mapping[int, int]) -> dict[str, Any] | None:
