@@ -73,7 +73,7 @@ def test_python_blocks_use_names_that_exist(page: Path) -> None:
 @each_page
 def test_nothing_outside_the_project_is_named(page: Path) -> None:
     assert "../shared" not in page.read_text()
-    assert f"{ROOT.parent}/" not in page.read_text()
+    assert f"{ROOT}/" not in page.read_text()
     assert "../" * len(page.relative_to(ROOT).parts) not in page.read_text()
 
 
