@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -51,11 +52,13 @@ def run(
     Returns True where the run is finished, False where a signal asked it to stop and it has saved.
     Raises UserError for a user's mistake.
     """
-    with signals.StopRequest() as stop:
+    with signals.StopRequest() as stop, contextlib.ExitStack() as stack:
         device = distributed.select_device(settings.device)
         distributed.init(device)
         distributed.share_cores(device, settings.data.workers)
         kept = device.type == "cpu" and malloc.keep_freed_memory()
+        if not dry_run:
+            distributed.on_main(lambda: _lock(settings, stack))
         plan = make_plan(settings, device, resume)
         if dry_run:
             if distributed.is_main():
@@ -69,12 +72,18 @@ def run(
         yaml = schema.to_yaml(settings)
         distributed.on_main(lambda: run_folder.write_description(plan.folder, yaml, command, environment))
         logger = logging.getLogger("pretrain")
-        with contextlib.ExitStack() as stack:
-            if distributed.is_main():
-                stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))
-            _log_start(plan)
-            images = plan.images.share(plan.folder / output_folder.INDEX)
-            return Trainer(plan, images, stop, profile).train()
+        if distributed.is_main():
+            stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))
+        _log_start(plan)
+        images = plan.images.share(plan.folder / output_folder.INDEX)
+        return Trainer(plan, images, stop, profile).train()
+
+
+def _lock(settings: schema.Config, stack: contextlib.ExitStack) -> None:
+    """Keep other starts out of the output folder until the stack ends."""
+    folder = pathlib.Path(settings.output_dir)
+    output_folder.refuse_file(folder)
+    stack.enter_context(run_folder.locked(folder))
 
 
 class Trainer:
