@@ -10,6 +10,7 @@ from pathlib import Path
 
 from common import cli
 from common.dataset_check import check_coco, check_voc, fault_lines
+from transfer.data import catalog
 from transfer.data.common import faults as data_rules
 from transfer.data.common.faults import KINDS, Findings
 from transfer.errors import TransferError
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dataset-root", type=Path, required=True, metavar="VOC", help="one year's folder, such as VOCdevkit/VOC2012"
     )
     voc.add_argument("--split", required=True, help="a list in ImageSets/Main, such as trainval")
-    voc.add_argument("--classes", nargs="+", metavar="NAME", help="the classes that there may be (default: any)")
+    voc.add_argument(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
     voc.add_argument("--no-images", action="store_true", help="do not look at JPEGImages/")
     voc.add_argument("--results", type=Path, metavar="DIR", help="also check a folder of <class>.txt")
     voc.set_defaults(check=check_voc)

@@ -8,6 +8,7 @@ from typing import Any
 
 from pretrain.runtime.errors import listed_lines
 from pretrain.runtime.progress import track
+from transfer.data import catalog
 from transfer.data.coco.annotation_file import examine_coco_annotations
 from transfer.data.common.faults import KINDS, Fault, Findings
 from transfer.data.common.images import StatedImage, check_image_files
@@ -30,11 +31,12 @@ def fault_lines(faults: Sequence[Fault], shown: int | None) -> Iterator[str]:
 def check_voc(arguments: argparse.Namespace, findings: Findings) -> str:
     """Check a VOC split; return a summary of its contents."""
     folder = arguments.dataset_root
-    images = examine_voc_split(records.VocSplit(folder, arguments.split), findings, arguments.classes)
+    asked = None if arguments.classes is None else catalog.parse_class_names(arguments.classes)
+    images = examine_voc_split(records.VocSplit(folder, arguments.split), findings, asked)
     if not arguments.no_images:
         _check_voc_images(folder, images, findings)
     if arguments.results is not None:
-        names = arguments.classes or records.class_names_in(images)
+        names = asked or records.class_names_in(images)
         image_ids = [image.image_id for image in images]
         examine_voc_results(arguments.results, names, arguments.split, findings, image_ids)
     return _contents(len(images), Counter(item.name for image in images for item in image.objects))

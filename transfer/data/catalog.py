@@ -15,6 +15,12 @@ from transfer.data.common.faults import Rules
 from transfer.data.voc.dataset import VOC
 from transfer.errors import TransferError, refuse
 
+CLASSES_FLAG = "--classes"  # of every tool that reads annotations
+CLASSES_HELP = (
+    "the classes, in the order of their index: voc (PASCAL VOC's 20), NAME,NAME,..., or a text file with one a line "
+    "(default: those found in the data)"
+)
+
 _KINDS = {kind.name: kind for kind in (VOC, COCO)}
 
 
@@ -54,6 +60,38 @@ def standard_class_names(count: int) -> tuple[str, ...]:
     return next(named, tuple(f"class {index}" for index in range(count)))
 
 
+def parse_class_names(text: str) -> tuple[str, ...]:
+    """Return the classes that `--classes` names, in the order of their index.
+
+    Args:
+        text: the name of a kind of data that has standard classes ("voc", "coco"); names separated by commas; or the
+            path of a text file with one name a line.
+
+    Raises:
+        TransferError: no such file, no name, an empty name or one that is given twice.
+    """
+    kind = _KINDS.get(text)
+    if kind is not None and kind.class_names:
+        return kind.class_names
+    path = Path(text).expanduser()
+    if path.is_file():
+        try:
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, ValueError) as error:
+            raise TransferError(f"{CLASSES_FLAG} {text}: not readable as one class a line ({error})") from error
+        names = [line.strip() for line in lines if line.strip()]
+    elif "," not in text and (len(path.parts) > 1 or path.suffix):
+        standard = " or ".join(kind.name for kind in _KINDS.values() if kind.class_names)
+        raise TransferError(f"{CLASSES_FLAG} {text}: no such file; expected: {standard}, NAME,NAME,... or a text file")
+    else:
+        names = [name.strip() for name in text.split(",")]
+    twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    if not names or "" in names or twice:
+        what = f"given twice: {', '.join(twice)}" if twice and twice != [""] else "a class has no name"
+        raise TransferError(f"{CLASSES_FLAG} {text}: {what}")
+    return tuple(names)
+
+
 def load_dataset(
     names: Sequence[str], root: Path | None, class_names: Sequence[str] | None = None, rules: Rules | None = None
 ) -> Dataset:
@@ -63,11 +101,12 @@ def load_dataset(
         names: Detectron2's built-in names, or those of a registered kind; all of one kind.
         root: the folder that holds VOC2007/ and VOC2012/ (or VOCdevkit/ with them), or annotations/, train2017/, ...
             (or coco/ with them). None: $DETECTRON2_DATASETS, else ./datasets.
-        class_names: the classes a model was trained on. None: taken from the data, as the kind's loader says.
+        class_names: the classes there may be, of class 0, 1, ...: those that a model was trained on, or that a user
+            names. None: taken from the data, as the kind's loader says.
         rules: for kinds of fault whose default is not wanted (transfer.data.common.faults).
 
     Raises:
-        TransferError: lists what is missing or malformed (each with its path), or classes that training does not know.
+        TransferError: lists what is missing or malformed (each with its path), or classes that are not among these.
     """
     kinds = {name: kind for kind in _KINDS.values() for name in kind.dataset_names}
     unknown = [name for name in names if name not in kinds]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pretrain.runtime import signals
 from transfer import engines
+from transfer.data import catalog
 from transfer.data.common import faults
 from transfer.run.options import RunOptions
 
@@ -60,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add("--config-file", type=Path, required=True, help="a YAML file in Detectron2's vocabulary (configs/transfer/)")
     add("--dataset-root", type=Path, help=f"folder of the data: {ROOT_HELP}")
+    add(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
     add(
         faults.FLAG,
         action="append",
@@ -105,6 +107,7 @@ def options_from(args: argparse.Namespace) -> RunOptions:
         overrides=tuple(args.overrides),
         engine=args.engine,
         dataset_root=args.dataset_root,
+        classes=args.classes,
         data_rules=faults.parse_rules(args.data_rule),
         init=args.init,
         supervised_weights=args.supervised_weights,
@@ -128,6 +131,7 @@ def words_from(options: RunOptions) -> list[str]:
 def _flags(options: RunOptions) -> Iterator[str]:
     values = {
         "--dataset-root": options.dataset_root,
+        catalog.CLASSES_FLAG: options.classes,
         "--init": options.init,
         "--supervised-weights": options.supervised_weights,
         "--engine": None if options.engine == "auto" else options.engine,

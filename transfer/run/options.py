@@ -18,6 +18,8 @@ class RunOptions:
         dataset_root: folder of VOC2007/VOC2012 or of annotations/ train2017/ val2017/; None: DETECTRON2_DATASETS.
         data_rules: rules for faults of the data, by kind, where the default is not wanted
             (transfer.data.common.faults).
+        classes: the classes, as transfer.data.catalog.parse_class_names reads them; None: those found in the training
+            data, or those of the detector in MODEL.WEIGHTS.
         init: initial weights of the backbone: "random", "supervised" or a file of tools/convert.py; None where
             MODEL.WEIGHTS names a detector, or where the run in OUTPUT_DIR is resumed.
         supervised_weights: a torchvision ResNet file, for init "supervised".
@@ -43,6 +45,7 @@ class RunOptions:
     engine: str = "auto"
     dataset_root: Path | None = None
     data_rules: Rules = field(default_factory=dict)
+    classes: str | None = None
     init: str | None = None
     supervised_weights: Path | None = None
     download: bool = False

@@ -132,7 +132,13 @@ def _choose_seed(config: Config, options: RunOptions, resumed: Path | None) -> i
 def _read_data(config: Config, initial: InitialWeights, options: RunOptions) -> tuple[Dataset | None, Dataset]:
     """Read the data to train and to test on, with the classes of the initial detector where there is one."""
     known = detector_file.read_classes(initial.path) if initial.path else None
-    names = known.names if known else None
+    asked = None if options.classes is None else catalog.parse_class_names(options.classes)
+    if known and asked not in (None, known.names):
+        raise TransferError(
+            f"{catalog.CLASSES_FLAG} {options.classes}: the detector {initial.path} has other classes, or the same in "
+            f"another order: {', '.join(known.names)}"
+        )
+    names = known.names if known else asked
     root, rules = options.dataset_root, options.data_rules
     train = None if options.eval_only else catalog.load_dataset(config.DATASETS.TRAIN, root, names, rules)
     test = catalog.load_dataset(config.DATASETS.TEST, root, train.class_names if train else names, rules)

@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from transfer.data import catalog
+from transfer.data.voc.records import CLASS_NAMES as VOC_CLASSES
 from transfer.errors import TransferError
 
 
@@ -132,3 +133,53 @@ def test_records_are_what_detectron2_loads(shared_data):
             if isinstance(item["segmentation"], dict):
                 item["segmentation"]["counts"] = item["segmentation"]["counts"].decode()
     assert dataset.records == theirs
+
+
+def test_own_classes_named_as_voc_names_them_are_the_classes(tmp_path, caplog):
+    inside = SIZE + "".join(voc_object(name) for name in ("person", "car", "dog"))
+    make_voc(tmp_path / "VOC2007", {"a": inside})
+    assert catalog.load_dataset(["voc_2007_trainval"], tmp_path).class_names == ("car", "dog", "person")
+    (warning,) = caplog.messages
+    assert "3 of PASCAL VOC's 20 classes" in warning
+    assert "--classes voc" in warning
+    assert "no object of: aeroplane, bicycle, bird" in warning
+
+
+def test_data_with_all_20_have_them_in_published_order(tmp_path, caplog):
+    inside = SIZE + "".join(voc_object(name) for name in reversed(VOC_CLASSES))
+    make_voc(tmp_path / "VOC2007", {"a": inside})
+    assert catalog.load_dataset(["voc_2007_trainval"], tmp_path).class_names == VOC_CLASSES
+    assert not caplog.messages
+
+
+def test_classes_that_are_named_hold_and_absent_ones_are_said(tmp_path, caplog):
+    make_voc(tmp_path / "VOC2007", {"a": SIZE + voc_object("dog")})
+    assert catalog.load_dataset(["voc_2007_trainval"], tmp_path, ["dog", "emu"]).class_names == ("dog", "emu")
+    assert caplog.messages == ["voc_2007_trainval: no object of 1 of the 2 classes: emu"]
+
+
+def test_classes_are_a_published_set_a_list_or_a_file(tmp_path):
+    assert catalog.parse_class_names("voc") == VOC_CLASSES
+    assert len(catalog.parse_class_names("coco")) == 80
+    assert catalog.parse_class_names("dog, traffic light") == ("dog", "traffic light")
+    assert catalog.parse_class_names("dog") == ("dog",)
+    file = tmp_path / "classes.txt"
+    file.write_bytes("\ufeffwhite dog\r\n\r\na,b\r\n".encode())
+    assert catalog.parse_class_names(str(file)) == ("white dog", "a,b")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a class has no name"),
+        ("dog,,cat", "a class has no name"),
+        ("dog,cat,dog", "given twice: dog"),
+        ("clases.txt", "clases.txt: no such file; expected: voc or coco, NAME,NAME,... or a text file"),
+        ("lists/classes", "no such file"),
+    ],
+)
+def test_bad_lists_of_classes_are_refused(text, message):
+    with pytest.raises(TransferError) as caught:
+        catalog.parse_class_names(text)
+    assert f"--classes {text}: " in str(caught.value)
+    assert message in str(caught.value)

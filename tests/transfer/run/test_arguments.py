@@ -12,6 +12,7 @@ FILE = Path("voc.yaml")
 OPTIONS = [
     RunOptions(FILE),
     RunOptions(FILE, ("SOLVER.STEPS", "(6,)", "OUTPUT_DIR", "a folder"), init="moco r50.pth", seed=0, trials=5),
+    RunOptions(FILE, classes="traffic light,dog", init="random"),
     RunOptions(FILE, ("SEED", "-1"), "detectron2", Path("VOCdevkit"), {"zero_area": "drop", "outside": "clip"}),
     RunOptions(FILE, init="supervised", supervised_weights=Path("r50.pth"), processes=8, scale_to=4, trial=0),
     RunOptions(FILE, init="supervised", download=True, auto_resume=True),

@@ -32,7 +32,8 @@ KEYS = {
         *("dataset_root", "engine", "resources"),
     ),
     "finetune.tasks": (
-        *("config", "settings", "dataset_root", "engine", "scale_to", "data_rules", "trials", "parallel", "resources"),
+        *("config", "settings", "dataset_root", "classes", "engine", "scale_to", "data_rules"),
+        *("trials", "parallel", "resources"),
     ),
     "report": ("images", "resamples", "resources"),
 }
@@ -177,6 +178,7 @@ class _Reader:
         rules = self._mapping(both.get("data_rules", {}), f"{where}.data_rules", None)
         options = {
             "dataset_root": root and Path(root),
+            "classes": self._value(both, "classes", f"{where}.classes", str, None),
             "engine": engine,
             "scale_to": self._value(both, "scale_to", f"{where}.scale_to", int, None, least=1),
             "data_rules": faults.parse_rules([f"{kind}={rule}" for kind, rule in rules.items()]),

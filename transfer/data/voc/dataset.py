@@ -26,8 +26,8 @@ def load_voc(names: tuple[str, ...], root: Path, class_names: Sequence[str] | No
 
     Args:
         root: the folder that holds VOC2007/ and VOC2012/, or VOCdevkit/ with them.
-        class_names: the classes a model was trained on. None: the standard 20 where all names in the data belong to
-            them, else the names found, sorted.
+        class_names: the classes there may be, of class 0, 1, ... None: those found in the data, which are the standard
+            20 only where all of them occur.
 
     Raises:
         TransferError: lists what is missing or malformed, each with its path.
@@ -35,15 +35,31 @@ def load_voc(names: tuple[str, ...], root: Path, class_names: Sequence[str] | No
     splits = tuple(VocSplit(_year_folder(root, _SPLITS[name][0]), _SPLITS[name][1]) for name in names)
     findings = Findings(rules)
     images = [read_voc_split(split, findings, class_names) for split in splits]
+    every_image = [image for part in images for image in part]
     if class_names is None:
-        class_names = records.class_names_in([image for part in images for image in part])
-        if tuple(class_names) != records.CLASS_NAMES:
-            log.info("%s: %d classes from the data: %s", ", ".join(names), len(class_names), ", ".join(class_names))
+        class_names = records.class_names_in(every_image)
+        _log_found_classes(", ".join(names), class_names)
+    elif absent := records.absent_classes(every_image, class_names):
+        few = f"{len(absent)} of the {len(class_names)} classes"
+        log.warning("%s: no object of %s: %s", ", ".join(names), few, ", ".join(absent))
     joined: list[dict[str, Any]] = []
     for split, part in zip(splits, images, strict=True):
         joined += records.voc_records(split, part, class_names)
     ids = tuple(range(len(class_names)))
     return Dataset(names, VOC, tuple(class_names), ids, joined, splits, rules, findings.counts())
+
+
+def _log_found_classes(names: str, found: Sequence[str]) -> None:
+    """Log the classes of data that do not show the standard 20: a part of them may be someone's own classes."""
+    if tuple(found) == records.CLASS_NAMES:
+        return
+    log.info("%s: %d classes from the data: %s", names, len(found), ", ".join(found))
+    if found and set(found) <= set(records.CLASS_NAMES):
+        absent = ", ".join(name for name in records.CLASS_NAMES if name not in found)
+        log.warning(
+            "%s: the data show %d of PASCAL VOC's 20 classes, and the detector has these alone; --classes voc gives it "
+            "all 20 (no object of: %s)", names, len(found), absent,
+        )  # fmt: skip
 
 
 def _year_folder(root: Path, year: str) -> Path:

@@ -80,9 +80,15 @@ def examine_voc_split(split: VocSplit, findings: Findings, class_names: Sequence
 
 
 def class_names_in(images: Sequence[VocImage]) -> tuple[str, ...]:
-    """Return the standard 20 where all names in the data belong to them, else the names found, sorted."""
+    """Return the names found in the data: the standard 20 in their published order where all occur, else sorted."""
     found = {item.name for image in images for item in image.objects}
-    return CLASS_NAMES if found <= set(CLASS_NAMES) else tuple(sorted(found))
+    return CLASS_NAMES if found == set(CLASS_NAMES) else tuple(sorted(found))
+
+
+def absent_classes(images: Sequence[VocImage], class_names: Sequence[str]) -> tuple[str, ...]:
+    """Return those of `class_names` that no object in the data has."""
+    found = {item.name for image in images for item in image.objects}
+    return tuple(name for name in class_names if name not in found)
 
 
 def voc_records(split: VocSplit, images: Sequence[VocImage], class_names: Sequence[str]) -> list[dict[str, Any]]:

@@ -37,7 +37,13 @@ GOOD: dict[str, Any] = {
             "voc": {"config": CONFIG, "settings": {"SOLVER.MAX_ITER": 20, "SOLVER.STEPS": [15]}},
             "coco": {
                 "config": str(ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"),
-                **{"trials": 1, "dataset_root": "elsewhere", "data_rules": {"zero_area": "drop"}, "scale_to": 2},
+                **{
+                    "trials": 1,
+                    "dataset_root": "elsewhere",
+                    "classes": "dog,cat",
+                    "data_rules": {"zero_area": "drop"},
+                    "scale_to": 2,
+                },
                 "resources": {"cpus": 3},
             },
         },
@@ -118,6 +124,7 @@ def test_the_words_of_each_stage(tmp_path: Path) -> None:
     coco = run_options(found["coco/random/trial_0"])
     assert coco.dataset_root == Path("elsewhere")
     assert coco.data_rules == {"zero_area": "drop"}
+    assert coco.classes == "dog,cat"
     assert coco.scale_to == 2
     assert report.arguments == (
         *("out/voc", "out/coco", "--output", "out/report", "--overwrite", "--images", "3", "--title", "A title"),

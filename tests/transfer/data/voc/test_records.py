@@ -16,7 +16,7 @@ def test_voc_record_is_detectron2s(tmp_path):
         tmp_path / "VOC2007",
         {"a": SIZE + voc_object("cat", (3, 4, 20, 25)) + voc_object("dog", (1, 1, 40, 30), "<difficult>1</difficult>")},
     )
-    dataset = catalog.load_dataset(["voc_2007_trainval"], tmp_path)
+    dataset = catalog.load_dataset(["voc_2007_trainval"], tmp_path, records.CLASS_NAMES)
     assert dataset.kind.name == "voc"
     assert dataset.class_names == records.CLASS_NAMES
     assert dataset.category_ids == tuple(range(20))
@@ -45,7 +45,7 @@ def test_size_comes_from_the_image_where_the_xml_has_none(tmp_path, size):
 @pytest.mark.parametrize("box", [(5, 5, 5, 5), (5, 5, 5, 9), (41, 1, 60, 30)])
 def test_boxes_without_area_leave_training_with_one_warning(tmp_path, caplog, box):
     folder = make_voc(tmp_path / "VOC2007", {"a": SIZE + voc_object() + voc_object(box=box), "b": SIZE + voc_object()})
-    dataset = catalog.load_dataset(["voc_2007_trainval"], tmp_path)
+    dataset = catalog.load_dataset(["voc_2007_trainval"], tmp_path, ["cat"])
     assert [len(record["annotations"]) for record in dataset.records] == [1, 1]
     (warning,) = caplog.messages
     assert "1 boxes" in warning
