@@ -40,21 +40,24 @@ def print_plans(base: Plan, plans: Sequence[Plan]) -> None:
 
 
 def print_results(plans: Sequence[Plan]) -> None:
-    """Print each run's result.json and its scores."""
+    """Print each run's result.json, its scores and the remarks on them."""
     for plan in plans:
         path = plan.output / results.FILE_NAME
-        print(f"{path}: {summary(results.read_result(path))}")
+        result = results.read_result(path)
+        print("\n  ".join([f"{path}: {summary(result)}", *result.remarks]))
 
 
 def summary(result: results.Result) -> str:
-    """Return one line: engine, initial weights, and the AP of everything that was scored."""
-    scores = ", ".join(
-        f"{task} {name} {value:.2f}"
-        for task, points in result.metrics.items()
-        for name, value in points.items()
-        if name in ("AP", "AP50", "AP75") and value is not None
-    )
+    """Return one line: engine, initial weights, and the AP points of everything that was scored."""
+    scores = ", ".join(_scores_of_part(part, points) for part, points in result.metrics.items())
     return f"{result.engine.name}, init {result.init.label}, seed {result.seed}: {scores}"
+
+
+def _scores_of_part(part: str, points: results.Points) -> str:
+    shown = [(name, points[name]) for name in ("AP", "AP50", "AP75") if name in points]
+    if all(value is None for _, value in shown):
+        return f"{part} AP: nothing to score"
+    return ", ".join(f"{part} {name} {'undefined' if value is None else f'{value:.2f}'}" for name, value in shown)
 
 
 if __name__ == "__main__":

@@ -27,12 +27,14 @@ Points = dict[str, float | None]  # name of a metric -> AP points in [0, 100]; N
 class Scores:
     """The AP points: `metrics` by what was scored (bbox, segm, keypoints), `voc_metrics` by VOC metric.
 
-    `per_class` has the AP of each class, by what was scored.
+    `per_class` has the AP of each class, by what was scored. `remarks`: what a reader of the numbers must know, such as
+    classes of which the test set has no object.
     """
 
     metrics: dict[str, Points]
     per_class: dict[str, Points]
     voc_metrics: dict[str, Points] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run; `metrics`, `per_class` and `voc_metrics` are those of its `Scores`.
+    """A finished run; `metrics`, `per_class`, `voc_metrics` and `remarks` are those of its `Scores`.
 
     All AP are points in [0, 100]; a NaN is written as null and read as None. `seconds` is wall time by phase.
     """
@@ -117,6 +119,7 @@ class Result:
     created: str
     voc_metrics: dict[str, Points] = dataclasses.field(default_factory=dict)
     per_class: dict[str, Points] = dataclasses.field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
     git: str | None = None
     scaled: Scaled | None = None
     schema: int = SCHEMA

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Tool, refused
-from tests.support.transfer.layouts import voc_object
+from tests.support.transfer.layouts import SIZE, make_voc, voc_object
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
 
@@ -89,3 +89,33 @@ def test_bad_input_is_one_message(tool: Tool, voc: Path, tmp_path: Path) -> None
     refused(tool("evaluate", *arguments, "val"), results, "beaker")
     missing = tmp_path / "missing.json"
     refused(tool("evaluate", "coco", "--annotations", missing, "--results", missing), missing, "No such file")
+
+
+def own_classes_of_voc(root: Path, names: str = "person car dog") -> list[object]:
+    """The arguments for a set of three own classes that PASCAL VOC has too, each found exactly."""
+    folder, results = root / "VOC2007", root / "results"
+    boxes = {name: (1 + 10 * place, 1, 9 + 10 * place, 9) for place, name in enumerate(names.split())}
+    make_voc(folder, {"a": SIZE + "".join(voc_object(name, box) for name, box in boxes.items())}, "test")
+    results.mkdir()
+    for name, box in boxes.items():
+        (results / f"{name}.txt").write_text("a 0.9 " + " ".join(map(str, box)) + "\n")
+    return ["voc", "--dataset-root", folder, "--split", "test", "--results", results]
+
+
+def test_own_classes_that_voc_has_too_need_no_20_files(tool: Tool, tmp_path: Path) -> None:
+    arguments = own_classes_of_voc(tmp_path)
+    ran = tool("evaluate", *arguments, "--json")
+    assert json.loads(ran.stdout)["AP"] == pytest.approx(1)
+    assert "3 of PASCAL VOC's 20 classes occur in test and are scored; --classes voc scores all 20" in ran.stderr
+    refused(tool("evaluate", *arguments, "--classes", "voc"), "for each of the classes aeroplane, bicycle")
+
+
+def test_asked_classes_that_do_not_occur_are_left_out_and_said(tool: Tool, tmp_path: Path) -> None:
+    arguments = own_classes_of_voc(tmp_path)
+    (tmp_path / "results" / "emu.txt").write_text("a 0.9 1 1 9 9\n")
+    ran = tool("evaluate", *arguments, "--classes", "car,dog,emu,person", "--json")
+    scores = json.loads(ran.stdout)
+    assert scores["AP"] == pytest.approx(1)
+    assert scores["remarks"] == ["box AP is the mean over 3 of 4 classes; no object of: emu"]
+    assert scores["remarks"][0] in ran.stderr
+    refused(tool("evaluate", *arguments, "--classes", "car,dog"), "class person is not one of: car, dog")

@@ -20,8 +20,10 @@ import finetune
 from pretrain.runtime import signals
 from tests.conftest import ROOT, Tool, refused
 from tests.support.in_process import refusal
+from tests.support.transfer.layouts import SIZE, make_voc, voc_object
 from tests.support.transfer.pretrained import resnet
 from tests.support.transfer.stopping import assert_equal
+from tests.support.transfer.synthetic_runs import make_result
 from transfer import results
 from transfer.conversion import convert
 from transfer.engines.torchvision import build
@@ -377,3 +379,32 @@ def test_a_killed_run_is_resumed_exactly(scenes: Path, tmp_path: Path) -> None:
     )
     for name, tensor in whole.items():
         assert torch.equal(tensor, killed[name]), name
+
+
+def own_classes(root: Path) -> Path:
+    """A VOC2007 with two splits of three own classes that PASCAL VOC has too."""
+    inside = SIZE + "".join(voc_object(name, (2, 2, 30, 28)) for name in ("person", "car", "dog"))
+    for split in ("trainval", "test"):
+        make_voc(root / "VOC2007", {split: inside}, split)
+    return root
+
+
+def plan_voc(root: Path, output: Path, **options: Any) -> Plan:
+    config = ROOT / "configs/transfer/voc_r18_fpn_cpu.yaml"
+    words = ("OUTPUT_DIR", str(output))
+    return plan_run(RunOptions(config, words, engine="torchvision", dataset_root=root, init="random", **options))
+
+
+def test_own_classes_make_a_detector_of_these_alone(tmp_path: Path) -> None:
+    root = own_classes(tmp_path / "data")
+    planned = plan_voc(root, tmp_path / "run")
+    assert planned.config.MODEL.ROI_HEADS.NUM_CLASSES == 3
+    assert planned.test.class_names == ("car", "dog", "person")
+    assert plan_voc(root, tmp_path / "run", classes="voc").config.MODEL.ROI_HEADS.NUM_CLASSES == 20
+
+
+def test_the_last_line_says_that_nothing_was_to_score() -> None:
+    nothing = make_result("voc", "random", 0, 0.0, metrics={"bbox": {"AP": None, "AP50": None, "AP75": None}})
+    assert finetune.summary(nothing) == "torchvision, init random, seed 0: bbox AP: nothing to score"
+    scored = make_result("voc", "random", 0, 10.0)
+    assert finetune.summary(scored).endswith("bbox AP 10.00, bbox AP50 18.00, bbox AP75 9.00")

@@ -2,7 +2,8 @@
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,14 @@ from transfer.data.common import rle
 from transfer.data.common.faults import Findings
 from transfer.data.common.values import are_numbers, is_number
 from transfer.errors import TransferError, refuse
+from transfer.evaluation import remarks
 from transfer.evaluation.coco_results import SCORED_FIELD, apply_rules_to_detections
 
 IOU_TYPES = tuple(SCORED_FIELD)
 # The standard names of COCOeval.stats, in its order.
 STATISTICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 KEYPOINT_STATISTICS = ("AP", "AP50", "AP75", "APm", "APl", "AR", "AR50", "AR75", "ARm", "ARl")
+PART_TITLES = {"bbox": "box", "segm": "mask", "keypoints": "keypoint"}
 _KEYPOINTS = records.PERSON_KEYPOINTS  # pycocotools has tolerances for these only
 
 
@@ -48,7 +51,8 @@ def evaluate_coco(
 
     Returns:
         STATISTICS (KEYPOINT_STATISTICS) as unrounded fractions in [0, 1], and "per_class": {category name: AP}. NaN
-        where the file has no ground truth to measure on, such as no small object (pycocotools prints -1 there).
+        where the file has no ground truth to measure on, such as no small object (pycocotools prints -1 there). And
+        "remarks": a list of texts, of transfer.evaluation.remarks.
 
     Raises:
         TransferError: lists what the rules refuse of the annotation file, or else of the detections.
@@ -69,13 +73,31 @@ def evaluate_coco(
     names = KEYPOINT_STATISTICS if iou_type == "keypoints" else STATISTICS
     precision = evaluation.eval["precision"][:, :, :, 0, -1]  # (T, R, C), all areas, most detections
     category_names = {category_id: name for name, category_id in records.categories_of(content).items()}
-    return {
-        **{name: _fraction(value) for name, value in zip(names, evaluation.stats, strict=True)},
-        "per_class": {
-            category_names[category_id]: _mean(precision[:, :, i])
-            for i, category_id in enumerate(evaluation.params.catIds)
-        },
+    statistics = {name: _fraction(value) for name, value in zip(names, evaluation.stats, strict=True)}
+    per_class = {
+        category_names[category_id]: _mean(precision[:, :, i]) for i, category_id in enumerate(evaluation.params.catIds)
     }
+    absent = [name for name, points in per_class.items() if math.isnan(points)]
+    made = [remarks.classes_remark(PART_TITLES[iou_type], absent, len(per_class))]
+    if iou_type == "bbox" and statistics["AP50"] == 0:
+        made.append(remarks.overlap_remark(_boxes_of_images(content, detections)))
+    return {**statistics, "per_class": per_class, "remarks": [remark for remark in made if remark]}
+
+
+def _boxes_of_images(
+    content: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the detected boxes (N, 4) and the objects (G, 4) of each image, XYXY."""
+    boxes: dict[Any, tuple[list[Any], list[Any]]] = {image["id"]: ([], []) for image in content["images"]}
+    for place, rows in enumerate((detections, content["annotations"])):
+        for row in rows:
+            if row["image_id"] in boxes:
+                boxes[row["image_id"]][place].append(row["bbox"])
+    for pair in boxes.values():
+        detected, objects = (np.array(own, dtype=float).reshape(-1, 4) for own in pair)
+        for own in (detected, objects):
+            own[:, 2:] += own[:, :2]
+        yield detected, objects
 
 
 def check_coco_ground_truth(annotations: Path, iou_types: Sequence[str], findings: Findings | None = None) -> None:

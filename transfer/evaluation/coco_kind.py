@@ -6,7 +6,7 @@ from pathlib import Path
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
-from transfer.evaluation.coco import check_coco_ground_truth, evaluate_coco
+from transfer.evaluation.coco import PART_TITLES, check_coco_ground_truth, evaluate_coco
 from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections
 from transfer.evaluation.matching import match_coco
 from transfer.results import Scores, ap_points
@@ -28,6 +28,7 @@ def score_coco(dataset: Dataset, detections: SavedDetections, parts: Sequence[st
     return Scores(
         metrics={part: ap_points(score) for part, score in scores.items()},
         per_class={part: ap_points(score["per_class"]) for part, score in scores.items()},
+        remarks=tuple(remark for score in scores.values() for remark in score["remarks"]),
     )
 
 
@@ -44,5 +45,5 @@ COCO_EVALUATION = KindEvaluation(
     parts=coco_parts,
     score=score_coco,
     match=_match,
-    titles={"bbox": "box", "segm": "mask", "keypoints": "keypoint"},
+    titles=PART_TITLES,
 )

@@ -1,6 +1,7 @@
 """Score a detector on a data set: every rank runs its share of the images, rank 0 scores them all."""
 
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from transfer.predictions import Predict, coco_detections
 from transfer.results import Scores
 
 DETECTIONS_FILE, IMAGES_FILE = "coco_instances_results.json", "images.json"
+
+log = logging.getLogger(__name__)
 
 
 class Scorer:
@@ -37,6 +40,7 @@ class Scorer:
         self._evaluation = evaluation_of(dataset.kind.name)
         self._parts = self._evaluation.parts(dataset, masks, keypoints)
         self.folder = folder
+        self._logged: set[str] = set()
 
     def __call__(self, predict: Predict) -> Scores:
         """Return the scores of the detector: the same on every rank."""
@@ -65,4 +69,9 @@ class Scorer:
         images = {str(record["image_id"]): record["file_name"] for record in self.dataset.records}
         files.save_text(self.folder / DETECTIONS_FILE, json.dumps(detections))
         files.save_text(self.folder / IMAGES_FILE, json.dumps(images))
-        return self._evaluation.score(self.dataset, detections, self._parts)
+        scores = self._evaluation.score(self.dataset, detections, self._parts)
+        for remark in scores.remarks:
+            if remark not in self._logged:  # an evaluation every few thousand iterations would repeat it
+                log.warning("%s: %s", ", ".join(self.dataset.names), remark)
+                self._logged.add(remark)
+        return scores

@@ -7,14 +7,18 @@ a width is xmax - xmin + 1. An object marked `difficult` need not be found, and 
 A class without ground truth (`difficult` objects are none) is what Detectron2 makes of it: AP 0 with "11-point", and
 with "area" 0 when nothing was detected and else undefined (NaN), and then the mean over classes is NaN too. The means
 over the classes that do have ground truth stand beside, under "with_ground_truth".
+
+The headline is the mean over all 20 classes for PASCAL VOC itself, as published, and otherwise the mean over the
+classes that have ground truth: a class that someone's own test set does not show says nothing about a detector.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from transfer.data.voc.records import VocObject
+from transfer.data.voc.records import CLASS_NAMES, VocObject
 from transfer.errors import refuse
 
 METRICS = ("11-point", "area")
@@ -86,6 +90,21 @@ def evaluate_voc(
             "with_ground_truth": _summary(table[present]),
         }
     return scores
+
+
+def headline(score: Mapping[str, Any]) -> dict[str, float]:
+    """Return the AP, AP50 and AP75 that stand for one metric's score, an entry of `evaluate_voc` (see the module)."""
+    as_published = tuple(score["per_class"]) == CLASS_NAMES and not math.isnan(score["with_ground_truth"]["AP"])
+    means = score if as_published else score["with_ground_truth"]
+    return {name: means[name] for name in ("AP", "AP50", "AP75")}
+
+
+def classes_without_objects(
+    ground_truth: Mapping[str, Sequence[VocObject]], class_names: Sequence[str]
+) -> tuple[str, ...]:
+    """Return those of `class_names` of which the test set has no object to find (`difficult` objects are none)."""
+    found = {item.name for objects in ground_truth.values() for item in objects if not item.difficult}
+    return tuple(name for name in class_names if name not in found)
 
 
 def best_overlaps(

@@ -1,23 +1,37 @@
 """The evaluation of data in PASCAL VOC layout: AP of boxes by the metric of the year, and by both metrics."""
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
-from transfer.data.voc.records import VocImage, read_voc_split
+from transfer.data.voc.records import CLASS_NAMES, VocImage, VocObject, read_voc_split
+from transfer.evaluation import remarks
 from transfer.evaluation.bootstrap import Samples, resampled
 from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections, ap_columns
 from transfer.evaluation.matching import match_voc
-from transfer.evaluation.voc import evaluate_voc, official_metric
+from transfer.evaluation.voc import (
+    ClassDetections,
+    classes_without_objects,
+    evaluate_voc,
+    headline,
+    official_metric,
+)
 from transfer.evaluation.voc_results import devkit_detections
 from transfer.results import Result, Scores, ap_point, ap_points
+
+log = logging.getLogger(__name__)
 
 
 def voc_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]:
     """Return ("bbox",): VOC's detection task has boxes only, whatever the detector predicts beside them."""
+    items = (item for record in dataset.records for item in record["annotations"])
+    if all(item["difficult"] for item in items):
+        log.warning("%s: %s", ", ".join(dataset.names), remarks.nothing_to_score("box"))
     return ("bbox",)
 
 
@@ -25,14 +39,51 @@ def score_voc(dataset: Dataset, detections: SavedDetections, parts: Sequence[str
     """Score boxes by VOC AP, by the metric of the year (11-point for 2007, area from then on) and by both."""
     ground_truth = {image.image_id: image.objects for image in _read_images(dataset)}
     names, ids = dataset.class_names, dataset.category_ids
-    scores = evaluate_voc(ground_truth, devkit_detections(detections, names, ids), names)
+    found = devkit_detections(detections, names, ids)
+    scores = evaluate_voc(ground_truth, found, names)
     official = scores[_metric(dataset)]
-    occurring = {_occurring(metric): ap_points(score["with_ground_truth"]) for metric, score in scores.items()}
+    absent = classes_without_objects(ground_truth, names)
+    per_class = {name: ap_point(score["AP"]) for name, score in official["per_class"].items()}
+    if tuple(names) == CLASS_NAMES:
+        voc_metrics = {metric: ap_points(score) for metric, score in scores.items()}
+        voc_metrics |= {_occurring(metric): ap_points(score["with_ground_truth"]) for metric, score in scores.items()}
+    else:
+        voc_metrics = {metric: ap_points(headline(score)) for metric, score in scores.items()}
+        per_class |= dict.fromkeys(absent)
     return Scores(
-        metrics={"bbox": ap_points(official)},
-        per_class={"bbox": {name: ap_point(score["AP"]) for name, score in official["per_class"].items()}},
-        voc_metrics={metric: ap_points(score) for metric, score in scores.items()} | occurring,
+        metrics={"bbox": ap_points(headline(official))},
+        per_class={"bbox": per_class},
+        voc_metrics=voc_metrics,
+        remarks=voc_remarks(ground_truth, found, official),
     )
+
+
+def voc_remarks(
+    ground_truth: Mapping[str, Sequence[VocObject]], detections: Mapping[str, ClassDetections], score: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Return the remarks on a score: classes without objects, detections that overlap nothing.
+
+    Args:
+        score: of one metric, an entry of `evaluate_voc`.
+    """
+    names = tuple(score["per_class"])
+    absent = classes_without_objects(ground_truth, names)
+    if names == CLASS_NAMES:
+        made = [remarks.devkit_remark(absent, len(names), score["with_ground_truth"]["AP"])]
+    else:
+        made = [remarks.classes_remark("box", absent, len(names))]
+    if score["with_ground_truth"]["AP50"] == 0:
+        boxes: dict[str, list[np.ndarray]] = {image_id: [] for image_id in ground_truth}
+        for found in detections.values():
+            for image_id, box in zip(found.image_ids, found.boxes, strict=True):
+                boxes[image_id].append(box)
+        made.append(
+            remarks.overlap_remark(
+                (np.array(boxes[image_id]).reshape(-1, 4), np.array([item.box for item in objects]).reshape(-1, 4))
+                for image_id, objects in ground_truth.items()
+            )
+        )
+    return tuple(filter(None, made))
 
 
 def resample_voc(dataset: Dataset, matches: Matches, weights: np.ndarray) -> dict[str, Samples]:
@@ -40,6 +91,8 @@ def resample_voc(dataset: Dataset, matches: Matches, weights: np.ndarray) -> dic
     metric = _metric(dataset)
     points = resampled(matches["bbox"], weights, metric)  # (C, 1 + R, T)
     occurring = Samples.of(points)
+    if dataset.class_names != CLASS_NAMES:
+        return {"bbox": occurring, metric: occurring}
     absent = [not one.objects.any() for one in matches["bbox"]]
     points[absent] = 0.0  # as VOC's evaluators count a class that the test set does not have
     every_class = Samples.of(points)

@@ -133,6 +133,7 @@ def _result(plan: Plan, config: Config, scores: results.Scores, seconds: dict[st
         metrics=scores.metrics,
         voc_metrics=scores.voc_metrics,
         per_class=scores.per_class,
+        remarks=scores.remarks,
         device=provenance.describe_device(config.MODEL.DEVICE, distributed.world_size(), torch.get_num_threads()),
         seconds=seconds,
         command=plan.command,

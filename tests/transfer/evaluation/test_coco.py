@@ -89,7 +89,7 @@ def test_an_exact_detection_scores_1_and_absent_is_undefined(tmp_path: Path, iou
     path = write(tmp_path, person(first_id))
     scores = coco.evaluate_coco(path, [row()], iou_type)
     names = coco.KEYPOINT_STATISTICS if iou_type == "keypoints" else coco.STATISTICS
-    assert list(scores) == [*names, "per_class"]
+    assert list(scores) == [*names, "per_class", "remarks"]
     small = iou_type != "keypoints"  # they have no small ones: 400 pixels are in no range but the whole
     assert [scores["AP"], scores["AP50"], scores["per_class"]["person"]] == pytest.approx([1, 1, 1])
     assert math.isnan(scores["APl"])

@@ -1,0 +1,55 @@
+"""The scores of tools/evaluate.py: result files against ground truth, in COCO or VOC layout."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from transfer.data import catalog
+from transfer.data.common import faults
+from transfer.data.common.faults import Findings
+from transfer.data.voc import records
+from transfer.data.voc.records import VocImage, read_voc_split
+from transfer.evaluation import coco as coco_eval
+from transfer.evaluation import voc as voc_eval
+from transfer.evaluation.coco_results import read_coco_results
+from transfer.evaluation.voc_kind import voc_remarks
+from transfer.evaluation.voc_results import read_voc_results
+
+
+def score_coco(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Score a COCO results file; return its scores, remarks and the faults of the data by rule."""
+    findings = Findings(faults.parse_rules(arguments.data_rules))
+    rows = read_coco_results(arguments.results)
+    scores = coco_eval.evaluate_coco(arguments.annotations, rows, arguments.iou_type, str(arguments.results), findings)
+    return {"iou_type": arguments.iou_type, **scores, "data_faults": findings.counts()}
+
+
+def score_voc(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Score a folder of VOC result files by the metric of the year and by both, as `score_coco` does."""
+    findings = Findings(faults.parse_rules(arguments.data_rules))
+    split = records.VocSplit(arguments.dataset_root, arguments.split)
+    asked = None if arguments.classes is None else catalog.parse_class_names(arguments.classes)
+    images = read_voc_split(split, findings, asked)
+    class_names = asked or _found_classes(images, arguments.split)
+    ground_truth = {image.image_id: image.objects for image in images}
+    detections, ignored = read_voc_results(arguments.results, class_names, arguments.split, findings, ground_truth)
+    if ignored:
+        names = ", ".join(path.name for path in ignored)
+        logging.warning("not read, no class that is scored (--classes names them) has such a file: %s", names)
+    scores = voc_eval.evaluate_voc(ground_truth, detections, class_names)
+    year = 2007 if "2007" in arguments.dataset_root.resolve().name else 2012
+    metric = voc_eval.official_metric(year)
+    remarks = voc_remarks(ground_truth, detections, scores[metric])
+    official = voc_eval.headline(scores[metric])
+    return {"metric": metric, **official, **scores, "remarks": list(remarks), "data_faults": findings.counts()}
+
+
+def _found_classes(images: Sequence[VocImage], split: str) -> tuple[str, ...]:
+    """Return the classes that the split shows, with a word where these are a part of VOC's 20."""
+    found = records.class_names_in(images)
+    if found != records.CLASS_NAMES and set(found) <= set(records.CLASS_NAMES):
+        logging.warning(
+            "%d of PASCAL VOC's 20 classes occur in %s and are scored; --classes voc scores all 20", len(found), split
+        )
+    return found
