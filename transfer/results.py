@@ -18,7 +18,7 @@ FILE_NAME = "result.json"
 SCHEMA = 1
 
 # Settings that may differ between trials of one task: the initialization, the seed, where it runs and writes.
-_NOT_THE_TASK = ("SEED", "OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS")
+NOT_THE_TASK = ("SEED", "OUTPUT_DIR", "MODEL.WEIGHTS", "MODEL.DEVICE", "DATALOADER.NUM_WORKERS")
 
 Points = dict[str, float | None]  # name of a metric -> AP points in [0, 100]; None where it is undefined
 
@@ -142,7 +142,7 @@ def config_hash(settings: Mapping[str, Any]) -> str:
 
 def task_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Flatten a resolved configuration to full key -> value, without what may differ between trials of one task."""
-    return {key: value for key, value in _flat(settings) if key not in _NOT_THE_TASK}
+    return {key: value for key, value in _flat(settings) if key not in NOT_THE_TASK}
 
 
 def write_result(path: Path, result: Result, overwrite: bool = False) -> None:

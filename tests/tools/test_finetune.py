@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -295,17 +296,74 @@ def test_auto_resume_begins_resumes_and_ends(
 
 
 def test_auto_resume_refuses_another_run(trained: Path, scenes: Path, tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match=r"result.json: its seed is 3, this command's 4"):
+    with pytest.raises(TransferError, match=r"result.json: seed: begun with 3, now 4"):
         plan(scenes, *TINY, "OUTPUT_DIR", trained, init="random", auto_resume=True, seed=4)
-    with pytest.raises(TransferError, match=r"result.json: its configuration is"):
+    with pytest.raises(TransferError, match=r"result.json: SOLVER.BASE_LR: begun with \S+, now 0.5"):
         plan(scenes, *TINY, "SOLVER.BASE_LR", 0.5, "OUTPUT_DIR", trained, init="random", auto_resume=True)
     for name in ("env.json", "last_checkpoint"):
         shutil.copy(trained / name, tmp_path)
     for option in ("resume", "auto_resume"):
-        with pytest.raises(TransferError, match=r"env.json: its seed is 3, this command's 4"):
+        with pytest.raises(TransferError, match=r"env.json: seed: begun with 3, now 4"):
             plan(scenes, *TINY, "OUTPUT_DIR", tmp_path, init="random", seed=4, **{option: True})
     both = refusal(finetune.main, *command(scenes), "--init", "random", "--auto-resume", "--resume", "--eval-only")
     assert "--auto-resume trains, and resumes by itself" in both
+
+
+def test_a_begun_run_keeps_its_settings_and_data(trained: Path, scenes: Path, tmp_path: Path) -> None:
+    """Refused before anything is written; what does not change the run may differ."""
+    begun = tmp_path / "begun"
+    shutil.copytree(trained, begun, ignore=shutil.ignore_patterns("result.json", "model_final.pth"))
+    (begun / "last_checkpoint").write_text("model_0000001.pth")
+    before = {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()}
+    begin = {"init": "random", "seed": 3, "auto_resume": True}
+    free = ["SOLVER.CHECKPOINT_PERIOD", 3, "TEST.EVAL_PERIOD", 0, "DATALOADER.NUM_WORKERS", 1, "OUTPUT_DIR", begun]
+    assert plan(scenes, *TINY, *free, **begin).resume
+    with pytest.raises(TransferError) as caught:
+        plan(scenes, *TINY, "SOLVER.BASE_LR", 0.5, "SOLVER.MAX_ITER", 6, "OUTPUT_DIR", begun, **begin)
+    for words in ("SOLVER.BASE_LR: begun with ", ", now 0.5", "SOLVER.MAX_ITER: begun with 4, now 6", "another OUTPUT"):
+        assert words in str(caught.value)
+    swapped = with_annotations(scenes, tmp_path / "swapped", "train", swap_classes)
+    with pytest.raises(TransferError, match="the training data changed: 6 images, now 6; first difference: "):
+        plan(swapped, *TINY, "OUTPUT_DIR", begun, **begin)
+    fewer = with_annotations(scenes, tmp_path / "fewer", "val", lambda content: content["images"].pop())
+    with pytest.raises(TransferError, match=r"the test data changed: 4 images, now 3; first difference: .* any more"):
+        plan(fewer, *TINY, "OUTPUT_DIR", begun, **begin)
+    with pytest.raises(TransferError, match="--data-rule zero_area: begun with keep, now drop"):
+        plan(scenes, *TINY, "OUTPUT_DIR", begun, data_rules={"zero_area": "drop"}, **begin)
+    assert before == {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()}
+
+
+def with_annotations(scenes: Path, root: Path, split: str, change: Callable[[dict[str, Any]], object]) -> Path:
+    """The data set of `scenes` with other annotations of one part."""
+    (root / "annotations").mkdir(parents=True)
+    for name in ("train2017", "val2017"):
+        (root / name).symlink_to(scenes / name)
+    for name in ("train", "val"):
+        content = json.loads((scenes / f"annotations/instances_{name}2017.json").read_text())
+        if name == split:
+            change(content)
+        (root / f"annotations/instances_{name}2017.json").write_text(json.dumps(content))
+    return root
+
+
+def swap_classes(content: dict[str, Any]) -> None:
+    first, second = (category["id"] for category in content["categories"][:2])
+    for annotation in content["annotations"]:
+        annotation["category_id"] = {first: second, second: first}.get(
+            annotation["category_id"], annotation["category_id"]
+        )
+
+
+def test_an_evaluation_does_not_end_a_run(trained: Path, scenes: Path, tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
+    shutil.copytree(trained, begun, ignore=shutil.ignore_patterns("result.json", "model_final.pth"))
+    (begun / "last_checkpoint").write_text("model_0000001.pth")
+    weights = ["MODEL.WEIGHTS", begun / "model_0000001.pth"]
+    with pytest.raises(TransferError, match=r"holds a run .* finish it with --auto-resume"):
+        plan(scenes, *TINY, *weights, "OUTPUT_DIR", begun, eval_only=True)
+    with pytest.raises(TransferError, match="not trained to its end"):
+        plan(scenes, *TINY, "OUTPUT_DIR", begun, eval_only=True, resume=True)
+    assert plan(scenes, *TINY, *weights, "OUTPUT_DIR", tmp_path / "scored", eval_only=True).train is None
 
 
 def test_a_run_resumed_without_a_seed_keeps_its_own(trained: Path, scenes: Path, tmp_path: Path) -> None:

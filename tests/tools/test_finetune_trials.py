@@ -106,7 +106,7 @@ def test_a_trial_killed_before_its_first_checkpoint_begins_anew(trained: Path, s
 def test_a_single_finished_trial_is_reported(trained: Path, scenes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call(*command(scenes, trained, "--trial", 1, "--seed", 3))
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{trained / 'trial_1' / 'result.json'}: ")
-    assert "its seed is 4, this command's 1" in refusal(finetune.main, *command(scenes, trained, "--trial", 1))
+    assert "seed: begun with 4, now 1" in refusal(finetune.main, *command(scenes, trained, "--trial", 1))
 
 
 def test_a_trial_of_another_init_is_not_resumed(trained: Path, scenes: Path, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_a_trial_of_another_init_is_not_resumed(trained: Path, scenes: Path, tmp
     record = json.loads((cut / "env.json").read_text())
     record["init"] = dataclasses.asdict(results.Init("file", "MoCo", "x.pth", "ab" * 32))
     (cut / "env.json").write_text(json.dumps(record))
-    with pytest.raises(TransferError, match=r"env.json: its init is MoCo \(abababab\), this command's random"):
+    with pytest.raises(TransferError, match=r"env.json: init: begun with MoCo \(abababab\), now random"):
         trials.plan_trial(plan(scenes, tmp_path), 0)
 
 
@@ -128,11 +128,11 @@ def test_trials_of_something_else_in_the_folder_are_all_named(trained: Path, sce
         results.write_result(path, dataclasses.replace(results.read_result(path), **change), overwrite=True)
     with pytest.raises(TransferError) as caught:
         trials.plan_trials(plan(scenes, tmp_path / "other"), 2)
-    assert "trial_0/result.json: its seed is 9, this command's 3" in str(caught.value)
-    assert "trial_1/result.json: its init is MoCo (abababab), this command's random" in str(caught.value)
+    assert "trial_0/result.json: seed: begun with 9, now 3" in str(caught.value)
+    assert "trial_1/result.json: init: begun with MoCo (abababab), now random" in str(caught.value)
     words = ["--trials", "2", "--seed", "3", "SOLVER.BASE_LR", "0.5"]
     said = refusal(finetune.main, *command(scenes, trained), *words)
-    assert "its configuration is" in said
+    assert said.count("SOLVER.BASE_LR: begun with 0.02, now 0.5") == 2
 
 
 def test_a_dry_run_lists_what_is_left_and_writes_nothing(

@@ -78,7 +78,11 @@ def _execute_one(plan: Plan, stop: StopRequest) -> None:
         return
     seed = distributed.on_main(lambda: plan.config.SEED)  # a fresh seed is drawn by every rank of torchrun
     config = resolve.with_settings(plan.config, {"SEED": seed})
-    distributed.on_main(lambda: provenance.write_provenance(plan.output, config, plan.command, plan.initial.init))
+    distributed.on_main(
+        lambda: provenance.write_provenance(
+            plan.output, config, plan.command, plan.engine, plan.initial.init, plan.data
+        )
+    )
     folder, masks, keypoints = plan.output / "inference", config.MODEL.MASK_ON, config.MODEL.KEYPOINT_ON
     evaluate = _Timed(evaluator.Scorer(plan.test, masks, folder, keypoints, stop))
     backend = engines.load_engine(plan.engine)

@@ -13,6 +13,7 @@ from transfer.data.common.dataset import Dataset
 from transfer.engines import Engine
 from transfer.errors import TransferError, refuse
 from transfer.run import resume as resuming
+from transfer.run.data_record import DataRecord, Records
 from transfer.run.init import InitialWeights, choose_init
 from transfer.run.options import RunOptions
 from transfer.weights import detector_file
@@ -28,6 +29,7 @@ class Plan:
         config_file: the YAML that `config` was made of.
         train: data to train on; None: only evaluate.
         test: data to evaluate on.
+        data: the record of both, for the run's folder.
         initial: the weights to begin with.
         processes: data-parallel processes on this machine.
         resume: continue from the last checkpoint in OUTPUT_DIR.
@@ -41,6 +43,7 @@ class Plan:
     config_file: Path
     train: Dataset | None
     test: Dataset
+    data: Records
     initial: InitialWeights
     processes: int
     resume: bool
@@ -76,14 +79,17 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     config = resolve.with_settings(config, {"SEED": seed, "MODEL.WEIGHTS": str(initial.path or "")})
     initial.check(config, backend.model_state(config))
     initial.check_features(backend, config)
-    if resume and not options.eval_only:
-        refuse(resuming.differences(output, config, backend.NAME, initial.init))
+    data = {part: DataRecord.of(found, part == "test") for part, found in (("train", train), ("test", test)) if found}
+    if resume:
+        init = None if options.eval_only else initial.init
+        refuse(resuming.differences(output, config, backend.NAME, init, data), resuming.ADVICE)
     return Plan(
         engine=backend.NAME,
         config=config,
         config_file=options.config_file,
         train=train,
         test=test,
+        data=data,
         initial=initial,
         processes=options.processes,
         resume=resume,
@@ -174,12 +180,28 @@ def _check_output(output: Path, eval_only: bool, resume: bool) -> None:
         if "last_checkpoint" not in found:
             raise TransferError(f"--resume: nothing to resume in {output}: it holds no last_checkpoint")
     elif eval_only:
-        if results.FILE_NAME in found:
-            raise TransferError(
-                f"{output / results.FILE_NAME} exists and is not overwritten: give --eval-only another OUTPUT_DIR"
-            )
+        _check_output_of_evaluation(output, found, resume)
     elif found:
         raise TransferError(
             f"{output} holds an earlier run ({', '.join(found)}): continue it with --auto-resume (or --resume), "
             "or give another OUTPUT_DIR"
+        )
+
+
+def _check_output_of_evaluation(output: Path, found: list[str], resume: bool) -> None:
+    """Refuse an evaluation whose result would stand for that of a run that is still to be trained."""
+    if results.FILE_NAME in found:
+        raise TransferError(
+            f"{output / results.FILE_NAME} exists and is not overwritten: give --eval-only another OUTPUT_DIR"
+        )
+    if found and not resume:
+        raise TransferError(
+            f"{output} holds a run ({', '.join(found)}), which a result of --eval-only would end: "
+            "finish it with --auto-resume, or give --eval-only another OUTPUT_DIR"
+        )
+    last = output / "last_checkpoint"
+    if resume and last.is_file() and (name := last.read_text().strip()) != "model_final.pth":
+        raise TransferError(
+            f"--eval-only --resume: the run in {output} is not trained to its end, and a result would end it: finish "
+            f"it with --auto-resume, or score {name} in another OUTPUT_DIR (MODEL.WEIGHTS {output / name})"
         )

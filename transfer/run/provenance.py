@@ -10,21 +10,27 @@ import torch
 
 from pretrain.runtime import provenance, run_folder
 from transfer import results
+from transfer.run import data_record
+from transfer.run.data_record import Records
 
 _PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "fvcore", "numpy", "pillow")
 
 
-def write_provenance(output: Path, config: Any, command: Sequence[str], init: results.Init) -> None:
-    """Write config.yaml, command.txt and env.json into `output`."""
+def write_provenance(
+    output: Path, config: Any, command: Sequence[str], engine: str, init: results.Init, data: Records
+) -> None:
+    """Write config.yaml, command.txt, env.json and data.json into `output`: what a later attempt is compared with."""
     environment = {
         "versions": installed_versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": provenance.revision(),
+        "engine": engine,
         "seed": config.SEED,
         "init": asdict(init),
     }
     run_folder.write_description(output, config.dump(), command, environment)
+    data_record.write_records(output, data)
 
 
 def installed_versions() -> dict[str, str]:

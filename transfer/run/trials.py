@@ -83,7 +83,8 @@ def _checked(trials: list[Plan]) -> list[Plan]:
         [
             fault
             for trial in begun
-            for fault in resuming.differences(trial.output, trial.config, trial.engine, trial.initial.init)
-        ]
+            for fault in resuming.differences(trial.output, trial.config, trial.engine, trial.initial.init, trial.data)
+        ],
+        resuming.ADVICE,
     )
     return trials

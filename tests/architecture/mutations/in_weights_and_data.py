@@ -120,8 +120,8 @@ FAULTS = (
     fault(
         "hash-without-lr",
         "transfer/results.py",
-        '_NOT_THE_TASK = ("SEED",',
-        '_NOT_THE_TASK = ("SEED", "SOLVER.BASE_LR",',
+        'NOT_THE_TASK = ("SEED",',
+        'NOT_THE_TASK = ("SEED", "SOLVER.BASE_LR",',
         "runs with different learning rates are averaged in one row",
         "transfer/test_results.py::test_the_hash_of_a_configuration_sees_every_other_key",
     ),

@@ -1,0 +1,136 @@
+"""The record of a run's data, image by image, kept in its folder, and how later data differ from it."""
+
+import hashlib
+import json
+from array import array
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pretrain.runtime import files
+from transfer.data.common.dataset import Dataset
+from transfer.data.common.faults import KINDS
+
+FILE_NAME = "data.json"
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """The content of a data set as a run uses it. The folder that it lies in is no part of it.
+
+    Args:
+        class_names: of class 0, 1, ...
+        rules: --data-rule, by kind.
+        images: (file name, digest of its id, size and objects) of each image in order.
+        files: name -> SHA-256 of each annotation file that the evaluator reads itself.
+    """
+
+    class_names: tuple[str, ...]
+    rules: dict[str, str]
+    images: tuple[tuple[str, str], ...]
+    files: dict[str, str]
+
+    @classmethod
+    def of(cls, dataset: Dataset, evaluated: bool) -> "DataRecord":
+        """Return the record of a data set; `evaluated`: its annotation files are read by an evaluator."""
+        paths = [Path(part) for part in dataset.annotations if isinstance(part, str | Path)] if evaluated else []
+        return cls(
+            dataset.class_names,
+            dict(dataset.rules),
+            tuple((Path(record["file_name"]).name, _digest(record)) for record in dataset.records),
+            {path.name: files.file_sha256(path) for path in paths},
+        )
+
+
+Records = Mapping[str, DataRecord]  # "train", "test" -> the data of that part
+
+
+def write_records(output: Path, records: Records) -> None:
+    """Write `output`/data.json."""
+    content = {part: asdict(record) for part, record in records.items()}
+    files.save_text(output / FILE_NAME, json.dumps(content) + "\n")
+
+
+def read_records(output: Path) -> Records | None:
+    """Read `output`/data.json; None where it is not there or not readable, as of a run of an older version."""
+    try:
+        content = json.loads((output / FILE_NAME).read_text())
+        return {part: _from_json(record) for part, record in content.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def data_differences(begun: Records, now: Records) -> list[str]:
+    """Describe how the data of a run have changed since it began, in a line for each kind of change.
+
+    Parts that only one of the two has (an evaluation has no training data) are not compared.
+    """
+    return [line for part in now if part in begun for line in _differences(part, begun[part], now[part])]
+
+
+def _differences(part: str, begun: DataRecord, now: DataRecord) -> list[str]:
+    lines = [
+        f"--data-rule {kind}: begun with {begun.rules.get(kind, default)}, now {now.rules.get(kind, default)}"
+        for kind, default in ((kind, KINDS[kind].rules[0]) for kind in KINDS)
+        if part == "test" and begun.rules.get(kind, default) != now.rules.get(kind, default)  # the same for all data
+    ]
+    data = {"train": "the training data", "test": "the test data"}[part]
+    if begun.class_names != now.class_names:
+        lines.append(
+            f"the classes of {data}: begun with {', '.join(begun.class_names)}, now {', '.join(now.class_names)}"
+        )
+    elif begun.images != now.images:
+        counts = f"{len(begun.images)} images, now {len(now.images)}"
+        lines.append(f"{data} changed: {counts}; first difference: {_first_difference(begun, now)}")
+    elif changed := sorted(name for name in now.files if begun.files.get(name) != now.files[name]):
+        lines.append(f"{data} changed: another content of {', '.join(changed)}, which the evaluation reads")
+    return lines
+
+
+def _first_difference(begun: DataRecord, now: DataRecord) -> str:
+    names_begun, names_now = ({name for name, _ in record.images} for record in (begun, now))
+    for (name, digest), (name_now, digest_now) in zip(begun.images, now.images, strict=False):
+        if name == name_now and digest != digest_now:
+            return f"{name} has another id, size or other objects"
+        if name != name_now:
+            break
+    else:
+        shared = min(len(begun.images), len(now.images))
+        longer = begun if len(begun.images) > shared else now
+        name = name_now = longer.images[shared][0]
+    if name not in names_now:
+        return f"{name} is not among them any more"
+    if name_now not in names_begun:
+        return f"{name_now} is new"
+    return f"{name_now} is at another place in the order"
+
+
+def _from_json(content: Any) -> DataRecord:
+    images = tuple((name, digest) for name, digest in content["images"])
+    return DataRecord(tuple(content["class_names"]), dict(content["rules"]), images, dict(content["files"]))
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """Return 16 hex digits of the SHA-256 of a record without the path of its file."""
+    digest = hashlib.sha256()
+    _add(digest, {key: value for key, value in record.items() if key != "file_name"})
+    return digest.hexdigest()[:16]
+
+
+def _add(digest: Any, value: Any) -> None:
+    """Add a value to a digest, unambiguously; numbers of a list count by their value, 1 as 1.0."""
+    if isinstance(value, Mapping):
+        digest.update(b"{%d" % len(value))
+        for key in sorted(value):
+            digest.update(f"{key}:".encode())
+            _add(digest, value[key])
+    elif isinstance(value, list | tuple):
+        digest.update(b"[%d" % len(value))
+        try:
+            digest.update(array("d", value).tobytes())  # coordinates, most of COCO's bytes
+        except TypeError:
+            for item in value:
+                _add(digest, item)
+    else:
+        digest.update(f"{value!r};".encode())
