@@ -10,6 +10,7 @@ from pretrain import output_folder
 from pretrain.checkpoints import saver
 from pretrain.config import schema as config
 from pretrain.config.schema import Config, ConfigError
+from pretrain.data.images.integrity import wide_values_notices
 from pretrain.data.images.shared_set import FoundImages, find_images
 from pretrain.data.sampler import EpochSampler
 from pretrain.evaluation.knn import KnnMonitor
@@ -94,6 +95,7 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     images = find_images(settings.data.root, folder / output_folder.INDEX, known)
     notices = [f"--resume passes over {reason}" for reason in skipped]
     notices += _check_same_run(resume_from, settings, images) if resume_from else []
+    notices += wide_values_notices(images.on_main) if images.on_main else []
     shuffle, reasons = _shuffle_effect(settings, world)
     sampler = EpochSampler(images.size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
     optim = settings.optim

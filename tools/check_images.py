@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 from common import cli
-from common.image_check import find_faults, good_paths, summarise, write_lines
+from common.image_check import check_images, good_paths, summarise, write_lines
 from pretrain.data.images.image_set import open_images
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.image_file import describe_wide
 
 FOUND = 1  # exit code where there are faults
 
@@ -20,7 +21,8 @@ examples:
   (then train on what is whole: data.root good.txt)
 
 There are two kinds of fault: an image that cannot be read, which a run replaces and counts, and one that decodes with
-damage, which a run does not notice (a JPEG with a zeroed block, a PNG with a wrong checksum).
+damage, which a run does not notice (a JPEG with a zeroed block, a PNG with a wrong checksum). Images with more than 8
+bits a channel are no fault, but a warning says which values they use: 12-bit values in 16-bit files become black.
 
 exit code: 0 all images are whole, 1 some are not, 2 ROOT could not be read
 """
@@ -38,11 +40,15 @@ def main() -> None:
         raise PretrainError(
             f"--good: a list holds paths of image files, and the images of {arguments.root} lie in shards"
         )
-    faults = {}
-    for index, fault in find_faults(images, arguments.workers):
-        if fault:
-            faults[index] = fault
-            print(f"{fault.name}: {fault.reason}", flush=True)
+    faults, wide = {}, []
+    for index, check in check_images(images, arguments.workers):
+        if check.wide:
+            wide.append((images.name(index), check.wide))
+        if check.fault:
+            faults[index] = check.fault
+            print(f"{check.fault.name}: {check.fault.reason}", flush=True)
+    for sentence in describe_wide(wide):
+        print(f"warning: {sentence}")
     print(summarise(list(faults.values()), len(images)))
     if arguments.output:
         write_lines(arguments.output, (f"{fault.name}: {fault.reason}" for fault in faults.values()))

@@ -3,6 +3,7 @@
 import io
 import pathlib
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -61,6 +62,22 @@ def test_where_all_are_whole_it_says_so(tool: Tool, tmp_path: pathlib.Path) -> N
     assert done.stdout.startswith("3 images: 3 whole, 0 unreadable (0.000%, not more than ")
 
 
+def test_twelve_bit_values_are_told_by_checker_and_training(tool: Tool, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "images").mkdir()
+    for k in range(8):
+        values = np.random.default_rng(k).integers(0, 4096, (40, 40), dtype=np.uint16)
+        Image.fromarray(values).save(tmp_path / "images" / f"{k}.png")
+    told = "8 images have more than 8 bits a channel and values of 0 to 4095 only: "
+    done = tool("check_images", tmp_path / "images", "--workers", 0)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: {told}" in done.stdout
+    assert "nearly black (at most 15 of 255); rescale them" in done.stdout
+    settings = f"data.root {tmp_path / 'images'} optim.batch_size 4 model.queue_size 16 device cpu".split()
+    done = tool("train_moco", "--dry-run", *settings)
+    assert done.returncode == 0, done.stderr
+    assert f"of 8 images looked at, {told}" in done.stdout
+
+
 def test_bad_input_is_refused(mixed: pathlib.Path, tmp_path: pathlib.Path) -> None:
     taken = tmp_path / "taken.txt"
     taken.write_text("mine")
@@ -80,7 +97,7 @@ def test_zeroed_blocks_that_pillow_reads_are_noticed(tmp_path: pathlib.Path) -> 
         decode.decode(zeroed(content, start))  # without a word
     images = open_images(str(tmp_path))
     for index in range(len(images)):
-        fault = check_image(images, index)
+        fault = check_image(images, index).fault
         assert fault is not None
         assert fault.readable
         assert fault.reason.startswith("damaged: ")
@@ -96,14 +113,14 @@ def test_real_photographs_are_whole_and_damaged_ones_are_not(shared_data: pathli
         (tmp_path / f"{number:02d}_zeroed.jpg").write_bytes(zeroed(content, len(content) // 2 // BLOCK * BLOCK))
     images = open_images(str(tmp_path))
     for index in range(len(images)):
-        fault = check_image(images, index)
+        fault = check_image(images, index).fault
         assert (fault is None) == images.name(index).endswith("whole.jpg"), fault
 
 
 @pytest.mark.data
 def test_odd_images_are_no_faults(shared_data: pathlib.Path) -> None:
     images = open_images(str(shared_data / "bad_images"))
-    faults = [fault for index in range(len(images)) if (fault := check_image(images, index))]
+    faults = [fault for index in range(len(images)) if (fault := check_image(images, index).fault)]
     assert [pathlib.Path(fault.name).name for fault in faults] == list(BROKEN)
     assert not any(fault.readable for fault in faults)
 
@@ -117,7 +134,7 @@ def test_a_wrong_png_checksum_is_damage_but_cmyk_is_not(tmp_path: pathlib.Path) 
     Image.new("CMYK", (64, 64), (9, 8, 7, 6)).save(buffer, "JPEG", progressive=True)
     (tmp_path / "2.jpg").write_bytes(buffer.getvalue())
     images = open_images(str(tmp_path))
-    fault = check_image(images, 0)
+    fault = check_image(images, 0).fault
     assert fault is not None
     assert fault.readable
-    assert check_image(images, 1) is None
+    assert check_image(images, 1).fault is None

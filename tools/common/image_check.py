@@ -1,4 +1,4 @@
-"""A check of every image of a set: its faults one by one, their summary, and the list of the images without one."""
+"""A check of every image of a set, one by one, the summary, and the list of the images without a fault."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from pretrain.config.schema import Data
 from pretrain.data.images.image_set import ImageSet
-from pretrain.data.images.integrity import Checked, Fault
+from pretrain.data.images.integrity import Check, Checked, Fault
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.files import whole_file
 from pretrain.runtime.progress import RateColumn, progress_bar
@@ -18,8 +18,8 @@ from pretrain.runtime.progress import RateColumn, progress_bar
 _CHUNK = 32  # images that a process checks before it answers
 
 
-def find_faults(images: ImageSet, workers: int) -> Iterator[tuple[int, Fault | None]]:
-    """Yield the index and the fault of each image, in order, with a progress bar.
+def check_images(images: ImageSet, workers: int) -> Iterator[tuple[int, Check]]:
+    """Yield the index and the check of each image, in order, with a progress bar.
 
     Args:
         workers: processes that read images; 0: this one.
@@ -36,8 +36,8 @@ def find_faults(images: ImageSet, workers: int) -> Iterator[tuple[int, Fault | N
     with progress_bar(MofNCompleteColumn(), RateColumn("images"), redirect_stdout=shared) as bar:
         task = bar.add_task("", total=len(images))
         for chunk in loader:
-            for fault in chunk:
-                yield index, fault
+            for check in chunk:
+                yield index, check
                 index += 1
             bar.update(task, completed=index)
 

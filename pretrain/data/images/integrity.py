@@ -1,18 +1,17 @@
-"""A check of image files: those that training cannot read, and JPEG damage that it would read without an error."""
+"""A check of image files: those that training cannot read, damage that it does not notice, and more than 8 bits."""
 
-import io
-import warnings
 from typing import NamedTuple
 
 import simplejpeg
-from PIL import Image
 from torch.utils.data import Dataset
 
 from pretrain.data.images import decode
 from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.image_file import WideRange, describe_wide, wide_range
 
 JPEG = b"\xff\xd8"  # how every JPEG begins
+SAMPLE = 32  # images that `wide_values_notices` looks at
 
 
 class Fault(NamedTuple):
@@ -23,8 +22,15 @@ class Fault(NamedTuple):
     readable: bool  # training gets pixels of it, which are wrong in part
 
 
-class Checked(Dataset[Fault | None]):
-    """The fault of each image, or None, by index: for a DataLoader, whose workers check in parallel."""
+class Check(NamedTuple):
+    """The outcome of the check of an image: its fault, and the range of its values where they have more than 8 bits."""
+
+    fault: Fault | None
+    wide: WideRange | None = None
+
+
+class Checked(Dataset[Check]):
+    """The check of each image, by index: for a DataLoader, whose workers check in parallel."""
 
     def __init__(self, images: ImageSet) -> None:
         self.images = images
@@ -32,12 +38,12 @@ class Checked(Dataset[Fault | None]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Fault | None:
+    def __getitem__(self, index: int) -> Check:
         return check_image(self.images, index)
 
 
-def check_image(images: ImageSet, index: int) -> Fault | None:
-    """Return the fault of an image, or None for a good one.
+def check_image(images: ImageSet, index: int) -> Check:
+    """Check an image.
 
     First it is read as training reads it. Then a JPEG is decoded strictly: where a block of the file was zeroed or
     overwritten, libjpeg continues with a warning that Pillow does not pass on. For other formats the checksums are
@@ -48,12 +54,29 @@ def check_image(images: ImageSet, index: int) -> Fault | None:
         content = images.read_bytes(index)
         decode.decode(content)
     except (UserError, ValueError) as error:
-        return Fault(name, str(error).removeprefix(f"{name}: "), readable=False)
+        return Check(Fault(name, str(error).removeprefix(f"{name}: "), readable=False))
+    with decode.opened_bytes(content) as image:
+        wide = wide_range(image)
     try:
         _decode_strictly(content) if content.startswith(JPEG) else _verify(content)
     except Exception as error:  # decoders raise whatever the broken bytes lead them to
-        return Fault(name, f"damaged: {error or type(error).__name__}", readable=True)
-    return None
+        return Check(Fault(name, f"damaged: {error or type(error).__name__}", readable=True), wide)
+    return Check(None, wide)
+
+
+def wide_values_notices(images: ImageSet) -> list[str]:
+    """Return what to tell the user of images with more than 8 bits a channel, judged by SAMPLE images of the set."""
+    looked_at = sorted({index * len(images) // SAMPLE for index in range(SAMPLE)})
+    found = []
+    for index in looked_at:
+        try:
+            with decode.opened_bytes(images.read_bytes(index)) as image:
+                values = wide_range(image)
+        except (UserError, ValueError):  # training counts the broken images
+            continue
+        if values:
+            found.append((images.name(index), values))
+    return [f"data.root: of {len(looked_at)} images looked at, {sentence}" for sentence in describe_wide(found)]
 
 
 def _decode_strictly(content: bytes) -> None:
@@ -62,7 +85,5 @@ def _decode_strictly(content: bytes) -> None:
 
 
 def _verify(content: bytes) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with Image.open(io.BytesIO(content), formats=decode.FORMATS) as image:
-            image.verify()
+    with decode.opened_bytes(content) as image:
+        image.verify()

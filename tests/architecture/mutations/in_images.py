@@ -71,7 +71,7 @@ FAULTS = (
     ),
     fault(
         "exif-other-way",
-        "pretrain/runtime/exif.py",
+        "pretrain/runtime/image_file.py",
         "6: Image.Transpose.ROTATE_270",
         "6: Image.Transpose.ROTATE_90",
         "photographs taken upright are read upside down",

@@ -192,8 +192,8 @@ FAULTS = (
     ),
     fault(
         "size-not-turned",
-        "transfer/data/common/images.py",
-        "(image.width, image.height) if is_sideways(image) else (image.height, image.width)",
+        "pretrain/runtime/image_file.py",
+        "(image.width, image.height) if _orientation(image) in (5, 6, 7, 8) else (image.height, image.width)",
         "(image.height, image.width)",
         "turned photographs are refused as of another size",
         "transfer/data/common/test_images.py",

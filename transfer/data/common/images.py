@@ -1,14 +1,12 @@
-"""The reading of images as Detectron2 does it, upright and in RGB, and the check of image files against annotations."""
+"""The images of records, read by pretraining's rules, and the check of image files against annotations."""
 
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from pretrain.runtime.exif import is_sideways, upright_turn
+from pretrain.runtime.image_file import opened, to_rgb, upright_size
 from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
 
@@ -22,9 +20,10 @@ class StatedImage(NamedTuple):
 
 
 def read_image(path: Path | str) -> np.ndarray:
-    """Read an image upright, as detectron2.data.detection_utils.read_image does.
+    """Read an image, upright and as 8-bit RGB, by the rules of pretrain/runtime/image_file.py.
 
-    An alpha channel is dropped; an animation is represented by its first frame.
+    The pixels of an 8-bit image are those of detectron2.data.detection_utils.read_image; that function makes another
+    picture of an image of more bits than pretraining does.
 
     Returns:
         (H, W, 3) uint8 RGB, in an array of its own.
@@ -33,14 +32,9 @@ def read_image(path: Path | str) -> np.ndarray:
         TransferError: the image cannot be read; the message names its path.
     """
     try:
-        with Image.open(path) as image:
-            turn = upright_turn(image)
-            upright = image if turn is None else image.transpose(turn)
-            with warnings.catch_warnings():
-                # Pillow advises RGBA for palettes with transparency; dropping it is what is wanted here.
-                warnings.filterwarnings("ignore", message="Palette images with Transparency", category=UserWarning)
-                return np.array(upright.convert("RGB"))  # (H, W, 3)
-    except Exception as error:  # Pillow's decoders raise many kinds on broken files
+        with opened(path) as image:
+            return np.array(to_rgb(image))  # (H, W, 3)
+    except (OSError, ValueError) as error:
         raise TransferError(_unreadable(path, error)) from error
 
 
@@ -51,9 +45,9 @@ def image_size(path: Path | str) -> tuple[int, int]:
         TransferError: the header cannot be read; the message names the path.
     """
     try:
-        with Image.open(path) as image:
-            return (image.width, image.height) if is_sideways(image) else (image.height, image.width)
-    except Exception as error:
+        with opened(path) as image:
+            return upright_size(image)
+    except (OSError, ValueError) as error:
         raise TransferError(_unreadable(path, error)) from error
 
 
@@ -74,6 +68,4 @@ def check_image_files(images: Iterable[StatedImage], findings: Findings) -> None
 
 
 def _unreadable(path: Path | str, error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return f"{path}: no such image"
-    return f"{path}: not a readable image ({type(error).__name__}: {error})"
+    return f"{path}: no such image" if isinstance(error, FileNotFoundError) else f"{path}: {error}"

@@ -1,17 +1,21 @@
 """The training batches of the detectron2 engine, from any iteration on."""
 
 import contextlib
+import copy
 import itertools
 import logging
 from collections.abc import Generator, Iterable
 from typing import Any
 
 import numpy as np
+import torch
+from PIL import Image
 
 from pretrain.runtime import signals
 from pretrain.runtime.signals import Stopped, StopRequest, any_rank_asked
 from transfer.config import resolve
 from transfer.data.common.dataset import Dataset
+from transfer.data.common.images import read_image
 from transfer.engines.common.batches import Batches
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
@@ -19,7 +23,8 @@ from transfer.errors import TransferError
 with quiet():
     import detectron2.utils.comm as comm
     from detectron2.config import CfgNode
-    from detectron2.data import DatasetMapper, build_detection_train_loader
+    from detectron2.data import DatasetMapper, build_detection_train_loader, detection_utils
+    from detectron2.data import transforms as T
     from detectron2.data.build import filter_images_with_few_keypoints, filter_images_with_only_crowd_annotations
     from detectron2.data.samplers import (
         RandomSubsetTrainingSampler,
@@ -109,18 +114,34 @@ def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int] | Non
 
 
 class Mapper(DatasetMapper):
-    """The mapping of a record to a training example by Detectron2; TransferError for a record that it cannot map."""
+    """The mapping of a record to a training example by Detectron2, of an image that `read_image` reads.
+
+    Raises TransferError for a record that it cannot map.
+    """
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
         self.seed = cfg.SEED
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
+        image = read_image(record["file_name"])  # (H, W, 3) RGB
         try:
-            return super().__call__(record)
-        except Exception as error:  # Pillow's decoders raise many kinds
+            return self._map(copy.deepcopy(record), image)
+        except Exception as error:  # Detectron2 raises many kinds
             reason = f"{type(error).__name__}: {error}".strip()
             raise TransferError(f"{record['file_name']}: cannot be trained on ({reason})") from error
+
+    def _map(self, example: dict[str, Any], image: np.ndarray) -> dict[str, Any]:
+        """Make a record an example: what DatasetMapper does once it has read the image."""
+        if self.image_format != "RGB":
+            image = detection_utils.convert_PIL_to_numpy(Image.fromarray(image), self.image_format)
+        detection_utils.check_image_size(example, image)
+        augmented = T.AugInput(image)
+        transforms = self.augmentations(augmented)
+        pixels = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))
+        example["image"] = torch.as_tensor(pixels)  # (3, h, w) uint8
+        self._transform_annotations(example, transforms, augmented.image.shape[:2])
+        return example
 
     def at(self, record: dict[str, Any], position: int) -> dict[str, Any]:
         """Return the example of a record; its position in the stream and the seed decide its augmentation."""

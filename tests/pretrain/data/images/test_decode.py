@@ -11,7 +11,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from pretrain.data.images import decode
-from pretrain.runtime.exif import UPRIGHT
+from pretrain.runtime.image_file import UPRIGHT, to_rgb
 
 BROKEN = {
     "decompression_bomb.gif": "decompression bomb",
@@ -49,7 +49,7 @@ def pixels(image: Image.Image) -> list[tuple[int, ...]]:
 
 
 def rgb_of(image: Image.Image) -> list[tuple[int, ...]]:
-    return pixels(decode.to_rgb(image))
+    return pixels(to_rgb(image))
 
 
 @pytest.mark.data

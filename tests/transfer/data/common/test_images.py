@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from pretrain.data.images.decode import decode_array
 from transfer.data.common.faults import Findings
 from transfer.data.common.images import StatedImage, check_image_files, image_size, read_image
 from transfer.errors import TransferError
@@ -30,7 +31,7 @@ def test_an_unreadable_image_is_named(tmp_path):
     with pytest.raises(TransferError, match=r"gone\.jpg: no such image"):
         read_image(tmp_path / "gone.jpg")
     (tmp_path / "text.jpg").write_text("not an image")
-    with pytest.raises(TransferError, match=r"text\.jpg: not a readable image"):
+    with pytest.raises(TransferError, match=r"text\.jpg: not an image of a known format \(JPEG, PNG"):
         read_image(tmp_path / "text.jpg")
 
 
@@ -56,7 +57,32 @@ def test_only_the_image_that_is_as_stated_passes(tmp_path: Path) -> None:
     ]
     assert findings.faults[0].what == f"{tmp_path / 'a.jpg'} is 40 x 30, not 30 x 40"
     assert "no such image" in findings.faults[2].what
-    assert "not a readable image" in findings.faults[3].what
+    assert "not an image of a known format" in findings.faults[3].what
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_eight_bit_pixels_are_pillows(mode: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels).convert(mode)
+    image.save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16", "int32", "float32"])
+def test_both_stages_see_the_same_picture(kind: str, tmp_path: Path) -> None:
+    values = np.arange(0, 4096, 16).reshape(16, 16)  # 12 bits
+    Image.fromarray((values % 256 if kind == "uint8" else values).astype(kind)).save(tmp_path / "a.tif")
+    pretraining = decode_array((tmp_path / "a.tif").read_bytes())
+    np.testing.assert_array_equal(read_image(tmp_path / "a.tif"), pretraining)
+    assert pretraining.max() == {"uint8": 240, "uint16": 15, "int32": 15, "float32": 255}[kind]
+
+
+def test_a_format_that_could_run_a_program_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\nshowpage\n")
+    with pytest.raises(TransferError, match="not an image of a known format"):
+        read_image(tmp_path / "a.jpg")
+    with pytest.raises(TransferError, match="not an image of a known format"):
+        image_size(tmp_path / "a.jpg")
 
 
 @pytest.mark.data

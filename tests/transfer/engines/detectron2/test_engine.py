@@ -9,6 +9,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -281,6 +282,39 @@ def test_images_come_in_detectron2s_order(sampler: str, tmp_path: Path) -> None:
     assert [[image["file_name"] for image in batch] for batch in itertools.islice(later, 7)] == names[0][5:]
 
 
+@pytest.mark.parametrize("form", ["RGB", "BGR"])
+def test_training_examples_are_detectron2s(form: str, tmp_path: Path) -> None:
+    from detectron2.data import DatasetMapper
+
+    from transfer.engines.detectron2.data import Mapper
+
+    cfg = engine.load_config(None, small_models.overrides(MASKS, {"INPUT.FORMAT": form, "INPUT.MIN_SIZE_TRAIN": (64,)}))
+    theirs, ours = DatasetMapper(cfg), Mapper(cfg)
+    for record in small_models.dataset(tmp_path, count=3).records:
+        np.random.seed(3)
+        expected = theirs(record)
+        np.random.seed(3)
+        found = ours(record)
+        assert found.keys() == expected.keys()
+        assert torch.equal(found["image"], expected["image"])
+        assert torch.equal(found["instances"].gt_boxes.tensor, expected["instances"].gt_boxes.tensor)
+        assert (
+            found["instances"].gt_masks.polygons[0][0].tolist()
+            == expected["instances"].gt_masks.polygons[0][0].tolist()
+        )
+
+
+def test_sixteen_bit_images_look_as_in_pretraining(tmp_path: Path) -> None:
+    from transfer.engines.detectron2.data import Mapper
+
+    cfg = engine.load_config(None, small_models.overrides(FPN, {"INPUT.MIN_SIZE_TRAIN": (64,)}))
+    record = small_models.dataset(tmp_path, count=1).records[0]
+    record["file_name"] = str(tmp_path / "wide.png")
+    values = np.full((record["height"], record["width"]), 4095, dtype=np.uint16)
+    Image.fromarray(values).save(record["file_name"])
+    assert Mapper(cfg)(record)["image"].unique().tolist() == [15]
+
+
 def test_nothing_to_resume_is_an_error(tmp_path: Path) -> None:
     cfg = tiny_config(tmp_path / "run")
     with pytest.raises(UserError, match="nothing to resume"):
@@ -292,7 +326,7 @@ def test_unreadable_training_image_is_named(workers: str, tmp_path: Path, caplog
     cfg = tiny_config(tmp_path / "run", SOLVER__MAX_ITER=8, DATALOADER__NUM_WORKERS=workers)
     dataset = squares(tmp_path)
     (tmp_path / "2.png").write_bytes(b"not a picture")
-    with pytest.raises(TransferError, match=r"2\.png: cannot be trained on"):
+    with pytest.raises(TransferError, match=r"2\.png: not an image of a known format"):
         engine.train(cfg, dataset, {}, no_scores, False, {})
     assert not [record for record in caplog.records if record.exc_info]  # reported once, without a traceback
 
