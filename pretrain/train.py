@@ -19,7 +19,7 @@ from pretrain.data.images.image_set import ImageSet
 from pretrain.data.loader import DevicePrefetch, EpochLoader
 from pretrain.data.two_views import Batch, TwoViews
 from pretrain.engine import diagnostics
-from pretrain.engine.finite_check import NotFiniteError
+from pretrain.engine.finite_check import DivergedError, NotFiniteError
 from pretrain.engine.metrics import Monitor, console_handler
 from pretrain.engine.optim import cosine_schedule, step_schedule
 from pretrain.engine.profiler import Tracer
@@ -28,7 +28,8 @@ from pretrain.models.published_state import load_published_state, published_stat
 from pretrain.plan import Plan, make_plan
 from pretrain.runtime import distributed, malloc, provenance, run_folder, seeds, signals
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
-from pretrain.runtime.periodic_work import PeriodicWork, Work, every
+from pretrain.runtime.periodic_work import every
+from pretrain.work import work_between_steps
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,7 @@ class Trainer:
     """An attempt of a run: everything that it holds, and the loop over it.
 
     The position of the run is the number of steps done, `done`; which epoch and which images come next follow from it.
-    The work between two steps is in `work`: a checkpoint within the epoch; at its end validation, then a checkpoint.
+    The work between two steps is in `work`: a checkpoint within the epoch; at its end a checkpoint, then validation.
 
     Only rank 0 meets a full disk, in the thread that writes or between two collectives, so nothing is raised there:
     `monitor.fault` and `saver.fault` keep it, and `_fault` brings it to the next `distributed.agree`, where every rank
@@ -125,7 +126,7 @@ class Trainer:
         self.saver = Saver(plan.folder, settings.checkpoint_keep) if distributed.is_main() else None
         self.monitor = Monitor(plan.folder, self.last_step, plan.first_step, optim.batch_size, plan.first_epoch)
         self.tracer = Tracer(plan.folder, plan.first_step) if profile and distributed.is_main() else None
-        self.work = self._work_between_steps()
+        self.work = work_between_steps(plan, self._save, self._validate)
         self.saved_step = plan.first_step if plan.resume_from else None
         if plan.resume_from:
             self._restore(plan.resume_from["moco_transfer"])
@@ -161,6 +162,10 @@ class Trainer:
                     return False
         except signals.Stopped:  # in a validation, which stays pending: a resumed run does it
             return False
+        except DivergedError:
+            raise
+        except UserError as error:  # between two steps, on all ranks: data, storage or disk; the weights are good
+            raise self._saved_before(error) from error
         return True
 
     def _train_epoch(self, epoch: int) -> None:
@@ -213,37 +218,14 @@ class Trainer:
         except NotFiniteError as error:
             raise self._diverged(error, done) from error
 
-    def _diverged(self, error: NotFiniteError, newest: int) -> PretrainError:
+    def _diverged(self, error: NotFiniteError, newest: int) -> DivergedError:
         number = newest - error.steps_ago
-        return PretrainError(
+        return DivergedError(
             f"step {number} (epoch {(number - 1) // self.epoch_steps}): {error}. Nothing of this step was kept, and "
             "the last good checkpoint is intact; a lower optim.lr may help"
         )
 
-    def _work_between_steps(self) -> PeriodicWork:
-        """The work that may be due after a step, and what of it an earlier attempt left undone."""
-        settings, steps = self.settings, self.epoch_steps
-        by_steps = every(settings.checkpoint_steps, last=0)
-        validation_due = every(settings.knn.period * steps, self.last_step)
-        checkpoint_due = every(settings.checkpoint_period * steps, self.last_step)
-
-        def ends_epoch(done: int) -> bool:
-            return done % steps == 0
-
-        works = [
-            Work("checkpoint", lambda done: by_steps(done) and not ends_epoch(done), lambda done, _: self._save()),
-            Work("validation", lambda done: bool(self.plan.validation) and validation_due(done), self._validate),
-            Work(
-                "epoch checkpoint",
-                lambda done: checkpoint_due(done) or (by_steps(done) and ends_epoch(done)),
-                lambda done, _: self._save(ends_epoch=True),
-            ),
-        ]
-        first = self.plan.first_step
-        undone = first == (self.plan.first_epoch + 1) * steps  # an epoch's steps are done and not its end
-        return PeriodicWork(works, first, [work.name for work in works if undone and work.due(first)])
-
-    def _validate(self, done: int, _: list[str]) -> None:
+    def _validate(self, done: int) -> None:
         """Measure kNN accuracy. Raises signals.Stopped on all ranks where a signal interrupts it."""
         if self.plan.validation is None:
             return
@@ -269,17 +251,48 @@ class Trainer:
                 self.last_step,
             )
 
+    def _saved_before(self, error: UserError) -> UserError:
+        """Save, unless that is done, and return the error with words on what is saved. Every rank takes part.
+
+        An attempt that has gained nothing has nothing to save; an outage is then an error that needs a person, since
+        a run that was started again and again would not get any further.
+        """
+        if self.done == self.plan.first_step:
+            held = f". This attempt did no step; step {self.done} is saved" if self.plan.resume_from else ""
+            return PretrainError(f"{error}{held}")
+        if self.saver:
+            self.saver.wait()
+        (failed,) = distributed.agree(None, bool(self.saver and self.saver.fault))
+        if failed or self.saved_step != self.done:
+            self.monitor.fault = None
+            if self.saver:
+                self.saver.fault = None
+            self._save()
+            if self.saver:
+                self.saver.wait()
+        try:
+            distributed.agree(self.saver.fault if self.saver else None)
+        except UserError as second:
+            reason = "" if str(second).split(": ")[1:] == str(error).split(": ")[1:] else f": {second}"
+            return PretrainError(
+                f"{error}. The weights after step {self.done} of {self.last_step} could not be saved{reason}; "
+                f"`--resume` continues from the newest good checkpoint in {self.plan.folder}"
+            )
+        return type(error)(
+            f"{error}. The run is saved after step {self.done} of {self.last_step}: once this is repaired, the same "
+            "command with --resume continues it there"
+        )
+
     def _save(self, ends_epoch: bool = False) -> None:
         """Save a checkpoint of the position; every rank takes part.
 
         Args:
-            ends_epoch: the epoch is finished, its validation included; False: the checkpoint is one within the epoch.
+            ends_epoch: the checkpoint is that of the epoch, whose validation may follow; False: one within the epoch.
         """
         self._flush_checks(self.done)
         distributed.share_batchnorm_statistics(self.model)
         steps, epochs, period = self.epoch_steps, self.settings.optim.epochs, self.settings.milestone_period
-        finished = (self.done - 1 if self.work.pending and not ends_epoch else self.done) // steps
-        epoch = finished - 1 if ends_epoch else finished
+        finished, epoch = self.done // steps, max(self.done - 1, 0) // steps
         content = {
             "epoch": finished,
             "arch": self.settings.model.arch,

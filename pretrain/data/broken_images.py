@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime import distributed
-from pretrain.runtime.errors import PretrainError, UserError, listed
+from pretrain.runtime.errors import PretrainError, StorageError, UserError, listed
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +44,33 @@ class BrokenImages:
     def share(self) -> None:
         """Join the broken images that the ranks have met, and log the new ones by name. All ranks must call it.
 
-        Raises PretrainError on all ranks where more than `max_share` of all images are broken.
+        Where more than `max_share` of all images would be broken, all known ones are read again, and those that can be
+        read by now no longer count. Where still too many cannot, raises on all ranks, and knows what it knew before, so
+        that a run resumed after the repair is as if they had never been broken: PretrainError for broken files,
+        StorageError where it is the storage that does not answer.
         """
         met = set().union(*distributed.all_gather_object(self._new)) - self._known
-        self._known |= met
         self._new = set()
         if distributed.is_main():
             for index in sorted(met):
                 log.warning("warning: %s; another image is used in its place", self._fault(index))
-        if self.count > self.max_share * len(self.images):
-            raise PretrainError(self._too_many(met))
+        known = self._known | met
+        if len(known) > self.max_share * len(self.images):
+            known = distributed.on_main(lambda: self._still_broken(known))
+        self._known = known
+
+    def _still_broken(self, known: set[int]) -> set[int]:
+        """Return those that still cannot be read. Raises UserError where they are too many."""
+        limit = self.max_share * len(self.images)
+        faults = {index: error for index in sorted(known) if (error := self._error(index))}
+        if len(faults) > limit:
+            silent = [index for index, error in faults.items() if isinstance(error, StorageError)]
+            if len(faults) - len(silent) > limit:
+                raise PretrainError(self._too_many(list(faults)))
+            raise StorageError(f"data.root: {len(faults)} of {len(self.images)} images; {faults[silent[0]]}")
+        if len(faults) < len(known):
+            log.warning("warning: %d images that could not be read can be read again", len(known) - len(faults))
+        return set(faults)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state for a checkpoint: the indices of the known ones, (count,) int64, sorted."""
@@ -65,16 +82,20 @@ class BrokenImages:
 
     def _fault(self, index: int) -> str:
         """Return the name and the fault of an image. It is read again: only the worker that met the fault knows it."""
+        error = self._error(index)
+        return str(error) if error else f"{self.images.name(index)}: could not be read for a time"
+
+    def _error(self, index: int) -> UserError | None:
         try:
             self.images.read(index)
         except UserError as error:
-            return str(error)
-        return f"{self.images.name(index)}: could not be read for a time"
+            return error
+        return None
 
-    def _too_many(self, met: set[int]) -> str:
-        named = listed(map(self.images.name, sorted(met)), NAMED, total=self.count)
+    def _too_many(self, broken: list[int]) -> str:
+        named = listed(map(self.images.name, broken), NAMED)
         return (
-            f"data.max_broken: {self.count} of {len(self.images)} images cannot be read, more than the share of "
+            f"data.max_broken: {len(broken)} of {len(self.images)} images cannot be read, more than the share of "
             f"{self.max_share:g}: {named}. `python tools/check_images.py ROOT` finds all; mend or "
             "remove them, or raise data.max_broken"
         )

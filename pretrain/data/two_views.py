@@ -15,7 +15,7 @@ from pretrain.data.augment.params import ViewParams, draw_two_views
 from pretrain.data.augment.recipe import Recipe
 from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime import seeds
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import PretrainError, StorageError, UserError
 
 REPLACEMENTS = 32  # images tried in place of a broken one; in a set with one in ten broken, 1e-32 fail
 
@@ -59,7 +59,7 @@ class TwoViews(Dataset[Batch]):
         return len(self.images)
 
     def __getitem__(self, positions: Sequence[tuple[int, int]]) -> Batch:
-        """Make a Batch. Raises PretrainError where an image and all REPLACEMENTS for it are broken."""
+        """Make a Batch. Raises PretrainError where an image and all REPLACEMENTS for it are broken, or StorageError."""
         _, view, encode = PIPELINES[self.pipeline]
         size = self.recipe.size
         views = torch.empty(2, len(positions), size, size, 3, dtype=torch.uint8)
@@ -79,15 +79,18 @@ class TwoViews(Dataset[Batch]):
 
     def _read(self, requested: int) -> tuple[int, Any]:
         """Return the index of the image to use, and that image."""
-        faults = []
+        faults: list[UserError] = []
         for used in self._candidates(requested):
             try:
                 return used, PIPELINES[self.pipeline].read(self.images, used)
-            except PretrainError as error:
+            except (PretrainError, StorageError) as error:
                 faults.append(error)
+        others = f"{len(faults) - 1} others, tried in its place, cannot be read either"
+        outage = next((fault for fault in faults if isinstance(fault, StorageError)), None)
+        if outage:
+            raise StorageError(f"data.root: {outage}; {others}")
         raise PretrainError(
-            f"data.root: {faults[0]}; {len(faults) - 1} others, tried in its place, cannot be read either. "
-            "Is the storage there? tools/check_images.py lists all broken images"
+            f"data.root: {faults[0]}; {others}. Is the storage there? tools/check_images.py lists all broken images"
         )
 
     def _candidates(self, requested: int) -> Iterator[int]:

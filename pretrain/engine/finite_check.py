@@ -27,8 +27,15 @@ class NotFiniteError(PretrainError):
     """
 
     def __init__(self, message: str, steps_ago: int) -> None:
-        super().__init__(message)
-        self.steps_ago = steps_ago
+        super().__init__(message, steps_ago)  # all arguments, so that it can be pickled
+        self.message, self.steps_ago = message, steps_ago
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class DivergedError(PretrainError):
+    """A run whose numbers are not finite any more: unlike after other errors, its weights are not worth saving."""
 
 
 class OwnGradients:

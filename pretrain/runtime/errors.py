@@ -1,6 +1,8 @@
-"""The tree of errors that are a user's mistake and not a bug. Tools print their message and exit with code 2.
+"""The tree of errors that are a user's mistake and not a bug. Tools print their message and exit with code 2, or 75
+where the same command may succeed later.
 
 UserError                      a file, a device or a disk is not what a run needs (raised by pretrain/runtime/)
+├── StorageError               the storage does not answer; the same command may succeed later (code 75)
 ├── PretrainError              images, checkpoints or settings of pretraining
 │   └── ConfigError            every fault of a configuration at once (pretrain/config/)
 ├── TransferError              annotations, weights, configs or runs of the transfer stage (transfer/errors.py)
@@ -14,6 +16,10 @@ from collections.abc import Iterable, Sequence
 
 class UserError(Exception):
     """A user's mistake: the message says what is wrong, where, and what would be right."""
+
+
+class StorageError(UserError):
+    """An outage of the storage: nothing is wrong with the run or its files, and it can be started again as it is."""
 
 
 class PretrainError(UserError):

@@ -69,6 +69,11 @@ class MetricsFile:
                 self._board.close()
 
 
+def has_row(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> bool:
+    """Return whether the file holds a row that `wanted` accepts; False where there is no file."""
+    return any(_stays(line, wanted) for line in path.read_text().splitlines()) if path.exists() else False
+
+
 def _cut(path: Path, keep: Callable[[Mapping[str, Any]], bool]) -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     files.save_text(path, "".join(f"{line}\n" for line in lines if _stays(line, keep)))

@@ -1,11 +1,12 @@
-"""The frame of every tool: a user's mistake is one message on standard error and exit code 2."""
+"""The frame of every tool: a user's mistake is one message on standard error and exit code 2, an outage 75."""
 
 import logging
 import os
 import sys
 from collections.abc import Callable
 
-from pretrain.runtime.errors import UserError
+from pretrain.runtime.errors import StorageError, UserError
+from pretrain.runtime.signals import EXIT_CODE
 
 BAD_INPUT = 2  # argparse's own code for a bad command line
 
@@ -17,7 +18,7 @@ def run(main: Callable[[], None]) -> None:
     except UserError as error:
         if is_main():  # under torchrun every rank meets the same fault: say it once
             print(f"error: {_message(error)}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
+        sys.exit(EXIT_CODE if isinstance(error, StorageError) else BAD_INPUT)
     except OSError as error:
         if error.filename is None:  # not about a file that the user could have named
             raise

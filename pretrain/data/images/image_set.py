@@ -18,7 +18,7 @@ from torch import Tensor
 from pretrain.data.images import decode as rgb
 from pretrain.data.images import roots, storage
 from pretrain.data.images.path_array import PathArray
-from pretrain.runtime.errors import PretrainError, UserError
+from pretrain.runtime.errors import PretrainError, StorageError, UserError
 from pretrain.runtime.files import whole_file
 
 SUMMARY = "images.json"  # written last: a folder without one holds no whole index
@@ -56,12 +56,20 @@ class ImageSet:
         return f"{self._shard(index)}/{name}"
 
     def read_bytes(self, index: int) -> bytes:
-        """Return the content of the image's file. Raises PretrainError naming it where it cannot be had."""
+        """Return the content of the image's file. Raises PretrainError naming it where it cannot be had.
+
+        Raises StorageError, naming it too, where the storage does not answer (see runtime/files.py).
+        """
         try:
             if self.shards is None:
                 return storage.read_file(self.name(index))
             offset, size = int(self.arrays["offsets"][index]), int(self.arrays["sizes"][index])
             content = storage.read_range(self._shard(index), offset, size)
+            if len(content) != size:  # of a shard that was written anew?
+                storage.reopen(self._shard(index))
+                content = storage.read_range(self._shard(index), offset, size)
+        except StorageError as error:
+            raise StorageError(f"{self.name(index)}: {error}" if self.shards else str(error)) from error
         except Exception as error:  # a URL's library raises its own
             raise PretrainError(f"{self.name(index)}: {roots.reason_of(error)}") from error
         if len(content) != size:
@@ -80,6 +88,11 @@ class ImageSet:
         content = self.read_bytes(index)
         try:
             return decode(content)
+        except ValueError:
+            if self.shards is not None:
+                storage.reopen(self._shard(index))
+        try:
+            return decode(self.read_bytes(index))  # once more: storage may give wrong bytes for a time
         except ValueError as error:
             raise PretrainError(f"{self.name(index)}: {error}") from error
 

@@ -4,11 +4,14 @@ A path without `://` is local and never passes through fsspec. A failure is an O
 library raises.
 """
 
-import functools
+import collections
 import os
+import threading
 from typing import Any, BinaryIO, cast
 
 import fsspec
+
+from pretrain.runtime import files
 
 OPEN_FILES = 64  # local shards kept open by one process
 
@@ -40,20 +43,16 @@ def kind(path: str) -> str:
 
 
 def read_file(path: str) -> bytes:
-    """Read all bytes of a file."""
-    if is_url(path):
-        system, place = _remote(path)
-        return cast(bytes, system.cat_file(place))
-    with open(path, "rb") as file:
-        return file.read()
+    """Read all bytes of a file, again and again where the storage does not answer (files.read_again)."""
+    return files.read_again(lambda: _content(path), path)
 
 
 def read_range(path: str, start: int, size: int) -> bytes:
-    """Read `size` bytes of a file from `start` on, fewer where it ends before. A local file stays open."""
-    if is_url(path):
-        system, place = _remote(path)
-        return cast(bytes, system.cat_file(place, start=start, end=start + size))
-    return _opened(path).read(start, size)
+    """Read `size` bytes of a file from `start` on, fewer where it ends before, as `read_file` does.
+
+    A local file stays open.
+    """
+    return files.read_again(lambda: _part(path, start, size), path)
 
 
 def open_file(path: str) -> BinaryIO:
@@ -86,6 +85,25 @@ def identity(folder: str) -> object:
     return status.st_dev, status.st_ino
 
 
+def _content(path: str) -> bytes:
+    if is_url(path):
+        system, place = _remote(path)
+        return cast(bytes, system.cat_file(place))
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def _part(path: str, start: int, size: int) -> bytes:
+    if is_url(path):
+        system, place = _remote(path)
+        return cast(bytes, system.cat_file(place, start=start, end=start + size))
+    try:
+        return _opened(path).read(start, size)
+    except OSError:
+        reopen(path)
+        raise
+
+
 def _remote(url: str) -> tuple[Any, str]:
     return fsspec.core.url_to_fs(url)  # fsspec keeps one connection a process and address
 
@@ -104,6 +122,20 @@ class _Shard:
             os.close(self._file)
 
 
-@functools.lru_cache(OPEN_FILES)
+_shards: collections.OrderedDict[str, _Shard] = collections.OrderedDict()  # open ones, the last used last
+_changing = threading.Lock()  # held while `_shards` changes
+
+
 def _opened(path: str) -> _Shard:
-    return _Shard(path)
+    with _changing:
+        shard = _shards.pop(path, None) or _Shard(path)
+        _shards[path] = shard
+        if len(_shards) > OPEN_FILES:
+            _shards.popitem(last=False)
+        return shard
+
+
+def reopen(path: str) -> None:
+    """Let the next read of a shard open it anew: the open file may be of a mount or of a file that is gone."""
+    with _changing:
+        _shards.pop(path, None)

@@ -96,7 +96,7 @@ FAULTS = (
     fault(
         "broken-images-never-too-many",
         "pretrain/data/broken_images.py",
-        "if self.count > self.max_share * len(self.images):",
+        "if len(known) > self.max_share * len(self.images):",
         "if len(met) > self.max_share * len(self.images):",
         "a failing disk makes a run train on a few images over and over",
         "pretrain/data/test_broken_images.py",

@@ -100,8 +100,8 @@ FAULTS = (
     fault(
         "half-file-left",
         "pretrain/runtime/files.py",
-        "        unfinished.unlink(missing_ok=True)\n        raise",
-        "        raise",
+        "            unfinished.unlink(missing_ok=True)\n",
+        "",
         "a full disk stays full of what could not be written",
         "pretrain/runtime/test_files.py::test_a_failed_write_leaves_the_old_file_and_nothing_else",
     ),

@@ -1,6 +1,7 @@
 """The step around a method: precision, clipping, numbers that are not finite, what the ranks send."""
 
 import copy
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -321,3 +322,8 @@ def test_a_step_sends_n_images_once_and_gathers_the_keys_once(four_ranks: dict[s
     assert four_ranks["collectives, memory bank"] == [gather, reduce, ("gloo:all_gather", [n])]
     half = [("gloo:all_to_all", [n // 2, *shuffle[1][1:]]), ("gloo:all_gather", [n // 2, small_runs.DIM])]
     assert four_ranks["collectives, 2 parts"] == [*half, *half, reduce]
+
+
+def test_its_error_travels_between_processes() -> None:
+    error = pickle.loads(pickle.dumps(NotFiniteError("the loss on rank 1 is nan", 1)))  # noqa: S301
+    assert (str(error), error.steps_ago) == ("the loss on rank 1 is nan", 1)

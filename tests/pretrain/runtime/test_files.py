@@ -1,5 +1,6 @@
 """Files that are whole or absent, and loaded without running what they carry."""
 
+import errno
 import os
 import pathlib
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import torch
 
 from pretrain.checkpoints import moco_file
 from pretrain.runtime import files
-from pretrain.runtime.errors import UserError
+from pretrain.runtime.errors import StorageError, UserError
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: pathlib.Path) -> None:
@@ -70,3 +71,65 @@ def test_the_newest_is_the_one_named(tmp_path: pathlib.Path) -> None:
         files.newest_checkpoint(tmp_path)
     files.save_tensors(tmp_path / "checkpoint_0004.pth.tar", {})
     assert files.newest_checkpoint(tmp_path) == tmp_path / "checkpoint_0004.pth.tar"
+
+
+class Storage:
+    """A place whose reads fail as told, then succeed."""
+
+    def __init__(self, *faults: Exception) -> None:
+        self.faults, self.reads = list(faults), 0
+
+    def read(self) -> bytes:
+        self.reads += 1
+        if self.faults:
+            raise self.faults.pop(0)
+        return b"content"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waits of a test are short, and what one test has met is not known to the next."""
+    monkeypatch.setattr(files, "PATIENCE", 0.5)
+    monkeypatch.setattr(files._Waiting, "given_up", set())
+
+
+@pytest.mark.parametrize("code", ["EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "ENOTCONN", "EREMOTEIO"])
+def test_a_read_is_tried_again_where_storage_may_heal(code: str, impatient: None) -> None:
+    storage = Storage(*(OSError(getattr(errno, code), code) for _ in range(2)))
+    assert files.read_again(storage.read, "/data/a.jpg") == b"content"
+    assert storage.reads == 3
+
+
+def test_what_no_waiting_helps_is_raised_at_once(impatient: None) -> None:
+    for error in (PermissionError(errno.EACCES, "Permission denied"), IsADirectoryError(errno.EISDIR, "a folder")):
+        storage = Storage(error)
+        with pytest.raises(OSError, match=error.strerror):
+            files.read_again(storage.read, "/data/a.jpg")
+        assert storage.reads == 1
+
+
+def test_a_lasting_outage_is_waited_for_once(impatient: None) -> None:
+    """Not for each file anew; a place that was given up is not waited for later either."""
+    dead = Storage(*(OSError(errno.EIO, "Input/output error") for _ in range(99)))
+    with pytest.raises(StorageError, match=r"/data/a.jpg: Input/output error, .* the storage does not answer"):
+        files.read_again(dead.read, "/data/a.jpg")
+    assert dead.reads > 2
+    for name in ("b.jpg", "a.jpg"):
+        dead.reads = 0
+        with pytest.raises(StorageError):
+            files.read_again(dead.read, f"/data/{name}")
+        assert dead.reads == 1
+    assert files.read_again(Storage().read, "/data/c.jpg") == b"content"
+    dead.reads = 0
+    with pytest.raises(StorageError):
+        files.read_again(dead.read, "/data/a.jpg")
+    assert dead.reads == 1
+
+
+def test_a_file_missing_alone_is_not_an_outage(impatient: None, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "b.jpg").touch()
+    with pytest.raises(FileNotFoundError):
+        files.read_again((tmp_path / "a.jpg").read_bytes, str(tmp_path / "a.jpg"))
+    (tmp_path / "b.jpg").unlink()
+    with pytest.raises(StorageError):
+        files.read_again((tmp_path / "a.jpg").read_bytes, str(tmp_path / "a.jpg"))

@@ -3,6 +3,8 @@
 import pytest
 
 from common import cli
+from pretrain.runtime import signals
+from pretrain.runtime.errors import StorageError
 from transfer.errors import TransferError
 
 
@@ -33,3 +35,9 @@ def test_a_users_mistake_is_a_message_and_exit_code_2(error, message, capsys, mo
 def test_a_bug_keeps_its_traceback(bug) -> None:
     with pytest.raises(type(bug)):
         cli.run(failing(bug))
+
+
+def test_an_outage_of_the_storage_may_be_tried_again() -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.run(failing(StorageError("images: Stale file handle")))
+    assert ended.value.code == signals.EXIT_CODE

@@ -44,3 +44,18 @@ def test_an_image_in_a_shard_is_one_request_for_its_own_bytes(files: Counted, tm
         assert images.read_bytes(index) == content
         first = int(images.arrays["offsets"][index])
         assert files.asked == [(place, first, first + len(content))]
+
+
+def test_a_shard_that_was_written_anew_is_opened_anew(tmp_path: pathlib.Path) -> None:
+    """The open file is the old one, which a remount or a copy in place has cut short or damaged."""
+    shard = write_shard(tmp_path / "x.tar", [("0.png", encoded((9, 9, 9)))])
+    images = open_images(str(shard))
+    for damage in (b"", bytes(shard.stat().st_size)):
+        assert images.read(0).getpixel((0, 0)) == (9, 9, 9)
+        content = shard.read_bytes()
+        with open(shard, "r+b") as open_one:
+            shard.unlink()
+            shard.write_bytes(content)
+            open_one.truncate(0)
+            open_one.write(damage)
+        assert images.read(0).getpixel((0, 0)) == (9, 9, 9)
