@@ -12,6 +12,7 @@ from transfer.errors import TransferError, refuse
 from transfer.evaluation.evaluator import DETECTIONS_FILE, IMAGES_FILE
 from transfer.results import Task
 
+_MOST_SUB_FOLDERS = 3  # below the folder of the images, as in train2017/camera1/x.jpg
 FOLDER = "inference"  # in a run's folder
 
 
@@ -32,10 +33,16 @@ def read_test_set(task: Task, run_folder: Path) -> Dataset:
         raise TransferError(f"{path}: names no image")
     depth = catalog.kind_named(task.kind).image_depth
     image = next(iter(paths.values()))
-    parents = Path(str(image)).parents
-    if len(parents) <= depth:
+    roots = list(Path(str(image)).parents)[depth:]
+    if not roots:
         raise TransferError(f"{path}: {image!r} does not lie in a data set")
-    return catalog.load_dataset(task.test, parents[depth], task.class_names, task.data_rules)
+    faults = []
+    for root in roots[: 1 + _MOST_SUB_FOLDERS]:
+        try:
+            return catalog.load_dataset(task.test, root, task.class_names, task.data_rules)
+        except TransferError as error:
+            faults.append(error)
+    raise faults[0]
 
 
 def read_detections(run_folder: Path, dataset: Dataset) -> list[dict[str, Any]]:
