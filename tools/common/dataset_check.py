@@ -13,6 +13,7 @@ from transfer.data.coco.annotation_file import examine_coco_annotations
 from transfer.data.common.faults import KINDS, Fault, Findings
 from transfer.data.common.images import StatedImage, check_image_files
 from transfer.data.voc import records
+from transfer.data.voc.files import ANNOTATIONS, sub_folder
 from transfer.data.voc.records import examine_voc_split
 from transfer.errors import TransferError
 from transfer.evaluation.coco_results import apply_rules_to_detections, read_coco_results
@@ -74,19 +75,14 @@ def _check_coco_results(path: Path, content: dict[str, Any], iou_type: str, find
 
 
 def _check_voc_images(folder: Path, images: Sequence[records.VocImage], findings: Findings) -> None:
-    try:
-        files = records.image_files(folder)
-    except TransferError as error:
-        findings.add("file", str(folder), str(error).removeprefix(f"{folder}: "))
-        return
-    stated = [
-        StatedImage(
-            str(folder / "Annotations" / f"{image.image_id}.xml"),
-            files.get(image.image_id, folder / "JPEGImages" / f"{image.image_id}.jpg"),
-            image.size,
-        )
-        for image in images
-    ]
+    files = records.image_files(folder)
+    stated = []
+    for image in images:
+        where = str(sub_folder(folder, ANNOTATIONS) / f"{image.image_id}.xml")
+        try:
+            stated.append(StatedImage(where, files.file(image.image_id), image.size))
+        except TransferError as error:  # there is no file, or more than one
+            findings.add("image_file", where, str(error))
     check_image_files(_with_progress(stated), findings)
 
 

@@ -2,9 +2,11 @@
 
 import math
 import os
+import re
 import reprlib
 import shutil
 import tempfile
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from transfer.data.common.values import FARTHEST
 from transfer.errors import TransferError, refuse
 from transfer.evaluation.voc import ClassDetections
 
+_NUMBER_AT_END = re.compile(r"\s[-+.0-9eE]+$")  # of what stands before the last five fields: a sixth number
 _LINE = "image score xmin ymin xmax ymax"
 
 
@@ -121,39 +124,45 @@ def write_voc_results(folder: Path, detections: Mapping[str, ClassDetections]) -
 
 def _read_class_file(path: Path, image_ids: frozenset[str] | None, findings: Findings) -> ClassDetections:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         findings.add("file", str(path), f"not readable as text ({error})")
         return _class_detections([])
+    names = {_form(image_id): image_id for image_id in image_ids or ()}
     found = []
     for number, line in enumerate(lines, start=1):
-        if not (fields := line.split()):
+        if not (fields := line.strip().rsplit(maxsplit=5)):  # an image's name may hold blanks
             continue
-        fault = _line_fault(fields, image_ids)
+        fault = _line_fault(fields, None if image_ids is None else names)
         if fault is None:
-            image_id, score, *box = fields[0], *(float(field) for field in fields[1:])
-            found.append((image_id, score, box))
+            score, *box = (float(field) for field in fields[1:])
+            found.append((names.get(_form(fields[0]), fields[0]), score, box))
         else:
             findings.add(fault[0], f"{path}, line {number}", fault[1])
     return _class_detections(found)
 
 
-def _line_fault(fields: Sequence[str], image_ids: frozenset[str] | None) -> tuple[str, str] | None:
+def _line_fault(fields: Sequence[str], known: Mapping[str, str] | None) -> tuple[str, str] | None:
     """Return (kind of fault, description) of one line; None if nothing is wrong with it."""
     shown = reprlib.repr(" ".join(fields))
     try:
         numbers = [float(field) for field in fields[1:]]
     except ValueError:
         numbers = []
-    if len(numbers) != 5:
+    unknown = known is None or _form(fields[0]) not in known
+    if len(numbers) != 5 or (unknown and _NUMBER_AT_END.search(fields[0])):
         return "row", f"{_LINE!r} with finite numbers is expected, not {shown}"
     if not math.isfinite(numbers[0]):
         return "score", f"the score is not finite: {shown}"
     if not all(abs(number) <= FARTHEST for number in numbers[1:]):
         return "box", f"the box is not finite, or beyond {FARTHEST:.0e} pixels: {shown}"
-    if image_ids is not None and fields[0] not in image_ids:
+    if known is not None and unknown:
         return "unknown_image", f"the split does not list image {fields[0]}"
     return None
+
+
+def _form(name: str) -> str:
+    return unicodedata.normalize("NFC", name)  # an accent may be written composed or not
 
 
 def _class_detections(found: Sequence[tuple[str, float, Sequence[float]]]) -> ClassDetections:

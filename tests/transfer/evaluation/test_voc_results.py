@@ -122,3 +122,17 @@ def test_any_bytes_are_read_or_refused(tmp_path_factory: pytest.TempPathFactory,
     except TransferError as error:
         if "cat.txt" not in str(error):
             raise
+
+
+def test_image_names_with_blanks_are_written_and_read(tmp_path: Path) -> None:
+    box = np.array([[1.0, 2.0, 3.0, 4.0]])
+    found = voc.ClassDetections(["ali (1)"], np.array([0.5]), box)
+    voc_results.write_voc_results(tmp_path / "out", {"cat": found})
+    read, _ = voc_results.read_voc_results(tmp_path / "out", ["cat"], "val", image_ids=["ali (1)", "ali"])
+    assert (list(read["cat"].image_ids), read["cat"].boxes.tolist()) == (["ali (1)"], box.tolist())
+
+
+def test_image_names_in_another_unicode_form_are_the_images(tmp_path: Path) -> None:
+    (tmp_path / "cat.txt").write_text("Mu\u0308ller 0.5 1 2 3 4\n", encoding="utf-8-sig")
+    found, _ = voc_results.read_voc_results(tmp_path, ["cat"], "val", image_ids=["M\u00fcller"])
+    assert list(found["cat"].image_ids) == ["M\u00fcller"]

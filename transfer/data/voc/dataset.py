@@ -1,6 +1,7 @@
 """The data sets of PASCAL VOC layout by Detectron2's names."""
 
 import logging
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from transfer.data.common.dataset import DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.data.voc import records
+from transfer.data.voc.files import sub_folder
 from transfer.data.voc.records import VocSplit, read_voc_split
 from transfer.errors import TransferError
 
@@ -63,11 +65,27 @@ def _log_found_classes(names: str, found: Sequence[str]) -> None:
 
 
 def _year_folder(root: Path, year: str) -> Path:
-    for folder in (root / year, root / "VOCdevkit" / year):
+    for folder in (sub_folder(root, year), sub_folder(root, f"VOCdevkit/{year}")):
         if folder.is_dir():
             return folder
-    hint = f" (name the folder above {year}: {root.resolve().parent})" if (root / "ImageSets").is_dir() else ""
-    raise TransferError(f"{root}: holds neither {year}/ nor VOCdevkit/{year}/{hint}")
+    raise TransferError(f"{root}: holds neither {year}/ nor VOCdevkit/{year}/{_year_hint(root, year)}")
+
+
+def _year_hint(root: Path, year: str) -> str:
+    """Return the way to data that lie elsewhere than expected; "" where nothing of the kind is in `root`."""
+    resolved = root.resolve()
+    if sub_folder(root, "ImageSets").is_dir():
+        if resolved.name.lower() == year.lower():
+            return f" (name the folder above {year}: {resolved.parent})"
+        link = f"ln -s {shlex.quote(str(resolved))} FOLDER/{year}"
+        return f" (it is such a folder itself, under another name: {link}, then --dataset-root FOLDER)"
+    for other in dict.fromkeys(folder for folder, _ in _SPLITS.values()):
+        for name in (other, f"VOCdevkit/{other}"):
+            if sub_folder(root, name).is_dir():
+                alone = f"voc_{other.removeprefix('VOC')}_trainval"
+                return f" (it holds {name}/; to use that alone: DATASETS.TRAIN \"['{alone}']\", and so DATASETS.TEST)"
+    inside = [child.name for child in sorted(root.iterdir()) if sub_folder(child, "ImageSets").is_dir()]
+    return f" (rename or link {inside[0]}/ in it to {year}/)" if inside else ""
 
 
 # Images are ROOT/VOC2007/JPEGImages/x.jpg.

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pretrain.runtime.errors import listed
 from transfer.data.common.faults import Findings
 from transfer.data.common.images import image_size
 from transfer.data.voc import xml_file
+from transfer.data.voc.files import ANNOTATIONS, IMAGE_SUFFIXES, IMAGES, XML_SUFFIXES, FilesById, sub_folder
+from transfer.data.voc.image_list import read_image_ids
 from transfer.data.voc.xml_file import VocObject
 from transfer.errors import TransferError, refuse
 
@@ -17,7 +20,6 @@ CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
 )  # fmt: skip
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")  # in order of preference; the devkit itself knows .jpg only
 
 log = logging.getLogger(__name__)
 
@@ -68,14 +70,25 @@ def read_voc_split(
 
 def examine_voc_split(split: VocSplit, findings: Findings, class_names: Sequence[str] | None = None) -> list[VocImage]:
     """Read what passes by the rules of `findings`, to which every fault is added; otherwise as `read_voc_split`."""
-    images = []
-    for image_id in _image_ids(split, findings):
-        path = split.folder / "Annotations" / f"{image_id}.xml"
-        annotation = xml_file.read_annotation(path, findings)
-        if annotation is not None:
-            size = xml_file.read_size(annotation, path, findings) or _size_of_file(split.folder, image_id)
-            objects = xml_file.read_objects(annotation, size, path, findings, class_names)
-            images.append(VocImage(image_id, size, objects))
+    annotations = FilesById(sub_folder(split.folder, ANNOTATIONS), XML_SUFFIXES)
+    files = image_files(split.folder)
+    images, misnamed = [], []
+    for image_id in read_image_ids(split.folder, split.split, annotations, findings):
+        path = _annotation_file(annotations, image_id, findings)
+        annotation = None if path is None else xml_file.read_annotation(path, findings)
+        if path is None or annotation is None:
+            continue
+        size = xml_file.read_size(annotation, path, findings) or _size_of_file(files, image_id)
+        objects = xml_file.read_objects(annotation, size, path, findings, class_names)
+        images.append(VocImage(image_id, size, objects))
+        if not xml_file.names_image(annotation, image_id):
+            misnamed.append(path.name)
+    if misnamed:
+        log.warning(
+            "%s: the <filename> of %d files names another image (%s); the file's own name is what counts",
+            annotations.folder, len(misnamed), listed(misnamed, 3),
+        )  # fmt: skip
+    _check_unit(annotations.folder, images, findings)
     return images
 
 
@@ -109,17 +122,13 @@ def voc_records(split: VocSplit, images: Sequence[VocImage], class_names: Sequen
     index = {name: i for i, name in enumerate(class_names)}
     made, dropped = [], []
     for image in images:
-        xml = split.folder / "Annotations" / f"{image.image_id}.xml"
-        if (file := files.get(image.image_id)) is None:
-            faults.append(f"{split.folder / 'JPEGImages' / image.image_id}.jpg: no such image")
-        else:
-            try:
-                record = _record(image, file, index)
-            except TransferError as error:  # no size in the XML and none in the image
-                faults.append(str(error))
-                continue
-            made.append(record)
-            dropped += [xml.name] * (len(image.objects) - len(record["annotations"]))
+        try:
+            record = _record(image, files.file(image.image_id), index)
+        except TransferError as error:  # no file, or no size in the XML and none in the image
+            faults.append(str(error))
+            continue
+        made.append(record)
+        dropped += [f"{image.image_id}.xml"] * (len(image.objects) - len(record["annotations"]))
     refuse(faults)
     if not any(image.objects for image in images):
         raise TransferError(f"{split.folder}: no image of the split {split.split} has an object")
@@ -150,50 +159,34 @@ def _record(image: VocImage, file: Path, index: dict[str, int]) -> dict[str, Any
     }
 
 
-def image_files(folder: Path) -> dict[str, Path]:
-    """Return image id -> file of a VOC folder, from one listing: sets are large and file systems slow."""
-    folder = folder / "JPEGImages"
-    if not folder.is_dir():
-        raise TransferError(f"{folder}: no such folder; the images of VOC layout lie there")
-    files = [path for path in folder.iterdir() if path.suffix.lower() in _IMAGE_SUFFIXES]
-    # The last of equal stems stays: the preferred suffix.
-    files.sort(key=lambda path: _IMAGE_SUFFIXES.index(path.suffix.lower()), reverse=True)
-    return {path.stem: path for path in files}
+def image_files(folder: Path) -> FilesById:
+    """Return the image files of a VOC folder by image id."""
+    return FilesById(sub_folder(folder, IMAGES), IMAGE_SUFFIXES)
 
 
-def _image_ids(split: VocSplit, findings: Findings) -> list[str]:
-    folder = split.folder / "ImageSets" / "Main"
-    path = folder / f"{split.split}.txt"
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        there = ", ".join(sorted(file.stem for file in folder.glob("*.txt"))) or "none"
-        findings.add("file", str(path), f"no such list of images (splits there: {there})")
-        return []
-    except (OSError, ValueError) as error:
-        findings.add("file", str(path), f"not readable as a list of image names ({error})")
-        return []
-    ids: dict[str, None] = {}
-    for number, line in enumerate(lines, start=1):
-        image_id, where = line.strip(), f"{path}, line {number}"
-        if len(image_id.split()) > 1:
-            findings.add("image", where, f"one image name a line is expected, not {image_id!r}")
-        elif "\0" in image_id:
-            findings.add("image", where, f"{image_id!r} is not a file name")
-        elif image_id in ids:
-            findings.add("image", where, f"{image_id} is listed twice")
-        elif image_id:
-            ids[image_id] = None
-    if not any(line.strip() for line in lines):
-        findings.add("file", str(path), "lists no image")
-    return list(ids)
+def _annotation_file(annotations: FilesById, image_id: str, findings: Findings) -> Path | None:
+    """Return the annotation file of an image; None, and a fault, where there is none or more than one."""
+    found = annotations.find(image_id)
+    expected = str(annotations.folder / f"{image_id}.xml")
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        findings.add("file", expected, f"{len(found)} files have this name, keep one of them: {names}")
+    elif not found:
+        findings.add("file", expected, f"No such file{annotations.near(image_id)} (each listed image needs one)")
+    return found[0] if len(found) == 1 else None
 
 
-def _size_of_file(folder: Path, image_id: str) -> tuple[int, int] | None:
+def _check_unit(folder: Path, images: Sequence[VocImage], findings: Findings) -> None:
+    """Add a fault where all boxes lie between 0 and 1: they are fractions of the image, and VOC's are pixels."""
+    boxes = [item.box for image in images for item in image.objects]
+    sides = {side for box in boxes for side in box}
+    if boxes and max(sides) <= 1 and not all(side.is_integer() for side in sides):
+        what = f"all {len(boxes)} boxes lie between 0 and 1, as fractions of the image do; pixels are expected"
+        findings.add("image", str(folder), what)
+
+
+def _size_of_file(files: FilesById, image_id: str) -> tuple[int, int] | None:
     """Return (height, width) of an image's file; None where there is no file that can be read."""
-    for suffix in _IMAGE_SUFFIXES:
-        file = folder / "JPEGImages" / f"{image_id}{suffix}"
-        if file.is_file():
-            with contextlib.suppress(TransferError):
-                return image_size(file)
+    with contextlib.suppress(TransferError):
+        return image_size(files.file(image_id))
     return None

@@ -3,7 +3,9 @@
 Only plain XML is read: a document type is refused, and with it entities, which are how XML attacks its reader.
 """
 
+import re
 import reprlib
+import unicodedata
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,6 +29,13 @@ class VocObject(NamedTuple):
     difficult: bool
 
 
+# Labelling tools write the encoding of the system; expat itself knows UTF and encodings of one byte.
+_EAST_ASIAN = frozenset(
+    ("gbk", "gb2312", "gb18030", "cp936", "big5", "cp950", "shift_jis", "cp932", "euc-jp", "euc-kr", "cp949")
+)
+_DECLARED = re.compile(rb"<\?xml\s[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
+
+
 class _Element(ET.Element):
     line = 0
 
@@ -37,7 +46,13 @@ def parse_plain_xml(data: bytes) -> ET.Element:
     Raises:
         TransferError: the message says what is not plain XML, and on which line.
     """
+    declared = _DECLARED.match(data)
+    encoding = declared[1].decode().lower() if declared else None
     parser = expat.ParserCreate()
+    if encoding in ("utf-16", "unicode"):
+        parser = expat.ParserCreate("utf-8")  # the declaration itself is in 8 bits: it names an encoding of memory
+    elif encoding in _EAST_ASIAN:
+        data, parser = _as_utf8(data, encoding), expat.ParserCreate("utf-8")
     builder = ET.TreeBuilder(element_factory=_Element)
 
     def start(tag: str, attributes: dict[str, str]) -> None:
@@ -55,6 +70,13 @@ def parse_plain_xml(data: bytes) -> ET.Element:
         return builder.close()
     except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
         raise TransferError(f"not XML ({error})") from error
+
+
+def _as_utf8(data: bytes, encoding: str) -> bytes:
+    try:
+        return data.decode(encoding).encode()
+    except ValueError as error:
+        raise TransferError(f"not XML in the encoding {encoding} that it declares ({error})") from error
 
 
 def line_of(element: ET.Element) -> int:
@@ -89,6 +111,13 @@ def read_size(annotation: ET.Element, path: Path, findings: Findings) -> tuple[i
         return None
     height, width = (int(text) for text in texts)
     return (height, width) if height and width else None
+
+
+def names_image(annotation: ET.Element, image_id: str) -> bool:
+    """Return False where the file's <filename> names another image than its own name does."""
+    name = unicodedata.normalize("NFC", re.split(r"[/\\]", _text(annotation, "filename"))[-1])
+    own = unicodedata.normalize("NFC", image_id.rpartition("/")[2])
+    return name in ("", own) or name.rpartition(".")[0] == own
 
 
 def read_objects(

@@ -53,3 +53,22 @@ def test_declared_encodings_are_read() -> None:
 def test_deep_nesting_is_read() -> None:
     deep = 200_000
     assert parse_plain_xml(b"<a>" * deep + b"</a>" * deep).tag == "a"
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "GBK", "big5", "Shift_JIS", "euc-kr"])
+def test_encodings_of_east_asian_systems_are_read(encoding: str) -> None:
+    name = {"euc-kr": "고양이", "Shift_JIS": "ねこ"}.get(encoding, "貓" if encoding == "big5" else "猫")
+    root = parse_plain_xml(f'<?xml version="1.0" encoding="{encoding}"?>\n<a>{name}</a>'.encode(encoding))
+    assert (root.text, line_of(root)) == (name, 2)
+
+
+def test_utf_16_declared_over_8_bits_is_read_as_utf_8() -> None:
+    """Programs for Windows declare the encoding of their memory and write another."""
+    assert parse_plain_xml('<?xml version="1.0" encoding="utf-16"?><a>Käse</a>'.encode()).text == "Käse"
+
+
+def test_an_east_asian_encoding_hides_no_document_type() -> None:
+    with pytest.raises(TransferError, match="plain XML without DOCTYPE"):
+        parse_plain_xml(b'<?xml version="1.0" encoding="gbk"?>\n' + BOMB.encode("gbk"))
+    with pytest.raises(TransferError, match="not XML in the encoding gbk that it declares"):
+        parse_plain_xml(b'<?xml version="1.0" encoding="gbk"?><a>\xff\xff</a>')

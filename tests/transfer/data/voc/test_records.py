@@ -94,7 +94,6 @@ def test_a_bad_xml_file_is_named_with_its_fault(tmp_path, xml, message):
     [
         ("", "lists no image"),
         ("a\na\n", "line 2: a is listed twice"),
-        ("a -1\n", "line 1: one image name a line is expected"),
         (b"\xff\xfe\x00", "not readable"),
     ],
 )

@@ -117,7 +117,6 @@ def test_without_a_size_in_the_xml_the_image_file_has_it(tmp_path: Path) -> None
         ("ImageSets/Main/trainval.txt", None, "file", "", "no such list"),
         ("ImageSets/Main/trainval.txt", " ", "file", "", "lists no image"),
         ("ImageSets/Main/trainval.txt", "a\na\n", "image", ", line 2", "a is listed twice"),
-        ("ImageSets/Main/trainval.txt", "a -1", "image", ", line 1", "one image name a line is expected"),
         ("ImageSets/Main/trainval.txt", "a\0", "image", ", line 1", "is not a file name"),
     ],
 )
@@ -140,3 +139,33 @@ def test_all_faults_of_a_split_come_at_once(tmp_path: Path) -> None:
     with pytest.raises(TransferError) as caught:
         read_voc_split(VocSplit(tmp_path, "trainval"))
     assert str(caught.value).startswith("3 faults:")
+
+
+@pytest.mark.parametrize(
+    ("filename", "said"),
+    [("a.jpg", False), ("a", False), ("C:\\photos\\a.PNG", False), ("", False), ("b.jpg", True), ("a.b.jpg", True)],
+)
+def test_a_file_that_names_another_image_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, filename: str, said: bool
+) -> None:
+    read(tmp_path, f"<filename>{filename}</filename>{SIZE}{CAT}")
+    expected = "the <filename> of 1 files names another image (a.xml); the file's own name is what counts"
+    assert [expected in message for message in caplog.messages] == [True] * said
+
+
+def test_boxes_as_fractions_of_the_image_are_refused(tmp_path: Path) -> None:
+    fractions = SIZE + voc_object("cat", (0.1, 0.2, 0.9, 1.0)) + voc_object("cat", (0, 0, 1, 1))
+    with pytest.raises(TransferError, match="all 2 boxes lie between 0 and 1, as fractions of the image do"):
+        read(tmp_path, fractions)
+    assert len(read(tmp_path, fractions + CAT)[0].objects) == 3  # odd boxes among others are the data's own
+
+
+def test_coordinates_may_be_decimal_and_counted_from_0(tmp_path: Path) -> None:
+    image, findings = read(tmp_path, SIZE + voc_object("cat", (0, 0.0, 39.5, "29.25"), ""))
+    assert (image.objects[0].box, image.objects[0].difficult) == ((0, 0, 39.5, 29.25), False)
+    assert findings.faults == []
+
+
+def test_an_image_without_objects_is_an_image(tmp_path: Path) -> None:
+    make_voc(tmp_path, {"a": SIZE, "b": SIZE + CAT})
+    assert [len(image.objects) for image in read_voc_split(VocSplit(tmp_path, "trainval"))] == [0, 1]
