@@ -64,8 +64,8 @@ RULES: dict[str, str] = {
     "transfer/conversion": f"transfer/engines transfer/config transfer/weights {_LEAVES}",
     "transfer/evaluation": f"{_DATA} {_LEAVES}",
     "transfer/run": (
-        "transfer/config transfer/conversion transfer/engines transfer/evaluation transfer/visualize transfer/weights "
-        f"{_DATA} {_LEAVES}"
+        "transfer/config transfer/conversion transfer/engines transfer/engines/common transfer/evaluation "
+        f"transfer/visualize transfer/weights {_DATA} {_LEAVES}"
     ),
     "transfer/report": (f"transfer/config transfer/engines transfer/evaluation transfer/visualize {_DATA} {_LEAVES}"),
     "tools/common": "pretrain/* transfer/*",

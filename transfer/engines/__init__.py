@@ -17,6 +17,8 @@ from transfer.errors import TransferError
 from transfer.predictions import Predict
 from transfer.results import Scores
 
+KEEP_CHECKPOINTS = 3  # periodic ones that stay, unless the user names another number
+
 NAMES = ("auto", "detectron2", "torchvision")
 
 Evaluate = Callable[[Predict], Scores]  # scores a detector; called on every rank, which all get the same scores
@@ -55,6 +57,7 @@ class Engine(Protocol):
         resume: bool,
         checkpoint_extra: Mapping[str, Any],
         stop: StopRequest | None = None,
+        keep_checkpoints: int = KEEP_CHECKPOINTS,
     ) -> Scores:
         """Fine-tune a detector as Detectron2's DefaultTrainer does; called on every rank.
 
@@ -65,9 +68,10 @@ class Engine(Protocol):
             dataset: the images to train on.
             initial: tensors by their full names, to load over the random ones; the model must have each of them.
             evaluate: called on every rank each TEST.EVAL_PERIOD iterations and at the end.
-            resume: resume from the checkpoint that OUTPUT_DIR/last_checkpoint names.
+            resume: resume from the checkpoint that OUTPUT_DIR/last_checkpoint names, or from the newest good one.
             checkpoint_extra: kept in every checkpoint, beside the tensors.
             stop: looked at between two batches; `evaluate` may heed it, too.
+            keep_checkpoints: how many of the newest periodic checkpoints stay, 2 or more.
 
         Returns:
             The scores of the trained detector, from the last call of `evaluate`.

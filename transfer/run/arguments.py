@@ -83,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
         help="N runs, seeds SEED (default 0), SEED + 1, ..., in OUTPUT_DIR/trial_0, ...",
     )
     add("--trial", type=int, metavar="K", help="only run number K of --trials: SEED + K in OUTPUT_DIR/trial_K")
+    add(
+        "--keep-checkpoints",
+        type=int,
+        default=engines.KEEP_CHECKPOINTS,
+        metavar="N",
+        help="how many of the newest model_NNNNNNN.pth stay (default: %(default)s); model_final.pth always does",
+    )
     add("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
     add("--resume", action="store_true", help="resume from OUTPUT_DIR's last checkpoint")
     add(
@@ -117,6 +124,7 @@ def options_from(args: argparse.Namespace) -> RunOptions:
         scale_to=args.scale_to,
         trials=args.trials,
         trial=args.trial,
+        keep_checkpoints=args.keep_checkpoints,
         eval_only=args.eval_only,
         resume=args.resume,
         auto_resume=args.auto_resume,
@@ -140,6 +148,9 @@ def _flags(options: RunOptions) -> Iterator[str]:
         "--seed": options.seed,
         "--trials": options.trials,
         "--trial": options.trial,
+        "--keep-checkpoints": None
+        if options.keep_checkpoints == engines.KEEP_CHECKPOINTS
+        else options.keep_checkpoints,
     }
     for flag, value in values.items():
         if value is not None:

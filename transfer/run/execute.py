@@ -94,7 +94,7 @@ def _execute_one(plan: Plan, stop: StopRequest) -> None:
     else:
         initial = {} if resume else plan.initial.tensors(backend.model_state(config))
         extra = detector_file.extra(plan.test.class_names, plan.test.category_ids)
-        scores = backend.train(config, plan.train, initial, evaluate, resume, extra, stop)
+        scores = backend.train(config, plan.train, initial, evaluate, resume, extra, stop, plan.keep_checkpoints)
     spent = time.monotonic() - begun
     seconds = {"train": spent - evaluate.seconds, "evaluate": evaluate.seconds}
     distributed.on_main(

@@ -14,6 +14,7 @@ from pretrain.runtime import files
 from transfer import results
 from transfer.conversion import convert, equivalence
 from transfer.engines import Engine
+from transfer.engines.common.checkpoint_files import check_manifest
 from transfer.errors import TransferError
 from transfer.run import init_check
 from transfer.run.options import RunOptions
@@ -124,7 +125,9 @@ def _detector_to_score(weights: str, output: Path, init: str | None, resume: boo
 
 
 def _detector_init(path: Path) -> results.Init:
-    return results.Init("weights", path.stem, str(path), files.file_sha256(path))
+    sha256 = files.file_sha256(path)
+    check_manifest(path, sha256)
+    return results.Init("weights", path.stem, str(path), sha256)
 
 
 def _supervised_backbone(arch: str, file: Path | None, download: bool) -> InitialWeights:

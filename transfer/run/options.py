@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from transfer.data.common.faults import Rules
+from transfer.engines import KEEP_CHECKPOINTS
 from transfer.errors import TransferError
 
 
@@ -31,6 +32,8 @@ class RunOptions:
         trials: number of runs, with the seeds `seed` (0 where none is given), `seed` + 1, ..., in OUTPUT_DIR/trial_0,
             ...; each resumes by itself.
         trial: the number of a single one of them.
+        keep_checkpoints: how many of the newest periodic checkpoints stay, 2 or more, since one may be damaged;
+            model_final.pth always does.
         eval_only: score the detector of MODEL.WEIGHTS, train nothing.
         resume: resume from OUTPUT_DIR's last checkpoint; with eval_only: score it.
         auto_resume: resume where there is a checkpoint, begin where there is none; a finished run is only checked. The
@@ -54,11 +57,16 @@ class RunOptions:
     scale_to: int | None = None
     trials: int | None = None
     trial: int | None = None
+    keep_checkpoints: int = KEEP_CHECKPOINTS
     eval_only: bool = False
     resume: bool = False
     auto_resume: bool = False
 
     def __post_init__(self) -> None:
+        if self.keep_checkpoints < 2:
+            raise TransferError(
+                f"--keep-checkpoints {self.keep_checkpoints}: a number from 2 up is expected, since one may be damaged"
+            )
         if self.trials is not None and self.trial is not None:
             raise TransferError("--trials runs all of them, --trial one: give one of the two")
         resumes_itself = {

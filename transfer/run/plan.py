@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pretrain.runtime import files
+from pretrain.runtime.errors import listed
 from transfer import engines, results
 from transfer.config import resolve, scale
 from transfer.config.resolve import Config
 from transfer.data import catalog
 from transfer.data.common.dataset import Dataset
 from transfer.engines import Engine
+from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_checkpoint
 from transfer.errors import TransferError, refuse
 from transfer.run import resume as resuming
 from transfer.run.data_record import DataRecord, Records
@@ -36,6 +39,7 @@ class Plan:
         command: what the user typed, for the record.
         scaled: the numbers of GPUs, where the recipe was rescaled.
         finished: the run was finished before this command: nothing is left to do.
+        keep_checkpoints: how many of the newest periodic checkpoints stay.
     """
 
     engine: str
@@ -50,6 +54,7 @@ class Plan:
     command: tuple[str, ...]
     scaled: results.Scaled | None = None
     finished: bool = False
+    keep_checkpoints: int = engines.KEEP_CHECKPOINTS
 
     @property
     def output(self) -> Path:
@@ -96,6 +101,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         command=tuple(command),
         scaled=scaled,
         finished=finished,
+        keep_checkpoints=options.keep_checkpoints,
     )
 
 
@@ -121,7 +127,7 @@ def _read_config(backend: Engine, options: RunOptions) -> tuple[Config, results.
 def _is_resumed(output: Path, options: RunOptions) -> bool:
     """Return whether the run resumes what is in its folder; refuse to begin over that, or to resume from nothing."""
     if options.auto_resume:
-        return resuming.is_finished(output) or resuming.has_checkpoint(output)
+        return resuming.is_finished(output) or has_checkpoint(output)
     _check_output(output, options.eval_only, options.resume)
     return options.resume
 
@@ -172,18 +178,18 @@ def _check_keypoints(config: Config, data: Sequence[Dataset]) -> None:
 
 def _check_output(output: Path, eval_only: bool, resume: bool) -> None:
     """Refuse to write over an earlier run, and to resume what is not there."""
-    names = (results.FILE_NAME, "model_final.pth", "last_checkpoint", "metrics.json")
-    found = [name for name in names if (output / name).exists()]
+    names = (results.FILE_NAME, files.LAST, "metrics.json")
+    found = [name for name in names if (output / name).exists()] + sorted(path.name for path in checkpoints(output))
     if resume and not eval_only:
         if results.FILE_NAME in found:
             raise TransferError(f"--resume: the run in {output} is finished (it has a {results.FILE_NAME})")
-        if "last_checkpoint" not in found:
-            raise TransferError(f"--resume: nothing to resume in {output}: it holds no last_checkpoint")
+        if not has_checkpoint(output):
+            raise TransferError(f"--resume: nothing to resume in {output}: it holds no checkpoint")
     elif eval_only:
         _check_output_of_evaluation(output, found, resume)
     elif found:
         raise TransferError(
-            f"{output} holds an earlier run ({', '.join(found)}): continue it with --auto-resume (or --resume), "
+            f"{output} holds an earlier run ({listed(found)}): continue it with --auto-resume (or --resume), "
             "or give another OUTPUT_DIR"
         )
 
@@ -196,11 +202,11 @@ def _check_output_of_evaluation(output: Path, found: list[str], resume: bool) ->
         )
     if found and not resume:
         raise TransferError(
-            f"{output} holds a run ({', '.join(found)}), which a result of --eval-only would end: "
+            f"{output} holds a run ({listed(found)}), which a result of --eval-only would end: "
             "finish it with --auto-resume, or give --eval-only another OUTPUT_DIR"
         )
-    last = output / "last_checkpoint"
-    if resume and last.is_file() and (name := last.read_text().strip()) != "model_final.pth":
+    last = output / files.LAST
+    if resume and last.is_file() and (name := last.read_text().strip()) != FINAL:
         raise TransferError(
             f"--eval-only --resume: the run in {output} is not trained to its end, and a result would end it: finish "
             f"it with --auto-resume, or score {name} in another OUTPUT_DIR (MODEL.WEIGHTS {output / name})"

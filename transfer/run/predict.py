@@ -11,6 +11,7 @@ from transfer import engines
 from transfer.config import resolve
 from transfer.data.catalog import standard_class_names
 from transfer.data.common.images import read_image
+from transfer.engines.common.checkpoint_files import check_manifest
 from transfer.errors import TransferError, refuse
 from transfer.predictions import Predict, coco_detections
 from transfer.visualize import draw_detections
@@ -36,6 +37,7 @@ def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "au
     if not weights.is_file():
         given = f"{weights}: no such file" if config.MODEL.WEIGHTS else "not set"
         raise TransferError(f"MODEL.WEIGHTS ({given}): name the detector's weight file, MODEL.WEIGHTS FILE at the end")
+    check_manifest(weights, files.file_sha256(weights))
     count = resolve.class_count(config)
     classes = read_classes(weights) or Classes(standard_class_names(count), tuple(range(count)))
     settings = {"MODEL.DEVICE": device, resolve.class_key(config): len(classes.names)}

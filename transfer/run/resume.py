@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from pretrain.runtime import files
 from transfer import results
 from transfer.run import data_record
 from transfer.run.data_record import Records
@@ -27,11 +26,6 @@ log = logging.getLogger(__name__)
 def is_finished(output: Path) -> bool:
     """Return whether the folder has a run's result."""
     return (output / results.FILE_NAME).exists()
-
-
-def has_checkpoint(output: Path) -> bool:
-    """Return whether the run can be resumed. One that was killed before its first checkpoint begins anew."""
-    return (output / files.LAST).exists()
 
 
 def recorded_seed(output: Path) -> int | None:
@@ -53,6 +47,11 @@ def differences(output: Path, config: Any, engine: str, init: results.Init | Non
     Returns:
         A message for each setting, rule and part of the data that differs, with both values.
     """
+    if not is_finished(output) and not _read_record(output):
+        return [
+            f"{output}: holds checkpoints, but no readable env.json that says of which run: they are neither resumed "
+            "nor begun over"
+        ]
     ours: dict[str, Any] = {"engine": engine}
     path, theirs, their_init = _describe_result(output) if is_finished(output) else _describe_record(output)
     if init is not None:

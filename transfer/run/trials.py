@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transfer import engines
 from transfer.config import resolve
+from transfer.engines.common.checkpoint_files import has_checkpoint
 from transfer.errors import TransferError, refuse
 from transfer.run import resume as resuming
 from transfer.run.options import RunOptions
@@ -74,7 +75,7 @@ def _trial(base: Plan, number: int) -> Plan:
     settings = {"OUTPUT_DIR": str(folder), "SEED": base.config.SEED + number}
     config = resolve.with_settings(base.config, settings)
     finished = resuming.is_finished(folder)
-    return replace(base, config=config, resume=not finished and resuming.has_checkpoint(folder), finished=finished)
+    return replace(base, config=config, resume=not finished and has_checkpoint(folder), finished=finished)
 
 
 def _checked(trials: list[Plan]) -> list[Plan]:

@@ -14,7 +14,15 @@ OPTIONS = [
     RunOptions(FILE, ("SOLVER.STEPS", "(6,)", "OUTPUT_DIR", "a folder"), init="moco r50.pth", seed=0, trials=5),
     RunOptions(FILE, classes="traffic light,dog", init="random"),
     RunOptions(FILE, ("SEED", "-1"), "detectron2", Path("VOCdevkit"), {"zero_area": "drop", "outside": "clip"}),
-    RunOptions(FILE, init="supervised", supervised_weights=Path("r50.pth"), processes=8, scale_to=4, trial=0),
+    RunOptions(
+        FILE,
+        init="supervised",
+        supervised_weights=Path("r50.pth"),
+        processes=8,
+        scale_to=4,
+        trial=0,
+        keep_checkpoints=9,
+    ),
     RunOptions(FILE, init="supervised", download=True, auto_resume=True),
     RunOptions(FILE, ("MODEL.WEIGHTS", "final.pth"), eval_only=True, resume=True),
 ]
@@ -39,6 +47,7 @@ def test_every_option_differs_from_its_default_in_some_example() -> None:
         ({"trials": 2, "trial": 1}, "give one of the two"),
         ({"trials": 2, "resume": True}, "--trials trains"),
         ({"trial": 1, "eval_only": True}, "--trial trains"),
+        ({"keep_checkpoints": 1}, "--keep-checkpoints 1: a number from 2 up"),
         ({"auto_resume": True, "eval_only": True}, "--auto-resume trains, and resumes by itself"),
     ],
 )

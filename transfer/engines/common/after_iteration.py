@@ -5,7 +5,8 @@ from typing import Any
 
 from pretrain.runtime.periodic_work import PeriodicWork, Work, every
 from pretrain.runtime.signals import Stopped
-from transfer.engines.common.checkpoints import FINAL, STOPPED, Checkpoints, file_name
+from transfer.engines.common.checkpoint_files import FINAL, STOPPED, file_name
+from transfer.engines.common.checkpoints import Checkpoints
 
 STATISTICS, CHECKPOINT, TEST = "statistics", "checkpoint", "test"  # in this order: what is tested was saved before
 

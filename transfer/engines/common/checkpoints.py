@@ -1,4 +1,4 @@
-"""The checkpoints of a fine-tuning run, laid out and named as Detectron2's."""
+"""The state of a fine-tuning run, saved and loaded by all ranks together."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -8,17 +8,11 @@ from typing import Any, Protocol
 from torch import nn
 
 from pretrain.runtime import distributed, files
-from transfer.engines.common import rng_state
-from transfer.errors import TransferError
+from transfer.engines.common import checkpoint_files, rng_state
+from transfer.errors import TransferError, refuse
 
-FINAL = "model_final.pth"
-STOPPED = "model_stopped.pth"  # of a run stopped by a signal between two checkpoints; a later one replaces it
+_HYPERPARAMETERS = ("initial_lr", "weight_decay", "momentum", "nesterov")  # of an optimizer's group, from the config
 log = logging.getLogger(__name__)
-
-
-def file_name(iteration: int) -> str:
-    """Return `model_0000999.pth` for the iteration of index 999, the thousandth."""
-    return f"model_{iteration:07d}.pth"
 
 
 class Part(Protocol):
@@ -37,22 +31,35 @@ class Checkpoints:
         model: saved with its loss_normalizer where it has one (RetinaNet's: not a tensor, but part of the run).
         parts: the other objects with a state, by their keys in the file.
         extra: further content of every checkpoint.
+        keep: how many of the newest periodic checkpoints stay, 2 or more, since one may be damaged.
     """
 
-    def __init__(self, folder: Path, model: nn.Module, parts: Mapping[str, Part], extra: Mapping[str, Any]) -> None:
-        self.folder, self.model, self.parts, self.extra = folder, model, parts, extra
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        parts: Mapping[str, Part],
+        extra: Mapping[str, Any],
+        keep: int,
+    ) -> None:
+        self.folder, self.model, self.parts, self.extra, self.keep = folder, model, parts, extra, keep
+        distributed.on_main(lambda: checkpoint_files.remove_unfinished(folder))
 
     def save(self, name: str, done: int, pending: Sequence[str]) -> None:
-        """Save the run as `name`, and name that file in last_checkpoint.
+        """Save the run as `name`, name that file in last_checkpoint, and remove what is older than the last few.
 
         Args:
             done: iterations done.
             pending: what is still due after the last one (transfer.engines.common.after_iteration).
+
+        Raises:
+            UserError: on every rank: the disk does not take it.
         """
         distributed.share_batchnorm_statistics(self.model)
         states = distributed.all_gather_object(rng_state.get_rng_state())
         normalizers = distributed.all_gather_object(getattr(self.model, "loss_normalizer", None))
-        if distributed.is_main():
+
+        def write() -> None:
             content = {
                 "model": self.model.state_dict(),
                 **{key: part.state_dict() for key, part in self.parts.items()},
@@ -62,24 +69,28 @@ class Checkpoints:
                 "loss_normalizers": normalizers,  # of each rank
                 **self.extra,
             }
-            files.save_tensors(self.folder / name, content)
-            with files.whole_file(self.folder / files.LAST) as file:
-                file.write(name.encode())
+            checkpoint_files.write_checkpoint(self.folder / name, content, done, pending)
+            checkpoint_files.remove_old(self.folder, self.keep, done)
             self._remove_stopped(name)
-        distributed.barrier()
+
+        distributed.on_main(write)
 
     def load(self) -> tuple[int, list[str]]:
         """Load the state in which the run was last saved. Returns its `done` and `pending`.
 
         Raises:
-            PretrainError, TransferError: there is nothing to resume, or the file is not one of this engine's runs.
+            TransferError: there is nothing to resume, or the file is not one of this engine's runs.
         """
-        path = files.newest_checkpoint(self.folder)
+        path, passed_over = distributed.on_main(lambda: checkpoint_files.newest_good(self.folder))
+        if distributed.is_main():
+            for fault in passed_over:
+                log.warning("%s: %s; resumed from %s", self.folder, fault, path.name)
         content = files.load_tensors(path)
         needed = ("model", *self.parts, "iteration", "pending", "generators", "loss_normalizers")
         absent = [key for key in needed if key not in content]
         if absent:
             raise TransferError(f"{path}: not saved by this engine (it lacks {', '.join(absent)}): not resumed")
+        _check_hyperparameters(path, self.parts, content)
         try:
             self.model.load_state_dict(content["model"])
             for key, part in self.parts.items():
@@ -105,5 +116,21 @@ class Checkpoints:
             )  # fmt: skip
 
     def _remove_stopped(self, newest: str) -> None:
-        if newest != STOPPED:
-            (self.folder / STOPPED).unlink(missing_ok=True)
+        if newest != checkpoint_files.STOPPED:
+            checkpoint_files.remove(self.folder / checkpoint_files.STOPPED)
+
+
+def _check_hyperparameters(path: Path, parts: Mapping[str, Part], content: Mapping[str, Any]) -> None:
+    """Refuse an optimizer whose state would bring other hyperparameters than those of the configuration."""
+    if "optimizer" not in parts:
+        return
+    ours, saved = (state["param_groups"] for state in (parts["optimizer"].state_dict(), content["optimizer"]))
+    if len(ours) != len(saved):
+        return  # loading says so
+    found = {
+        f"{path}: the optimizer's {key} is {theirs[key]:g}, by the configuration it is {group[key]:g}"
+        for group, theirs in zip(ours, saved, strict=True)
+        for key in _HYPERPARAMETERS
+        if key in group and key in theirs and group[key] != theirs[key]
+    }
+    refuse(sorted(found), "a resumed run keeps the settings that it began with")

@@ -13,7 +13,7 @@ from pretrain.runtime import distributed
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.common.dataset import Dataset
-from transfer.engines import Evaluate
+from transfer.engines import KEEP_CHECKPOINTS, Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.checkpoints import Checkpoints, Part
@@ -43,6 +43,7 @@ def train(
     resume: bool,
     checkpoint_extra: Mapping[str, Any],
     stop: StopRequest | None = None,
+    keep_checkpoints: int = KEEP_CHECKPOINTS,
 ) -> Scores:
     """Fine-tune a detector; see transfer.engines.Engine.train."""
     _join_local_processes()
@@ -58,7 +59,7 @@ def train(
     data = TrainingData(cfg, dataset, stop or StopRequest())
     seed_all_rng(cfg.SEED + comm.get_rank())
     parts = {"optimizer": optimizer, "scheduler": scheduler, **scaler}
-    after = AfterStep(cfg, model, parts, data, evaluate, checkpoint_extra, resume)
+    after = AfterStep(cfg, model, parts, data, evaluate, checkpoint_extra, resume, keep_checkpoints)
     first, parallel = after.work.done, distributed.data_parallel(model)
     try:
         with (
@@ -101,13 +102,14 @@ class AfterStep(HookBase):
         evaluate: Evaluate,
         extra: Mapping[str, Any],
         resume: bool,
+        keep_checkpoints: int,
     ) -> None:
         self.cfg, self.model, self.data, self.evaluate = cfg, model, data, evaluate
         self.history: dict[str, Any] = {}  # of a resumed run
         self.scores: Scores | None = None  # of the last test
         output = Path(cfg.OUTPUT_DIR)
         precise = cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)
-        checkpoints = Checkpoints(output, model, {**parts, "history": self}, extra)
+        checkpoints = Checkpoints(output, model, {**parts, "history": self}, extra, keep_checkpoints)
         self.work = AfterIteration(cfg, checkpoints, self._update_statistics if precise else None, self._test)
         if resume:
             self.work.resume()

@@ -15,7 +15,7 @@ from pretrain.runtime import distributed
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.common.dataset import Dataset
-from transfer.engines import Evaluate
+from transfer.engines import KEEP_CHECKPOINTS, Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.checkpoints import Checkpoints, Part
@@ -38,9 +38,10 @@ def train(
     resume: bool,
     checkpoint_extra: Mapping[str, Any],
     stop: StopRequest | None = None,
+    keep_checkpoints: int = KEEP_CHECKPOINTS,
 ) -> Scores:
     """Fine-tune a detector; see transfer.engines.Engine.train."""
-    return Trainer(cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop).run()
+    return Trainer(cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop, keep_checkpoints).run()
 
 
 class Trainer:
@@ -58,6 +59,7 @@ class Trainer:
         checkpoint_extra: Mapping[str, Any],
         resume: bool,
         stop: StopRequest | None = None,
+        keep_checkpoints: int = KEEP_CHECKPOINTS,
     ) -> None:
         self.cfg, self.evaluate, self.stop = cfg, evaluate, stop or StopRequest()
         self.device = prepare_device(cfg)
@@ -79,7 +81,7 @@ class Trainer:
             "scaler": self.scaler,
             "window": self.window,
         }
-        checkpoints = Checkpoints(output, self.model, parts, checkpoint_extra)
+        checkpoints = Checkpoints(output, self.model, parts, checkpoint_extra, keep_checkpoints)
         precise = cfg.TEST.PRECISE_BN.ENABLED
         self.work = AfterIteration(cfg, checkpoints, self._update_statistics if precise else None, self._test)
         if resume:

@@ -146,7 +146,9 @@ def test_training_writes_detectron2s_layout(tmp_path: Path) -> None:
     names = {path.name for path in (tmp_path / "run").iterdir()}
     events = {name for name in names if name.startswith("events.out.tfevents")}
     assert len(events) == (1 if importlib.util.find_spec("tensorboard") else 0)
-    assert names - events == {"metrics.json", "model_0000001.pth", "model_final.pth", "last_checkpoint"}
+    saved_files = {"model_0000001.pth", "model_final.pth"}
+    manifests = {f"{name}.json" for name in saved_files}
+    assert names - events == {"metrics.json", "last_checkpoint", *saved_files, *manifests}
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"
     final = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)
     ours = {"pending", "generators", "loss_normalizers", "history", "class_names", "category_ids"}
@@ -261,6 +263,22 @@ def test_a_run_killed_after_a_checkpoint_goes_on_exactly(kind: dict[str, Any], t
         file.write('{"iteration": 3, "to')
     small_run(killed, kind, resume=True)
     assert_equal(whole, killed)
+
+
+def test_a_damaged_checkpoint_is_passed_over_and_old_ones_go(tmp_path: Path) -> None:
+    periods = {"SOLVER.CHECKPOINT_PERIOD": 1}
+    whole, broken = (small_run(tmp_path / name, periods, keep_checkpoints=2) for name in ("whole", "broken"))
+    assert {path.name for path in whole.glob("*.pth")} == {
+        *("model_0000002.pth", "model_0000003.pth", "model_final.pth")
+    }
+    (broken / "model_final.pth").unlink()
+    content = bytearray((broken / "model_0000003.pth").read_bytes())
+    content[len(content) // 2] ^= 1
+    (broken / "model_0000003.pth").write_bytes(content)
+    small_run(broken, periods, resume=True, keep_checkpoints=2)
+    assert_equal(whole, broken)
+    with pytest.raises(TransferError, match=r"the optimizer's weight_decay is 0.0001, by the configuration it is 0.5"):
+        small_run(broken, periods, {"SOLVER.WEIGHT_DECAY": 0.5}, resume=True)
 
 
 @pytest.mark.parametrize("sampler", ["TrainingSampler", "RepeatFactorTrainingSampler"])

@@ -19,7 +19,8 @@ from tests.support.transfer.stopping import LOOKS, TESTED, CutShort, StopAt, ass
 from transfer.data.common.dataset import Dataset
 from transfer.engines import torchvision as engine
 from transfer.engines.common import precise_bn
-from transfer.engines.common.checkpoints import FINAL, Checkpoints
+from transfer.engines.common.checkpoint_files import FINAL
+from transfer.engines.common.checkpoints import Checkpoints
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_training_input
 from transfer.engines.torchvision.data.loader import TrainingBatches
@@ -58,7 +59,8 @@ def test_a_run_leaves_detectron2s_files(tmp_path: Path) -> None:
 
     folder = run(tmp_path / "run", 5, {"TEST.EVAL_PERIOD": 2, "TEST.PRECISE_BN.ENABLED": True}, evaluate=test)
     names = {p.name for p in folder.iterdir() if not p.name.startswith("events.out.tfevents")}
-    assert names == {"last_checkpoint", "metrics.json", "model_0000002.pth", "model_final.pth"}
+    saved_files = {"model_0000002.pth", "model_final.pth"}
+    assert names == {"last_checkpoint", "metrics.json", *saved_files, *(f"{name}.json" for name in saved_files)}
     assert (folder / "last_checkpoint").read_text() == "model_final.pth"
     assert len(tested) == 3  # after 2, 4 and at the end
     content = saved(folder)
@@ -86,6 +88,36 @@ def test_a_resumed_run_ends_as_one_that_was_never_stopped(tmp_path: Path) -> Non
         file.write('{"iteration": 5, "to')
     run(broken, 7, settings, resume=True)
     assert_equal(whole, broken)
+
+
+def test_a_damaged_checkpoint_is_passed_over_loudly(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = run(tmp_path / "whole", 7)
+    broken = run(tmp_path / "broken", 7)
+    (broken / "model_final.pth").unlink()
+    content = bytearray((broken / "model_0000005.pth").read_bytes())
+    content[len(content) // 2] ^= 1
+    (broken / "model_0000005.pth").write_bytes(content)
+    run(broken, 7, resume=True)
+    said = [record.getMessage() for record in caplog.records]
+    assert f"{broken}: model_final.pth is not there; resumed from model_0000002.pth" in said
+    assert any("model_0000005.pth is damaged" in line and "resumed from model_0000002.pth" in line for line in said)
+    assert_equal(whole, broken)
+
+
+def test_only_the_last_few_checkpoints_stay(tmp_path: Path) -> None:
+    folder = run(tmp_path / "run", 5, {"SOLVER.CHECKPOINT_PERIOD": 1}, keep_checkpoints=2)
+    names = ("model_0000003.pth", "model_0000004.pth", "model_final.pth")
+    assert sorted(path.name for path in folder.glob("*.pth")) == sorted(names)
+    assert sorted(path.name for path in folder.glob("*.pth.json")) == sorted(f"{name}.json" for name in names)
+
+
+def test_an_optimizer_of_other_settings_is_not_resumed(tmp_path: Path) -> None:
+    """The optimizer's state holds its settings, and would bring them with it."""
+    run(tmp_path / "run", 2)
+    with pytest.raises(TransferError) as caught:
+        run(tmp_path / "run", 3, {"SOLVER.BASE_LR": 0.5, "SOLVER.WEIGHT_DECAY": 0.25}, resume=True)
+    assert "the optimizer's initial_lr is 0.01, by the configuration it is 0.5" in str(caught.value)
+    assert "the optimizer's weight_decay is 0.0001, by the configuration it is 0.25" in str(caught.value)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +211,6 @@ def test_only_an_own_checkpoint_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to resume"):
         run(tmp_path / "run", 1, resume=True)
     torch.save({"model": {}, "optimizer": {}, "iteration": 0}, tmp_path / "run" / "model_0000000.pth")
-    (tmp_path / "run" / "last_checkpoint").write_text("model_0000000.pth")
     with pytest.raises(TransferError, match=r"model_0000000.pth: not saved by this engine \(it lacks .*window"):
         run(tmp_path / "run", 1, resume=True)
 
