@@ -44,7 +44,7 @@ def main() -> None:
     refused = findings.refused()
     print(f"{checked}; {len(findings.faults)} faults, {len(refused)} of them refused", flush=True)
     if refused:
-        choices = data_rules.rule_advice(refused)
+        choices = data_rules.rule_advice(refused, findings.totals)
         raise TransferError(f"{len(refused)} faults are refused" + (f" ({choices})" if choices else ""))
     if findings.faults:
         sys.exit(FOUND)

@@ -50,7 +50,8 @@ def test_what_a_rule_settles_is_1_and_what_is_refused_2(voc: Path, capsys: pytes
         f"  {place}",
         "2 images, 2 objects (cat 2); 1 faults, 1 of them refused",
     ]
-    assert ran.err == "error: 1 faults are refused (or: --data-rule outside=clip|drop|keep)\n"
+    advice = "or: --data-rule outside=clip|drop|keep (drop would leave out 1 of 3 objects)"
+    assert ran.err == f"error: 1 faults are refused ({advice})\n"
     ran = Ran(capsys, *arguments, "--rule", "outside=clip")
     assert (ran.code, ran.err) == (1, "")
     assert ran.out.splitlines()[:2] == ["outside: 1 boxes reach beyond their image; rule: clip", f"  {place}"]
@@ -70,14 +71,14 @@ def test_unknown_classes_images_and_results_are_in_the_same_list(
     )  # fmt: skip
     assert ran.code == 2
     for line in (
-        "image_file: 1 image files missing, unreadable or of another size; rule: refuse",
+        "image_file: 1 image files missing or unreadable; rule: refuse",
         "class: 1 objects or detections of an unknown class; rule: refuse",
         f"  {tmp_path}/cat.txt, line 2: the split does not list image c",
         "score: 1 scores that are not finite numbers; rule: drop",
     ):
         assert line in ran.out.splitlines()
     assert "5 faults, 3 of them refused" in ran.out
-    assert "--data-rule" not in ran.err  # no rule brings an image back
+    assert "class=drop --data-rule unknown_image=drop (drop would leave out 1 images and 2 of 3 objects)" in ran.err
 
 
 def test_coco_files_images_and_rows_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,10 +12,10 @@ import pycocotools.mask
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from transfer.data.coco import objects, records
+from transfer.data.coco import object_faults, records
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.common import rle
-from transfer.data.common.faults import Findings
+from transfer.data.common.faults import FLAG, Findings
 from transfer.data.common.values import are_numbers, is_number
 from transfer.errors import TransferError, refuse
 from transfer.evaluation import remarks
@@ -116,12 +116,12 @@ def _ground_truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]
     faults = []
     for i, annotation in enumerate(content["annotations"]):
         here = f"annotations[{i}] (id {annotation['id']})"
-        if not is_number(annotation.get("area")) or "iscrowd" not in annotation:
-            faults.append(f"{here}: evaluation needs area and iscrowd")
+        if not is_number(annotation.get("area")) or annotation.get("iscrowd") is None:
+            faults.append(f"{here}: evaluation needs area and iscrowd ({FLAG} incomplete=fill computes them)")
         mask = annotation.get("segmentation")
         polygons = iou_type == "segm" and not isinstance(mask, dict)
         # pycocotools takes 4 numbers for a box, and fails on fewer and on none.
-        if polygons and (not mask or not all(map(objects.is_polygon, mask))):
+        if polygons and (not mask or not all(map(object_faults.is_polygon, mask))):
             faults.append(f"{here}: segmentation is not a list of polygons of at least 3 points")
         if iou_type == "keypoints":
             count = annotation.get("num_keypoints")

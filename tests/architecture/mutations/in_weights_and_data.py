@@ -152,9 +152,9 @@ FAULTS = (
     ),
     fault(
         "crowd-flag",
-        "transfer/data/coco/objects.py",
-        'if annotation.get("iscrowd", 0) not in (0, 1):',
-        'if "iscrowd" not in annotation:',
+        "transfer/data/coco/object_faults.py",
+        "if crowd is not None and crowd not in (0, 1):",
+        "if False:",
         "a wrong iscrowd is scored as pycocotools happens to read it",
         "transfer/data/coco/test_objects.py::test_a_faulty_annotation_is_refused_by_place_or_dropped",
     ),

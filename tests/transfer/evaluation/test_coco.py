@@ -166,11 +166,9 @@ def test_a_bad_row_is_named(tmp_path: Path, iou_type: str, bad: Any, message: st
 @pytest.mark.parametrize(
     ("iou_type", "bad", "message"),
     [
-        ("bbox", {"area": None}, "needs area and iscrowd"),
         ("segm", {"segmentation": [[1, 2, 3, 4]]}, "polygons of at least 3 points"),
         ("segm", {"segmentation": []}, "polygons of at least 3 points"),
         ("keypoints", {"keypoints": []}, "no num_keypoints with 17 keypoints"),
-        ("keypoints", {"num_keypoints": None}, "no num_keypoints with 17 keypoints"),
     ],
 )
 def test_a_truth_that_cannot_be_scored_is_named(tmp_path: Path, iou_type: str, bad: Any, message: str) -> None:

@@ -1,17 +1,30 @@
 """The annotation file of COCO layout, read and checked whole before anything is made of it."""
 
 import json
-import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer.data.coco.entries import examine_categories, examine_images
+from transfer.data.coco.numbers import read_annotation_numbers
 from transfer.data.coco.objects import apply_rules_to_annotations
 from transfer.data.common.faults import Findings
-from transfer.data.common.values import is_id, is_name
 from transfer.errors import TransferError
 
-_MAX_PIXELS = 2**31 - 1  # pycocotools counts pixels in 32 bits
+_LISTS = ("images", "categories", "annotations")
+# Other files that are given instead of annotations in JSON: the first bytes -> what they are.
+_OTHER_FILES = {
+    b"version https://git-lfs": "a pointer of Git LFS, not the file itself: `git lfs pull` fetches it",
+    b"<": "HTML or XML, not JSON: perhaps the page that a download answered with",
+    b"PK\x03\x04": "a zip archive: unpack it",
+    b"\x1f\x8b": "a gzip archive: unpack it",
+}
+# Other formats in JSON: a key at the top -> the format.
+_OTHER_FORMATS = {
+    "shapes": "LabelMe's format, one file an image",
+    "_via_img_metadata": "VIA's format",
+    "frames": "the format of a video annotation tool",
+}
 
 
 def read_coco_annotations(path: Path, findings: Findings | None = None) -> dict[str, Any]:
@@ -42,91 +55,68 @@ def examine_coco_annotations(path: Path, findings: Findings) -> dict[str, Any] |
     except TransferError as error:
         findings.add("file", str(path), str(error).removeprefix(f"{path}: "))
         return None
-    if not isinstance(content, dict):
-        findings.add("file", str(path), "an object with images, categories and annotations is expected at the top")
-        return None
-    wrong = [key for key in ("images", "categories", "annotations") if not isinstance(content.get(key), list)]
-    for key in wrong:
-        findings.add("file", str(path), f"a list {key!r} is expected")
-    if wrong:
-        return None
-    images, sizes = _checked_images(content["images"], f"{path}: images", findings)
-    categories, keypoints = _checked_categories(content["categories"], f"{path}: categories", findings)
-    # The published minival and valminusminival of 2014 repeat ids; Detectron2 lets them pass by their name.
-    unique = "minival" not in path.name
-    annotations = apply_rules_to_annotations(content["annotations"], sizes, keypoints, str(path), unique, findings)
-    return {**content, "images": images, "categories": categories, "annotations": annotations}
+    faults = _layout_faults(content)
+    for fault in faults:
+        findings.add("file", str(path), fault)
+    return None if faults else _examine_lists(content, path, findings)
 
 
 def load_json(path: Path) -> Any:
     """Read a JSON file; TransferError names the path, and the line that is not JSON."""
     try:
-        return json.loads(path.read_bytes())
+        data = path.read_bytes()
     except OSError as error:
         raise TransferError(f"{path}: {error.strerror or error}") from error
+    if not data.strip():
+        raise TransferError(f"{path}: not JSON, the file is empty")
+    try:
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise TransferError(f"{path}: not JSON ({error})") from error
+        other = next((what for begin, what in _OTHER_FILES.items() if data.lstrip().startswith(begin)), None)
+        raise TransferError(f"{path}: {other or f'not JSON ({error})'}") from error
 
 
-def _checked_images(
-    images: Sequence[Any], where: str, findings: Findings
-) -> tuple[list[dict[str, Any]], dict[int, tuple[int, int] | None]]:
-    """Return the entries without fault, and image id -> (height, width); None where the entry has no valid size."""
-    good: list[dict[str, Any]] = []
-    sizes: dict[int, tuple[int, int] | None] = {}
-    for i, image in enumerate(images):
-        here = f"{where}[{i}]"
-        if not isinstance(image, dict) or not is_id(image.get("id")):
-            findings.add("image", here, "an object with an integer id is expected")
-            continue
-        faults = []
-        if image["id"] in sizes:
-            faults.append("the id is used twice")
-        if not is_name(image.get("file_name")):
-            faults.append("no file_name")
-        sizes[image["id"]] = size = _size(image)
-        if size is None:
-            height, width = reprlib.repr(image.get("height")), reprlib.repr(image.get("width"))
-            faults.append(f"height {height}, width {width} are not an image's size in pixels")
-        for fault in faults:
-            findings.add("image", f"{here} (id {image['id']})", fault)
-        if not faults:
-            good.append(image)
-    return good, sizes
+def _layout_faults(content: Any) -> list[str]:
+    """Describe what is missing at the top of an annotation file."""
+    expected = "an object with images, categories and annotations is expected at the top"
+    if isinstance(content, list):
+        return [f"a list, as results files have; {expected}"]
+    if not isinstance(content, dict):
+        return [expected]
+    others = [name for key, name in _OTHER_FORMATS.items() if key in content]
+    if others and "images" not in content:
+        return [f"{others[0]}; {expected}: export or convert the labels to COCO's format"]
+    wrong = [key for key in _LISTS if not isinstance(content.get(key), list)]
+    if wrong == ["annotations"] and "annotations" not in content:
+        return ["a list 'annotations' is expected; images without them, as in COCO's test sets, cannot be scored"]
+    return [f"a list {key!r} is expected" + (", not null" if content.get(key, 0) is None else "") for key in wrong]
 
 
-def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    """Return (height, width) of an entry; None if it is not a valid size."""
-    height, width = image.get("height"), image.get("width")
-    if type(height) is int and type(width) is int and min(height, width) > 0 and height * width <= _MAX_PIXELS:
-        return height, width
-    return None
+def _examine_lists(content: dict[str, Any], path: Path, findings: Findings) -> dict[str, Any]:
+    """Return the content of an annotation file with the entries of its three lists that pass by the rules."""
+    images = examine_images(content["images"], f"{path}: images", findings)
+    read = read_annotation_numbers(content["annotations"], f"{path}: annotations", findings)
+    categories = examine_categories(content["categories"], _used(read), f"{path}: categories", findings)
+    annotations = _joined(_joined(read, "image_id", images.same), "category_id", categories.same)
+    # The published minival and valminusminival of 2014 repeat ids; Detectron2 lets them pass by their name.
+    unique = "minival" not in path.name
+    kept = apply_rules_to_annotations(annotations, images.sizes, categories.keypoints, str(path), unique, findings)
+    return {**content, "images": images.entries, "categories": categories.entries, "annotations": kept}
 
 
-def _checked_categories(
-    categories: Sequence[Any], where: str, findings: Findings
-) -> tuple[list[dict[str, Any]], dict[int, int | None]]:
-    """Return the entries without fault, and category id -> the number of its keypoints; None where it names none."""
-    good: list[dict[str, Any]] = []
-    keypoints: dict[int, int | None] = {}
-    for i, category in enumerate(categories):
-        here = f"{where}[{i}]"
-        if not isinstance(category, dict) or not is_id(category.get("id")):
-            findings.add("categories", here, "an object with an integer id is expected")
-            continue
-        faults = []
-        name, points = category.get("name"), category.get("keypoints")
-        if not is_name(name):
-            faults.append("no name")
-        elif name in [item["name"] for item in good]:
-            faults.append(f"the name {name!r} is used twice")
-        if category["id"] in keypoints:
-            faults.append("the id is used twice")
-        keypoints[category["id"]] = len(points) if isinstance(points, list) else None
-        for fault in faults:
-            findings.add("categories", f"{here} (id {category['id']})", fault)
-        if not faults:
-            good.append(category)
-    if not categories:
-        findings.add("categories", where, "none")
-    return good, keypoints
+def _used(annotations: Sequence[Any]) -> set[Any]:
+    """Return the category ids that annotations have."""
+    ids = [item.get("category_id") for item in annotations if isinstance(item, dict)]
+    return {own for own in ids if type(own) is int}
+
+
+def _joined(annotations: Sequence[Any], field: str, same: Mapping[int, int]) -> Sequence[Any]:
+    """Return the annotations with the ids of joined entries replaced by those that they were joined with."""
+    if not same:
+        return annotations
+    return [
+        {**item, field: same[item[field]]}
+        if isinstance(item, dict) and type(item.get(field)) is int and item[field] in same
+        else item
+        for item in annotations
+    ]

@@ -1,18 +1,16 @@
 """The objects of a COCO annotation file, each checked and treated by the rules for faults."""
 
-import itertools
 import reprlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import pycocotools.mask
+
+from transfer.data.coco.file_wide import examine_box_forms, examine_crowds
+from transfer.data.coco.object_faults import Size, annotation_faults, box_edges, is_polygon
 from transfer.data.common import rle
 from transfer.data.common.faults import GONE, Findings
-from transfer.data.common.values import are_numbers, clip_box, is_empty_box, is_id, reaches_beyond
-
-_VISIBILITIES = (0, 1, 2)  # not labelled, hidden, visible
-_MAX_OUTLINE = 2_000_000  # pixels: pycocotools walks an outline in steps of a fifth and keeps each, here in 0.1 GB
-
-Size = tuple[int, int]  # (height, width) of an image
+from transfer.data.common.values import are_numbers, clip_box, is_id, is_number
 
 
 def apply_rules_to_annotations(
@@ -32,131 +30,175 @@ def apply_rules_to_annotations(
         unique_ids: True if an id used twice is a fault.
         findings: the rules for faults; every fault is added.
     """
+    findings.totals["objects"] += len(annotations)
+    annotations = examine_crowds(annotations, path, findings)
+    forms = examine_box_forms(annotations, sizes, path, findings)
+    masks = _examine_masks(forms.annotations, path, findings)
     kept: list[dict[str, Any]] = []
-    ids: set[int] = set()
-    for i, annotation in enumerate(annotations):
+    ids = _Ids(forms.annotations, unique_ids)
+    for i, annotation in enumerate(forms.annotations):
         where = f"{path}: annotations[{i}]"
-        if not isinstance(annotation, dict) or not is_id(annotation.get("id")):
-            findings.add("annotation", where, "an object with an integer id is expected")
+        if not isinstance(annotation, dict):
+            findings.add("annotation", where, "an object is expected, with id, image_id, category_id and bbox")
             continue
-        where += f" (id {annotation['id']})"
+        where += f" (id {reprlib.repr(annotation['id'])})" if "id" in annotation else ""
         image_id = annotation.get("image_id")
         if not is_id(image_id):
-            findings.add("annotation", where, f"image_id {reprlib.repr(image_id)} is not an integer")
+            findings.add("annotation", where, f"image_id {reprlib.repr(image_id)} is not a whole number")
         elif image_id not in sizes:
             findings.add("orphan", where, f"image_id {image_id} is not in images")
-        else:
-            faults = annotation_faults(annotation, sizes[image_id], categories)
-            if unique_ids and annotation["id"] in ids:
-                faults.append(("duplicate_id", "the id is used twice"))
-            ids.add(annotation["id"])
-            rules = {kind: findings.add(kind, where, what) for kind, what in faults}
-            changed = _apply_rules(annotation, rules, sizes[image_id])
-            if changed is not None:
-                kept.append(changed)
+        elif (usual := _in_usual_form(annotation, where, findings)) is not None:
+            size = sizes[image_id]
+            faults = annotation_faults(usual, size, categories)
+            if (id_fault := ids.fault(usual)) is not None:
+                faults.append(id_fault)
+            if i in forms.fractions:
+                faults.append(("fractions", forms.fractions[i]))
+            known = ("outside",) if forms.explained else ()
+            rules = {kind: findings.add(kind, where, what) for kind, what in faults if kind not in known}
+            changed = _apply_rules(usual, rules, size, ids)
+            if changed is not None and (whole := _complete(changed, size, masks, where, findings)) is not None:
+                kept.append(whole)
     return kept
 
 
-def annotation_faults(
-    annotation: Mapping[str, Any], size: Size | None, categories: Mapping[int, int | None]
-) -> list[tuple[str, str]]:
-    """Return (kind of fault, description) of everything wrong with one annotation, at most one of a kind."""
-    faults = []
-    category, mask = annotation.get("category_id"), annotation.get("segmentation")
-    points = categories.get(category) if is_id(category) else None
-    if not is_id(category) or category not in categories:
-        faults.append(("class", f"category_id {reprlib.repr(category)} is not in categories"))
-    if annotation.get("iscrowd", 0) not in (0, 1):
-        faults.append(("flag", f"iscrowd {reprlib.repr(annotation['iscrowd'])} is not 0 or 1"))
-    elif annotation.get("ignore", 0) != 0:
-        faults.append(("flag", "'ignore' is not supported (nor by Detectron2); iscrowd is what COCO means"))
-    found = (
-        _box_fault(annotation.get("bbox"), size),
-        _keypoint_fault(annotation, points),
-        None if mask is None or size is None else _mask_fault(mask, *size),
-    )
-    return faults + [fault for fault in found if fault is not None]
+class _Ids:
+    """The ids of annotations that have been read, and the next one that is free in the file."""
 
+    def __init__(self, annotations: Sequence[Any], unique: bool) -> None:
+        ids = [item["id"] for item in annotations if isinstance(item, dict) and is_id(item.get("id"))]
+        self.unique, self._used, self._free = unique, set[int](), max(ids, default=0) + 1
 
-def polygon_fault(polygons: Any, height: int, width: int) -> str | None:
-    """Describe what is wrong with polygons [x1, y1, x2, y2, ...] of an image height x width; None if nothing is."""
-    if not isinstance(polygons, list) or not all(map(are_numbers, polygons)):
-        return "segmentation is neither a run-length mask nor polygons of finite numbers"
-    # pycocotools walks every edge pixel by pixel: far-off points are hours and gigabytes.
-    reach = 2 * max(height, width)
-    if any(polygon and (min(polygon) < -reach or max(polygon) > reach) for polygon in polygons):
-        return f"a polygon lies far outside the image ({height} x {width})"
-    if any(_is_long(polygon) for polygon in polygons):
-        return f"a polygon has an outline of more than {_MAX_OUTLINE} pixels"
-    return None
-
-
-def is_polygon(numbers: Sequence[float]) -> bool:
-    """Return True if [x1, y1, x2, y2, ...] are whole points, at least 3 of them."""
-    return len(numbers) >= 6 and len(numbers) % 2 == 0
-
-
-def _box_fault(box: Any, size: Size | None) -> tuple[str, str] | None:
-    if not are_numbers(box, 4) or min(box[2:]) < 0:
-        return "box", f"bbox {reprlib.repr(box)} is not x, y, width, height in finite numbers, sides from 0 up"
-    if min(box[2:]) == 0 or (size is not None and is_empty_box(_edges(box), *size)):
-        return "zero_area", f"bbox {reprlib.repr(box)} has no area inside the image{_size_text(size)}"
-    if size is not None and reaches_beyond(_edges(box), *size):
-        return "outside", f"bbox {reprlib.repr(box)} reaches beyond the image{_size_text(size)}"
-    return None
-
-
-def _keypoint_fault(annotation: Mapping[str, Any], count: int | None) -> tuple[str, str] | None:
-    """Return (kind of fault, description); `count` is the number of the category's keypoints, None where unknown."""
-    points = annotation.get("keypoints", [])
-    if not are_numbers(points) or len(points) % 3:
-        return "keypoints", "keypoints are not a list of finite x, y, visibility"
-    if points and count is not None and len(points) != 3 * count:
-        return "keypoints", f"{len(points) // 3} keypoints, the category names {count}"
-    if odd := [value for value in points[2::3] if value not in _VISIBILITIES]:
-        return "keypoints", f"keypoints: visibility {odd[0]} is not 0, 1 or 2"
-    marked, stated = sum(value > 0 for value in points[2::3]), annotation.get("num_keypoints")
-    if points and type(stated) is int and stated != marked:
-        return "num_keypoints", f"num_keypoints is {reprlib.repr(stated)}, {marked} are marked"
-    return None
-
-
-def _mask_fault(mask: Any, height: int, width: int) -> tuple[str, str] | None:
-    fault = rle.mask_fault(mask, height, width) if isinstance(mask, dict) else polygon_fault(mask, height, width)
-    if fault is not None:
-        return "mask", fault
-    if isinstance(mask, list) and not all(map(is_polygon, mask)):
-        return "polygon", "segmentation holds a polygon of fewer than 3 points, or with half a point"
-    return None
-
-
-def _apply_rules(annotation: dict[str, Any], rules: Mapping[str, str], size: Size | None) -> dict[str, Any] | None:
-    """Return the annotation as changed by rules (kind of fault -> rule); None if they drop it."""
-    if any(rule in GONE for kind, rule in rules.items() if (kind, rule) != ("polygon", "drop")):
+    def fault(self, annotation: Mapping[str, Any]) -> tuple[str, str] | None:
+        """Return (kind of fault, description) where the annotation has no id of its own, and remember its id."""
+        own = annotation.get("id")
+        if not is_id(own):
+            return "duplicate_id", "no id" if own is None else f"id {reprlib.repr(own)} is not a whole number"
+        if own in self._used and self.unique:
+            return "duplicate_id", "the id is used twice"
+        self._used.add(own)
         return None
-    if rules.get("polygon") == "drop":  # an object with other polygons loses the short ones only
-        annotation = {**annotation, "segmentation": [part for part in annotation["segmentation"] if is_polygon(part)]}
-        if not annotation["segmentation"]:
+
+    def free(self) -> int:
+        """Return an id that no annotation has, another one each time."""
+        self._free += 1
+        return self._free - 1
+
+
+def _examine_masks(annotations: Sequence[Any], path: str, findings: Findings) -> bool:
+    """Return True if any object has a mask; else add a fault where masks are needed."""
+    found = any(isinstance(item, dict) and item.get("segmentation") for item in annotations)
+    if annotations and not found and not findings.allows("boxes_only"):
+        findings.add("boxes_only", f"{path}: annotations", "no object has a mask (segmentation)")
+    return found
+
+
+def _in_usual_form(annotation: dict[str, Any], where: str, findings: Findings) -> dict[str, Any] | None:
+    """Return the annotation with polygons as flat lists and a box of sides from 0 up; None if a rule leaves it out."""
+    polygons = _flat_polygons(annotation.get("segmentation"))
+    if polygons is not None:
+        findings.add("pairs", where, f"segmentation {reprlib.repr(annotation['segmentation'])}")
+        annotation = {**annotation, "segmentation": polygons}
+    box = annotation.get("bbox")
+    if isinstance(box, list) and are_numbers(box, 4) and min(box[2:]) < 0:
+        rule = findings.add("negative", where, f"bbox {reprlib.repr(box)} has a negative width or height")
+        if rule in GONE:
             return None
-    if rules.get("outside") == "clip" and size is not None:
-        x1, y1, x2, y2 = clip_box(_edges(annotation["bbox"]), *size)
+        (x1, x2), (y1, y2) = sorted((box[0], box[0] + box[2])), sorted((box[1], box[1] + box[3]))
         annotation = {**annotation, "bbox": [x1, y1, x2 - x1, y2 - y1]}
     return annotation
 
 
-def _edges(box: Sequence[float]) -> tuple[float, float, float, float]:
-    x, y, width, height = box
-    return x, y, x + width, y + height
+def _flat_polygons(mask: Any) -> list[list[float]] | None:
+    """Return [[x1, y1, ...], ...] of a polygon as numbers, [x1, y1, ...], or as points, [[x, y], ...], or of polygons
+    of points; None if the mask is of none of these forms."""
+    if not isinstance(mask, list) or not mask:
+        return None
+    if are_numbers(mask):
+        return [mask]
+    if _are_points(mask):
+        return [[value for point in mask for value in point]]
+    if all(isinstance(polygon, list) and _are_points(polygon) for polygon in mask):
+        return [[value for point in polygon for value in point] for polygon in mask]
+    return None
 
 
-def _is_long(polygon: Sequence[float]) -> bool:
-    """Return True if pycocotools would walk more than _MAX_OUTLINE pixels along the closed outline."""
-    if not polygon or len(polygon) * (max(polygon) - min(polygon)) <= _MAX_OUTLINE:
-        return False  # a cheap bound that decides for nearly every real polygon
-    points = list(zip(polygon[0::2], polygon[1::2], strict=False))
-    edges = itertools.pairwise([*points, points[0]])
-    return sum(max(abs(x1 - x2), abs(y1 - y2)) for (x1, y1), (x2, y2) in edges) > _MAX_OUTLINE
+def _are_points(values: Sequence[Any]) -> bool:
+    return len(values) > 2 and all(are_numbers(point, 2) for point in values)
 
 
-def _size_text(size: Size | None) -> str:
-    return "" if size is None else f" ({size[1]} x {size[0]})"
+def _apply_rules(
+    annotation: dict[str, Any], rules: Mapping[str, str], size: Size | None, ids: _Ids
+) -> dict[str, Any] | None:
+    """Return the annotation as changed by rules (kind of fault -> rule); None if they drop it."""
+    if any(rule in GONE for kind, rule in rules.items() if (kind, rule) != ("polygon", "drop")):
+        return None
+    if rules.get("polygon") in ("drop", "rectangle"):  # an object with other polygons loses the short ones only
+        polygons = list(_polygons(annotation["segmentation"], rectangles=rules["polygon"] == "rectangle"))
+        if not polygons:
+            return None
+        annotation = {**annotation, "segmentation": polygons}
+    if rules.get("outside") == "clip" and size is not None:
+        x1, y1, x2, y2 = clip_box(box_edges(annotation["bbox"]), *size)
+        annotation = {**annotation, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+    if rules.get("duplicate_id") == "renumber":
+        annotation = {**annotation, "id": ids.free()}
+    return annotation
+
+
+def _polygons(polygons: Sequence[Sequence[float]], rectangles: bool) -> Iterator[Sequence[float]]:
+    """Yield the polygons of at least 3 points; with `rectangles` also those of 2, its opposite corners."""
+    for polygon in polygons:
+        if is_polygon(polygon):
+            yield polygon
+        elif rectangles and len(polygon) == 4:
+            x1, y1, x2, y2 = polygon
+            yield [x1, y1, x2, y1, x2, y2, x1, y2]
+
+
+def _complete(
+    annotation: dict[str, Any], size: Size | None, masks: bool, where: str, findings: Findings
+) -> dict[str, Any] | None:
+    """Return an annotation without other faults, with what it lacks filled in; None if a rule leaves it out.
+
+    Args:
+        masks: True if the file has masks.
+    """
+    computed: dict[str, Any] = {}
+    if not is_number(annotation.get("area")):
+        computed["area"] = _area(annotation, size)
+    if annotation.get("iscrowd") is None:
+        computed["iscrowd"] = 0
+    points = annotation.get("keypoints")
+    if points and annotation.get("num_keypoints") is None:
+        computed["num_keypoints"] = sum(value > 0 for value in points[2::3])
+    if computed and findings.add("incomplete", where, f"no {' and no '.join(computed)}") == "fill":
+        annotation = {**annotation, **computed}
+    if masks and not annotation.get("iscrowd"):
+        fault = _missing_mask(annotation)
+        if fault is not None and not findings.allows(fault[0]) and findings.add(fault[0], where, fault[1]) in GONE:
+            return None
+    return annotation
+
+
+def _area(annotation: Mapping[str, Any], size: Size | None) -> float:
+    """Return the area of the mask, or of the box where there is no valid mask."""
+    mask = annotation.get("segmentation")
+    if size is not None and isinstance(mask, dict):
+        return float(pycocotools.mask.area(rle.compress_mask(mask)))
+    polygons = [polygon for polygon in mask or () if is_polygon(polygon)]
+    if size is not None and polygons:
+        return float(pycocotools.mask.area(pycocotools.mask.merge(pycocotools.mask.frPyObjects(polygons, *size))))
+    return float(annotation["bbox"][2] * annotation["bbox"][3])
+
+
+def _missing_mask(annotation: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Return (kind of fault, description) of an object that a detector with masks cannot use as it is."""
+    mask = annotation.get("segmentation")
+    if isinstance(mask, dict):
+        return "run_length", "segmentation is a run-length mask, and iscrowd 0"
+    if mask and any(map(is_polygon, mask)):
+        return None
+    if mask and all(len(polygon) == 4 for polygon in mask):
+        return "no_mask", "segmentation has two points, the corners of a box: polygon=rectangle makes a mask of them"
+    return "no_mask", f"no mask: segmentation {reprlib.repr(mask)}" if "segmentation" in annotation else "no mask"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer.data.coco.objects import is_polygon
+from transfer.data.coco.object_faults import is_polygon
 from transfer.data.common import rle
 from transfer.data.common.values import is_empty_box
 from transfer.errors import refuse

@@ -1,9 +1,14 @@
 """The kinds of fault in annotations and results, and the rule for each.
 
-refuse  nothing is read; one message lists every fault
-clip    the box is cut at the edges of its image
-drop    the object (or detection) is left out of training and evaluation
-keep    it stays as the file has it; Detectron2 and pycocotools then treat it as they do
+refuse     nothing is read; one message lists every fault
+drop       the object (or detection) is left out of training and evaluation, and so is an image with its objects
+keep       it stays as the file has it; Detectron2 and pycocotools then treat it as they do
+allow      it is no fault for a detector that does not need it, and is not mentioned
+
+The others repair, and say so: accept (a file under another spelling of its name), clear (iscrowd becomes 0), clip (the
+box is cut at the edges of its image), convert (the same value in COCO's form), fill (the missing value is computed),
+flip (the box begins at its other corner), join (the second entry becomes the first), rectangle (two corners become a
+polygon), renumber (the annotation gets an id that is free).
 """
 
 import difflib
@@ -14,7 +19,19 @@ from typing import NamedTuple
 
 from transfer.errors import refuse
 
-_DONE = {"drop": "left out", "clip": "clipped"}  # by a rule that changes the data
+_DONE = {  # by a rule that changes the data
+    "accept": "accepted",
+    "clear": "taken for single objects",
+    "clip": "clipped",
+    "convert": "converted",
+    "drop": "left out",
+    "fill": "filled in",
+    "flip": "turned round",
+    "join": "joined with the first",
+    "rectangle": "made rectangles of",
+    "renumber": "numbered anew",
+}
+_TRACE = 0.1  # of all objects: a rule that leaves out more is no repair, and is not offered
 GONE = frozenset(("refuse", "drop"))  # rules by which the object is no longer among the data
 FLAG = "--data-rule"  # of every tool that reads annotations
 
@@ -22,34 +39,81 @@ log = logging.getLogger(__name__)
 
 
 class FaultKind(NamedTuple):
-    """A kind of fault: its meaning, in words that follow a count, and the rules to choose from, the default first."""
+    """A kind of fault.
+
+    Args:
+        meaning: words that follow a count.
+        rules: those to choose from, the default first.
+        repair: what to do to the data themselves, where that is the same for all faults of the kind.
+        of: what `drop` leaves out, "objects" (or detections) or "images".
+    """
 
     meaning: str
     rules: tuple[str, ...]
+    repair: str = ""
+    of: str = "objects"
 
 
-_REFUSE, _DROP = ("refuse",), ("refuse", "drop")
+_REFUSE, _DROP, _CONVERT = ("refuse",), ("refuse", "drop"), ("refuse", "convert")
+_NEEDED = ("allow", "refuse", "drop")  # `rules_for` turns "allow" into "refuse" where a detector needs it
 # Faults that published data sets have, and that Detectron2 can handle, are not refused by default: COCO train2017 and
 # BCCD hold two boxes without area each; lists of a part of COCO's images leave annotations without an image.
 KINDS = {
     "file": FaultKind("files that cannot be read", _REFUSE),
     "image": FaultKind("images with a wrong entry", _REFUSE),
-    "image_file": FaultKind("image files missing, unreadable or of another size", _REFUSE),
+    "same_image": FaultKind("images listed twice", ("refuse", "join")),
+    "image_file": FaultKind("image files missing or unreadable", _DROP, of="images"),
+    "image_size": FaultKind("image files of another size than stated", _DROP, of="images"),
+    "narrow": FaultKind("images of less than a pixel a side once they are resized", _DROP, of="images"),
+    "spelling": FaultKind("image files found under another spelling of their name", ("accept", "refuse")),
+    "folder": FaultKind(
+        "image files found in the image folder itself, not in the folder that file_name gives", ("refuse", "accept")
+    ),
     "categories": FaultKind("categories with a wrong entry", _REFUSE),
+    "unused_category": FaultKind(
+        "categories of a name that another one has, without an annotation", ("drop", "refuse")
+    ),
+    "category_name": FaultKind("categories of a name that another one has", ("refuse", "join")),
     "annotation": FaultKind("annotations without whole-number ids", _DROP),
-    "duplicate_id": FaultKind("annotations whose id is taken", _DROP),
+    "number": FaultKind("whole numbers written as text or with a decimal point", _CONVERT),
+    "duplicate_id": FaultKind("annotations without an id of their own", ("refuse", "renumber", "drop")),
+    "incomplete": FaultKind("annotations without area, iscrowd or num_keypoints", ("fill", "refuse")),
     "orphan": FaultKind("annotations belong to no image of the file", ("drop", "refuse")),
     "class": FaultKind("objects or detections of an unknown class", _DROP),
+    "all_crowd": FaultKind(
+        "files whose objects are all crowds, which nothing is trained or scored on", ("refuse", "clear")
+    ),
+    "fractions": FaultKind(
+        "boxes in fractions of their image",
+        _DROP,
+        "pixels are expected: multiply x and width by the image's width, y and height by its height (YOLO's x and y "
+        "are the middle of the box: first subtract half its width and height)",
+    ),
+    "corners": FaultKind("files whose boxes are x1, y1, x2, y2, where COCO has x, y, width, height", _CONVERT),
+    "other_scale": FaultKind("files whose boxes belong to images of another size", ("refuse", "keep")),
     "box": FaultKind("boxes not finite or inside out", _DROP),
+    "negative": FaultKind("boxes of negative width or height", ("refuse", "flip", "drop")),
     "zero_area": FaultKind("boxes without area inside their image", ("keep", "refuse", "drop")),
     "outside": FaultKind("boxes reach beyond their image", ("refuse", "clip", "drop", "keep")),
-    "polygon": FaultKind("objects with a polygon of fewer than 3 points", ("keep", "refuse", "drop")),
+    "pairs": FaultKind("masks with polygons as [[x, y], ...], where COCO has [x1, y1, x2, y2, ...]", _CONVERT),
+    "polygon": FaultKind("objects with a polygon of fewer than 3 points", ("keep", "refuse", "rectangle", "drop")),
     "mask": FaultKind("masks not finite, far outside their image or not its run lengths", _DROP),
+    "boxes_only": FaultKind(
+        "files without a single mask", ("allow", "refuse"), "MODEL.MASK_ON False trains a detector of boxes"
+    ),
+    "no_mask": FaultKind("objects without a mask, in a file that has masks", _NEEDED),
+    "run_length": FaultKind(
+        "objects with a run-length mask, which INPUT.MASK_FORMAT polygon cannot train on",
+        _NEEDED,
+        "INPUT.MASK_FORMAT bitmask trains on polygons and run lengths",
+    ),
     "keypoints": FaultKind("objects or detections with wrong keypoints", _DROP),
+    "no_keypoints": FaultKind("objects without the keypoints of a person", _REFUSE),
     "num_keypoints": FaultKind(
         "objects whose num_keypoints is not the number of those marked", ("refuse", "drop", "keep")
     ),
     "flag": FaultKind("objects with a wrong iscrowd, ignore or difficult", _DROP),
+    "no_object": FaultKind("data without an object to train on or to score", _REFUSE),
     "row": FaultKind("results without all their fields", _DROP),
     "score": FaultKind("scores that are not finite numbers", _DROP),
     "unknown_image": FaultKind("results for images that the data do not have", _DROP),
@@ -80,6 +144,7 @@ class Findings:
     def __init__(self, rules: Rules | None = None) -> None:
         self._rules = {kind: KINDS[kind].rules[0] for kind in KINDS} | dict(rules or {})
         self._reported = 0  # number of faults in files whose reading has ended
+        self.totals = Counter[str]()  # "objects" and "images" among which faults are looked for -> their number
         self.faults: list[Fault] = []
 
     def add(self, kind: str, where: str, what: str) -> str:
@@ -87,6 +152,10 @@ class Findings:
         rule = self._rules[kind]
         self.faults.append(Fault(kind, where, what, rule))
         return rule
+
+    def allows(self, kind: str) -> bool:
+        """Return True if this kind is no fault here: the detector does not need what is missing."""
+        return self._rules[kind] == "allow"
 
     def refused(self) -> list[Fault]:
         """Return the faults whose rule is to refuse the data."""
@@ -104,7 +173,7 @@ class Findings:
         Raises:
             TransferError: lists every refused fault, and the rules by which they would pass.
         """
-        refuse([str(fault) for fault in self.refused()], rule_advice(self.refused()))
+        refuse([str(fault) for fault in self.refused()], rule_advice(self.refused(), self.totals))
         new, self._reported = self.faults[self._reported :], len(self.faults)
         for kind in KINDS:
             changed = [fault for fault in new if fault.kind == kind and fault.rule in _DONE]
@@ -112,15 +181,52 @@ class Findings:
                 shown = "; ".join(fault.where for fault in changed[:3]) + ("; ..." if len(changed) > 3 else "")
                 done = f"{KINDS[kind].meaning}: {_DONE[changed[0].rule]}"
                 log.warning("%s: %d %s (%s)", path, len(changed), done, shown)
+        self.totals.clear()
 
 
-def rule_advice(refused: Sequence[Fault]) -> str:
-    """Return the options by which refused faults would pass; "" if one of them can only be refused."""
-    kinds = [kind for kind in KINDS if kind in {fault.kind for fault in refused}]
-    others = [[rule for rule in KINDS[kind].rules if rule != "refuse"] for kind in kinds]
-    if not kinds or not all(others):
-        return ""
-    return "or: " + " ".join(f"{FLAG} {kind}={'|'.join(rules)}" for kind, rules in zip(kinds, others, strict=True))
+def rules_for(rules: Rules, masks: bool = False, polygons: bool = False) -> dict[str, str]:
+    """Return the rules by which data are read for a detector that needs some of what they may lack.
+
+    Args:
+        rules: those of the user.
+        masks: True if the detector learns or is scored by masks.
+        polygons: True if all masks must be polygons.
+    """
+    needed = {"no_mask": masks, "boxes_only": masks, "run_length": polygons}
+    more = {kind: "refuse" for kind, needs in needed.items() if needs and rules.get(kind, "allow") == "allow"}
+    return {**rules, **more}
+
+
+def rule_advice(refused: Sequence[Fault], totals: Mapping[str, int]) -> str:
+    """Return the repairs of refused faults, then the options by which they would pass, if there are such for all.
+
+    `drop` is not among them where it would leave out more than a trace.
+
+    Args:
+        totals: "objects" and "images" -> the number of them among which the faults were found, where it is known.
+    """
+    found = Counter(fault.kind for fault in refused)
+    kinds = [kind for kind in KINDS if kind in found]
+    parts = [KINDS[kind].repair for kind in kinds if KINDS[kind].repair]
+    offered = {kind: _offered_rules(kind, found[kind], totals) for kind in kinds}
+    if kinds and all(offered.values()):
+        choices = " ".join(f"{FLAG} {kind}={'|'.join(rules)}" for kind, rules in offered.items())
+        left_out = Counter[str]()
+        for kind, rules in offered.items():
+            left_out[KINDS[kind].of] += found[kind] if "drop" in rules else 0
+        counts = [f"{count}{_of(totals, what)} {what}" for what, count in left_out.items() if count]
+        parts.append(f"or: {choices}" + (f" (drop would leave out {' and '.join(counts)})" if counts else ""))
+    return "; ".join(parts)
+
+
+def _of(totals: Mapping[str, int], what: str) -> str:
+    return f" of {totals[what]}" if totals.get(what) else ""
+
+
+def _offered_rules(kind: str, count: int, totals: Mapping[str, int]) -> list[str]:
+    total = totals.get(KINDS[kind].of, 0)
+    few = not total or count <= max(1, _TRACE * total)
+    return [rule for rule in KINDS[kind].rules if rule not in ("refuse", "allow") and (rule != "drop" or few)]
 
 
 def parse_rules(settings: Sequence[str]) -> dict[str, str]:

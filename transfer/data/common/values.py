@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 FARTHEST = 1e9  # pixels: sums of squared differences of coordinates up to here fit in 64 bits
 _NOTHING = 1e-5  # pixels; Detectron2's filter_empty_instances draws the line there
-_ROUNDING = 1.0  # pixels; counting from 0 instead of 1, or rounding to whole pixels, moves a box this far outside
+ROUNDING = 1.0  # pixels; counting from 0 instead of 1, or rounding to whole pixels, moves a box this far outside
 _MAX_NUMBER = 1e30  # squares and products of larger numbers overflow
 _MAX_ID = 2**53
 _NUMBERS = {int, float}  # not bool
@@ -47,7 +47,7 @@ def is_empty_box(box: Sequence[float], height: int, width: int) -> bool:
 def reaches_beyond(box: Sequence[float], height: int, width: int) -> bool:
     """Return True if a box leaves an image of height x width by more than the pixel that rounding explains."""
     x1, y1, x2, y2 = box
-    return min(x1, y1) < -_ROUNDING or x2 > width + _ROUNDING or y2 > height + _ROUNDING
+    return min(x1, y1) < -ROUNDING or x2 > width + ROUNDING or y2 > height + ROUNDING
 
 
 def clip_box(box: Sequence[float], height: int, width: int) -> tuple[float, float, float, float]:

@@ -136,6 +136,7 @@ def read_objects(
     """
     objects = []
     for number, element in enumerate(annotation.iterfind("object"), start=1):
+        findings.totals["objects"] += 1
         faults = _object_faults(element, size, class_names)
         where = f"{path}, object {number} (line {line_of(element)})"
         rules = [findings.add(kind, where, what) for kind, what in faults]

@@ -43,7 +43,7 @@ FAULTS = [
     ("flag", {"iscrowd": 2}, "iscrowd 2 is not 0 or 1"),
     ("flag", {"ignore": 1}, "'ignore' is not supported"),
     ("box", {"bbox": [float("nan"), 0, 1, 1]}, "bbox [nan, 0, 1, 1] is not x, y, width, height"),
-    ("box", {"bbox": [0, 0, -1, 1]}, "sides from 0 up"),
+    ("negative", {"bbox": [0, 0, -1, 1]}, "has a negative width or height"),
     ("box", {"bbox": [0, 0, 10**10, 1]}, "bbox"),
     ("box", {"bbox": None}, "bbox None"),
     ("zero_area", {"bbox": [1, 1, 0, 5]}, "bbox [1, 1, 0, 5] has no area inside the image (40 x 30)"),
@@ -68,7 +68,9 @@ FAULTS = [
     ("keypoints", {"keypoints": [float("nan"), *POINTS[1:]]}, "finite"),
     ("num_keypoints", {"num_keypoints": 3}, "num_keypoints is 3, 2 are marked"),
     ("duplicate_id", {"id": 1}, "the id is used twice"),
-    ("annotation", {"image_id": "4"}, "image_id '4' is not an integer"),
+    ("duplicate_id", {"id": None}, "no id"),
+    ("duplicate_id", {"id": "b7"}, "id 'b7' is not a whole number"),
+    ("annotation", {"image_id": "b7"}, "image_id 'b7' is not a whole number"),
     ("orphan", {"image_id": 77}, "image_id 77 is not in images"),
 ]
 
@@ -79,7 +81,7 @@ def test_a_faulty_annotation_is_refused_by_place_or_dropped(
 ) -> None:
     with pytest.raises(TransferError) as caught:
         read(tmp_path, changed(**bad), **{kind: "refuse"})
-    place = f"{tmp_path}/annotations/instances_train2017.json: annotations[1] (id {bad.get('id', 2)}): "
+    place = f"{tmp_path}/annotations/instances_train2017.json: annotations[1] (id {bad.get('id', 2)!r}): "
     assert str(caught.value).startswith(place)
     assert message in str(caught.value)
     assert f"--data-rule {kind}=" in str(caught.value)
@@ -104,7 +106,7 @@ def test_faults_that_detectron2_handles_are_kept_by_default(
 def test_an_annotation_that_is_no_object_can_be_dropped(tmp_path: Path) -> None:
     content = changed()
     content["annotations"][1] = 3
-    with pytest.raises(TransferError, match=r"annotations\[1\]: an object with an integer id is expected"):
+    with pytest.raises(TransferError, match=r"annotations\[1\]: an object is expected"):
         read(tmp_path, content)
     assert len(read(tmp_path, content, annotation="drop")[0]["annotations"]) == 2
 
@@ -128,7 +130,7 @@ coordinates = st.one_of(st.integers(-60, 100), st.floats(-60, 100))
 def test_a_clipped_box_is_the_part_inside_and_has_no_fault(
     tmp_path: Path, box: tuple[float, float, float, float]
 ) -> None:
-    content, findings = read(tmp_path, changed(bbox=list(box)), outside="clip", zero_area="drop", box="drop")
+    content, findings = read(tmp_path, changed(bbox=list(box)), outside="clip", zero_area="drop", negative="drop")
     x, y, width, height = box
     edges = (x, y, x + width, y + height)
     if min(width, height) <= 0 or values.is_empty_box(edges, 30, 40):
@@ -152,7 +154,12 @@ def test_all_faults_of_a_file_come_at_once(tmp_path: Path) -> None:
         read(tmp_path, content)
     text = str(caught.value)
     assert text.startswith("4 faults:")
-    for place in ("images[2]: an object", "categories[2] (id 7): no name", "(id 7): the id is used", "annotations[1]"):
+    for place in (
+        "images[2]: id 'x' is not",
+        "categories[2] (id 7): no name",
+        "(id 7): the id is used",
+        "annotations[1]",
+    ):
         assert place in text
 
 

@@ -25,8 +25,32 @@ def test_every_wrong_rule_is_named_with_the_right_ones() -> None:
 
 def test_faults_unseen_in_published_data_are_refused() -> None:
     lenient = {kind: one.rules[0] for kind, one in KINDS.items() if one.rules[0] != "refuse"}
-    assert lenient == {"orphan": "drop", "zero_area": "keep", "polygon": "keep"}
-    assert all("refuse" in one.rules and set(one.rules) <= {"refuse", "clip", "drop", "keep"} for one in KINDS.values())
+    needed = {"boxes_only": "allow", "no_mask": "allow", "run_length": "allow"}  # until a detector needs them
+    repairs = {"spelling": "accept", "unused_category": "drop", "incomplete": "fill"}
+    assert lenient == {"orphan": "drop", "zero_area": "keep", "polygon": "keep", **needed, **repairs}
+    assert all("refuse" in one.rules for one in KINDS.values())
+
+
+def test_drop_is_offered_where_it_takes_a_trace_only() -> None:
+    few, many = ([faults.Fault("box", f"[{i}]", "is wrong", "refuse") for i in range(count)] for count in (2, 3))
+    assert faults.rule_advice(few, {"objects": 20}) == "or: --data-rule box=drop (drop would leave out 2 of 20 objects)"
+    assert faults.rule_advice(many, {"objects": 20}) == ""
+    ids = [fault._replace(kind="duplicate_id") for fault in many]
+    assert faults.rule_advice(ids, {"objects": 20}) == "or: --data-rule duplicate_id=renumber"
+
+
+def test_the_repair_of_the_data_comes_first() -> None:
+    fractions = [faults.Fault("fractions", "[0]", "lies within 0 to 1", "refuse")] * 3
+    assert faults.rule_advice(fractions, {"objects": 3}).startswith("pixels are expected: multiply x and width by")
+
+
+def test_what_a_detector_needs_is_refused_unless_a_rule_drops_it() -> None:
+    assert faults.rules_for({"box": "drop"}) == {"box": "drop"}
+    needed = {"no_mask": "refuse", "boxes_only": "refuse"}
+    assert faults.rules_for({}, masks=True) == needed
+    assert faults.rules_for({"no_mask": "allow"}, masks=True) == needed
+    assert faults.rules_for({"no_mask": "drop"}, masks=True)["no_mask"] == "drop"
+    assert faults.rules_for({}, masks=True, polygons=True) == {**needed, "run_length": "refuse"}
 
 
 @given(st.lists(st.sampled_from(sorted(KINDS))), st.booleans())
@@ -53,7 +77,7 @@ def test_a_refusal_lists_all_faults_and_rules_that_would_do() -> None:
         "2 faults:",
         "  a.json[3]: is broken",
         "  a.json[5]: is far",
-        "or: --data-rule outside=clip|drop|keep --data-rule mask=drop",
+        "or: --data-rule outside=clip|drop|keep --data-rule mask=drop (drop would leave out 2 objects)",
     ]
     findings.add("file", "b.json", "is gone")
     with pytest.raises(TransferError) as caught:
