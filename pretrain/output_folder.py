@@ -1,9 +1,10 @@
 """The output folder of a pretraining run, before it begins: it must not hold another run."""
 
 import pathlib
+from collections.abc import Callable
 
 from pretrain.runtime import files, metrics_file
-from pretrain.runtime.errors import UserError
+from pretrain.runtime.errors import UserError, listed
 
 FILES = ("config.yaml", "command.txt", "env.json", "log.txt", metrics_file.NAME, files.LAST)
 INDEX = "images"  # folder of the index of the run's images, which every process maps into memory
@@ -18,6 +19,32 @@ def refuse_existing_run(folder: pathlib.Path) -> None:
         way_out = "continue it with --resume" if checkpoints else "it has no checkpoint to resume, so remove it"
         raise UserError(
             f"output_dir: {folder}: already holds a run ({', '.join(held[:3])}); {way_out} or choose another"
+        )
+
+
+def refuse_other_run(folder: pathlib.Path, differences: Callable[[pathlib.Path], list[str]]) -> None:
+    """Raise UserError where the folder, which has no checkpoint, holds files of another run than the one to begin.
+
+    An attempt of the same run that was killed before its first checkpoint may begin anew.
+
+    Args:
+        folder: of the run.
+        differences: names the settings in which the config.yaml of a run differs from ours. Raises UserError where it
+            is none of pretraining.
+    """
+    refuse_file(folder)
+    held = [name for name in FILES if (folder / name).exists()]
+    if not held:
+        return
+    try:
+        others = differences(folder / FILES[0])
+        reason = f"its config.yaml differs in {listed(others)}" if others else ""
+    except UserError:
+        reason = "its config.yaml is none of pretraining, or missing"
+    if reason:
+        raise UserError(
+            f"output_dir: {folder}: holds another run ({', '.join(held[:3])}) without a checkpoint: {reason}. Nothing "
+            "is overwritten; choose another output_dir"
         )
 
 

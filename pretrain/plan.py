@@ -81,10 +81,13 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     _check_shares(settings, world)
     folder = pathlib.Path(settings.output_dir)
     resume_from: dict[str, Any] | None = None
+    path: pathlib.Path | None = None
     skipped: list[str] = []
     begin_anew = resume is None and not distributed.on_main(lambda: saver.has_checkpoint(folder))
     if begin_anew:
-        distributed.on_main(lambda: output_folder.refuse_file(folder))
+        distributed.on_main(
+            lambda: output_folder.refuse_other_run(folder, lambda found: _other_settings(settings, found))
+        )
     elif resume is not False:
         path, skipped = distributed.on_main(lambda: saver.newest_good(folder))
         resume_from = files.load_tensors(path)
@@ -94,6 +97,8 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     known = resume_from["moco_transfer"]["digest"] if resume_from and "moco_transfer" in resume_from else None
     images = find_images(settings.data.root, folder / output_folder.INDEX, known)
     notices = [f"--resume passes over {reason}" for reason in skipped]
+    if path and not saver.manifest_path(path).exists():
+        notices.append(f"--resume takes {path.name}, which has no manifest, by the checksums of its own format")
     notices += _check_same_run(resume_from, settings, images) if resume_from else []
     notices += wide_values_notices(images.on_main) if images.on_main else []
     shuffle, reasons = _shuffle_effect(settings, world)
@@ -154,6 +159,12 @@ def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
     else:
         reason = "one process with one BN group has the same BN statistics in any order; set model.bn_groups 2 or more"
     return False, [f"model.bn_shuffle has no effect here, so queries and keys may leak through BN: {reason}"]
+
+
+def _other_settings(settings: Config, path: pathlib.Path) -> list[str]:
+    """Return the keys in which the settings of a run that began differ, of those that a resumed run must keep."""
+    before, now = config.flat(config.load(path, [])), config.flat(settings)
+    return [key for key in now if key not in (*FREE, *SHARES, "optim.epochs") and before.get(key) != now[key]]
 
 
 def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundImages) -> list[str]:

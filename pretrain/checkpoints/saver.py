@@ -1,7 +1,8 @@
 """The checkpoints on disk: written by a thread, each with a manifest; the last few are kept, the newest good one found.
 
-A manifest `checkpoint_0004.pth.tar.json` holds the SHA-256 of the checkpoint beside it. It is written after it, so a
-checkpoint without one was not finished. Nothing else notices a flipped bit in a tensor.
+A manifest `checkpoint_0004.pth.tar.json` holds the SHA-256 of the checkpoint beside it: nothing else that reads it
+notices a flipped bit in a tensor. It is written after it. A checkpoint without one (a kill came between the two, or the
+manifests were not copied) is judged by the checksums that PyTorch's file format, a zip, has of its own.
 """
 
 import concurrent.futures
@@ -9,6 +10,7 @@ import hashlib
 import json
 import logging
 import pathlib
+import zipfile
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -93,8 +95,15 @@ def to_host(content: Any) -> Any:
 
 
 def write_checkpoint(path: pathlib.Path, content: Any, epoch: int, step: int, milestone: bool = False) -> None:
-    """Save a checkpoint, then its manifest, each whole. Raises PretrainError where the disk does not take them."""
-    manifest_path(path).unlink(missing_ok=True)  # of an older file of this name
+    """Save a checkpoint, then its manifest, each whole. Raises PretrainError where the disk does not take them.
+
+    A file of this name, which must be damaged or foreign since the run did not resume from it, is kept under another.
+    """
+    if path.exists():
+        kept = _free_name(path)
+        path.rename(kept)
+        log.warning("warning: %s was there already, and is kept as %s", path, kept.name)
+    manifest_path(path).unlink(missing_ok=True)
     digest = hashlib.sha256()
     size = files.save_tensors(path, content, digest.update)
     manifest = Manifest(path.name, digest.hexdigest(), size, epoch, step, milestone)
@@ -102,23 +111,35 @@ def write_checkpoint(path: pathlib.Path, content: Any, epoch: int, step: int, mi
 
 
 def has_checkpoint(folder: pathlib.Path) -> bool:
-    """Return whether the folder holds a checkpoint that was saved completely, even if it has been damaged since."""
-    return bool(manifests(folder))
+    """Return whether the folder holds a checkpoint, good or not, with a manifest or without."""
+    return any(folder.glob("checkpoint_*.pth.tar")) or bool(manifests(folder))
 
 
 def newest_good(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
     """Return the checkpoint with the most steps that its manifest confirms, and the fault of each newer one.
 
+    One without a manifest counts where this program has written it and its own checksums are right.
     Raises PretrainError where there is none.
     """
-    skipped = [f"{name} has no manifest: it was not finished, or is not ours" for name in _without_manifest(folder)]
-    for manifest in reversed(manifests(folder)):
-        fault = _fault(folder, manifest)
+    found: list[tuple[tuple[int, int, bool], str, Manifest | None]] = [
+        ((each.step, each.epoch, True), each.file, each) for each in manifests(folder)
+    ]
+    skipped = []
+    for name in _without_manifest(folder):
+        try:
+            found.append(((*_position(folder / name), False), name, None))
+        except UserError as error:
+            skipped.append(f"{name} has no manifest, and {error}")
+    for _, name, manifest in sorted(found, key=lambda one: one[0], reverse=True):
+        fault = _fault(folder, manifest) if manifest else _fault_of_zip(folder / name)
         if fault is None:
-            return folder / manifest.file, skipped
-        skipped.append(f"{manifest.file} {fault}")
+            return folder / name, skipped
+        skipped.append(f"{name} {fault}")
     if skipped:
-        raise PretrainError(f"{folder}: nothing to resume, no checkpoint is good: {'; '.join(skipped)}")
+        raise PretrainError(
+            f"{folder}: nothing to resume, no checkpoint is good: {'; '.join(skipped)}. Nothing here is overwritten: "
+            "bring a good checkpoint back, or choose another output_dir to begin anew"
+        )
     raise PretrainError(f"{folder}: nothing to resume, it holds no checkpoint")
 
 
@@ -154,6 +175,39 @@ def remove_old(folder: pathlib.Path, keep: int, newest: int) -> None:
 def _without_manifest(folder: pathlib.Path) -> list[str]:
     known = {manifest.file for manifest in manifests(folder)}
     return sorted({path.name for path in folder.glob("checkpoint_*.pth.tar")} - known)
+
+
+def _free_name(path: pathlib.Path) -> pathlib.Path:
+    """Return a name for a file to be kept, which nothing takes for a checkpoint of the run."""
+    number = 1
+    while (kept := path.with_name(f"kept_{number}_{path.name}")).exists():
+        number += 1
+    return kept
+
+
+def _position(path: pathlib.Path) -> tuple[int, int]:
+    """Return the steps and epochs that a checkpoint has done. Raises UserError, without its name, where none is there.
+
+    The tensors are not read.
+    """
+    try:
+        content = files.load_tensors(path, mmap=True)
+    except UserError as error:
+        raise PretrainError(f"is {str(error).removeprefix(f'{path}: ')}") from error
+    own = content.get("moco_transfer") if isinstance(content, dict) else None
+    if not isinstance(own, dict) or type(own.get("step")) is not int or type(content.get("epoch")) is not int:
+        raise PretrainError("was not written by this program")
+    return own["step"], content["epoch"]
+
+
+def _fault_of_zip(path: pathlib.Path) -> str | None:
+    """Return the fault of a checkpoint without a manifest, in words that follow its name; None for a good one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        return f"has no manifest, and cannot be read: {error}"
+    return f"has no manifest, and is damaged: {damaged} has not its CRC-32" if damaged else None
 
 
 def _fault(folder: pathlib.Path, manifest: Manifest) -> str | None:

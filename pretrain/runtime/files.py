@@ -256,10 +256,11 @@ def save_text(path: str | os.PathLike[str], text: str) -> None:
         raise UserError(f"{path}: cannot be written: {_first_line(error)}") from error
 
 
-def load_tensors(path: str | os.PathLike[str]) -> Any:
+def load_tensors(path: str | os.PathLike[str], mmap: bool = False) -> Any:
     """Read what `save_tensors` or the published code wrote, tensors to the CPU; never runs code that the file carries.
 
-    NumPy arrays of numbers are plain data too: Detectron2's model zoo and its users write them.
+    NumPy arrays of numbers are plain data too: Detectron2's model zoo and its users write them. `mmap` maps the tensors
+    from the file, which is read only where they are used.
 
     Raises UserError, naming the path, for a file that is missing, damaged, or holds more than plain data.
     """
@@ -267,7 +268,7 @@ def load_tensors(path: str | os.PathLike[str]) -> Any:
         raise UserError(f"{path}: no such checkpoint file")
     try:
         with torch.serialization.safe_globals(list(_NUMPY)):
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
     except Exception as error:  # damaged bytes lead the reader to any of a dozen types
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:

@@ -314,7 +314,6 @@ def test_one_command_begins_begins_anew_and_resumes(
     monkeypatch.undo()
     assert [row["step"] for row in metrics(folder)] == [1]
     assert not saver.has_checkpoint(folder)
-    (folder / LAST).write_text("renamed, and killed before its manifest")
     before_step(monkeypatch, 3, kill)
     with pytest.raises(Killed):
         train.run(settings(pictures, folder), resume=None)
@@ -323,6 +322,59 @@ def test_one_command_begins_begins_anew_and_resumes(
     train.run(settings(pictures, folder), resume=None)
     assert "resumed at step 0 of epoch 1" in (folder / "log.txt").read_text()
     assert_same_run(folder, finished)
+
+
+def digests(folder: pathlib.Path) -> dict[str, str]:
+    return {path.name: files.file_sha256(path) for path in folder.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("resume", [True, None])
+def test_checkpoints_without_manifests_are_resumed(
+    resume: bool | None, finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Of a finished run, copied without them."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("*.tar.json"))
+    before = {name: digest for name, digest in digests(folder).items() if name.startswith("checkpoint_")}
+    train.run(settings(pictures, folder), resume=resume)
+    assert {name: digest for name, digest in digests(folder).items() if name.startswith("checkpoint_")} == before
+    assert f"--resume takes {LAST}, which has no manifest" in (folder / "log.txt").read_text()
+    assert_same_run(folder, finished)
+
+
+@pytest.mark.parametrize("damage", ["foreign", "cut short", "a bit"])
+def test_nothing_is_begun_over_a_checkpoint_that_is_not_good(
+    damage: str, finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    path = folder / "checkpoint_0000.pth.tar"
+    content = bytearray((finished / path.name).read_bytes())
+    if damage == "foreign":
+        files.save_tensors(path, {"epoch": 1, "arch": "resnet50", "state_dict": {}, "optimizer": {}})
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content[:-1000] if damage == "cut short" else content)
+    before = digests(folder)
+    for resume in (True, None):
+        with pytest.raises(UserError, match=f"no checkpoint is good: {path.name} .*choose another output_dir"):
+            train.run(settings(pictures, folder), resume=resume)
+        assert digests(folder) == before
+
+
+def test_nothing_is_begun_over_another_run(
+    finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """Killed before its first checkpoint, with another seed; or the folder of another tool."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("checkpoint_*"))
+    before = digests(folder)
+    with pytest.raises(UserError, match=r"holds another run \(config.yaml, .* differs in seed. Nothing is overwritten"):
+        train.run(settings(pictures, folder, "seed", "5"), resume=None)
+    (folder / "config.yaml").write_text("MODEL: {META_ARCHITECTURE: GeneralizedRCNN}\n")
+    with pytest.raises(UserError, match=r"config.yaml is none of pretraining"):
+        train.run(settings(pictures, folder), resume=None)
+    assert digests(folder) | {"config.yaml": ""} == before | {"config.yaml": ""}
 
 
 def test_checkpoint_steps_are_counted_across_epochs(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:

@@ -92,8 +92,8 @@ FAULTS = (
     fault(
         "unsafe-unpickling",
         "pretrain/runtime/files.py",
-        'map_location="cpu", weights_only=True)',
-        'map_location="cpu", weights_only=False)',
+        'map_location="cpu", weights_only=True, mmap=',
+        'map_location="cpu", weights_only=False, mmap=',
         "a downloaded checkpoint runs its author's code",
         "pretrain/runtime/test_files.py::test_code_in_a_file_is_not_run",
     ),

@@ -17,7 +17,7 @@ from pretrain.runtime.errors import PretrainError
 
 
 def content(step: int) -> dict[str, object]:
-    return {"step": step, "weights": torch.arange(1000.0) + step}
+    return {"epoch": 0, "moco_transfer": {"step": step}, "weights": torch.arange(1000.0) + step}
 
 
 def written(folder: pathlib.Path, *steps: int) -> list[pathlib.Path]:
@@ -58,14 +58,17 @@ def test_any_bit_that_turns_over_is_noticed(tmp_path_factory: pytest.TempPathFac
 def test_the_newest_good_one_is_found_past_all_that_are_not(tmp_path: pathlib.Path) -> None:
     paths = written(tmp_path, 1, 2, 3, 4, 5)
     saver.manifest_path(paths[4]).unlink()  # killed between the two files
+    assert saver.newest_good(tmp_path) == (paths[4], [])  # the file's own checksums are right
+    turn_bit(paths[4], 8 * 2000)
     paths[3].write_bytes(paths[3].read_bytes()[:-1])
     paths[2].unlink()
     saver.manifest_path(paths[1]).write_text("{")
+    turn_bit(paths[1], 8 * 2000)
     found, passed_over = saver.newest_good(tmp_path)
     assert found == paths[0]
     log = "\n".join(passed_over)
-    assert f"{paths[4].name} has no manifest" in log
-    assert f"{paths[1].name} has no manifest" in log
+    assert f"{paths[4].name} has no manifest, and is damaged" in log
+    assert f"{paths[1].name} has no manifest, and is damaged" in log
     assert f"{paths[3].name} has {paths[3].stat().st_size} bytes, its manifest says" in log
     assert f"{paths[2].name} cannot be read: No such file" in log
     paths[0].unlink()
@@ -99,6 +102,16 @@ def test_a_damaged_newer_one_does_not_push_good_ones_out(tmp_path: pathlib.Path)
     assert saver.newest_good(tmp_path)[0].name == moco_file.file_name(0, 7)
     turn_bit(tmp_path / moco_file.file_name(0, 7), 999)
     assert saver.newest_good(tmp_path)[0].name == moco_file.file_name(0, 6)
+
+
+def test_a_file_that_was_there_is_kept(tmp_path: pathlib.Path) -> None:
+    """Damaged, so that the run resumed from before it and comes to its name again; or somebody else's."""
+    (path,) = written(tmp_path, 7)
+    for number in (1, 2):
+        path.write_text(f"mine {number}")
+        written(tmp_path, 7)
+        assert saver.newest_good(tmp_path) == (path, [])
+        assert (tmp_path / f"kept_{number}_{path.name}").read_text() == f"mine {number}"
 
 
 def test_what_is_written_is_what_it_was_when_it_was_saved(tmp_path: pathlib.Path) -> None:
