@@ -26,7 +26,7 @@ from pretrain.engine.profiler import Tracer
 from pretrain.engine.step import Result, TrainingStep
 from pretrain.models.published_state import load_published_state, published_state
 from pretrain.plan import Plan, make_plan
-from pretrain.runtime import distributed, malloc, provenance, run_folder, seeds, signals
+from pretrain.runtime import distributed, host, provenance, run_folder, seeds, signals
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
 from pretrain.runtime.periodic_work import every
 from pretrain.work import work_between_steps
@@ -57,7 +57,7 @@ def run(
         device = distributed.select_device(settings.device)
         distributed.init(device)
         distributed.share_cores(device, settings.data.workers)
-        kept = device.type == "cpu" and malloc.keep_freed_memory()
+        kept = device.type == "cpu" and host.keep_freed_memory()
         if not dry_run:
             distributed.on_main(lambda: _lock(settings, stack))
         plan = make_plan(settings, device, resume)

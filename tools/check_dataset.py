@@ -6,10 +6,10 @@ coco  an annotation file in COCO layout, its images, and a COCO results file
 
 import argparse
 import sys
-from pathlib import Path
 
 from common import cli
 from common.dataset_check import check_coco, check_voc, fault_lines
+from pretrain.runtime.host import user_path
 from transfer.data import catalog
 from transfer.data.common import faults as data_rules
 from transfer.data.common.faults import KINDS, Findings
@@ -63,18 +63,22 @@ def _parser() -> argparse.ArgumentParser:
 
     voc = layouts.add_parser("voc", parents=[common], help="VOC layout", epilog=EXAMPLES, formatter_class=layout)
     voc.add_argument(
-        "--dataset-root", type=Path, required=True, metavar="VOC", help="one year's folder, such as VOCdevkit/VOC2012"
+        "--dataset-root",
+        type=user_path,
+        required=True,
+        metavar="VOC",
+        help="one year's folder, such as VOCdevkit/VOC2012",
     )
     voc.add_argument("--split", required=True, help="a list in ImageSets/Main, such as trainval")
     voc.add_argument(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
     voc.add_argument("--no-images", action="store_true", help="do not look at JPEGImages/")
-    voc.add_argument("--results", type=Path, metavar="DIR", help="also check a folder of <class>.txt")
+    voc.add_argument("--results", type=user_path, metavar="DIR", help="also check a folder of <class>.txt")
     voc.set_defaults(check=check_voc)
 
     coco = layouts.add_parser("coco", parents=[common], help="COCO layout", epilog=EXAMPLES, formatter_class=layout)
-    coco.add_argument("--annotations", type=Path, required=True, metavar="A.json", help="COCO annotation file")
-    coco.add_argument("--images", type=Path, metavar="DIR", help="also check the images, which lie in this folder")
-    coco.add_argument("--results", type=Path, metavar="R.json", help="also check a COCO results file")
+    coco.add_argument("--annotations", type=user_path, required=True, metavar="A.json", help="COCO annotation file")
+    coco.add_argument("--images", type=user_path, metavar="DIR", help="also check the images, which lie in this folder")
+    coco.add_argument("--results", type=user_path, metavar="R.json", help="also check a COCO results file")
     coco.add_argument("--iou-type", choices=SCORED_FIELD, default="bbox", help="what of the results (default bbox)")
     coco.set_defaults(check=check_coco)
     return parser

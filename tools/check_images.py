@@ -1,14 +1,13 @@
 """Find broken and silently damaged images before a run does."""
 
 import argparse
-import os
 import sys
-from pathlib import Path
 
 from common import cli
 from common.image_check import check_images, good_paths, summarise, write_lines
 from pretrain.data.images.image_set import open_images
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.host import expand_home, usable_cores, user_path
 from pretrain.runtime.image_file import describe_wide
 
 FOUND = 1  # exit code where there are faults
@@ -62,14 +61,21 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("root", metavar="ROOT", help="images, as data.root takes them: a folder, a list, shards, a URL")
-    cores = len(os.sched_getaffinity(0))
+    parser.add_argument(
+        "root",
+        type=expand_home,
+        metavar="ROOT",
+        help="images, as data.root takes them: a folder, a list, shards, a URL",
+    )
+    cores = usable_cores()
     parser.add_argument(
         "--workers", type=int, default=cores, metavar="N", help="processes that check; 0: this one (default: all cores)"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="also write the list of faults; never overwritten")
     parser.add_argument(
-        "--good", type=Path, metavar="LIST.txt", help="write the paths of the whole images, for data.root"
+        "--output", type=user_path, metavar="FILE", help="also write the list of faults; never overwritten"
+    )
+    parser.add_argument(
+        "--good", type=user_path, metavar="LIST.txt", help="write the paths of the whole images, for data.root"
     )
     arguments = parser.parse_args()
     if arguments.workers < 0:

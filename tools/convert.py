@@ -1,13 +1,13 @@
 """Convert a pretrained ResNet into a backbone that Detectron2, torchvision, timm and this project's detectors load."""
 
 import argparse
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from common import cli
 from pretrain.runtime import files
+from pretrain.runtime.host import user_path
 from transfer import engines
 from transfer.conversion import convert, summary
 from transfer.errors import TransferError
@@ -55,8 +55,8 @@ def parse() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="the pretrained file")
-    add("output", type=Path, metavar="OUTPUT", help="the file to write; never overwritten")
+    add("checkpoint", type=user_path, metavar="CHECKPOINT", help="the pretrained file")
+    add("output", type=user_path, metavar="OUTPUT", help="the file to write; never overwritten")
     add("--to", choices=list(backbone_file.SUFFIXES), default="detectron2", help="the form of the output")
     add("--encoder", choices=["query", "key"], help="of a checkpoint that holds both (default: query)")
     add("--prefix", help="the start of the network's names, where the file holds several networks")
@@ -72,7 +72,7 @@ def parse() -> argparse.Namespace:
         default="auto",
         help="the engine whose detector checks the result; auto: detectron2 where it is installed, else torchvision",
     )
-    add("--report", type=Path, metavar="FILE", help="also write a table: source name, target name, shape")
+    add("--report", type=user_path, metavar="FILE", help="also write a table: source name, target name, shape")
     return parser.parse_args()
 
 

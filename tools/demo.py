@@ -6,7 +6,6 @@ The same command resumes an interrupted demo.
 
 import argparse
 import json
-import os
 import shlex
 import time
 from dataclasses import replace
@@ -16,6 +15,7 @@ from common import cli
 from common.demo_steps import Step, duration, run, short
 from pretrain.config import schema
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.host import usable_cores, user_path
 from transfer import engines
 
 EXAMPLES = """examples:
@@ -27,7 +27,7 @@ MARKER = "demo.json"  # says that a folder is a demo's own: what lies in it half
 TASKS = {"coco": (0, 1), "voc": (0,)}  # configs/transfer/demo_<task>.yaml, and the seeds of its trials
 SCENES = ("--unlabelled", 2000, "--train", 300, "--test", 40)
 ROOT = Path(__file__).resolve().parents[1]
-THREADS = {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 2) // 2))}  # two processes run at a time: half each
+THREADS = {"OMP_NUM_THREADS": str(max(1, usable_cores() // 2))}  # two processes run at a time: half each
 PRETRAIN = ROOT / "configs/pretrain/demo.yaml"
 
 
@@ -48,7 +48,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for all that the demo makes")
+    parser.add_argument("--output", type=user_path, required=True, metavar="DIR", help="folder for all of the demo")
     parser.add_argument("--engine", default="auto", choices=engines.NAMES, help="of the fine-tuning (default auto)")
     parser.add_argument("--dry-run", action="store_true", help="print the commands, run nothing")
     return parser.parse_args()

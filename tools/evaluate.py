@@ -7,13 +7,13 @@ voc   the devkit's result files (<class>.txt, lines "image score xmin ymin xmax 
 import argparse
 import json
 import logging
-from pathlib import Path
 
 from rich.console import Console
 
 from common import cli
 from common.score_results import score_coco, score_voc
 from common.score_tables import print_coco_scores, print_voc_scores, without_nan
+from pretrain.runtime.host import user_path
 from transfer.data import catalog
 from transfer.data.common import faults
 from transfer.evaluation import coco as coco_eval
@@ -63,18 +63,22 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
 
     coco = kinds.add_parser("coco", parents=[output], help="COCO results", epilog=EXAMPLES, formatter_class=layout)
-    coco.add_argument("--annotations", type=Path, required=True, metavar="A.json", help="COCO annotation file")
-    coco.add_argument("--results", type=Path, required=True, metavar="R.json", help="COCO results file")
+    coco.add_argument("--annotations", type=user_path, required=True, metavar="A.json", help="COCO annotation file")
+    coco.add_argument("--results", type=user_path, required=True, metavar="R.json", help="COCO results file")
     coco.add_argument("--iou-type", choices=coco_eval.IOU_TYPES, default="bbox", help="what is compared (default bbox)")
     coco.set_defaults(score=score_coco, show=print_coco_scores)
 
     voc = kinds.add_parser("voc", parents=[output], help="VOC results", epilog=EXAMPLES, formatter_class=layout)
     voc.add_argument(
-        "--dataset-root", type=Path, required=True, metavar="VOC", help="one year's folder, such as VOCdevkit/VOC2012"
+        "--dataset-root",
+        type=user_path,
+        required=True,
+        metavar="VOC",
+        help="one year's folder, such as VOCdevkit/VOC2012",
     )
     voc.add_argument("--split", required=True, help="a list in ImageSets/Main, such as test")
     voc.add_argument(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
-    voc.add_argument("--results", type=Path, required=True, metavar="DIR", help="folder of <class>.txt")
+    voc.add_argument("--results", type=user_path, required=True, metavar="DIR", help="folder of <class>.txt")
     voc.set_defaults(score=score_voc, show=print_voc_scores)
     return parser
 

@@ -1,11 +1,11 @@
 """Train and test a linear classifier on the frozen backbone of a pretrained file: the published linear evaluation."""
 
 import argparse
-from pathlib import Path
 
 from common import checkpoint_cli, cli
 from common.linear_evaluation import RESULT, Options, evaluate_backbone
 from pretrain.runtime import distributed
+from pretrain.runtime.host import expand_home, user_path
 
 EXAMPLES = """\
 examples:
@@ -36,8 +36,14 @@ def parse() -> Options:
     )
     checkpoint_cli.add_backbone_arguments(parser)
     add = parser.add_argument
-    add("--root", required=True, metavar="DIR", help="labelled images: train/CLASS/IMAGES and val/CLASS/IMAGES")
-    add("--output", type=Path, required=True, metavar="DIR", help=f"folder for {RESULT} and log.txt")
+    add(
+        "--root",
+        type=expand_home,
+        required=True,
+        metavar="DIR",
+        help="labelled images: train/CLASS/IMAGES and val/CLASS/IMAGES",
+    )
+    add("--output", type=user_path, required=True, metavar="DIR", help=f"folder for {RESULT} and log.txt")
     add("--fast", action="store_true", help="train on features of the centre crop, made once, instead of new crops")
     add("--lr", type=float, default=30.0, help="learning rate of the first epoch (published and default: 30)")
     add("--epochs", type=int, default=100, help="passes over train (published and default: 100)")

@@ -21,6 +21,7 @@ from rich.progress import MofNCompleteColumn, TextColumn
 
 from common import cli
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.host import user_path
 from pretrain.runtime.progress import progress_bar
 from synthetic.layouts import write_coco, write_images, write_voc
 from synthetic.painter import SHAPES, Scene, paint
@@ -35,7 +36,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", type=Path, required=True, help="folder to make; an error if it exists")
+    parser.add_argument("--output", type=user_path, required=True, help="folder to make; an error if it exists")
     parser.add_argument("--unlabelled", type=_count, default=1500, help="images to pretrain on (%(default)s)")
     parser.add_argument("--train", type=_count, default=240, help="images to train on, in each layout (%(default)s)")
     parser.add_argument("--test", type=_count, default=80, help="images to test on, in each layout (%(default)s)")

@@ -12,6 +12,7 @@ from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.evaluation import features, knn
 from pretrain.runtime import distributed, seeds
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.host import expand_home, user_path
 
 SIDE = 128  # pixels of a picture in the sheet
 SAME, OTHER = (20, 120, 50), (185, 40, 40)
@@ -70,8 +71,8 @@ def parse() -> argparse.Namespace:
     )
     checkpoint_cli.add_backbone_arguments(parser)
     add = parser.add_argument
-    add("--root", required=True, metavar="IMAGES", help="the images: whatever data.root takes")
-    add("--output", type=Path, required=True, metavar="PNG", help="the sheet")
+    add("--root", type=expand_home, required=True, metavar="IMAGES", help="the images: whatever data.root takes")
+    add("--output", type=user_path, required=True, metavar="PNG", help="the sheet")
     add("--queries", type=int, default=8, help="images whose neighbours are shown, drawn at random (default: 8)")
     add("--k", type=int, default=8, help="neighbours of each (default: 8)")
     add("--image-size", type=int, default=224, help="side of the centre crop in pixels (default: 224)")

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from common import cli
+from pretrain.runtime.host import user_path
 from transfer import engines
 from transfer.run import predict
 
@@ -26,9 +27,9 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = options.add_argument
-    add("--config-file", type=Path, required=True, help="the YAML file of the detector")
+    add("--config-file", type=user_path, required=True, help="the YAML file of the detector")
     add("--input", required=True, nargs="+", metavar="IMAGES", help="image files and folders of images")
-    add("--output", type=Path, required=True, help="folder for detections.json and the pictures")
+    add("--output", type=user_path, required=True, help="folder for detections.json and the pictures")
     add("--batch-size", type=int, default=1, help="images of one zero-padded batch, in order (default: 1)")
     add("--min-score", type=float, default=0.5, help="lowest score in the pictures (default: 0.5); the json has all")
     add("--engine", default="auto", choices=engines.NAMES, help="auto: detectron2 where it is installed (default)")
@@ -53,8 +54,8 @@ def split_inputs(words: list[str]) -> tuple[list[Path], list[str]]:
     """
     for index, word in enumerate(words):
         if CONFIG_KEY.fullmatch(word) and not Path(word).exists():
-            return [Path(path) for path in words[:index]], words[index:]
-    return [Path(path) for path in words], []
+            return list(map(user_path, words[:index])), words[index:]
+    return list(map(user_path, words)), []
 
 
 if __name__ == "__main__":

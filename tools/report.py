@@ -1,7 +1,6 @@
 """Write the report of finished fine-tuning runs: one static page, its figures as SVG, its numbers as CSV and JSON."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -10,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common import cli
+from pretrain.runtime.host import user_path
 from transfer.report import content as report_content
 from transfer.report import page
 
@@ -29,11 +29,15 @@ def parse_arguments() -> argparse.Namespace:
     )
     add = parser.add_argument
     add(
-        "runs", nargs="+", type=Path, metavar="RUN", help="run folder of tools/finetune.py, or a folder that holds some"
+        "runs",
+        nargs="+",
+        type=user_path,
+        metavar="RUN",
+        help="run folder of tools/finetune.py, or a folder that holds some",
     )
     add(
         "--output",
-        type=Path,
+        type=user_path,
         required=True,
         metavar="DIR",
         help="folder to write index.html, report.md, report.json, csv/, figures/ and pictures/ to",

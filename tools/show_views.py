@@ -1,7 +1,6 @@
 """Draw a contact sheet of the augmented views that a run's loader makes."""
 
 import argparse
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -13,6 +12,7 @@ from pretrain.data import two_views
 from pretrain.data.augment import gpu
 from pretrain.data.augment import recipe as augment
 from pretrain.data.images.image_set import open_images
+from pretrain.runtime.host import expand_home, user_path
 
 SMALLEST = 96  # pixels: smaller views are shown with each pixel as a square
 
@@ -47,8 +47,13 @@ def parse() -> argparse.Namespace:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("--config-file", metavar="YAML", help="settings of the run; see configs/pretrain/, or its config.yaml")
-    add("--output", type=Path, required=True, metavar="PNG", help="the sheet")
+    add(
+        "--config-file",
+        type=expand_home,
+        metavar="YAML",
+        help="settings of the run; see configs/pretrain/, or its config.yaml",
+    )
+    add("--output", type=user_path, required=True, metavar="PNG", help="the sheet")
     add("--number", type=int, default=8, help="images, spread evenly over the set (default: 8)")
     add("--views", type=int, default=4, help="epochs, a query and a key view each (default: 4)")
     add("--epoch", type=int, default=0, help="the first of the epochs, from 0 (default: 0)")

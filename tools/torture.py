@@ -13,6 +13,7 @@ from common import cli
 from fault_injection.campaign import LAYOUTS, Campaign, Count, Totals, can_mount, make_images
 from fault_injection.job import Setup
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.host import user_path
 from pretrain.runtime.progress import progress_bar
 
 EPILOG = """\
@@ -53,8 +54,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--output", required=True, type=pathlib.Path, help="folder for the runs; must not exist")
-    parser.add_argument("--images", type=pathlib.Path, help="images to train on; default: made up")
+    parser.add_argument("--output", required=True, type=user_path, help="folder for the runs; must not exist")
+    parser.add_argument("--images", type=user_path, help="images to train on; default: made up")
     parser.add_argument("--kills", type=int, default=100, help="SIGKILLs (default 100)")
     parser.add_argument("--signals", type=int, default=40, help="signals that ask to stop (default 40)")
     parser.add_argument("--bit-flips", type=int, default=20, help="damaged checkpoints (default 20)")

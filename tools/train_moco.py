@@ -9,6 +9,7 @@ from pretrain import train
 from pretrain.config import schema
 from pretrain.runtime import distributed, signals
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.host import expand_home
 
 WIDTH, MEANING = 120, 44  # columns of the help, and where the meaning of a setting begins
 
@@ -43,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", metavar="YAML", help="settings; see configs/pretrain/")
+    parser.add_argument("--config-file", type=expand_home, metavar="YAML", help="settings; see configs/pretrain/")
     parser.add_argument("--resume", action="store_true", help="resume from the newest checkpoint in output_dir")
     parser.add_argument(
         "--auto-resume", action="store_true", help="--resume where output_dir holds a checkpoint, else begin"

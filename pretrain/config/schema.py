@@ -19,6 +19,8 @@ from pretrain.config import text as config_text
 from pretrain.config.setting import allowed_range, range_faults, setting
 from pretrain.config.text import ConfigError
 from pretrain.models.registry import METHODS
+from pretrain.runtime.errors import UserError
+from pretrain.runtime.host import expand_home
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,9 @@ class Data:
     """The images and the views of them that the encoders get."""
 
     root: str = setting(
-        "", "images, unlabelled: a folder (tree or flat), a .txt list of paths, .tar shards; see docs/guides/data.md"
+        "",
+        "images, unlabelled: a folder (tree or flat), a .txt list of paths, .tar shards; see docs/guides/data.md",
+        is_path=True,
     )
     workers: int = setting(4, "data loader processes beside each training process", at_least=0)
     image_size: int = setting(224, "side of a view in pixels", at_least=32)
@@ -110,7 +114,9 @@ class Optim:
 class Knn:
     """The validation while training: weighted k nearest neighbours on features of the backbone."""
 
-    root: str = setting("", "labelled images, a folder a class, or train/ and val/ of these; empty: no validation")
+    root: str = setting(
+        "", "labelled images, a folder a class, or train/ and val/ of these; empty: no validation", is_path=True
+    )
     period: int = setting(1, "epochs from one validation to the next", at_least=1)
     k: int = setting(200, "neighbours that vote", at_least=1)
     temperature: float = setting(0.07, "T of a vote's weight exp(cosine / T)", above=0)
@@ -128,7 +134,7 @@ class Config:
     optim: Optim = field(default_factory=Optim)
     knn: Knn = field(default_factory=Knn)
     method: Any = None  # an instance of the section that the method of model.mechanism adds; None where it adds none
-    output_dir: str = setting("output/pretrain", "folder of the run; must not hold one yet")
+    output_dir: str = setting("output/pretrain", "folder of the run; must not hold one yet", is_path=True)
     seed: int = setting(0, "of weights, order, views and shuffling", at_least=0, at_most=2**32 - 1)
     device: str = setting("auto", "cpu, cuda, cuda:N, or auto: cuda where there is one")
     checkpoint_period: int = setting(
@@ -160,6 +166,7 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
     for field in dataclasses.fields(section)
     if f"{prefix}{field.name}" not in (*SECTIONS, "method")
 }  # without those that only one method has
+PATHS = frozenset(key for key, item in FIELDS.items() if item.metadata["is_path"])
 
 
 def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -248,7 +255,10 @@ def _convert(key: str, value: Any) -> Any:
         raise ConfigError([f"{key}: no such setting; nearest: {', '.join(_nearest(key))}"])
     item = _fields()[key]
     try:
-        return config_text.convert(value, typing.get_type_hints(_section(key))[item.name])
+        converted = config_text.convert(value, typing.get_type_hints(_section(key))[item.name])
+        return expand_home(converted) if key in PATHS else converted
+    except UserError as error:
+        raise ConfigError([f"{key}: {error}"]) from error
     except ValueError as error:
         raise ConfigError([f"{key}: {value!r} is not {error} such as {json.dumps(item.default)}"]) from None
 

@@ -14,10 +14,15 @@ def setting(
     above: float | None = None,
     at_most: float | None = None,
     choices: Collection[str] | None = None,
+    is_path: bool = False,
 ) -> Any:
-    """A dataclass field with its meaning (and unit) and the range of its value, or of each element of a tuple."""
+    """A dataclass field with its meaning (and unit) and the range of its value, or of each element of a tuple.
+
+    `is_path`: it names a file or a folder, where a leading `~` is the home folder.
+    """
     limits = {">=": at_least, ">": above, "<=": at_most}
-    return dataclasses.field(default=default, metadata={"text": text, "limits": limits, "choices": choices})
+    metadata = {"text": text, "limits": limits, "choices": choices, "is_path": is_path}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def allowed_range(item: dataclasses.Field[Any]) -> str:

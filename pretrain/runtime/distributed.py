@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain.runtime import host
 from pretrain.runtime.errors import UserError
 
 T = TypeVar("T")
@@ -95,7 +96,7 @@ def share_cores(device: torch.device, workers: int) -> None:
     # torchrun sets one thread where the user sets none; then, too, the cores are to be shared out.
     chosen = os.environ.get("OMP_NUM_THREADS")
     if device.type == "cpu" and (chosen is None or (chosen == "1" and "TORCHELASTIC_RUN_ID" in os.environ)):
-        cores = len(os.sched_getaffinity(0))
+        cores = host.usable_cores()
         torch.set_num_threads(max(1, cores // local_world_size() - workers))
 
 

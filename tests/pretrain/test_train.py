@@ -21,7 +21,7 @@ from pretrain.config import schema
 from pretrain.config.schema import ConfigError
 from pretrain.engine.step import TrainingStep
 from pretrain.evaluation.knn import KnnMonitor
-from pretrain.runtime import distributed, files, malloc, signals, spawn
+from pretrain.runtime import distributed, files, host, signals, spawn
 from pretrain.runtime.errors import UserError
 from tests.support.pretrain.narrow import full_resnet18, narrow_resnet18
 from tests.support.pretrain.trainings import (
@@ -72,7 +72,7 @@ def test_a_run_leaves_its_settings_metrics_and_checkpoints(finished: pathlib.Pat
     environment = json.loads((finished / "env.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert (environment["seed"], environment["processes"]) == (0, 1)
-    assert environment["freed_memory_kept"] is malloc.keep_freed_memory()  # as this C library can
+    assert environment["freed_memory_kept"] is host.keep_freed_memory()  # as this C library can
     assert (finished / "last_checkpoint").read_text() == "checkpoint_0001.pth.tar"
     rows = metrics(finished)
     assert [(row["epoch"], row["step"]) for row in rows] == [(0, 1), (0, 2), (1, 3), (1, 4)]

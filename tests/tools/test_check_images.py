@@ -138,3 +138,9 @@ def test_a_wrong_png_checksum_is_damage_but_cmyk_is_not(tmp_path: pathlib.Path) 
     assert fault is not None
     assert fault.readable
     assert check_image(images, 1).fault is None
+
+
+def test_a_tilde_within_quotes_is_the_home_folder(mixed: pathlib.Path, tool: Tool, tmp_path: pathlib.Path) -> None:
+    done = tool("check_images", "~/a", "--workers", 0, "--output=~/said.txt", HOME=str(mixed))
+    assert done.stdout.splitlines()[-1].startswith("3 images: 2 whole"), done.stderr
+    assert (mixed / "said.txt").exists()

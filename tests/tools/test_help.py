@@ -21,3 +21,9 @@ def test_no_line_of_help_is_too_wide(
     lines = capsys.readouterr().out.splitlines()
     assert end.value.code == 0
     assert [line for line in lines if len(line) > WIDTH] == []
+
+
+def test_every_flag_for_a_path_knows_the_home_folder() -> None:
+    sources = [*(ROOT / "tools").rglob("*.py"), ROOT / "transfer/run/arguments.py"]
+    plain = [path for path in sources if "type=Path" in path.read_text() or "type=pathlib" in path.read_text()]
+    assert plain == []  # `user_path` is the type

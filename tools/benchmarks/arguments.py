@@ -3,11 +3,11 @@
 import argparse
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pretrain.checkpoints.moco_file import ARCHITECTURES
 from pretrain.engine.step import PRECISIONS
+from pretrain.runtime.host import user_path
 
 from .interleave import BenchmarkError
 
@@ -28,7 +28,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "choices": ("keep", "default"),
         "help": "whether the C library keeps freed memory, in all candidates; training on a CPU does",
     },
-    "images": {"type": Path, "metavar": "DIR", "help": "folder of images; default: JPEGs made from a seed"},
+    "images": {"type": user_path, "metavar": "DIR", "help": "folder of images; default: JPEGs made from a seed"},
     "augmentation": {"choices": ("v1", "v2"), "help": "recipe of the views"},
     "number": {"type": int, "help": "images in a round"},
     "workers": {"type": int, "help": "of the loader"},
@@ -58,7 +58,7 @@ def make_parser(description: str, examples: str, benchmarks: Mapping[str, Any]) 
             option = {**OPTIONS[field.name], "default": default}
             option["help"] += f" (default: {_words(default)})"
             kind.add_argument(f"--{field.name.replace('_', '-')}", **option)
-        kind.add_argument("--json", type=Path, metavar="FILE", help="all numbers, into a new file")
+        kind.add_argument("--json", type=user_path, metavar="FILE", help="all numbers, into a new file")
     return parser
 
 

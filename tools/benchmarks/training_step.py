@@ -16,8 +16,7 @@ from pretrain.build import build_model, build_optimizer
 from pretrain.config import schema
 from pretrain.engine.step import PRECISIONS, TrainingStep
 from pretrain.models.encoders import build_encoder
-from pretrain.runtime import distributed, seeds
-from pretrain.runtime import malloc as memory
+from pretrain.runtime import distributed, host, seeds
 
 from . import step_profile
 from .interleave import BenchmarkError, Candidate, Numbers, OnProgress, run_interleaved
@@ -164,7 +163,7 @@ def prepare(setup: Setup, workers: int = 0) -> tuple[torch.device, int]:
     """
     device = distributed.select_device(setup.device)
     if setup.malloc == "keep" and device.type == "cpu":
-        memory.keep_freed_memory()
+        host.keep_freed_memory()
     if setup.threads:
         torch.set_num_threads(setup.threads)
     else:

@@ -2,7 +2,6 @@
 
 import argparse
 import math
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.host import usable_cores, user_path
 from pretrain.runtime.progress import RateColumn, progress_bar
 from transfer.weights import source
 
@@ -20,7 +20,7 @@ from . import cli
 def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a pretrained ResNet: any file that tools/convert.py reads."""
     add = parser.add_argument
-    add("checkpoint", type=Path, metavar="CHECKPOINT", help="the pretrained file: any that tools/convert.py reads")
+    add("checkpoint", type=user_path, metavar="CHECKPOINT", help="the pretrained file: any that tools/convert.py reads")
     add(
         "--encoder",
         choices=["query", "key"],
@@ -47,7 +47,7 @@ def load_backbone(
 
 def default_workers() -> int:
     """Return the number of image readers: one core is left for the network, and more than 4 seldom help one GPU."""
-    return max(0, min(4, len(os.sched_getaffinity(0)) - 1))
+    return max(0, min(4, usable_cores() - 1))
 
 
 def check_flags(given: Iterable[tuple[str, float, float]]) -> None:

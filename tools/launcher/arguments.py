@@ -2,7 +2,8 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
+
+from pretrain.runtime.host import expand_home, user_path
 
 from .cluster import resources
 
@@ -51,10 +52,14 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         action.set_defaults(parser=action)
         _add_launch_options(action)
         if name == "pipeline":
-            action.add_argument("file", type=Path, metavar="FILE.yaml", help="the stages (docs/cluster.md)")
-            action.add_argument("--output", type=Path, metavar="RUN", help="folder of the run, for the file's `output`")
+            action.add_argument("file", type=user_path, metavar="FILE.yaml", help="the stages (docs/cluster.md)")
+            action.add_argument(
+                "--output", type=user_path, metavar="RUN", help="folder of the run, for the file's `output`"
+            )
         else:
-            action.add_argument("--config-file", required=name == "finetune", metavar="YAML", help="of the tool")
+            action.add_argument(
+                "--config-file", type=expand_home, required=name == "finetune", metavar="YAML", help="of the tool"
+            )
         if name == "finetune":
             action.add_argument("--trials", type=int, metavar="N", help="N runs under seeds of their own, as an array")
         if name != "pretrain":
@@ -66,7 +71,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         ("retry", "submit what failed or was cancelled, and what depends on it"),
     ):
         action = names.add_parser(name, help=text, description=text, allow_abbrev=False)
-        action.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
+        action.add_argument("folder", type=user_path, metavar="RUN", help="folder of the run")
         if name == "status":
             action.add_argument("--json", action="store_true", help="as JSON, for programs")
         if name == "logs":
@@ -88,7 +93,7 @@ def _add_launch_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--dry-run", action="store_true", help="check everything, print what would run, submit nothing")
     add("--wait", action="store_true", help=WAIT)
-    add("--resources", type=Path, metavar="YAML", help="the options below from a file (configs/launch/)")
+    add("--resources", type=user_path, metavar="YAML", help="the options below from a file (configs/launch/)")
     for field in resources.FLAGS:
         kind = field.metadata["kind"]
         flag = f"--{field.name.replace('_', '-')}"

@@ -9,9 +9,11 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode
 
+from pretrain.runtime.host import expand_home
 from transfer.errors import TransferError
 
 VERSION = 2  # of the vocabulary; version 1 is that of 2019
+PATHS = ("OUTPUT_DIR", "MODEL.WEIGHTS")  # settings that name a file or a folder
 _DEFAULTS = Path(__file__).with_name("detectron2_defaults.yaml")
 _NULLABLE = {"SOLVER.WEIGHT_DECAY_BIAS": float}  # the one key whose default, null, does not show its type
 
@@ -25,6 +27,7 @@ def merge(cfg: CfgNode, config_file: Path | None, overrides: Sequence[str]) -> N
     """Set the values of a YAML file (with _BASE_) and of KEY VALUE pairs in `cfg`, by Detectron2's rules.
 
     A value must have the type of the one it replaces; lists and tuples stand for each other, and an int for a float.
+    In a path, a leading `~` becomes the home folder.
 
     Args:
         cfg: the configuration to change, complete with every known key.
@@ -49,6 +52,10 @@ def merge(cfg: CfgNode, config_file: Path | None, overrides: Sequence[str]) -> N
         faults += [f"command line: {fault}" for fault in _set(cfg, key, value)]
     if faults:
         raise TransferError("\n".join(faults))
+    for key in PATHS:
+        section, _, name = key.rpartition(".")
+        node = value_of(cfg, section) if section else cfg
+        node[name] = expand_home(node[name])
 
 
 def read_yaml(path: Path, _children: tuple[Path, ...] = ()) -> dict[str, Any]:

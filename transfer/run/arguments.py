@@ -2,9 +2,9 @@
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 
 from pretrain.runtime import signals
+from pretrain.runtime.host import expand_home, user_path
 from transfer import engines
 from transfer.data import catalog
 from transfer.data.common import faults
@@ -59,8 +59,13 @@ def parser() -> argparse.ArgumentParser:
         description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = options.add_argument
-    add("--config-file", type=Path, required=True, help="a YAML file in Detectron2's vocabulary (configs/transfer/)")
-    add("--dataset-root", type=Path, help=f"folder of the data: {ROOT_HELP}")
+    add(
+        "--config-file",
+        type=user_path,
+        required=True,
+        help="a YAML file in Detectron2's vocabulary (configs/transfer/)",
+    )
+    add("--dataset-root", type=user_path, help=f"folder of the data: {ROOT_HELP}")
     add(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
     add(
         faults.FLAG,
@@ -69,8 +74,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="KIND=RULE",
         help="what to do about a kind of fault in the data, such as zero_area=drop; tools/check_dataset.py lists them",
     )
-    add("--init", help="initial weights of the backbone: random, supervised, or a file of tools/convert.py")
-    add("--supervised-weights", type=Path, help="with --init supervised: a torchvision ResNet file")
+    add(
+        "--init",
+        type=expand_home,
+        help="initial weights of the backbone: random, supervised, or a file of tools/convert.py",
+    )
+    add("--supervised-weights", type=user_path, help="with --init supervised: a torchvision ResNet file")
     add("--download", action="store_true", help="with --init supervised: download torchvision's weights")
     add("--engine", default="auto", choices=engines.NAMES, help="auto: detectron2 where it is installed (default)")
     add("--num-gpus", type=int, default=1, help="processes on this machine, one GPU each; on a CPU: processes")

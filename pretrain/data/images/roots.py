@@ -9,6 +9,7 @@ import numpy.typing as npt
 from pretrain.data.images import shards, storage
 from pretrain.data.images.path_array import pack_paths
 from pretrain.runtime.errors import PretrainError, listed
+from pretrain.runtime.host import expand_home
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 NAMED = 5  # faults that a message spells out; the others it counts
@@ -144,7 +145,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
         for number, line in enumerate(file, start=1):
             text = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf")).rstrip("\r\n")
             if text.strip() and not text.startswith("#"):
-                yield number, text
+                yield number, expand_home(text)
 
 
 def _entry_fault(folder: str, name: str) -> str | None:

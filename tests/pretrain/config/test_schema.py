@@ -210,3 +210,18 @@ def test_a_missing_file_is_named(tmp_path: pathlib.Path) -> None:
 def test_help_lists_every_setting() -> None:
     lines = schema.describe().splitlines()
     assert [line.split()[0] for line in lines] == list(schema.FIELDS)
+
+
+def test_a_tilde_in_a_path_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    file = written(tmp_path / "a.yaml", "data: {root: ~/images}\nknn: {root: ~/labelled}\noutput_dir: ~/run\n")
+    loaded = schema.load(file)
+    assert (loaded.data.root, loaded.knn.root, loaded.output_dir) == (
+        "/home/me/images",
+        "/home/me/labelled",
+        "/home/me/run",
+    )
+    assert schema.load(file, ["output_dir", "~/other"]).output_dir == "/home/me/other"
+    assert faults_of("data.root", "~no-such-user/x", "output_dir", "~no-such-user/y")[0].startswith(
+        "data.root: ~no-such-user/x: ~no-such-user is the home folder of no user here"
+    )

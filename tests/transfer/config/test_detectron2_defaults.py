@@ -183,3 +183,11 @@ def test_c4_needs_a_bottleneck_resnet() -> None:
 def test_defaults_are_detectron2s() -> None:
     theirs = pytest.importorskip("detectron2.config", reason="Detectron2 is not installed")
     assert yaml.safe_load(detectron2_defaults.get_cfg().dump()) == yaml.safe_load(theirs.get_cfg().dump())
+
+
+def test_a_tilde_in_a_path_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    file = write(tmp_path / "a.yaml", "OUTPUT_DIR: ~/run\nMODEL: {WEIGHTS: ~/w.pth}\n")
+    cfg = merged(file)
+    assert (cfg.OUTPUT_DIR, cfg.MODEL.WEIGHTS) == ("/home/me/run", "/home/me/w.pth")
+    assert merged(file, "OUTPUT_DIR", "~/other", "MODEL.WEIGHTS", "").OUTPUT_DIR == "/home/me/other"

@@ -7,6 +7,7 @@ from typing import Any
 
 from pretrain.checkpoints import moco_file
 from pretrain.config import schema
+from pretrain.runtime.host import expand_home
 from transfer import engines, results
 from transfer.run import trials
 from transfer.run.options import RunOptions
@@ -28,7 +29,9 @@ def pretraining(name: str, config_file: str | None, settings: Sequence[str], res
     """
     checked = schema.load(config_file, settings)
     last = Path(checked.output_dir) / moco_file.file_name(checked.optim.epochs - 1)
-    options = PretrainOptions(config_file, tuple(zip(settings[::2], settings[1::2], strict=True)))
+    pairs = zip(settings[::2], settings[1::2], strict=True)
+    named = tuple((key, expand_home(value) if key in schema.PATHS else value) for key, value in pairs)
+    options = PretrainOptions(config_file, named)
     return Stage(name, options, checked.output_dir, str(last), resources)
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import yaml
 
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.host import expand_home, user_path
 from transfer import engines
 from transfer.data.common import faults
 from transfer.report import page
@@ -80,7 +81,7 @@ class _Reader:
         self.faults: list[str] = []
         self.flags = self._checked(flags)
         self.content = self._mapping(content, "", KEYS[""])
-        self.output = output or Path(self._value(self.content, "output", "output", str, "output"))
+        self.output = output or user_path(self._value(self.content, "output", "output", str, "output"))
         if output is None and not self.content.get("output"):
             self.faults.append("output: no folder is named, here or by --output")
         self.common = self._resources_of(self.content.get("resources"), "resources")
@@ -102,7 +103,7 @@ class _Reader:
         asked = self._resources(section, "pretrain")
         folder = str(self.output / "pretrain")
         settings = self._settings(section, "pretrain", "output_dir")
-        file = self._value(section, "config", "pretrain.config", str, None)
+        file = self._path(section, "config", "pretrain.config")
         stage = self._built("pretrain", lambda: pretraining("pretrain", file, (*settings, "output_dir", folder), asked))
         convert = self._convert(stage.result if stage else "")
         return [stage, convert] if stage else []
@@ -141,7 +142,7 @@ class _Reader:
         trials = self._value(both, "trials", f"{where}.trials", int, 1, least=1)
         parallel = self._value(both, "parallel", f"{where}.parallel", int, None, least=1)
         seed = self._value(both, "seed", "finetune.seed", int, 0, least=0)
-        config_file = self._value(own, "config", f"{where}.config", str, "")
+        config_file = self._path(own, "config", f"{where}.config")
         if not config_file:
             self.faults.append(f"{where}.config: no YAML of configs/transfer/ is named")
             return
@@ -154,7 +155,7 @@ class _Reader:
             run = RunOptions(
                 config_file=Path(config_file),
                 overrides=overrides,
-                init=made[-1].result if after else str(init),
+                init=made[-1].result if after else expand_home(str(init)),
                 seed=seed,
                 **self._run_options(both, where, init),
             )
@@ -170,7 +171,7 @@ class _Reader:
 
     def _run_options(self, both: dict[str, Any], where: str, init: Any) -> dict[str, Any]:
         """Return the options of a fine-tuning run that a section gives, as RunOptions names them."""
-        root = self._value(both, "dataset_root", f"{where}.dataset_root", str, None)
+        root = self._path(both, "dataset_root", f"{where}.dataset_root")
         engine = self._value(both, "engine", f"{where}.engine", str, "auto")
         if engine not in engines.NAMES:
             self.faults.append(f"{where}.engine: is {engine!r}, must be one of {', '.join(engines.NAMES)}")
@@ -184,7 +185,7 @@ class _Reader:
             "data_rules": faults.parse_rules([f"{kind}={rule}" for kind, rule in rules.items()]),
         }
         if init == "supervised":
-            file = self._value(both, "supervised_weights", "finetune.supervised_weights", str, None)
+            file = self._path(both, "supervised_weights", "finetune.supervised_weights")
             options |= {"supervised_weights": Path(file)} if file else {"download": True}
         return options
 
@@ -243,6 +244,11 @@ class _Reader:
             return default
         return value
 
+    def _path(self, section: dict[str, Any], key: str, where: str) -> str | None:
+        """Return the path that a section names, with the home folder for `~`; None where it names none."""
+        value = self._value(section, key, where, str, None)
+        return None if value is None else expand_home(value)
+
     def _settings(self, section: dict[str, Any], where: str, ours: str) -> list[str]:
         """Return the KEY VALUE words of a mapping; a value is written as Python writes it, as the tools read it."""
         words = []
@@ -260,7 +266,7 @@ class _Reader:
         """Return the layer of a section's `resources`: a mapping, or the path of a file."""
         try:
             if isinstance(given, str):
-                return [(given, resources.content(Path(given)))]
+                return [(given, resources.content(user_path(given)))]
         except LaunchError as error:
             self.faults.append(f"{where}: {error}")
             return []

@@ -259,3 +259,22 @@ def test_every_file_of_ours_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = pipeline.read_pipeline(path, None, {}).stages
     assert found[0].name == "pretrain"
     assert found[-1].name == "report"
+
+
+def test_a_tilde_in_a_path_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "voc.yaml").write_text(f"_BASE_: {CONFIG}\n")
+    (tmp_path / "pre.yaml").write_text(f"_BASE_: {GOOD['pretrain']['config']}\n")
+    (tmp_path / "res.yaml").write_text("cpus: 3\n")
+    content = copy.deepcopy(SMALL)
+    content["output"] = "~/study"
+    content["resources"] = "~/res.yaml"
+    content["pretrain"] = {"config": "~/pre.yaml", "settings": {"data.root": "~/images"}}
+    content["finetune"] |= {"dataset_root": "~/scenes", "starts": {"file": "~/moco.pth"}}
+    content["finetune"]["tasks"]["voc"]["config"] = "~/voc.yaml"
+    made = read(tmp_path, content)
+    assert made.output == tmp_path / "study"
+    words = [word for stage in made.stages for word in (str(stage.options.config_file), *stage.options.words())]
+    for name in ("voc.yaml", "pre.yaml", "images", "scenes", "moco.pth"):
+        assert str(tmp_path / name) in words
+    assert not any(word.startswith("~") for word in words)

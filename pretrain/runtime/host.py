@@ -1,0 +1,107 @@
+"""The host of a process: its user's home folder, the cores that it may use, and the C library's memory."""
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+from pretrain.runtime.errors import UserError
+
+# Parameters of glibc's mallopt (malloc.h).
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
+
+
+def expand_home(path: str) -> str:
+    """Return a path with the home folder for a leading `~` or `~user`, as a shell writes it.
+
+    A shell does so only at the start of a word: not in a YAML file, within quotes, or after `--flag=`. A file that is
+    really named `~...` stays what it is.
+
+    Raises:
+        UserError: there is no such user, and no such file.
+    """
+    if not path.startswith("~"):
+        return path
+    expanded = os.path.expanduser(path)
+    if expanded.startswith("~") and not os.path.lexists(path):
+        raise UserError(
+            f"{path}: {path.split('/')[0]} is the home folder of no user here; write the path out, or ./{path} for a "
+            "name that begins with ~"
+        )
+    return expanded
+
+
+def user_path(text: str) -> Path:
+    """Return the path that a user has written, with the home folder for `~`: the type of a tool's flags."""
+    return Path(expand_home(text))
+
+
+def usable_cores(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Return the number of cores that this process may use, 1 or more: by its affinity and by its CPU quota.
+
+    A container's quota (docker --cpus 2, a limit of Kubernetes) leaves all cores visible, and more threads than it has
+    cores wait for each other. A quota of 1.5 cores counts as one.
+
+    Args:
+        groups, own: where Linux shows control groups, and those of this process.
+    """
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:  # macOS
+        cores = os.cpu_count() or 1
+    return max(1, min([cores, *(int(quota) for quota in _quotas(groups, own))]))
+
+
+def _quotas(groups: Path, own: Path) -> list[float]:
+    """Return the CPU quotas over this process, in cores: of its control group (version 2 or 1) and of all above."""
+    quotas = []
+    for folder in _group_folders(groups, own):
+        try:
+            if (folder / "cpu.max").exists():
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
+            if quota not in ("max", "-1"):
+                quotas.append(int(quota) / int(period))
+        except (OSError, ValueError, ZeroDivisionError):  # no limit here, or not this version's files
+            continue
+    return quotas
+
+
+def _group_folders(groups: Path, own: Path) -> list[Path]:
+    """Return the folders of the control groups that may hold a CPU quota, from the process's own up."""
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return []
+    folders: list[Path] = []
+    for line in lines:  # ID:CONTROLLERS:/PATH, without controllers in version 2
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for top in (groups / controllers, groups / "cpu") if controllers else (groups,):
+            below = top / path.lstrip("/")
+            folders += [below, *(parent for parent in below.parents if parent == top or top in parent.parents)]
+    return folders
+
+
+def keep_freed_memory() -> bool:
+    """Make glibc keep freed memory for this process's life; return whether it does.
+
+    By default it hands every freed block above 32 MB, which is any activation at 224 pixels, back to the system; the
+    next step then pays for zeroed pages, one fault each. The process keeps its peak of memory. It must be called before
+    the memory is taken. Other C libraries have no such call, and nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    settings = {
+        M_ARENA_MAX: 1,  # the arenas of other threads cannot hold such blocks
+        M_MMAP_MAX: 0,
+        M_TRIM_THRESHOLD: -1,  # never
+        M_TOP_PAD: 64 * 2**20,
+    }
+    accepted = [mallopt(ctypes.c_int(name), ctypes.c_int(value)) == 1 for name, value in settings.items()]
+    return all(accepted)
