@@ -18,7 +18,8 @@ import torch
 import yaml
 
 import finetune
-from pretrain.runtime import signals
+from pretrain.runtime import run_folder, signals
+from pretrain.runtime.errors import UserError
 from tests.conftest import ROOT, Tool, refused
 from tests.support.in_process import refusal
 from tests.support.transfer.layouts import SIZE, make_voc, voc_object
@@ -331,6 +332,35 @@ def test_a_begun_run_keeps_its_settings_and_data(trained: Path, scenes: Path, tm
     with pytest.raises(TransferError, match="--data-rule zero_area: begun with keep, now drop"):
         plan(scenes, *TINY, "OUTPUT_DIR", begun, data_rules={"zero_area": "drop"}, **begin)
     assert before == {path: path.read_bytes() for path in begun.rglob("*") if path.is_file()}
+
+
+def test_two_starts_of_one_run_do_not_meet(
+    trained: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second waits for the first; then it goes on where that has stopped, or ends where that has ended."""
+    monkeypatch.setattr(run_folder, "PATIENCE", 0.1)
+    folder = tmp_path / "run"
+    planned = plan(scenes, *TINY, "OUTPUT_DIR", folder, init="random", seed=3, auto_resume=True)
+    unasked = plan(scenes, *TINY, "OUTPUT_DIR", folder, init="random", seed=3)
+    hold = "import pathlib, sys; from pretrain.runtime import run_folder\nwith run_folder.locked("
+    hold += "pathlib.Path(sys.argv[1])):\n    print(flush=True); sys.stdin.read()"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", hold, str(folder)], cwd=ROOT, **pipes) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        with pytest.raises(UserError, match=f"another start is using it .process {other.pid} on"):
+            execute(planned)
+        other.communicate()
+    begun = shutil.ignore_patterns("result.json", "model_final.pth*", "model_0000003.pth*")
+    shutil.copytree(trained, folder, ignore=begun)
+    with pytest.raises(TransferError, match="another start has used it in the meantime"):
+        execute(unasked)
+    assert not planned.resume
+    execute(planned)
+    assert_equal(trained, folder)
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    execute(planned)
+    assert before == {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
 def with_annotations(scenes: Path, root: Path, split: str, change: Callable[[dict[str, Any]], object]) -> Path:

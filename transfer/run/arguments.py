@@ -146,6 +146,7 @@ def words_from(options: RunOptions) -> list[str]:
 
 
 def _flags(options: RunOptions) -> Iterator[str]:
+    kept = options.keep_checkpoints
     values = {
         "--dataset-root": options.dataset_root,
         catalog.CLASSES_FLAG: options.classes,
@@ -157,9 +158,7 @@ def _flags(options: RunOptions) -> Iterator[str]:
         "--seed": options.seed,
         "--trials": options.trials,
         "--trial": options.trial,
-        "--keep-checkpoints": None
-        if options.keep_checkpoints == engines.KEEP_CHECKPOINTS
-        else options.keep_checkpoints,
+        "--keep-checkpoints": None if kept == engines.KEEP_CHECKPOINTS else kept,
     }
     for flag, value in values.items():
         if value is not None:

@@ -1,5 +1,6 @@
 """The execution of planned runs: their processes, training, evaluation, and result.json."""
 
+import contextlib
 import datetime
 import logging
 import time
@@ -8,15 +9,18 @@ from pathlib import Path
 
 import torch
 
-from pretrain.runtime import distributed, spawn
+from pretrain.runtime import distributed, run_folder, spawn
 from pretrain.runtime import provenance as revision
 from pretrain.runtime.signals import Stopped, StopRequest, any_rank_asked, names_on_all_ranks
 from transfer import engines, results
 from transfer.config import resolve
 from transfer.config.resolve import Config
+from transfer.engines.common.checkpoint_files import has_checkpoint
+from transfer.errors import TransferError, refuse
 from transfer.evaluation import evaluator
 from transfer.predictions import Predict
 from transfer.run import provenance
+from transfer.run import resume as resuming
 from transfer.run.plan import Plan, launched_processes
 from transfer.weights import detector_file
 
@@ -72,10 +76,29 @@ def _execute_all(plans: Sequence[Plan], stop: StopRequest) -> bool:
 
 
 def _execute_one(plan: Plan, stop: StopRequest) -> None:
-    """Do one rank's part of a run."""
-    resume, finished = distributed.on_main(lambda: (plan.resume, plan.finished))  # a shared disk may lag behind
-    if finished:
+    """Do one rank's part of a run, while its folder is locked."""
+    if distributed.on_main(lambda: plan.finished):  # a shared disk may lag behind
         return
+    with contextlib.ExitStack() as held:
+        distributed.on_main(lambda: held.enter_context(run_folder.locked(plan.output)))
+        resume, finished = distributed.on_main(lambda: _look_again(plan))
+        if not finished:
+            _execute_locked(plan, resume, stop)
+
+
+def _look_again(plan: Plan) -> tuple[bool, bool]:
+    """Return whether the run is resumed and whether it is finished: another start may have come since the plan."""
+    finished, resume = resuming.is_finished(plan.output), has_checkpoint(plan.output)
+    if plan.train is None or (not finished and resume == plan.resume):
+        return plan.resume, False
+    if not plan.auto_resume:
+        raise TransferError(f"{plan.output}: another start has used it in the meantime; --auto-resume continues there")
+    differences = resuming.differences(plan.output, plan.config, plan.engine, plan.initial.init, plan.data)
+    refuse(differences, resuming.ADVICE)
+    return resume, finished
+
+
+def _execute_locked(plan: Plan, resume: bool, stop: StopRequest) -> None:
     seed = distributed.on_main(lambda: plan.config.SEED)  # a fresh seed is drawn by every rank of torchrun
     config = resolve.with_settings(plan.config, {"SEED": seed})
     distributed.on_main(

@@ -40,6 +40,7 @@ class Plan:
         scaled: the numbers of GPUs, where the recipe was rescaled.
         finished: the run was finished before this command: nothing is left to do.
         keep_checkpoints: how many of the newest periodic checkpoints stay.
+        auto_resume: what lies in OUTPUT_DIR when the run begins decides if it begins, resumes or is finished.
     """
 
     engine: str
@@ -55,6 +56,7 @@ class Plan:
     scaled: results.Scaled | None = None
     finished: bool = False
     keep_checkpoints: int = engines.KEEP_CHECKPOINTS
+    auto_resume: bool = False
 
     @property
     def output(self) -> Path:
@@ -102,6 +104,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         scaled=scaled,
         finished=finished,
         keep_checkpoints=options.keep_checkpoints,
+        auto_resume=options.auto_resume,
     )
 
 

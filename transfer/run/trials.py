@@ -75,7 +75,8 @@ def _trial(base: Plan, number: int) -> Plan:
     settings = {"OUTPUT_DIR": str(folder), "SEED": base.config.SEED + number}
     config = resolve.with_settings(base.config, settings)
     finished = resuming.is_finished(folder)
-    return replace(base, config=config, resume=not finished and has_checkpoint(folder), finished=finished)
+    resume = not finished and has_checkpoint(folder)
+    return replace(base, config=config, resume=resume, finished=finished, auto_resume=True)
 
 
 def _checked(trials: list[Plan]) -> list[Plan]:
