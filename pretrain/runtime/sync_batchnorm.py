@@ -69,13 +69,14 @@ class _SyncedNormalisation(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         normalised, weight, scale, count = ctx.saved_tensors
+        half, gradient = gradient.dtype, gradient.to(normalised.dtype)  # a sum of float16 may be infinite
         own_bias = gradient.sum((0, 2, 3))  # (C,)
         own_weight = (gradient * normalised).sum((0, 2, 3))  # (C,)
         total = torch.stack([own_bias, own_weight])
         dist.all_reduce(total, group=ctx.group)
         mean_gradient, mean_product = total / count
         centred = gradient - _channels(mean_gradient) - normalised * _channels(mean_product)
-        return centred * _channels(weight * scale), own_weight, own_bias, None, None
+        return (centred * _channels(weight * scale)).to(half), own_weight, own_bias, None, None
 
 
 def _channels(x: Tensor) -> Tensor:

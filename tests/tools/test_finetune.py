@@ -105,7 +105,7 @@ def test_a_detector_with_other_features_is_refused(
     torch.save(resnet(), weights)
     backbone_file.write_backbone(convert.convert(weights, engine="torchvision"), backbone)
     assert plan(scenes, "OUTPUT_DIR", tmp_path / "run", init=str(backbone)).initial.backbone is not None
-    monkeypatch.setattr(build, "norm_factory", lambda _: functools.partial(torch.nn.BatchNorm2d, eps=1e-2))
+    monkeypatch.setattr(build, "norm_factory", lambda *_: functools.partial(torch.nn.BatchNorm2d, eps=1e-2))
     with pytest.raises(
         TransferError, match=r"backbone\.pth: the features of res2 in the backbone that the config build"
     ):

@@ -3,6 +3,7 @@
 from tests.architecture.mutations.fault import fault
 
 _BOX_OPS = "transfer/engines/torchvision/modeling/layers/box_ops.py"
+_HALF = "transfer/engines/torchvision/test_half_precision.py"
 _TRAINER_TESTS = "transfer/engines/torchvision/test_trainer.py"
 _LAYERS_TESTS = "transfer/engines/torchvision/modeling/layers"
 _HEADS_TESTS = "transfer/engines/torchvision/modeling/roi_heads"
@@ -235,5 +236,54 @@ FAULTS = (
         "            rank=0,\n",
         "all GPUs train on the same images",
         f"{_TRAINER_TESTS}::test_two_processes_train_as_one",
+    ),
+    # half precision
+    fault(
+        "half-focal-loss",
+        "transfer/engines/torchvision/modeling/retinanet.py",
+        "wide = at_least_float32(logits[chosen])",
+        "wide = logits[chosen]",
+        "in half precision RetinaNet's background has a fifth of its gradient",
+        f"{_HALF}::test_a_loss_of_half_predictions_is_that_in_float32",
+    ),
+    fault(
+        "half-objectness-loss",
+        "transfer/engines/torchvision/modeling/rpn.py",
+        "wide = at_least_float32(logits[chosen])",
+        "wide = logits[chosen]",
+        "the sum of the RPN's loss is rounded to half precision, or infinite",
+        f"{_HALF}::test_a_loss_of_half_predictions_is_that_in_float32",
+    ),
+    fault(
+        "half-regression-targets",
+        _BOX_OPS,
+        "    deltas = at_least_float32(deltas)\n    wanted",
+        "    wanted",
+        "boxes are trained towards targets that are rounded to half precision",
+        f"{_HALF}::test_a_loss_of_half_predictions_is_that_in_float32",
+    ),
+    fault(
+        "half-regions",
+        "transfer/engines/torchvision/modeling/roi_heads/pooler.py",
+        "rois = rois.to(wide.dtype)",
+        "rois = rois.to(feature.dtype).to(wide.dtype)",
+        "in half precision features are read up to four pixels away from their box",
+        f"{_HALF}::test_regions_are_not_rounded_before_they_are_read",
+    ),
+    fault(
+        "half-momentum",
+        "transfer/engines/torchvision/solver.py",
+        'optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)',
+        'optimizer.state[parameter]["momentum_buffer"] = None',
+        "an overflow in the first step makes the momentum of what happened to lie in memory",
+        "transfer/engines/torchvision/test_solver.py::test_an_overflow_only_puts_sgd_off_by_a_step",
+    ),
+    fault(
+        "half-sync-batchnorm",
+        "pretrain/runtime/sync_batchnorm.py",
+        "half, gradient = gradient.dtype, gradient.to(normalised.dtype)",
+        "half = gradient.dtype",
+        "the gradient of a synchronised norm's bias overflows in half precision",
+        "pretrain/runtime/test_sync_batchnorm.py::test_its_gradients_are_summed_in_float32",
     ),
 )

@@ -94,3 +94,24 @@ def test_both_fall_and_stay_between_0_and_1(epochs: int, data: st.DataObject) ->
     ):
         assert all(0 < factor <= 1 for factor in factors)
         assert factors == sorted(factors, reverse=True)
+
+
+@pytest.mark.parametrize("overflow", [0, 2])
+def test_an_overflow_only_puts_sgd_off_by_a_step(overflow: int) -> None:
+    """Under a loss scale, as with fp16; torch's own fused SGD takes the overflow of a first step for its momentum."""
+
+    def trained(optimizer: torch.optim.Optimizer, gradients: list[float]) -> list[Tensor]:
+        scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
+        parameters = optimizer.param_groups[0]["params"]
+        for gradient in gradients:
+            optimizer.zero_grad()
+            scaler.scale(sum((p * gradient).sum() for p in parameters)).backward()
+            scaler.step(optimizer)
+            scaler.update()
+        return parameters
+
+    gradients = [0.5, -0.25, 1.0]
+    found = trained(SGD(weights(torch.float32), 0.1, 0.9), [*gradients[:overflow], math.inf, *gradients[overflow:]])
+    expected = trained(torch.optim.SGD(weights(torch.float32), 0.1, 0.9, foreach=False), gradients)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)

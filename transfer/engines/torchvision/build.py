@@ -31,7 +31,7 @@ def build_model(cfg: CfgNode) -> Detector:
     resnets = cfg.MODEL.RESNETS
     resnet = make_resnet(
         resnets.DEPTH,
-        norm_factory(resnets.NORM),
+        norm_factory(resnets.NORM, cfg.MODEL.DEVICE),
         resnets.NUM_GROUPS,
         resnets.WIDTH_PER_GROUP,
         resnets.STRIDE_IN_1X1,
@@ -89,8 +89,8 @@ def _backbone(cfg: CfgNode, bottom_up: Backbone) -> AnyBackbone:
     name, fpn = cfg.MODEL.BACKBONE.NAME, cfg.MODEL.FPN
     if name in FPN_BACKBONES:
         top = P6P7(bottom_up.channels["res5"], fpn.OUT_CHANNELS) if name == RETINANET_BACKBONE else None
-        norm = optional_norm(fpn.NORM)
+        norm = optional_norm(fpn.NORM, cfg.MODEL.DEVICE)
         return FPN(bottom_up, fpn.IN_FEATURES, fpn.OUT_CHANNELS, norm, fpn.FUSE_TYPE == "avg", top)
     if name == C5_BACKBONE:
-        return DilatedC5(bottom_up, norm_factory(cfg.MODEL.RESNETS.NORM))
+        return DilatedC5(bottom_up, norm_factory(cfg.MODEL.RESNETS.NORM, cfg.MODEL.DEVICE))
     return bottom_up

@@ -48,7 +48,7 @@ def build_standard_heads(cfg: CfgNode, backbone: AnyBackbone) -> StandardROIHead
         box.POOLER_RESOLUTION,
         [box.CONV_DIM] * box.NUM_CONV,
         [box.FC_DIM] * box.NUM_FC,
-        optional_norm(box.NORM),
+        optional_norm(box.NORM, cfg.MODEL.DEVICE),
     )
     return StandardROIHeads(
         _sampling(cfg),
@@ -73,7 +73,7 @@ def build_res5_heads(cfg: CfgNode, backbone: AnyBackbone, res5: nn.Sequential) -
         channels,
         BoxPredictor(channels, _box_settings(cfg)),
         _mask_head(cfg, channels) if cfg.MODEL.MASK_ON else None,
-        norm_factory(cfg.MODEL.RESNETS.NORM) if extra else None,
+        norm_factory(cfg.MODEL.RESNETS.NORM, cfg.MODEL.DEVICE) if extra else None,
     )
 
 
@@ -145,7 +145,7 @@ def _pooler(cfg: CfgNode, branch: CfgNode, backbone: AnyBackbone) -> Pooler:
 def _mask_head(cfg: CfgNode, channels: int) -> MaskHead:
     mask = cfg.MODEL.ROI_MASK_HEAD
     masks = 1 if mask.CLS_AGNOSTIC_MASK else cfg.MODEL.ROI_HEADS.NUM_CLASSES
-    return MaskHead(channels, mask.CONV_DIM, mask.NUM_CONV, masks, optional_norm(mask.NORM))
+    return MaskHead(channels, mask.CONV_DIM, mask.NUM_CONV, masks, optional_norm(mask.NORM, cfg.MODEL.DEVICE))
 
 
 def _keypoint_head(cfg: CfgNode, channels: int) -> KeypointHead:

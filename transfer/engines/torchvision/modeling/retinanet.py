@@ -12,6 +12,7 @@ from torchvision.ops import batched_nms, box_iou, sigmoid_focal_loss
 from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
 from transfer.engines.torchvision.modeling.layers.box_ops import box_loss, decode
 from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match_boxes
+from transfer.engines.torchvision.modeling.layers.precision import at_least_float32
 from transfer.engines.torchvision.modeling.layers.sampling import GroundTruth
 from transfer.engines.torchvision.modeling.layers.weight_init import init_normal
 from transfer.engines.torchvision.modeling.meta_arch import AnyBackbone, Detector, Sample
@@ -121,8 +122,9 @@ class RetinaNet(Detector):
         labels = torch.stack([classes for classes, _ in matched])  # (N, R)
         chosen, objects = labels != IGNORE, (labels != IGNORE) & (labels != s.num_classes)
         self.loss_normalizer = 0.9 * self.loss_normalizer + 0.1 * max(int(objects.sum()), 1)
-        one_hot = F.one_hot(labels[chosen], s.num_classes + 1)[:, :-1].to(logits.dtype)  # the background has none
-        focal = sigmoid_focal_loss(logits[chosen], one_hot, s.focal_alpha, s.focal_gamma, reduction="sum")
+        wide = at_least_float32(logits[chosen])
+        one_hot = F.one_hot(labels[chosen], s.num_classes + 1)[:, :-1].to(wide.dtype)  # the background has none
+        focal = sigmoid_focal_loss(wide, one_hot, s.focal_alpha, s.focal_gamma, reduction="sum")
         boxes = anchors.expand(len(targets), -1, -1)[objects]  # (objects, 4)
         gt_boxes = torch.stack([image_boxes for _, image_boxes in matched])[objects]
         box = box_loss(deltas[objects], boxes, gt_boxes, s.box_weights, s.smooth_l1_beta)

@@ -10,6 +10,7 @@ from torchvision.ops import batched_nms, box_iou
 from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
 from transfer.engines.torchvision.modeling.layers.box_ops import box_loss, clip, decode, nonempty
 from transfer.engines.torchvision.modeling.layers.matcher import IGNORE, match_boxes, subsample
+from transfer.engines.torchvision.modeling.layers.precision import at_least_float32
 from transfer.engines.torchvision.modeling.layers.weight_init import init_normal
 
 
@@ -102,9 +103,8 @@ class RPN(nn.Module):
         boxes = anchors.expand(len(gt_boxes), -1, -1)[positive]  # (objects, 4)
         targets = torch.cat([image_boxes[labels == 1] for labels, image_boxes in matched])
         box = box_loss(deltas[positive], boxes, targets, s.box_weights, s.smooth_l1_beta)
-        objectness = F.binary_cross_entropy_with_logits(
-            logits[chosen], labels[chosen].to(logits.dtype), reduction="sum"
-        )
+        wide = at_least_float32(logits[chosen])
+        objectness = F.binary_cross_entropy_with_logits(wide, labels[chosen].to(wide.dtype), reduction="sum")
         scale = s.loss_weight / (s.batch_size_per_image * len(gt_boxes))
         return {"loss_rpn_cls": objectness * scale, "loss_rpn_loc": box * scale * s.box_loss_weight}
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from transfer.engines.torchvision.modeling.layers.precision import at_least_float32
+
 # The factor of a predicted size is at most 1000 / 16, so that exp() of a wild prediction stays finite.
 _LARGEST_LOG_SCALE = math.log(1000.0 / 16)
 
@@ -71,6 +73,7 @@ def box_loss(deltas: Tensor, boxes: Tensor, targets: Tensor, weights: Sequence[f
     Returns:
         () the loss.
     """
+    deltas = at_least_float32(deltas)
     wanted = encode(boxes, targets, weights).to(deltas.dtype)
     return F.smooth_l1_loss(deltas, wanted, beta=beta if beta >= 1e-5 else 0.0, reduction="sum")
 

@@ -52,14 +52,20 @@ _NORMS: dict[str, NormFactory] = {
 }
 
 
-def norm_factory(name: str) -> NormFactory:
-    """Return the function that makes a norm layer for C channels: BN, SyncBN, naiveSyncBN or FrozenBN."""
-    return _NORMS[name]
+def norm_factory(name: str, device: str) -> NormFactory:
+    """Return the function that makes a norm layer for C channels.
+
+    Args:
+        name: BN, SyncBN, naiveSyncBN or FrozenBN.
+        device: where the model will run: on a GPU a synchronised norm is torch's own, which refuses CPU tensors.
+    """
+    norm = _NORMS[name]
+    return nn.SyncBatchNorm if norm is SyncBatchNorm2d and torch.device(device).type == "cuda" else norm
 
 
-def optional_norm(name: str) -> NormFactory | None:
+def optional_norm(name: str, device: str) -> NormFactory | None:
     """Return `norm_factory` of a name, or None for "": no norm."""
-    return norm_factory(name) if name else None
+    return norm_factory(name, device) if name else None
 
 
 class Conv2d(nn.Conv2d):

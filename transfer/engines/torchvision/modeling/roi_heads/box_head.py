@@ -9,6 +9,7 @@ from torchvision.ops import batched_nms
 
 from transfer.engines.torchvision.modeling.layers.box_ops import box_loss, clip, decode
 from transfer.engines.torchvision.modeling.layers.norm import Conv2d, NormFactory
+from transfer.engines.torchvision.modeling.layers.precision import at_least_float32
 from transfer.engines.torchvision.modeling.layers.weight_init import init_he, init_normal, init_xavier
 
 
@@ -115,6 +116,7 @@ class BoxPredictor(nn.Module):
         else:
             chosen = deltas.unflatten(1, (-1, 4))[objects, classes[objects]]  # (objects, 4)
         box = box_loss(chosen, boxes[objects], gt_boxes[objects], s.box_weights, s.smooth_l1_beta)
+        logits = at_least_float32(logits)
         cross_entropy = F.cross_entropy(logits, classes) if len(classes) else logits.sum() * 0.0
         return {"loss_cls": cross_entropy, "loss_box_reg": box / max(len(classes), 1) * s.box_loss_weight}
 

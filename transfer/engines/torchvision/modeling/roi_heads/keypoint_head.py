@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from transfer.engines.torchvision.modeling.layers.precision import at_least_float32
 from transfer.engines.torchvision.modeling.layers.weight_init import init_he
 
 # The index of the keypoint that each of COCO's keypoints of a person becomes in a mirrored image: left and right swap.
@@ -59,8 +60,9 @@ class KeypointHead(nn.Sequential):
         """
         chosen = torch.nonzero(within.flatten()).squeeze(1)
         if len(chosen) == 0:
-            return logits.sum() * 0  # keeps every parameter in the graph, as DDP needs it
-        per_keypoint = logits.flatten(2).flatten(0, 1)[chosen]  # (chosen, S S)
+            # Keeps every parameter in the graph, as DDP needs it; the sum of float16 may be infinite, times 0 NaN.
+            return at_least_float32(logits).sum() * 0
+        per_keypoint = at_least_float32(logits.flatten(2).flatten(0, 1)[chosen])  # (chosen, S S)
         total = F.cross_entropy(per_keypoint, cells.flatten()[chosen], reduction="sum")
         divisor = len(chosen) if self.normalizer is None else self.normalizer * images
         return total / divisor * self.loss_weight

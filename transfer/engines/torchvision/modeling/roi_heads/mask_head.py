@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from transfer.engines.torchvision.modeling.layers.norm import Conv2d, NormFactory
+from transfer.engines.torchvision.modeling.layers.precision import at_least_float32
 from transfer.engines.torchvision.modeling.layers.weight_init import init_he, init_normal
 
 
@@ -59,7 +60,8 @@ def mask_loss(logits: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
     """
     if len(classes) == 0:
         return logits.sum() * 0  # keeps every parameter in the graph, as DDP needs it
-    return F.binary_cross_entropy_with_logits(select_class_masks(logits, classes), targets.to(logits.dtype))
+    wide = at_least_float32(select_class_masks(logits, classes))
+    return F.binary_cross_entropy_with_logits(wide, targets.to(wide.dtype))
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Tensor:

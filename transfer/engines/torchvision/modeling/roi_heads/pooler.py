@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from transfer.engines.torchvision.modeling.layers.precision import at_least_float32
+
 _CANONICAL_SIZE, _CANONICAL_LEVEL = 224, 4  # a box of 224 x 224 pixels goes to p4 (arXiv 1612.03144, equation 1)
 
 
@@ -50,8 +52,9 @@ class Pooler:
         return pooled
 
     def _align(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
-        size = (self.resolution, self.resolution)
-        return roi_align(feature, rois.to(feature.dtype), size, 1 / stride, self.sampling_ratio, self.aligned)
+        size, wide = (self.resolution, self.resolution), at_least_float32(feature)
+        rois = rois.to(wide.dtype)  # never to half precision, in which a box moves by up to 4 pixels
+        return roi_align(wide, rois, size, 1 / stride, self.sampling_ratio, self.aligned).to(feature.dtype)
 
     def _levels(self, boxes: Tensor) -> Tensor:
         """Return the position in `in_features` of the map for each box: (R, 4) -> (R,)."""

@@ -14,7 +14,7 @@ from transfer.weights.renaming import detectron2_name
 def test_the_backbone_computes_torchvisions_features(depth: int, make: type) -> None:
     source = make(weights=None).eval()
     state = {detectron2_name(k): v for k, v in source.state_dict().items() if not k.startswith("fc.")}
-    backbone = Backbone(make_resnet(depth, norm_factory("SyncBN")), ["res2", "res5"]).eval()
+    backbone = Backbone(make_resnet(depth, norm_factory("SyncBN", "cpu")), ["res2", "res5"]).eval()
     assert backbone.state_dict().keys() == state.keys()
     backbone.load_state_dict(state)
     image = torch.randn(1, 3, 64, 64)
@@ -36,7 +36,7 @@ def test_stride_in_1x1_moves_the_stride() -> None:
 
 @pytest.mark.parametrize(("freeze_at", "trained"), [(0, 5), (1, 4), (2, 3), (5, 0)])
 def test_freeze_at_fixes_stem_and_stages(freeze_at: int, trained: int) -> None:
-    backbone = Backbone(make_resnet(18, norm_factory("BN")), ["res5"], freeze_at)
+    backbone = Backbone(make_resnet(18, norm_factory("BN", "cpu")), ["res5"], freeze_at)
     parts = {name.split(".")[0] for name, v in backbone.state_dict(keep_vars=True).items() if v.requires_grad}
     assert len(parts) == trained
     before = {k: v.clone() for k, v in backbone.state_dict().items()}

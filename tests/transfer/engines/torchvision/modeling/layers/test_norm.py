@@ -37,3 +37,13 @@ def test_norms_are_where_the_configuration_puts_them() -> None:
     assert norms(synced) == {"bottom_up": {SyncBatchNorm2d}, "fpn": {SyncBatchNorm2d}, "heads": set()}
     mixed = build_model(small_models.config(small_models.FPN, {"MODEL.RESNETS.NORM": "FrozenBN", "MODEL.FPN.NORM": ""}))
     assert norms(mixed) == {"bottom_up": {FrozenBatchNorm2d}, "fpn": set(), "heads": set()}
+
+
+def test_a_synchronised_norm_is_torchs_own_on_a_gpu() -> None:
+    for name in ("SyncBN", "naiveSyncBN"):
+        everywhere = {"MODEL.RESNETS.NORM": name, "MODEL.FPN.NORM": name, "MODEL.ROI_MASK_HEAD.NORM": name}
+        on_gpu = small_models.config(small_models.FPN, small_models.MASKS, everywhere, {"MODEL.DEVICE": "cuda:0"})
+        kinds = {"bottom_up": {nn.SyncBatchNorm}, "fpn": {nn.SyncBatchNorm}, "heads": {nn.SyncBatchNorm}}
+        assert norms(build_model(on_gpu)) == kinds
+    c5 = small_models.config(small_models.C5, {"MODEL.DEVICE": "cuda"})
+    assert isinstance(build_model(c5).backbone.reduce.norm, nn.SyncBatchNorm)
