@@ -99,6 +99,7 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     notices = [f"--resume passes over {reason}" for reason in skipped]
     if path and not saver.manifest_path(path).exists():
         notices.append(f"--resume takes {path.name}, which has no manifest, by the checksums of its own format")
+    notices += validation.notices if validation else []
     notices += _check_same_run(resume_from, settings, images) if resume_from else []
     notices += wide_values_notices(images.on_main) if images.on_main else []
     shuffle, reasons = _shuffle_effect(settings, world)
@@ -121,6 +122,7 @@ def _open_validation(settings: Config) -> KnnMonitor | None:
             settings.knn.k,
             settings.knn.temperature,
             workers=settings.data.workers,
+            max_broken=settings.data.max_broken,
         )
     except UserError as error:
         fault = error

@@ -20,11 +20,15 @@ from pretrain.runtime.errors import PretrainError, UserError, from_worker
 from pretrain.runtime.signals import Stopped, StopRequest
 
 
-class CentreCrops(Dataset[Tensor]):
-    """A data set of (3, size, size) uint8: each image resized with antialiasing, its middle cut out."""
+class CentreCrops(Dataset[tuple[Tensor, bool]]):
+    """A data set of (3, size, size) uint8: each image resized with antialiasing, its middle cut out.
 
-    def __init__(self, images: ImageSet, size: int) -> None:
-        self.images = images
+    With each comes whether it could be read; where `marks_broken`, a broken image is a black one that could not, else
+    it raises PretrainError.
+    """
+
+    def __init__(self, images: ImageSet, size: int, marks_broken: bool = False) -> None:
+        self.images, self.size, self.marks_broken = images, size, marks_broken
         self.crop = transforms.Compose(
             [transforms.Resize(round(size * 256 / 224)), transforms.CenterCrop(size), functional.pil_to_tensor]
         )
@@ -32,8 +36,13 @@ class CentreCrops(Dataset[Tensor]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, index: int) -> Tensor:
-        return self.crop(self.images.read(index))
+    def __getitem__(self, index: int) -> tuple[Tensor, bool]:
+        try:
+            return self.crop(self.images.read(index)), True
+        except PretrainError:
+            if not self.marks_broken:
+                raise
+            return torch.zeros(3, self.size, self.size, dtype=torch.uint8), False
 
 
 def extract_features(
@@ -62,6 +71,7 @@ def extract_own_share(
     workers: int = 0,
     on_batch: Callable[[int], None] | None = None,
     stop: StopRequest | None = None,
+    broken: list[int] | None = None,
 ) -> Tensor:
     """Compute the features of this rank's share of the images, (n, C) float32 on the CPU. All ranks must call it.
 
@@ -72,25 +82,30 @@ def extract_own_share(
         workers: processes that read images (0: this one).
         on_batch: called with the number of images of each batch that is done.
         stop: looked at after each batch.
+        broken: where given, the indices of this rank's broken images are added to it; their features mean nothing.
 
-    Raises PretrainError on all ranks, naming the image, where one cannot be read, and where a feature is not finite;
-    signals.Stopped on all ranks where one of them was asked to stop.
+    Raises PretrainError on all ranks, naming the image, where one cannot be read (without `broken`), and where a
+    feature is not finite; signals.Stopped on all ranks where one of them was asked to stop.
     """
     body = headless(encoder)
     fault: UserError | Stopped | None = None
+    own, first = share_of_rank(len(images)), 0
     with evaluating(encoder):
         parts = [body(torch.zeros(1, 3, 32, 32, device=device))[:0].float().cpu()]  # of a share without images: (0, C)
         try:
-            for crops in read_batches(
+            for crops, readable in read_batches(
                 DataLoader(
-                    CentreCrops(images, size),
-                    sampler=share_of_rank(len(images)),
+                    CentreCrops(images, size, marks_broken=broken is not None),
+                    sampler=own,
                     batch_size=batch_size,
                     num_workers=workers,
                     **loader_options(workers, device),
                 )
             ):
                 parts.append(body(normalize(crops.to(device, non_blocking=True))).float().cpu())
+                if broken is not None:
+                    broken += [own[first + row] for row in (~readable).nonzero().flatten().tolist()]
+                first += len(crops)
                 if on_batch:
                     on_batch(len(crops))
                 if stop and stop.name:
@@ -145,7 +160,7 @@ def loader_options(workers: int, device: torch.device) -> dict[str, Any]:
     }
 
 
-def read_batches(loader: DataLoader) -> Iterator[Tensor]:
+def read_batches(loader: DataLoader) -> Iterator[Any]:
     """Yield the batches of a loader. A broken image is a PretrainError in one line, also from a worker."""
     try:
         yield from loader

@@ -7,17 +7,26 @@ Ties: of equally similar neighbours those that come first in the bank are taken,
 one that comes first by name.
 """
 
+import concurrent.futures
+import logging
+import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pretrain.data.images.integrity import header_fault
 from pretrain.data.images.labelled_set import LabelledImages, is_split, open_train_and_val, open_tree
 from pretrain.evaluation import features
 from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError, listed
 from pretrain.runtime.signals import StopRequest
 
+log = logging.getLogger(__name__)
+
+READERS = 16  # headers that a process reads at a time: most of it is waiting for the storage
 QUERIES, BANK = 1024, 16384  # similarities that stand in memory at once: QUERIES x BANK
 
 
@@ -35,8 +44,10 @@ class KnnMonitor:
         batch_size: images of one forward pass.
         workers: processes that read images, started anew each time (0: this one).
         setting: what messages call `root`.
+        max_broken: share of the images whose files may be broken. These are left out, with a warning.
 
-    Raises PretrainError for a folder that is missing, empty or of another layout.
+    Raises PretrainError for a folder that is missing, empty or of another layout, and for more broken images. Only the
+    header of each is read; what turns out broken in a validation is left out too, and counted in its numbers.
     """
 
     def __init__(
@@ -48,10 +59,19 @@ class KnnMonitor:
         batch_size: int = 128,
         workers: int = 0,
         setting: str = "knn.root",
+        max_broken: float = 0.0,
     ) -> None:
+        self.setting, self.left_out = setting, 0
+        self.notices: list[str] = []  # what the user should know before the first validation
         self.size, self.temperature, self.batch_size, self.workers = size, temperature, batch_size, workers
         self.bank, self.queries = distributed.on_main(lambda: _open(root, setting))  # one walk through the folders
-        self.k = min(k, len(self.bank.images) - (self.queries is None))
+        self._k = k
+        self._refuse_broken(max_broken)
+
+    @property
+    def k(self) -> int:
+        """The number of neighbours that vote."""
+        return min(self._k, len(self.bank.images) - (self.queries is None))
 
     @property
     def protocol(self) -> str:
@@ -63,15 +83,16 @@ class KnnMonitor:
         `encoder` is a torchvision ResNet with any head, the same on every rank; it is left as it was. Raises
         signals.Stopped on all ranks where `stop` asked one of them to while they read images.
         """
-
-        def share_of(images: features.ImageSet) -> Tensor:
-            return features.extract_own_share(
-                encoder, images, device, self.size, self.batch_size, self.workers, stop=stop
-            )
-
-        bank = share_of(self.bank.images)
+        while True:
+            broken: list[list[int]] = [[], []]  # of this rank's share of bank and queries
+            bank = self._own_features(self.bank, encoder, device, stop, broken[0])
+            own = self._own_features(self.queries, encoder, device, stop, broken[1]) if self.queries else bank
+            words = self._leave_out(broken)
+            if not words:
+                break
+            if distributed.is_main():
+                log.warning("warning: %s", words)
         judged = self.queries or self.bank
-        own = share_of(judged.images) if self.queries else bank
         best = predict_classes(
             features.gather_shares(own, len(judged.images)).to(device),
             bank,
@@ -87,7 +108,57 @@ class KnnMonitor:
             "knn_top5": hits.any(1).double().mean().item(),
             "knn_k": self.k,
             "knn_protocol": self.protocol,
+            **({"knn_left_out": self.left_out} if self.left_out else {}),
         }
+
+    def _own_features(
+        self,
+        part: LabelledImages,
+        encoder: nn.Module,
+        device: torch.device,
+        stop: StopRequest | None,
+        broken: list[int],
+    ) -> Tensor:
+        return features.extract_own_share(
+            encoder, part.images, device, self.size, self.batch_size, self.workers, stop=stop, broken=broken
+        )
+
+    def _refuse_broken(self, max_broken: float) -> None:
+        """Read the header of every image, each rank its share. Raises PretrainError for too many broken ones."""
+        found: list[dict[int, str]] = []  # of bank and queries: this rank's faults
+        # Pillow's warnings are switched off in each thread; Python restores them right only around all.
+        with warnings.catch_warnings(), concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+            for part in (self.bank, self.queries):
+                own = features.share_of_rank(len(part.images) if part else 0)
+                read = pool.map(lambda index, part=part: part and header_fault(part.images, index), own)
+                found.append({index: fault for index, fault in zip(own, read, strict=True) if fault})
+        faults = [fault for rank in distributed.all_gather_object(found) for part in rank for fault in part.values()]
+        images = len(self.bank.images) + (len(self.queries.images) if self.queries else 0)
+        if len(faults) > max_broken * images:
+            raise PretrainError(
+                f"{self.setting}: {len(faults)} of {images} images cannot be read, more than the share of "
+                f"{max_broken:g} (data.max_broken): {listed(faults, separator='; ')}. Mend or remove them"
+            )
+        words = self._leave_out([list(part) for part in found])
+        self.notices += [words] if words else []
+
+    def _leave_out(self, broken: Sequence[Sequence[int]]) -> str:
+        """Leave out images of the bank and of the queries that any rank names. Returns words on it, "" for none.
+
+        All ranks must call it. Raises PretrainError where what is left is too little to measure anything.
+        """
+        bank, queries = (set().union(*shares) for shares in zip(*distributed.all_gather_object(broken), strict=True))
+        if not bank and not queries:
+            return ""
+        names = [self.bank.images.name(index) for index in sorted(bank)]
+        self.bank = self.bank.without(bank)
+        if self.queries:
+            names += [self.queries.images.name(index) for index in sorted(queries)]
+            self.queries = self.queries.without(queries)
+        self.left_out += len(names)
+        if self.k < 1 or (self.queries and not len(self.queries.images)):
+            raise PretrainError(f"{self.setting}: {self.left_out} images cannot be read, too few are left to validate")
+        return f"{self.setting}: {len(names)} broken images are left out of the validation: {listed(names)}"
 
 
 def _open(root: str, setting: str) -> tuple[LabelledImages, LabelledImages | None]:

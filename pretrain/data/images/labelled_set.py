@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pretrain.data.images.image_set import ImageSet, open_labelled
+from pretrain.data.images.path_array import pack_paths
 from pretrain.runtime.errors import PretrainError, listed
 
 LAYOUT = "it must hold {root}/train/CLASS/IMAGES and {root}/val/CLASS/IMAGES"
@@ -19,6 +20,13 @@ class LabelledImages:
     images: ImageSet
     labels: Tensor  # (N,) int64, positions in `classes`
     classes: tuple[str, ...]
+
+    def without(self, indices: set[int]) -> "LabelledImages":
+        """Return the others, in their order."""
+        kept = [index for index in range(len(self.images)) if index not in indices]
+        names = pack_paths(self.images.names[index] for index in kept)
+        images = ImageSet(self.images.base, {"text": names.text, "ends": names.ends})
+        return LabelledImages(images, self.labels[kept], self.classes)
 
 
 def is_split(root: str) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+import shutil
 from typing import Any
 
 import pytest
@@ -124,6 +125,53 @@ def test_one_tree_is_judged_by_leaving_one_out(folders: pathlib.Path, encoder: n
     best = loops(rows, rows, monitor.bank.labels.tolist(), 3, 14, 0.07, True)
     right = sum(answer[0] == label for answer, label in zip(best, monitor.bank.labels.tolist(), strict=True))
     assert found["knn_top1"] == right / 15
+
+
+@pytest.fixture
+def copies(folders: pathlib.Path, tmp_path: pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(shutil.copytree(folders, tmp_path / "labelled"))
+
+
+def cut_short(path: pathlib.Path) -> None:
+    """Leave the header, which is good, and not all pixels."""
+    path.write_bytes(path.read_bytes()[:-400])
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["header", "pixels"])
+def test_broken_images_are_left_out_with_a_word(
+    late: bool, copies: pathlib.Path, encoder: nn.Module, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The numbers are those of the set without them."""
+    broken = [sorted(copies.glob("train/*/*"))[2], sorted(copies.glob("val/*/*"))[4]]
+    for path in broken:
+        cut_short(path) if late else path.write_bytes(b"")
+    monitor = knn.KnnMonitor(str(copies), size=32, k=4, max_broken=0.1)
+    found = [monitor.evaluate(encoder, CPU) for _ in range(2)]
+    for path in broken:
+        path.unlink()
+    alone = knn.KnnMonitor(str(copies), size=32, k=4).evaluate(encoder, CPU)
+    assert found == [alone | {"knn_left_out": 2}] * 2
+    (words,) = [record.getMessage() for record in caplog.records] if late else monitor.notices
+    assert f"knn.root: 2 broken images are left out of the validation: {broken[0]}, {broken[1]}" in words
+
+
+def test_too_many_broken_images_are_refused_at_once(copies: pathlib.Path) -> None:
+    first, second = sorted(copies.glob("*/*/*"))[:2]
+    first.write_bytes(b"")
+    second.unlink()
+    second.symlink_to("nowhere")
+    with pytest.raises(PretrainError, match=r"^knn.root: 2 of 24 images cannot be read, more than .* Mend or") as said:
+        knn.KnnMonitor(str(copies), max_broken=0.05)
+    assert f"{first}: not an image of a known format" in str(said.value)
+    assert f"{second}: No such file or directory" in str(said.value)
+
+
+def test_a_set_that_breaks_as_a_whole_is_an_error(copies: pathlib.Path, encoder: nn.Module) -> None:
+    monitor = knn.KnnMonitor(str(copies / "train"), size=32)
+    for path in copies.glob("train/*/*"):
+        path.write_bytes(b"")
+    with pytest.raises(PretrainError, match=r"^knn.root: 15 images cannot be read, too few are left to validate"):
+        monitor.evaluate(encoder, CPU)
 
 
 def on_each_rank(folders: pathlib.Path, encoder: nn.Module, bank: Tensor, labels: Tensor) -> dict[str, Any]:
