@@ -10,10 +10,11 @@ from typing import Any
 
 from transfer.errors import TransferError
 from transfer.evaluation.kinds import evaluation_of
-from transfer.report import curves
+from transfer.report import config_diff, curves
 from transfer.report.analysis import Analysis, analyse_table
 from transfer.report.pictures import compared_rows, draw_picture_grid
 from transfer.report.published import find_recipe
+from transfer.report.published_data import describe, describe_data, is_published_test
 from transfer.report.tables import BASELINES, FinishedRun, Row, Score, Table, table_title
 from transfer.report.warnings import report_warnings
 
@@ -66,6 +67,7 @@ def _describe_table(table: Table, number: int, folder: Path, options: Options) -
         grid = _picture_grid(table, analysis, folder, f"strip_{number}", options)
     except TransferError as error:
         notes.append(f"The saved detections cannot be analysed, so differences have no interval: {error}")
+    notes += identity_notes(table)
     return {
         "title": table_title(table),
         "task": dataclasses.asdict(result.task),
@@ -180,12 +182,13 @@ def _published_rows(table: Table) -> tuple[dict[str, Any] | None, list[str]]:
     if recipe is None:
         return None, []
     scaled = table.first.scaled
-    iterations = table.first.iterations
+    iterations, batch = table.first.iterations, _batch(table)
     notes = []
     if scaled and scaled.gpus != scaled.reference:
         iterations = round(iterations * scaled.gpus / scaled.reference)
+        batch = None if batch is None else round(batch * scaled.reference / scaled.gpus)
         notes.append(f"Rescaled by the linear rule from {scaled.reference} GPUs to {scaled.gpus}, for as many images.")
-    differences = recipe.differences(table.first.task, iterations)
+    differences = recipe.differences(table.first.task, iterations, batch)
     if differences:
         notes.append(
             f"No published rows are shown: these runs are named {recipe.name} but differ from that recipe "
@@ -193,6 +196,25 @@ def _published_rows(table: Table) -> tuple[dict[str, Any] | None, list[str]]:
         )
         return None, notes
     return dataclasses.asdict(recipe), notes
+
+
+def _batch(table: Table) -> int | None:
+    """Return the images an iteration, or None where the run's configuration is gone (which is a warning)."""
+    try:
+        batch = config_diff.read_settings(table.runs[0].folder).get("SOLVER.IMS_PER_BATCH")
+    except TransferError:
+        return None
+    return batch if isinstance(batch, int) else None
+
+
+def identity_notes(table: Table) -> list[str]:
+    """Say where the test data are not the published ones of their name."""
+    task = table.first.task
+    if is_published_test(task):
+        return []
+    ours = describe_data(task.test_images, task.class_names)
+    names = ", ".join(task.test)
+    return [f"The name {names} is that of {describe(task.test)}; these runs are tested on {ours} under this name."]
 
 
 def _summary(table: dict[str, Any]) -> list[str]:

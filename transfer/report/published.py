@@ -6,9 +6,11 @@ from pathlib import Path
 
 import yaml
 
+from transfer.report.published_data import published_differences
 from transfer.results import Task
 
 _FILE = Path(__file__).with_name("published.yaml")
+_BATCH = 16  # images an iteration, of every recipe of the papers
 _METRICS = ("AP", "AP50", "AP75")
 _PARTS = ("bbox", "segm", "keypoints")
 
@@ -24,24 +26,34 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A published experiment; `trials`: the runs that each row is the mean of, None where the source is silent."""
+    """A published experiment.
+
+    `batch`: images an iteration; `trials`: the runs that each row is the mean of, None where the source is silent.
+    """
 
     name: str
     title: str
     train: tuple[str, ...]
     test: tuple[str, ...]
     iterations: int
+    batch: int
     trials: int | None
     rows: tuple[PublishedRow, ...]
 
-    def differences(self, task: Task, iterations: int) -> list[str]:
-        """Describe how a run of this name differs from the recipe, as "iterations 400, published 24000"."""
+    def differences(self, task: Task, iterations: int, batch: int | None) -> list[str]:
+        """Describe how a run of this name differs from the recipe, as "iterations 400, published 24000".
+
+        Args:
+            iterations, batch: those that the run has on as many GPUs as the recipe; a batch of None is not compared.
+        """
         pairs = {
             "training sets": (", ".join(task.train), ", ".join(self.train)),
             "test sets": (", ".join(task.test), ", ".join(self.test)),
             "iterations": (iterations, self.iterations),
+            "images a batch": (self.batch if batch is None else batch, self.batch),
         }
-        return [f"{what} {ours}, published {theirs}" for what, (ours, theirs) in pairs.items() if ours != theirs]
+        found = [f"{what} {ours}, published {theirs}" for what, (ours, theirs) in pairs.items() if ours != theirs]
+        return [*found, *published_differences(task)]
 
 
 def find_recipe(config_file: str | None) -> Recipe | None:
@@ -60,6 +72,7 @@ def published_recipes() -> dict[str, Recipe]:
             train=tuple(entry["train"]),
             test=tuple(entry["test"]),
             iterations=entry["iterations"],
+            batch=entry.get("batch", _BATCH),
             trials=entry.get("trials"),
             rows=tuple(
                 PublishedRow(

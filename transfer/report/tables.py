@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from transfer.report.published_data import is_published_test
 from transfer.results import Init, Result
 
 BASELINES = ("random", "supervised")  # kinds of initialization that every other row is compared to
@@ -75,10 +76,12 @@ def build_tables(runs: Iterable[FinishedRun]) -> list[Table]:
 
 
 def table_title(table: Table) -> str:
-    """Return the heading of a table: configuration, test set, engine."""
+    """Return the heading of a table: configuration, test set, engine. Own data are not what their name says."""
     task = table.first.task
     config = Path(task.config_file).stem if task.config_file else f"configuration {task.config_sha256[:8]}"
-    return f"{config} on {', '.join(task.test)} ({table.first.engine.name})"
+    names = ", ".join(task.test)
+    data = names if is_published_test(task) else f"{task.test_images:,} images named {names}"
+    return f"{config} on {data} ({table.first.engine.name})"
 
 
 def experiment(result: Result) -> dict[str, object]:

@@ -21,9 +21,12 @@ from tests.support.in_process import refusal
 from tests.support.transfer.synthetic_runs import make_result, make_run
 from transfer import results
 from transfer.config import resolve
+from transfer.data.coco.records import CLASS_NAMES as COCO_CLASSES
+from transfer.data.voc.records import CLASS_NAMES as VOC_CLASSES
 from transfer.engines.torchvision import load_config
 from transfer.errors import TransferError
-from transfer.report import config_diff, published, warnings
+from transfer.report import config_diff, published, published_data, warnings
+from transfer.report import content as report_content
 from transfer.report import page as report
 from transfer.report import tables as trials
 from transfer.report.content import Options
@@ -349,7 +352,8 @@ def test_a_test_set_without_objects_makes_nothing_but_a_note(runs: Path, scenes:
 def test_every_row_is_drawn_on_the_same_images(written: tuple[Path, dict[str, Any]]) -> None:
     output, content = written
     for table in content["tables"]:
-        assert table["notes"] == []
+        (note,) = table["notes"]
+        assert "under this name" in note
         assert table["compared"] == ["MoCo", "supervised"]
         assert len(table["strip"]) == 3
         for row in table["strip"]:
@@ -396,7 +400,8 @@ def test_runs_without_training_or_detections_make_a_report(scenes: Path, tmp_pat
         found = dataclasses.replace(found, metrics={"bbox": nothing, "segm": nothing}, per_class=per_class)
         results.write_result(folder / "result.json", found, overwrite=True)
     (table,) = report.write_report([tmp_path / "runs"], tmp_path / "report", QUICK)["tables"]
-    assert table["notes"] == []
+    (note,) = table["notes"]
+    assert "under this name" in note
     assert table["curves"] == []
     assert table["differences"][0]["intervals"]["bbox/AP"] == [0.0, 0.0]
     assert table["errors"]["MoCo"]["missed"]["mean"] == 100
@@ -485,6 +490,9 @@ VOC_24K = {
     "config_file": "configs/transfer/voc_r50_c4_24k.yaml",
     "train": ("voc_2007_trainval", "voc_2012_trainval"),
     "test": ("voc_2007_test",),
+    "train_images": 5011 + 11540,
+    "test_images": 4952,
+    "class_names": VOC_CLASSES,
 }
 
 
@@ -498,13 +506,58 @@ def test_published_rows_stand_beside_runs_of_the_same_recipe(tmp_path: Path) -> 
     assert rows["MoCo v2 ImageNet 200 epochs"] == {"bbox/AP": 57.0, "bbox/AP50": 82.4, "bbox/AP75": 63.6}
 
 
-@pytest.mark.parametrize("change", [{"iterations": 400}, {"task": {**VOC_24K, "train": ("voc_2007_trainval",)}}])
-def test_a_namesake_that_is_not_the_recipe_has_none_and_says_why(tmp_path: Path, change: dict[str, Any]) -> None:
-    fields = {"iterations": 24000, "task": VOC_24K} | change
-    make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, **fields))
-    (table,) = report.write_report([tmp_path / "run"], tmp_path / "report", QUICK)["tables"]
+@pytest.mark.parametrize(
+    ("change", "batch", "why"),
+    [
+        ({"iterations": 400}, 16, "iterations 400, published 24000"),
+        ({"task": {"train": ("voc_2007_trainval",)}}, 16, "training sets voc_2007_trainval, published voc_2007_tr"),
+        ({}, 8, "images a batch 8, published 16"),
+        (
+            {"task": {"test_images": 40}},
+            16,
+            "test data: 40 images of 20 classes, published PASCAL VOC 2007 test (4,952 images of 20 classes)",
+        ),
+        (
+            {"task": {"train_images": 300}},
+            16,
+            "training data: 300 images of 20 classes, published PASCAL VOC 2007 trainval and PASCAL VOC 2012 trainval "
+            "(16,551 images of 20 classes)",
+        ),
+        ({"task": {"class_names": ("disc", "star")}}, 16, "test data: 4,952 images of 2 classes, published PASCAL"),
+    ],
+)
+def test_a_namesake_that_is_not_the_recipe_has_none_and_says_why(
+    tmp_path: Path, change: dict[str, Any], batch: int, why: str
+) -> None:
+    fields = {"iterations": 24000} | change | {"task": VOC_24K | change.get("task", {})}
+    folder = make_run(tmp_path / "run", make_result("voc", "MoCo", 0, 55.0, **fields))
+    (folder / "config.yaml").write_text(yaml.safe_dump({"SOLVER": {"IMS_PER_BATCH": batch}}))
+    (table,) = report.write_report([folder], tmp_path / "report", QUICK)["tables"]
     assert table["published"] is None
-    assert any("No published rows" in note and "published" in note for note in table["notes"])
+    (note,) = [note for note in table["notes"] if "No published rows" in note]
+    assert why in note
+
+
+def test_data_under_a_published_name_are_not_called_by_it() -> None:
+    own = {"test_images": 40, "class_names": ("disc", "star")}
+    (table,) = trials.build_tables([run_of(make_result("voc", "MoCo", 0, 55.0, task=VOC_24K | own))])
+    assert trials.table_title(table) == "voc_r50_c4_24k on 40 images named voc_2007_test (torchvision)"
+    assert report_content.identity_notes(table) == [
+        "The name voc_2007_test is that of PASCAL VOC 2007 test (4,952 images of 20 classes); these runs are tested on "
+        "40 images of 2 classes under this name."
+    ]
+    (real,) = trials.build_tables([run_of(make_result("voc", "MoCo", 0, 55.0, task=VOC_24K))])
+    assert trials.table_title(real) == "voc_r50_c4_24k on voc_2007_test (torchvision)"
+
+
+@pytest.mark.parametrize("images", [(118287, 5000), (117266, 4952)])
+def test_coco_with_or_without_empty_images_is_coco(images: tuple[int, int]) -> None:
+    task = {"train_images": images[0], "test_images": images[1], "class_names": COCO_CLASSES}
+    result = make_result("coco", "MoCo", 0, 40.0, task=task)
+    assert published_data.published_differences(result.task) == []
+    keypoints = {"train": ("keypoints_coco_2017_train",), "test": ("keypoints_coco_2017_val",)}
+    people = make_result("coco", "MoCo", 0, 40.0, task=task | keypoints | {"class_names": ("person",)})
+    assert len(published_data.published_differences(people.task)) == (0 if images[0] == 118287 else 2)
 
 
 def test_a_run_that_differs_from_its_recipe_is_a_warning(tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""The published data sets behind Detectron2's names: their size and classes, by which own data are told from them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from transfer.data.coco.records import CLASS_NAMES as COCO_CLASSES
+from transfer.data.voc.records import CLASS_NAMES as VOC_CLASSES
+from transfer.results import Task
+
+
+@dataclass(frozen=True)
+class PublishedData:
+    """A published data set.
+
+    Args:
+        title: its name in words.
+        images: the number of its images; further ones count only the images that have objects.
+        class_names: in the order of their index.
+    """
+
+    title: str
+    images: tuple[int, ...]
+    class_names: tuple[str, ...]
+
+
+_VOC: dict[str, dict[str, int]] = {
+    "2007": {"trainval": 5011, "train": 2501, "val": 2510, "test": 4952},
+    "2012": {"trainval": 11540, "train": 5717, "val": 5823},
+}
+# All images, those with objects, and for keypoints those with people and with people who have keypoints.
+_COCO: dict[str, dict[str, tuple[int, ...]]] = {
+    "2014": {"train": (82783,), "val": (40504,), "minival": (5000,), "valminusminival": (35504,)},
+    "2017": {"train": (118287, 117266), "val": (5000, 4952), "val_100": (100,)},
+}
+_PEOPLE: dict[str, dict[str, tuple[int, ...]]] = {"2017": {"train": (64115, 56599), "val": (2693, 2346)}}
+PUBLISHED = {
+    f"voc_{year}_{split}": PublishedData(f"PASCAL VOC {year} {split}", (images,), VOC_CLASSES)
+    for year, splits in _VOC.items()
+    for split, images in splits.items()
+}
+for _year, _splits in _COCO.items():
+    for _split, _images in _splits.items():
+        _people = (*_images[:1], *_PEOPLE.get(_year, {}).get(_split, ()))
+        PUBLISHED |= {
+            f"coco_{_year}_{_split}": PublishedData(f"COCO {_year} {_split}", _images, COCO_CLASSES),
+            f"keypoints_coco_{_year}_{_split}": PublishedData(f"COCO {_year} {_split} keypoints", _people, ("person",)),
+        }
+
+
+def describe_data(images: int, class_names: Sequence[str]) -> str:
+    """Return "40 images of 5 classes"."""
+    classes = "1 class" if len(class_names) == 1 else f"{len(class_names)} classes"
+    return f"{images:,} image{'' if images == 1 else 's'} of {classes}"
+
+
+def published_differences(task: Task) -> list[str]:
+    """Describe how the data of a task differ from the published data of their names; empty where they do not.
+
+    Sets that have no published namesake, such as those of another kind, differ from nothing.
+    """
+    parts = [("training", task.train, task.train_images), ("test", task.test, task.test_images)]
+    return [
+        f"{what} data: {describe_data(images, task.class_names)}, published {describe(names)}"
+        for what, names, images in parts
+        if images and not _are_published(names, images, task.class_names)
+    ]
+
+
+def is_published_test(task: Task) -> bool:
+    """Return True where the test data are what their names say, or names that nothing published has."""
+    return _are_published(task.test, task.test_images, task.class_names)
+
+
+def describe(names: Sequence[str]) -> str:
+    """Return the published data of these names: "PASCAL VOC 2007 test (4,952 images of 20 classes)"."""
+    sets = [PUBLISHED[name] for name in names if name in PUBLISHED]
+    title = " and ".join(one.title for one in sets)
+    return f"{title} ({describe_data(sum(one.images[0] for one in sets), sets[0].class_names)})" if sets else "none"
+
+
+def _are_published(names: Sequence[str], images: int, class_names: Sequence[str]) -> bool:
+    sets = [PUBLISHED.get(name) for name in names]
+    if not sets or None in sets:
+        return True
+    counts = {0}
+    for one in sets:
+        counts = {count + own for count in counts for own in (one.images if one else ())}
+    return images in counts and all(one is not None and tuple(class_names) == one.class_names for one in sets)
