@@ -33,6 +33,8 @@ from pretrain.work import work_between_steps
 
 log = logging.getLogger(__name__)
 
+OF_THE_MACHINE = ("data.root", "data.workers", "device")  # settings that the processes of a run need not share
+
 
 def run(
     settings: schema.Config,
@@ -55,7 +57,11 @@ def run(
     """
     with signals.StopRequest() as stop, contextlib.ExitStack() as stack:
         device = distributed.select_device(settings.device)
-        distributed.init(device)
+        try:
+            shared = {name: value for name, value in schema.flat(settings).items() if name not in OF_THE_MACHINE}
+            distributed.init(device, shared, lambda: stop.name)
+        except signals.Stopped:  # while it waited for the other processes
+            return False
         distributed.share_cores(device, settings.data.workers)
         kept = device.type == "cpu" and host.keep_freed_memory()
         if not dry_run:

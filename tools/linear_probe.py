@@ -23,11 +23,10 @@ def main() -> None:
     options = parse()
     options.check()
     device = distributed.select_device(options.device)
-    distributed.init(device)
-    try:
-        evaluate_backbone(options, device)
-    finally:
-        distributed.shutdown()
+    shared = {name: value for name, value in options.as_written().items() if name not in ("workers", "root")}
+    distributed.init(device, shared)
+    evaluate_backbone(options, device)
+    distributed.shutdown()
 
 
 def parse() -> Options:

@@ -58,16 +58,14 @@ def main() -> None:
     if arguments.resume and arguments.auto_resume:
         raise PretrainError("--resume and --auto-resume: give one of them")
     settings = schema.load(arguments.config_file, arguments.settings)
-    try:
-        finished = train.run(
-            settings,
-            ["python", *sys.argv],
-            None if arguments.auto_resume else arguments.resume,
-            dry_run=arguments.dry_run,
-            profile=arguments.profile,
-        )
-    finally:
-        distributed.shutdown()
+    finished = train.run(
+        settings,
+        ["python", *sys.argv],
+        None if arguments.auto_resume else arguments.resume,
+        dry_run=arguments.dry_run,
+        profile=arguments.profile,
+    )
+    distributed.shutdown()
     if not finished:
         sys.exit(signals.EXIT_CODE)
 

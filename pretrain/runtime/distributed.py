@@ -3,11 +3,13 @@
 Knows no config and no model. Collectives on CPU tensors go through gloo, on CUDA tensors through NCCL.
 """
 
+import contextlib
 import datetime
 import gc
 import importlib
 import inspect
 import os
+import pickle
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -18,7 +20,10 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from pretrain.runtime import host
-from pretrain.runtime.errors import UserError
+from pretrain.runtime.errors import Stopped, UserError
+from pretrain.runtime.ranks import environment, first_errors, gloo_faults, meeting
+from pretrain.runtime.ranks.environment import LaunchFault, World
+from pretrain.runtime.ranks.environment import slurm_environment as _slurm_environment
 
 T = TypeVar("T")
 
@@ -27,65 +32,122 @@ TIMEOUT = datetime.timedelta(minutes=30)  # a rank that waits longer for the oth
 _gather_rows = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
 
-def select_device(name: str) -> torch.device:
+def select_device(name: str, visible: int | None = None) -> torch.device:
     """Return the device of this process: `auto` (CUDA where there is one, else the CPU), `cpu`, `cuda` or `cuda:1`.
 
-    `auto` and `cuda` take the GPU of the local rank. Raises UserError where there is no such device.
+    `auto` and `cuda` take the GPU of the local rank, or the only one where the launcher shows each process its own
+    (srun --gpus-per-task=1).
+
+    Args:
+        name: as in a configuration.
+        visible: number of GPUs that this process sees; None: as PyTorch says.
+
+    Raises UserError where there is no such device, or where several processes would share it.
     """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cpu":
         return torch.device("cpu")
+    visible = torch.cuda.device_count() if visible is None else visible
+    if name == "auto":
+        name = "cuda" if visible else "cpu"
+        if name == "cpu":
+            return torch.device("cpu")
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if not match:
         raise UserError(f"device: '{name}' is none of auto, cpu, cuda, cuda:N")
-    index = int(match[1]) if match[1] else local_rank()
-    if index >= torch.cuda.device_count():
+    together = local_world_size()
+    if match[1] and together > 1:
         raise UserError(
-            f"device: '{name}' asks for GPU {index} on local rank {local_rank()}, "
-            f"but PyTorch sees {torch.cuda.device_count()} GPUs here"
+            f"device: '{name}' would put all {together} processes of this machine on one GPU; 'cuda' gives each its own"
+        )
+    own = int(match[1]) if match[1] else local_rank()
+    index = 0 if visible == 1 and not match[1] else own  # that two do not share it is compared when all meet
+    if index >= visible:
+        raise UserError(
+            f"device: '{name}' asks for GPU {index} on local rank {local_rank()}, but PyTorch sees {visible} GPUs here"
+            + (f"; start at most {visible} processes on this machine" if visible and together > visible else "")
         )
     return torch.device("cuda", index)
 
 
-def init(device: torch.device | str) -> None:
+def init(
+    device: torch.device | str,
+    settings: Mapping[str, object] | None = None,
+    asked: Callable[[], str | None] = lambda: None,
+) -> None:
     """Join the other processes, as the environment of torchrun, of SLURM's srun or of `spawn.run_on_ranks` names them.
 
     A process that was started by itself makes no process group. Calling it again does nothing.
+
+    Args:
+        device: of this process.
+        settings: that all processes must have in common.
+        asked: returns the name of a signal that has asked this process to stop, if any.
+
+    Raises:
+        UserError: the others do not come, or run something else.
+        Stopped: this process was asked to stop while it waited for them.
     """
     if dist.is_initialized():
         return
     device = torch.device(device)
-    if "RANK" not in os.environ and "SLURM_STEP_NUM_TASKS" in os.environ:
+    world = launched_world()
+    if world is None:
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        return
+    if "RANK" not in os.environ:
         os.environ.update(_slurm_environment(os.environ))
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        join(device)
-    elif device.type == "cuda":
-        torch.cuda.set_device(device)
+    facts = {
+        "device": device.type,
+        "torch": torch.__version__,
+        "code": meeting.digest_code(),
+        "gpu": str(torch.cuda.get_device_properties(device).uuid) if device.type == "cuda" else None,
+        "settings": {name: str(value) for name, value in (settings or {}).items()},
+    }
+    try:
+        store = meeting.meet(world, facts, asked)
+        first_errors.watch_others(world)
+    except LaunchFault as fault:
+        raise UserError(str(fault)) from fault
+    except meeting.AskedToStop as fault:
+        raise Stopped("before the run began, nothing to save") from fault
+    join(device, store=dist.PrefixStore("group", store), rank=world.rank, world_size=world.size)
+
+
+def launched_world() -> World | None:
+    """Return the world that torchrun or srun has started this process in; None where it is the only one.
+
+    Raises UserError where their variables contradict each other.
+    """
+    try:
+        return environment.read_world(os.environ)
+    except LaunchFault as fault:
+        raise UserError(str(fault)) from fault
+
+
+def launched_processes() -> int:
+    """Return the processes of one run that torchrun or srun has started; 0 where this process is the only one."""
+    started = environment.count_launched(os.environ)
+    return started if started > 1 else 0
 
 
 def join(device: torch.device, **where: Any) -> None:
-    """Join a process group on `device`; `where` goes to torch's `init_process_group`."""
+    """Join a process group on `device`; `where` goes to torch's `init_process_group`.
+
+    Raises UserError where gloo finds no way between the machines.
+    """
     importlib.import_module("torch._dynamo")  # which DDP would import later, and which keeps a group that is there then
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, **where)
-
-
-def _slurm_environment(slurm: Mapping[str, str]) -> dict[str, str]:
-    """Return torchrun's variables, from those that srun gives each task (sbatch by itself gives no SLURM_STEP_*)."""
-    host = re.match(r"([^,\[]+)(?:\[(\d+))?", slurm["SLURM_STEP_NODELIST"])  # first of "gpu[07-09,12],login1"
-    if host is None:
-        raise UserError(f"SLURM_STEP_NODELIST: '{slurm['SLURM_STEP_NODELIST']}' names no host")
-    job = int(slurm["SLURM_JOB_ID"])  # a port of its own: two jobs on one host must not join each other
-    return {
-        "MASTER_ADDR": host[1] + (host[2] or ""),
-        "MASTER_PORT": str(20000 + (job * 31 + int(slurm.get("SLURM_STEP_ID", "0"))) % 20000),
-        "RANK": slurm["SLURM_PROCID"],
-        "WORLD_SIZE": slurm["SLURM_STEP_NUM_TASKS"],
-        "LOCAL_RANK": slurm["SLURM_LOCALID"],
-        "LOCAL_WORLD_SIZE": slurm["SLURM_STEP_TASKS_PER_NODE"].split("(")[0].split(",")[0],
-    }
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    try:
+        with gloo_faults.said_if_slow():
+            dist.init_process_group(backend, timeout=TIMEOUT, **where)
+    except RuntimeError as error:
+        fault = gloo_faults.explain(error)
+        if fault is None:
+            raise
+        raise UserError(fault) from error
 
 
 def share_cores(device: torch.device, workers: int) -> None:
@@ -103,10 +165,15 @@ def share_cores(device: torch.device, workers: int) -> None:
 def shutdown() -> None:
     """Leave the other processes, and end the threads that talked to them; nothing where there are none.
 
+    Not after an error: the others may not come, and NCCL waits for them.
+
     A model in a reference cycle would hold the group, and gloo's threads with it. One that frees a tensor while the
     interpreter ends aborts the process, whose work was done (pytorch/pytorch#179291).
     """
     if dist.is_initialized():
+        if first_errors.is_watching():
+            dist.barrier()  # until all are done, another's error ends this process, too
+            first_errors.leave()
         dist.destroy_process_group()
         gc.collect()
 
@@ -128,7 +195,8 @@ def local_rank() -> int:
 
 def local_world_size() -> int:
     """Return the number of processes on this machine."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
+    world = launched_world()
+    return world.local_size if world else int(os.environ.get("LOCAL_WORLD_SIZE") or 1)
 
 
 def is_main() -> bool:
@@ -228,7 +296,7 @@ def agree(error: Exception | None, *flags: bool) -> list[bool]:
     dist.all_reduce(votes)  # cheap: the errors themselves travel only when there is one
     failed, *counts = votes.tolist()
     if failed:
-        raise next(met for met in all_gather_object(error) if met is not None)
+        raise _agreed(next(met for met in all_gather_object(error and portable(error)) if met is not None))
     return [count > 0 for count in counts]
 
 
@@ -250,9 +318,25 @@ def on_main(function: Callable[[], T]) -> T:
         except Exception as error:
             if not dist.is_initialized():
                 raise
-            result[1] = error
+            result[1] = portable(error)
     if dist.is_initialized():
         dist.broadcast_object_list(result, src=0)
     if result[1] is not None:
-        raise result[1]
+        raise _agreed(result[1])
     return result[0]
+
+
+def _agreed(error: Exception) -> Exception:
+    """Mark an error as one that all ranks raise; see ranks/first_errors.py."""
+    with contextlib.suppress(AttributeError):
+        error.agreed = True  # type: ignore[attr-defined]
+    return error
+
+
+def portable(error: Exception) -> Exception:
+    """Return the error, or its text where it cannot travel between processes: to send it would fail."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 (our own)
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -26,6 +26,23 @@ class PretrainError(UserError):
     """A user's mistake in the pretraining stage."""
 
 
+class Stopped(Exception):  # noqa: N818 (it is not an error)
+    """A stop that was requested, raised on every rank at the same point. The message says what is done and saved."""
+
+
+class RanksError(Exception):
+    """The cause of an error that is raised for several processes: the text for the user of all their errors."""
+
+
+def user_message(error: Exception) -> str | None:
+    """Return the message of an error that is a user's mistake; None for a bug, whose traceback is needed."""
+    if isinstance(error, UserError):
+        return str(from_worker(error))
+    if isinstance(error, OSError) and error.filename is not None:  # a file that the user could have named
+        return f"{error.filename}: {error.strerror}"
+    return None
+
+
 def from_worker(error: UserError) -> UserError:
     """Return the error of a loader worker as it was raised there.
 

@@ -19,6 +19,7 @@ import numpy
 import torch
 
 from pretrain.runtime.errors import StorageError, UserError
+from pretrain.runtime.ranks import first_errors
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def whole_file(path: str | os.PathLike[str], size: int | None = None) -> Iterato
     path = pathlib.Path(path)
     unfinished = path.with_name(f".{path.name}.tmp")
     try:
-        with open(unfinished, "wb") as file:
+        with first_errors.unfinished_write(), open(unfinished, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

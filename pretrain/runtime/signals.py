@@ -12,13 +12,10 @@ from types import FrameType
 from typing import Any
 
 from pretrain.runtime import distributed
+from pretrain.runtime.errors import Stopped as Stopped
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
 EXIT_CODE = 75  # of a run that was asked to stop and has saved: sysexits.h's EX_TEMPFAIL, "try again later"
-
-
-class Stopped(Exception):  # noqa: N818 (it is not an error)
-    """A stop that was requested, raised on every rank at the same point. The message says what is done and saved."""
 
 
 class StopRequest:

@@ -6,13 +6,19 @@ import pathlib
 import pickle
 import signal
 import tempfile
-from collections.abc import Callable
-from typing import Any, TypeVar
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn, TypeVar
 
 import torch.distributed as dist
 import torch.multiprocessing as multiprocessing
 
 from pretrain.runtime import distributed, signals
+from pretrain.runtime.errors import RanksError, user_message
+from pretrain.runtime.ranks import first_errors
+from pretrain.runtime.ranks.first_errors import Failure, describe_failures
 
 T = TypeVar("T")
 
@@ -20,10 +26,10 @@ T = TypeVar("T")
 POLL = 0.2  # seconds between two looks for a signal to pass on
 
 
-GRACE = 5  # seconds that the processes, which note signals and continue, have to end when one has failed
+GRACE = 5  # seconds that the others, which note signals and continue, have to end when one has failed
 
 
-RESULT, FAILURE = "result", "failure"  # files through which a launched process answers
+RESULT, FAILURE = "result", "failure"  # files through which the processes answer
 
 
 def run_on_ranks(
@@ -32,18 +38,21 @@ def run_on_ranks(
     *args: Any,
     device: str = "cpu",
     stop: signals.StopRequest | None = None,
+    settings: Mapping[str, object] | None = None,
 ) -> T:
     """Call `function(*args)` in `processes` new processes of this machine that can talk to each other.
 
     Each has joined through `distributed.init` before the call. Returns what rank 0 returned; that, `function` and
-    `args` must be picklable. The first failure ends the others and is raised here as itself, with its own traceback as
-    the cause. One process: a direct call, here.
+    `args` must be picklable. The first failure ends the others and is raised here as itself; its cause, a RanksError,
+    has the text of the errors of all ranks. One process: a direct call, here.
 
     stop: signals to stop that come here are passed on to the new processes, and wait there for a StopRequest of
     `function`'s own; this process waits until it has returned.
+    settings: that all processes must have in common, where a launcher has started them.
     """
     if processes == 1:
-        distributed.init(distributed.select_device(device))
+        asked = (lambda: stop.name) if stop else (lambda: None)
+        distributed.init(distributed.select_device(device), settings, asked)
         return function(*args)
     # The store lives here, on a port that the system picks: no other job can take it in between.
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=distributed.TIMEOUT)
@@ -55,23 +64,52 @@ def run_on_ranks(
                 context = multiprocessing.spawn(
                     _worker, (processes, store.port, device, outcome, function, args), nprocs=processes, join=False
                 )
-            _wait(context, stop)
-        except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException) as error:
-            if (outcome / FAILURE).exists():
-                raise pickle.loads((outcome / FAILURE).read_bytes()) from error  # noqa: S301 (our own process wrote it)
-            raise
+            _wait(context, outcome, stop)
+        except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException):
+            found = _read_failures(outcome)
+            if not found:  # killed without a word
+                raise
+            _raise_first(found, processes)
         return pickle.loads((outcome / RESULT).read_bytes())  # noqa: S301
 
 
-def _wait(context: multiprocessing.ProcessContext, stop: signals.StopRequest | None) -> None:
+def _wait(context: multiprocessing.ProcessContext, outcome: pathlib.Path, stop: signals.StopRequest | None) -> None:
     """Wait until all have ended, or one has failed and the others are ended."""
     passed_on = False
-    while not context.join(timeout=POLL if stop else None, grace_period=GRACE if stop else None):
+    # Those that fail with it get time to say so, and rank 0 to save, before they are ended.
+    while not context.join(timeout=POLL, grace_period=_grace(outcome)):
         if stop and stop.name and not passed_on:
             passed_on = True
             for process in context.processes:
                 if process.is_alive():
                     os.kill(process.pid, signal.Signals[stop.name])
+
+
+def _grace(outcome: pathlib.Path) -> float:
+    agreed = any(left.failure.agreed for left in _read_failures(outcome))
+    return first_errors.PATIENCE_AGREED if agreed else GRACE
+
+
+@dataclass(frozen=True)
+class _Left:
+    """The error that a process has left, and when."""
+
+    when: float
+    error: Exception
+    failure: Failure
+
+
+def _read_failures(outcome: pathlib.Path) -> list[_Left]:
+    """Return what the processes that failed have left, in the order in which they failed."""
+    # Our own processes wrote it; each made it whole before it gave it its name.
+    found = [pickle.loads(path.read_bytes()) for path in outcome.glob(f"{FAILURE}*")]  # noqa: S301
+    return sorted(found, key=lambda left: left.when)
+
+
+def _raise_first(found: Sequence[_Left], processes: int) -> NoReturn:
+    """Raise the first error; its cause has the text for the user, of the errors of all ranks."""
+    first = next((left for left in found if not left.failure.follows), found[0])
+    raise first.error from RanksError(describe_failures([left.failure for left in found], processes))
 
 
 def _worker(
@@ -86,12 +124,17 @@ def _worker(
             (outcome / RESULT).write_bytes(pickle.dumps(result))
         distributed.barrier()  # nobody leaves while another still talks
     except Exception as error:
-        # Only the first counts: what the others raise next is that they have lost this one. The link makes it whole
-        # at once: this process may be ended any moment now.
-        own = outcome / str(index)
-        own.write_bytes(pickle.dumps(error))
-        with contextlib.suppress(FileExistsError):
-            os.link(own, outcome / FAILURE)
-        raise
-    finally:
-        distributed.shutdown()
+        _leave_failure(outcome, index, error)
+        first_errors.end_at_once(1)
+    distributed.shutdown()
+
+
+def _leave_failure(outcome: pathlib.Path, index: int, error: Exception) -> None:
+    """Write the error of this process, which is about to end, for the one that has started it."""
+    message = user_message(error)
+    text = traceback.format_exc() if message is None else message
+    failure = first_errors.failure_of(index, text, 1, error, is_bug=message is None)
+    content = pickle.dumps(_Left(time.monotonic(), distributed.portable(error), failure))
+    unfinished = outcome / f"unfinished{index}"
+    unfinished.write_bytes(content)
+    unfinished.rename(outcome / f"{FAILURE}{index}")

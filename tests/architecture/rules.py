@@ -21,7 +21,8 @@ _MODELING = f"{_TORCHVISION}/modeling"
 # Place -> the places that it may import, from the bottom of each stage upwards; a place imports none that stands below
 # it in this table. A place is a folder, or a module at the top of a stage.
 RULES: dict[str, str] = {
-    "pretrain/runtime": "",
+    "pretrain/runtime/ranks": "",
+    "pretrain/runtime": "pretrain/runtime/ranks",
     "pretrain/data/images": "pretrain/runtime",
     "pretrain/data/augment": "pretrain/runtime",
     "pretrain/models": "pretrain/runtime",
@@ -72,7 +73,7 @@ RULES: dict[str, str] = {
     "tools/synthetic": "pretrain/* transfer/*",
     "tools/benchmarks": "tools/common pretrain/* transfer/*",
     "tools/fault_injection": "tools/common pretrain/* transfer/*",
-    "tools/launcher/cluster": "pretrain/runtime",
+    "tools/launcher/cluster": "pretrain/runtime pretrain/runtime/ranks",
     "tools/launcher/stages": "tools/launcher/cluster tools/common pretrain/* transfer/*",
     "tools/launcher": "tools/launcher/* tools/common pretrain/* transfer/*",
     "tools": "tools/* pretrain/* transfer/*",

@@ -3,29 +3,41 @@
 import logging
 import os
 import sys
+import traceback
 from collections.abc import Callable
 
-from pretrain.runtime.errors import StorageError, UserError
+from pretrain.runtime.errors import RanksError, StorageError, user_message
+from pretrain.runtime.ranks import environment, first_errors
 from pretrain.runtime.signals import EXIT_CODE
 
 BAD_INPUT = 2  # argparse's own code for a bad command line
+INTERRUPTED = 130
 
 
 def run(main: Callable[[], None]) -> None:
-    """Run `main`; turn a user's mistake into a message and exit code 2. A bug keeps its traceback."""
+    """Run `main`; turn a user's mistake into a message and exit code 2 (an outage: 75). A bug keeps its traceback.
+
+    Of several processes each one's error reaches the user, and ends all of them.
+    """
     try:
         main()
-    except UserError as error:
-        if is_main():  # under torchrun every rank meets the same fault: say it once
-            print(f"error: {_message(error)}", file=sys.stderr)
-        sys.exit(EXIT_CODE if isinstance(error, StorageError) else BAD_INPUT)
-    except OSError as error:
-        if error.filename is None:  # not about a file that the user could have named
+    except SystemExit as error:
+        if error.code == BAD_INPUT:  # argparse has said why
+            _end_all("", BAD_INPUT, error)
+        raise
+    except KeyboardInterrupt as error:
+        _end_all("interrupted by SIGINT", INTERRUPTED, error)
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            _end_all(traceback.format_exc(), 1, error, is_bug=True)
             raise
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
-        sys.exit(BAD_INPUT)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        code = EXIT_CODE if isinstance(error, StorageError) else BAD_INPUT
+        _end_all(message, code, error)
+        of_ranks = error.__cause__ if isinstance(error.__cause__, RanksError) else None
+        print(of_ranks or f"error: {message}", file=sys.stderr)
+        sys.exit(code)
 
 
 def is_main() -> bool:
@@ -39,6 +51,11 @@ def log_to_terminal() -> None:
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
 
-def _message(error: Exception) -> str:
-    # An error raised in a data-loader worker arrives with the worker's traceback before its message.
-    return str(error).rsplit(f"{type(error).__name__}: ", maxsplit=1)[-1].strip()
+def _end_all(text: str, code: int, error: BaseException, is_bug: bool = False) -> None:
+    """End all processes of the run, if there are others: does not return then."""
+    try:
+        world = environment.read_world(os.environ)
+    except environment.LaunchFault:
+        return
+    if world is not None:
+        first_errors.end_with_failure(world, text, code, error, is_bug)

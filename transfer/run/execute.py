@@ -21,7 +21,7 @@ from transfer.evaluation import evaluator
 from transfer.predictions import Predict
 from transfer.run import provenance
 from transfer.run import resume as resuming
-from transfer.run.plan import Plan, launched_processes
+from transfer.run.plan import Plan
 from transfer.weights import detector_file
 
 log = logging.getLogger(__name__)
@@ -43,16 +43,26 @@ def execute(plan: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
         Stopped: in every process, where `stop` was asked in any of them; what was done is saved.
     """
     path, plans, stop = plan.output / results.FILE_NAME, (plan, *more), stop or StopRequest()
-    if all(one.finished for one in plans) and not launched_processes():
+    if all(one.finished for one in plans) and not distributed.launched_processes():
         return path
     if plan.processes == 1:  # a direct call; under torchrun or SLURM it joins the others that they started
-        done = spawn.run_on_ranks(_execute_all, 1, plans, stop, device=plan.config.MODEL.DEVICE)
+        settings = _settings_of_all(plan.config, len(plans))
+        done = spawn.run_on_ranks(
+            _execute_all, 1, plans, stop, device=plan.config.MODEL.DEVICE, stop=stop, settings=settings
+        )
     else:
         done = spawn.run_on_ranks(_execute_in_child, plan.processes, plans, device=plan.config.MODEL.DEVICE, stop=stop)
     distributed.shutdown()
     if not done:
         raise Stopped("saved")
     return path
+
+
+def _settings_of_all(config: Config, runs: int) -> dict[str, object]:
+    """Return what all processes of a launcher must have in common: not a fresh seed, which each draws."""
+    config = resolve.with_settings(config, {"SEED": 0, "DATALOADER.NUM_WORKERS": 0})
+    lines = enumerate(config.dump().splitlines())
+    return {"number of runs": runs, **{f"configuration, line {number}": line for number, line in lines}}
 
 
 def _execute_in_child(plans: Sequence[Plan]) -> bool:

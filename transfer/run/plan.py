@@ -1,11 +1,11 @@
 """The plan of one fine-tuning or evaluation run: everything it needs, read and checked before anything is written."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pretrain.runtime import files
+from pretrain.runtime.distributed import launched_processes
 from pretrain.runtime.errors import listed
 from transfer import engines, results
 from transfer.config import resolve, scale
@@ -106,12 +106,6 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         keep_checkpoints=options.keep_checkpoints,
         auto_resume=options.auto_resume,
     )
-
-
-def launched_processes() -> int:
-    """Return the processes of one run that torchrun or srun has started; 0 where this process is the only one."""
-    started = int(os.environ.get("WORLD_SIZE") or os.environ.get("SLURM_STEP_NUM_TASKS") or 1)
-    return started if started > 1 else 0
 
 
 def _read_config(backend: Engine, options: RunOptions) -> tuple[Config, results.Scaled | None]:

@@ -16,9 +16,9 @@ FAULTS = (
     ),
     fault(
         "bug-swallowed",
-        "tools/common/cli.py",
-        "        if error.filename is None:  # not about a file that the user could have named\n            raise\n",
-        "",
+        "pretrain/runtime/errors.py",
+        "if isinstance(error, OSError) and error.filename is not None:",
+        "if isinstance(error, OSError):",
         "a bug is reported as a mistake of the user, without its traceback",
         "tools/common/test_cli.py::test_a_bug_keeps_its_traceback",
     ),

@@ -144,6 +144,39 @@ def test_no_thread_talks_after_the_shutdown() -> None:
     assert after == []
 
 
+class TwoArgumentsError(UserError):
+    """An error that pickle cannot make again: it gives its class one argument."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} {second}")
+
+
+def meet_what_cannot_travel() -> list[str]:
+    alone = TwoArgumentsError("no", "file") if distributed.rank() == 1 else None
+    return [
+        what_raises(lambda: distributed.agree(alone)),
+        what_raises(lambda: distributed.on_main(lambda: TwoArgumentsError("no", "file").unknown)),
+    ]
+
+
+def test_an_error_that_cannot_travel_is_agreed_on_as_text() -> None:
+    agreed, _ = spawn.run_on_ranks(meet_what_cannot_travel, 2)
+    assert agreed == "RuntimeError: TwoArgumentsError: no file"
+
+
+def fail_differently() -> None:
+    raise UserError(f"no such folder: /data{distributed.rank()}")
+
+
+def test_the_errors_of_all_ranks_are_in_the_cause() -> None:
+    with pytest.raises(UserError, match="no such folder: /data") as caught:
+        spawn.run_on_ranks(fail_differently, 2)
+    assert [line.split(" of host ")[0] for line in sorted(str(caught.value.__cause__).splitlines())] == [
+        "error on rank 0",
+        "error on rank 1",
+    ]
+
+
 def die() -> None:
     if distributed.rank() == 1:
         os._exit(7)
@@ -166,26 +199,26 @@ def test_a_gpu_that_is_not_there_is_refused() -> None:
         distributed.select_device("cuda:99")
 
 
-def test_a_slurm_step_names_the_world() -> None:
-    slurm = {
-        "SLURM_STEP_NODELIST": "gpu[07-09,12],login1",
-        "SLURM_STEP_NUM_TASKS": "12",
-        "SLURM_STEP_TASKS_PER_NODE": "3(x4)",
-        "SLURM_JOB_ID": "4711",
-        "SLURM_PROCID": "5",
-        "SLURM_LOCALID": "2",
-    }
-    found = distributed._slurm_environment(slurm)
-    port = found.pop("MASTER_PORT")
-    assert 20000 <= int(port) < 40000
-    assert port != distributed._slurm_environment({**slurm, "SLURM_JOB_ID": "4712"})["MASTER_PORT"]
-    assert found == {
-        "MASTER_ADDR": "gpu07",
-        "RANK": "5",
-        "WORLD_SIZE": "12",
-        "LOCAL_RANK": "2",
-        "LOCAL_WORLD_SIZE": "3",
-    }
+@pytest.mark.parametrize(("visible", "local", "index"), [(8, 3, 3), (1, 3, 0), (4, 0, 0)])
+def test_a_process_takes_its_own_gpu(visible: int, local: int, index: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all GPUs of the machine that of its local rank; the only one where the launcher shows it no other."""
+    monkeypatch.setenv("LOCAL_RANK", str(local))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    for name in ("cuda", "auto"):
+        assert distributed.select_device(name, visible) == torch.device("cuda", index)
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    with pytest.raises(UserError, match="GPU 3 on local rank 3, but PyTorch sees 2 GPUs here; start at most 2 proc"):
+        distributed.select_device("cuda", 2)
+
+
+def test_one_gpu_for_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    with pytest.raises(UserError, match="'cuda:0' would put all 4 processes of this machine on one GPU; 'cuda' gives"):
+        distributed.select_device("cuda:0", 4)
 
 
 def test_torchrun_makes_a_world(tmp_path: pathlib.Path) -> None:

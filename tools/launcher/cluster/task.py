@@ -23,6 +23,7 @@ from typing import Any
 import submitit
 import submitit.helpers
 
+from pretrain.runtime.ranks.environment import port_for
 from pretrain.runtime.signals import EXIT_CODE, STOPPING
 
 from . import slurm
@@ -125,17 +126,9 @@ def _rank() -> dict[str, str]:
     local = submitit.JobEnvironment().cluster == "local"  # a machine need not be able to resolve its own name
     return {
         "MASTER_ADDR": "127.0.0.1" if local else there.master_addr,
-        "MASTER_PORT": str(_below_ephemeral(there.master_port)),
+        "MASTER_PORT": str(port_for(there.master_port)),
         "RANK": str(there.rank),
         "WORLD_SIZE": str(there.world_size),
         "LOCAL_RANK": str(there.local_rank),
         "LOCAL_WORLD_SIZE": str(there.local_world_size),
     }
-
-
-def _below_ephemeral(port: int) -> int:
-    """Map the helper's port, which it makes of the job's id (20000 to 60000), to one that no outgoing connection has.
-
-    Linux takes 32768 and up for those, and one that has the port would keep the job from starting.
-    """
-    return 20000 + (port - 20000) * 12767 // 40000

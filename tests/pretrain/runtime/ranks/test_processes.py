@@ -1,0 +1,222 @@
+"""Real processes of one run: how they meet, and how an error of one reaches the user and ends the others."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from typing import TypeAlias
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[4]
+Process: TypeAlias = "subprocess.Popen[str]"
+LIMIT = 120  # seconds until a test gives up
+HEAD = """\
+import os, sys, time
+sys.path[:0] = [{root!r}, {tools!r}]
+from common import cli
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import PretrainError, UserError
+rank = int(os.environ.get("RANK") or os.environ["SLURM_PROCID"])
+SETTINGS = {{}}
+
+def main():
+{body}
+
+cli.run(main)
+"""
+JOIN = 'distributed.init("cpu", SETTINGS)\n'
+FOREVER = "distributed.barrier()\ntime.sleep(1000)"
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def start(tmp_path: pathlib.Path):
+    """A function that starts ranks of a script as srun does, each by itself; all are ended after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start_ranks(
+        body: str, size: int, ranks: list[int] | None = None, **variables: str
+    ) -> list[subprocess.Popen[str]]:
+        script = write(tmp_path, body)
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
+        common |= {"LOCAL_WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1", **variables}
+        for rank in range(size) if ranks is None else ranks:
+            names = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            command = [sys.executable, str(script)]
+            started.append(subprocess.Popen(command, env=names, stderr=subprocess.PIPE, text=True))
+        return started
+
+    yield start_ranks
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def write(folder: pathlib.Path, body: str) -> pathlib.Path:
+    script = folder / "script.py"
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    script.write_text(HEAD.format(root=str(ROOT), tools=str(ROOT / "tools"), body=lines))
+    return script
+
+
+def ends(processes: list[Process]) -> tuple[list[int], str]:
+    """The exit codes, and all that they said."""
+    said = [process.communicate(timeout=LIMIT)[1] for process in processes]
+    return [process.returncode for process in processes], "".join(said)
+
+
+HOST = socket.gethostname()
+MISTAKE_AFTER = JOIN + 'if rank == 1: raise UserError("no such folder: /data")\n' + FOREVER
+
+
+def test_a_mistake_of_one_rank_is_told_and_ends_all(start: Callable) -> None:
+    codes, said = ends(start(MISTAKE_AFTER, 3))
+    assert codes == [2, 2, 2], said
+    assert said == f"error on rank 1 of host {HOST}: no such folder: /data\n"
+
+
+@pytest.mark.slow
+def test_a_bug_of_one_rank_keeps_its_traceback(start: Callable) -> None:
+    codes, said = ends(start(JOIN + 'if rank == 2: {}["key"]\n' + FOREVER, 3))
+    assert codes == [1, 1, 1], said
+    assert said.startswith(f"error on rank 2 of host {HOST}:\nTraceback")
+    assert said.endswith("KeyError: 'key'\n")
+
+
+@pytest.mark.slow
+def test_a_mistake_of_all_ranks_is_told_once(start: Callable) -> None:
+    for body in ("", JOIN):
+        codes, said = ends(start(body + 'raise UserError("no such folder: /data")', 3)[-3:])
+        assert codes == [2, 2, 2], said
+        assert said == "error: no such folder: /data\n"
+
+
+@pytest.mark.slow
+def test_different_mistakes_are_all_told(start: Callable) -> None:
+    codes, said = ends(start(JOIN + 'raise UserError(f"no such folder: /data{rank % 2}")', 3))
+    assert codes == [2, 2, 2], said
+    assert sorted(said.splitlines()) == [
+        f"error on rank 1 of host {HOST}: no such folder: /data1",
+        f"error on ranks 0, 2 of host {HOST}: no such folder: /data0",
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_mistake_before_the_meeting_ends_those_who_wait(rank: int, start: Callable) -> None:
+    codes, said = ends(start(f'if rank == {rank}: raise UserError("no such file: a.yaml")\n' + MISTAKE_AFTER, 2))
+    assert codes == [2, 2], said
+    assert said == f"error on rank {rank} of host {HOST}: no such file: a.yaml\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_rank_ends_the_others(rank: int, start: Callable) -> None:
+    body = JOIN + f"if rank == {rank}: os.kill(os.getpid(), 9)\n" + FOREVER
+    codes, said = ends(start(body, 3))
+    assert codes == [-9 if one == rank else 1 for one in range(3)], said
+    assert "without a message" in said or "left no message" in said
+
+
+def test_torchrun_tells_the_error_of_a_rank(tmp_path: pathlib.Path) -> None:
+    script = write(tmp_path, MISTAKE_AFTER)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode != 0
+    assert done.stderr.count("no such folder: /data") == 1, done.stderr
+    assert f"error on rank 1 of host {HOST}: no such folder: /data\n" in done.stderr
+
+
+@pytest.mark.slow
+def test_waiting_is_said_and_hears_signals(start: Callable) -> None:
+    (process,) = start(JOIN, 2, [0])
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("waiting for 1 of 2 processes (rank 1) at 127.0.0.1:"), line
+    assert "WORLD_SIZE=2" in line
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == -signal.SIGTERM
+
+
+@pytest.mark.slow
+def test_a_rank_without_rank_0_says_where_it_waits(start: Callable) -> None:
+    (process,) = start(JOIN, 2, [1])
+    assert process.stderr is not None
+    line = process.stderr.readline()
+    assert line.startswith("waiting for rank 0 of 2 processes at 127.0.0.1:"), line
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+
+
+@pytest.mark.slow
+def test_waiting_ends_with_one_message(start: Callable) -> None:
+    body = "from pretrain.runtime.ranks import meeting\nmeeting.LIMIT = 4\n" + JOIN
+    codes, said = ends(start(body, 3, [0, 1]))
+    assert codes == [2, 2], said
+    assert said.count("waited 4 s, and gave up for 1 of 3 processes (rank 2)") == 1
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_stop_while_waiting_is_a_stop_of_all(start: Callable) -> None:
+    body = "from pretrain.runtime.signals import Stopped, StopRequest\nwith StopRequest() as stop:\n"
+    body += '    try: distributed.init("cpu", {}, lambda: stop.name)\n    except Stopped: sys.exit(75)'
+    processes = start(body, 3, [0, 1])
+    assert processes[0].stderr is not None
+    assert processes[0].stderr.readline().startswith("waiting for 1 of 3")
+    processes[1].send_signal(signal.SIGUSR1)
+    codes, said = ends(processes)
+    assert codes == [75, 75], said
+    assert "stopped by SIGUSR1 while waiting" in said
+
+
+@pytest.mark.slow
+def test_processes_that_differ_are_told(start: Callable) -> None:
+    codes, said = ends(start('SETTINGS["optim.lr"] = rank // 2\n' + JOIN, 3))
+    assert codes == [2, 2, 2], said
+    assert said == (
+        "error: the processes of this run do not fit together:\n"
+        f"  optim.lr differs: 0 on rank 0 of host {HOST}, 1 of host {HOST}; 1 on rank 2 of host {HOST}\n"
+    )
+
+
+@pytest.mark.slow
+def test_a_port_of_another_program_is_one_message(start: Callable) -> None:
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        codes, said = ends(start(JOIN, 2, MASTER_PORT=str(taken.getsockname()[1])))
+    assert codes == [2, 2], said
+    assert "another program has it. Set MASTER_PORT to a free port" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_there_twice_is_refused(start: Callable) -> None:
+    port = str(free_port())
+    start(JOIN + FOREVER, 3, [0, 1], MASTER_PORT=port)
+    time.sleep(8)
+    *waiting, twice = start(JOIN, 3, [1], MASTER_PORT=port)
+    said = twice.communicate(timeout=LIMIT)[1]
+    assert twice.returncode == 2
+    assert "rank 1 is here twice" in said
+    assert [process.poll() for process in waiting] == [None, None]  # another run's mistake is none of theirs
+
+
+@pytest.mark.slow
+def test_a_wrong_interface_is_explained(start: Callable) -> None:
+    codes, said = ends(start(JOIN, 2, GLOO_SOCKET_IFNAME="nosuch0"))
+    assert codes == [2, 2], said
+    assert "GLOO_SOCKET_IFNAME is nosuch0" in said
+    assert "Traceback" not in said
