@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from common import cli
-from common.image_check import check_images, good_paths, summarise, write_lines
+from common.image_check import check_images, good_paths, refuse_unlistable, summarise, write_lines
 from pretrain.data.images.image_set import open_images
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import expand_home, usable_cores, user_path
@@ -39,6 +39,8 @@ def main() -> None:
         raise PretrainError(
             f"--good: a list holds paths of image files, and the images of {arguments.root} lie in shards"
         )
+    if arguments.good:
+        refuse_unlistable(images)
     faults, wide = {}, []
     for index, check in check_images(images, arguments.workers):
         if check.wide:
@@ -80,7 +82,7 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.workers < 0:
         parser.error("--workers: must be 0 or more")
-    if arguments.good and arguments.good.suffix != ".txt":
+    if arguments.good and arguments.good.suffix.lower() != ".txt":
         parser.error("--good: must end with .txt: that is how data.root knows a list")
     return arguments
 

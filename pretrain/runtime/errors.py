@@ -43,6 +43,14 @@ def user_message(error: Exception) -> str | None:
     return None
 
 
+def printable(text: str) -> str:
+    """Return text for a line of a message: line breaks, invisible characters and bytes that are not UTF-8 as escapes.
+
+    A file's name may hold any byte but 0 and /; one that is printed as it is may break the line or the program.
+    """
+    return text if text.isprintable() else "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
 def from_worker(error: UserError) -> UserError:
     """Return the error of a loader worker as it was raised there.
 
@@ -73,3 +81,10 @@ def listed(items: Iterable[object], shown: int = 5, separator: str = ", ", total
     more = (total - len(first)) if total is not None else sum(1 for _ in items)
     text = separator.join(map(str, first))
     return f"{text} and {more} more" if more > 0 else text
+
+
+def _escape(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python keeps a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode("ascii")

@@ -136,8 +136,8 @@ def write_description(
         folder.mkdir(parents=True, exist_ok=True)
         files.save_text(folder / "config.yaml", config_yaml)
         files.save_text(folder / "env.json", json.dumps(environment, indent=2) + "\n")
-        with open(folder / "command.txt", "a") as lines:
-            lines.write(shlex.join(command) + "\n")
+        with open(folder / "command.txt", "ab") as lines:  # names that are not UTF-8 keep their bytes
+            lines.write(os.fsencode(shlex.join(command) + "\n"))
     except OSError as error:
         raise UserError(f"output folder {folder}: cannot be written: {error.strerror or error}") from error
 
@@ -159,5 +159,8 @@ def logging_to(folder: pathlib.Path, logger: logging.Logger, *others: logging.Ha
 
 
 class _LogFile(logging.FileHandler):
+    def __init__(self, path: pathlib.Path) -> None:
+        super().__init__(path, encoding="utf-8", errors="backslashreplace")  # names may be no UTF-8
+
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the base class's name)
         """Leave the line out: on a full disk the run stops over its metrics, with a message."""

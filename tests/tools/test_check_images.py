@@ -1,6 +1,7 @@
 """check_images as a user runs it: broken and silently damaged images are found, good ones listed."""
 
 import io
+import os
 import pathlib
 
 import numpy as np
@@ -11,7 +12,7 @@ import check_images
 from pretrain.data.images import decode
 from pretrain.data.images.image_set import open_images
 from pretrain.data.images.integrity import check_image
-from tests.conftest import Tool
+from tests.conftest import Tool, refused
 from tests.support.in_process import refusal
 from tests.support.pretrain.pictures import BROKEN
 from tests.support.pretrain.shard_files import encoded, photograph, write_shard
@@ -144,3 +145,21 @@ def test_a_tilde_within_quotes_is_the_home_folder(mixed: pathlib.Path, tool: Too
     done = tool("check_images", "~/a", "--workers", 0, "--output=~/said.txt", HOME=str(mixed))
     assert done.stdout.splitlines()[-1].startswith("3 images: 2 whole"), done.stderr
     assert (mixed / "said.txt").exists()
+
+
+def test_odd_names_are_listed_on_any_terminal(tool: Tool, tmp_path: pathlib.Path) -> None:
+    names = [b"\xff.jpg", "é.jpg".encode(), b"a\nb.jpg", b" blank .jpg"]
+    for name in names:
+        (tmp_path / "images").mkdir(exist_ok=True)
+        (tmp_path / "images" / os.fsdecode(name)).write_text("no image")
+    for number, encoding in enumerate(("utf-8", "ascii")):
+        said = tmp_path / f"faults{number}"
+        options = ("--workers", 0, "--output", said)
+        done = tool("check_images", tmp_path / "images", *options, PYTHONIOENCODING=encoding)
+        assert done.returncode == 1, done.stderr
+        assert len(said.read_bytes().splitlines()) == 4
+        assert "/a\\nb.jpg: not an image" in done.stdout
+        assert "/\\xff.jpg: not an image" in done.stdout
+    done = tool("check_images", tmp_path / "images", "--workers", 0, "--good", tmp_path / "good.txt")
+    refused(done, "1 images have such names", "a\\nb.jpg", "rename them")
+    assert "not an image" not in done.stdout  # told before the scan

@@ -1,5 +1,6 @@
 """tools/show_views.py: the pixels of the sheet are those that the loader of the run feeds."""
 
+import os
 import pathlib
 
 import numpy as np
@@ -98,3 +99,12 @@ def test_every_row_tells_which_image_it_is_of(root: pathlib.Path) -> None:
     settings = schema.load(None, ["data.root", str(root), *SETTINGS])
     large = show_views.draw(settings, 9, range(2))
     assert large.width == show_views.layout(32, 2).corner(0, 4)[0] + 96 + 16
+
+
+def test_odd_names_do_not_break_a_sheet(tool: Tool, tmp_path: pathlib.Path) -> None:
+    for number, name in enumerate((b"a\nb.png", b"\xff.png", "日本 \u200b.png".encode())):
+        path = tmp_path / "images" / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40), (90 * number, 0, 0)).save(path)
+    done = tool("show_views", "--output", tmp_path / "a.png", "data.root", tmp_path / "images", "data.image_size", 32)
+    assert done.returncode == 0, done.stderr

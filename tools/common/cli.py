@@ -1,5 +1,6 @@
 """The frame of every tool: a user's mistake is one message on standard error and exit code 2, an outage 75."""
 
+import io
 import logging
 import os
 import sys
@@ -19,6 +20,8 @@ def run(main: Callable[[], None]) -> None:
 
     Of several processes each one's error reaches the user, and ends all of them.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what the terminal's encoding does not
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
     except SystemExit as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import PretrainError, printable
 from pretrain.runtime.files import whole_file
 
 MARGIN, GAP, GROUP_GAP = 16, 6, 20  # pixels: around the sheet, between pictures, between groups of columns
@@ -89,6 +89,7 @@ def write_line(
 ) -> None:
     """Write a line of text from its left top; where it is wider than `width` pixels, its middle is left out."""
     font = ImageFont.load_default(size=size)
+    text = printable(text)
     shown, kept = text, len(text)
     while kept > 1 and pen.textlength(shown, font=font) > width:
         kept -= 1

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from pretrain.config.schema import Data
 from pretrain.data.images.image_set import ImageSet
 from pretrain.data.images.integrity import Check, Checked, Fault
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.errors import PretrainError, listed
 from pretrain.runtime.files import whole_file
 from pretrain.runtime.progress import RateColumn, progress_bar
 
@@ -54,15 +54,22 @@ def summarise(faults: list[Fault], images: int) -> str:
     )
 
 
+def refuse_unlistable(images: ImageSet) -> None:
+    """Raise PretrainError, naming them, where a list cannot hold the names of all images."""
+    broken = [index for index in range(len(images)) if {"\n", "\r"} & set(images.path(index))]
+    if broken:
+        raise PretrainError(
+            f"--good: a list cannot hold a name with a line break, and {len(broken)} images have such names: "
+            f"{listed(map(images.name, broken))}; rename them"
+        )
+
+
 def good_paths(images: ImageSet, faulty: set[int]) -> Iterator[str]:
     """Yield the absolute paths (or URLs) of the images without a fault."""
     for index in range(len(images)):
         if index not in faulty:
-            name = images.name(index)
-            path = name if "://" in name else os.path.abspath(name)
-            if "\n" in path or "\r" in path:
-                raise PretrainError(f"--good: {path!r}: a list cannot hold a name with a line break; rename it")
-            yield path
+            path = images.path(index)
+            yield path if "://" in path else os.path.abspath(path)
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from pretrain.data.images import decode as rgb
 from pretrain.data.images import roots, storage
 from pretrain.data.images.path_array import PathArray
-from pretrain.runtime.errors import PretrainError, StorageError, UserError
+from pretrain.runtime.errors import PretrainError, StorageError, UserError, printable
 from pretrain.runtime.files import whole_file
 
 SUMMARY = "images.json"  # written last: a folder without one holds no whole index
@@ -49,7 +49,11 @@ class ImageSet:
         return len(self.names)
 
     def name(self, index: int) -> str:
-        """Return the name of an image for a message: "folder/a.jpg", "folder/000.tar/key.jpg"."""
+        """Return the name of an image for a message: "folder/a.jpg", "folder/000.tar/key.jpg"; see `printable`."""
+        return printable(self.path(index))
+
+    def path(self, index: int) -> str:
+        """Return the path or URL of an image's file, or shard/member."""
         name = self.names[index]
         if self.shards is None:
             return storage.join(self.base, name)
@@ -62,7 +66,7 @@ class ImageSet:
         """
         try:
             if self.shards is None:
-                return storage.read_file(self.name(index))
+                return storage.read_file(self.path(index))
             offset, size = int(self.arrays["offsets"][index]), int(self.arrays["sizes"][index])
             content = storage.read_range(self._shard(index), offset, size)
             if len(content) != size:  # of a shard that was written anew?
@@ -174,7 +178,7 @@ def open_labelled(root: str, setting: str) -> tuple[ImageSet, Tensor, list[str]]
     Raises PretrainError for what `open_images` does, for another kind of root, and for images outside a class folder.
     """
     images = open_images(root, setting)
-    if images.shards is not None or root.endswith(".txt"):
+    if images.shards is not None or root.lower().endswith(".txt"):
         raise PretrainError(f"{setting}: {root}: must be a folder with a folder of images for each class")
     classes: list[str] = []
     labels = np.empty(len(images), dtype=np.int64)

@@ -1,6 +1,7 @@
 """The labelled images in folders: a folder for each class; or train/ and val/, each with a folder for each class."""
 
 import os
+import unicodedata
 from dataclasses import dataclass
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from pretrain.data.images.image_set import ImageSet, open_labelled
 from pretrain.data.images.path_array import pack_paths
-from pretrain.runtime.errors import PretrainError, listed
+from pretrain.runtime.errors import PretrainError, listed, printable
 
 LAYOUT = "it must hold {root}/train/CLASS/IMAGES and {root}/val/CLASS/IMAGES"
 
@@ -49,7 +50,12 @@ def open_train_and_val(root: str, setting: str) -> tuple[LabelledImages, Labelle
     val = open_tree(os.path.join(root, "val"), setting, at_least=1)
     unknown = sorted(set(val.classes) - set(train.classes))
     if unknown:
-        raise PretrainError(f"{setting}: {root}: val has classes that train does not have: {listed(unknown)}")
+        names = {unicodedata.normalize("NFC", name) for name in train.classes}
+        same = [name for name in unknown if unicodedata.normalize("NFC", name) in names]
+        hint = f"; the names of {listed(map(printable, same))} differ in their Unicode form only" if same else ""
+        raise PretrainError(
+            f"{setting}: {root}: val has classes that train does not have: {listed(map(printable, unknown))}{hint}"
+        )
     position = torch.tensor([train.classes.index(name) for name in val.classes])
     return train, LabelledImages(val.images, position[val.labels], train.classes)
 

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 import numpy.typing as npt
 
 from pretrain.data.images import shards, storage
+from pretrain.data.images.list_file import find_written, read_list
 from pretrain.data.images.path_array import pack_paths
-from pretrain.runtime.errors import PretrainError, listed
-from pretrain.runtime.host import expand_home
+from pretrain.runtime.errors import PretrainError, listed, printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 NAMED = 5  # faults that a message spells out; the others it counts
+SCANNED = 1024  # shards after which the faults are counted
 SCANNERS = 16  # shards whose headers are read at a time: most of it is waiting for the storage
 
 Arrays = dict[str, npt.NDArray]
@@ -60,7 +61,8 @@ def _kind(root: str) -> str:
         return "folder"
     if "{" in root and not there:
         return "pattern"
-    return "list" if root.endswith(".txt") else "shard" if root.endswith(".tar") else "folder"
+    end = root.lower()
+    return "list" if end.endswith(".txt") else "shard" if end.endswith(".tar") else "folder"
 
 
 def _check_there(root: str, kind: str) -> None:
@@ -68,7 +70,9 @@ def _check_there(root: str, kind: str) -> None:
         raise PretrainError(f"{root}: compressed; images are read from plain .tar files, unpack it to one")
     found = storage.kind(root)
     if found == "missing":
-        raise PretrainError(f"{root}: no such {'folder' if kind == 'folder' else 'file'}")
+        meant = None if storage.is_url(root) else find_written("", root)
+        hint = f"; {meant} is there, of a name that differs in blanks, \\ or Unicode form only" if meant else ""
+        raise PretrainError(f"{printable(root)}: no such {'folder' if kind == 'folder' else 'file'}{hint}")
     if kind == "folder" and found == "file":
         raise PretrainError(f"{root}: not a folder, nor a .tar file, nor a .txt list of paths")
 
@@ -83,7 +87,7 @@ def _of_folder(root: str) -> Arrays:
         for name in _walk(root, "", set()):
             if name.lower().endswith(EXTENSIONS):
                 yield name
-            elif name.endswith(".tar"):
+            elif name.lower().endswith(".tar"):
                 archives.append(name)
             else:
                 others += 1
@@ -116,66 +120,33 @@ def _walk(root: str, below: str, seen: set[object]) -> Iterator[str]:
 
 
 def _of_list(root: str) -> Arrays:
-    """Read the paths in a text file, one a line, in its order."""
-    folder = base_folder(root)
-    faults: list[str] = []  # the first few; `count` is of all
-    count = 0
-
-    def entries() -> Iterator[str]:
-        nonlocal count
-        for number, name in _lines(root):
-            fault = _entry_fault(folder, name)
-            if fault:
-                count += 1
-                if len(faults) < NAMED:
-                    faults.append(f"line {number}: {name}: {fault}")
-            yield name
-
-    names = pack_paths(entries())
-    if count:
-        raise PretrainError(f"{root}: {count} of {len(names)} paths are wrong: {listed(faults, NAMED, '; ', count)}")
-    if not len(names):
-        raise PretrainError(f"{root}: lists no images; it needs one path a line")
+    names = read_list(root, base_folder(root))
     return {"text": names.text, "ends": names.ends}
-
-
-def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """Yield the number and the text of each line, without blank lines and comments."""
-    with storage.open_file(path) as file:
-        for number, line in enumerate(file, start=1):
-            text = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf")).rstrip("\r\n")
-            if text.strip() and not text.startswith("#"):
-                yield number, expand_home(text)
-
-
-def _entry_fault(folder: str, name: str) -> str | None:
-    """Return why a list may not name this path, or None. A missing URL is only found when it is read."""
-    if not os.path.isabs(name) and not storage.is_url(name) and os.path.normpath(name).split("/")[0] == "..":
-        return f"leads out of the list's folder; relative paths start at {folder or 'the current folder'}"
-    if name.lower().endswith((".tar", *shards.COMPRESSED)):
-        return "a shard; shards go into data.root itself, as a folder of them or a brace pattern"
-    path = storage.join(folder, name)
-    if not storage.is_url(path) and not os.path.isfile(path):
-        return "no such file"
-    return None
 
 
 def _of_shards(root: str, paths: list[str]) -> Arrays:
     """Find the images inside tar files, in the files' order."""
     prefix = len(storage.join(base_folder(root), ""))
     faults: list[str] = []
+    unseen = 0  # shards that were not looked at
 
     def samples() -> Iterator[shards.Samples]:
+        nonlocal unseen
         with concurrent.futures.ThreadPoolExecutor(SCANNERS) as pool:
-            for found in pool.map(_scan, paths):
-                if isinstance(found, str):
-                    faults.append(found)
-                else:
-                    yield found
+            for scanned in range(0, len(paths), SCANNED):
+                for found in pool.map(_scan, paths[scanned : scanned + SCANNED]):
+                    if isinstance(found, str):
+                        faults.append(found)
+                    else:
+                        yield found
+                if len(faults) >= SCANNED // 2:  # a wrong pattern: the others need not be waited for
+                    unseen = max(0, len(paths) - scanned - SCANNED)
+                    return
 
     arrays = shards.concatenate(samples())
     if faults:
-        raise PretrainError(listed(faults, NAMED, "; ", len(faults)))
+        rest = f"; {unseen} further shards were not looked at" if unseen else ""
+        raise PretrainError(listed(faults, NAMED, "; ", len(faults)) + rest)
     if not len(arrays["ends"]):
         raise PretrainError(f"{root}: no images in its {len(paths)} shards; looked for {' '.join(EXTENSIONS)}")
     names = pack_paths(path[prefix:] for path in paths)

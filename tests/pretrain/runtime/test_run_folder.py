@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import pathlib
 import signal
@@ -101,3 +102,12 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: pathlib.Path) -> None:
         run_folder.locked(tmp_path / "file" / "run"),
     ):
         pass
+
+
+def test_log_and_command_hold_names_that_are_no_utf8(tmp_path: pathlib.Path) -> None:
+    name, logger = os.fsdecode(b"caf\xe9.jpg"), logging.getLogger("names")
+    run_folder.write_description(tmp_path, "", ["tool", name], {})
+    assert (tmp_path / "command.txt").read_bytes() == b"tool 'caf\xe9.jpg'\n"
+    with run_folder.logging_to(tmp_path, logger):
+        logger.warning("broken: %s", name)
+    assert "broken: caf\\udce9.jpg" in (tmp_path / "log.txt").read_text()

@@ -1,9 +1,11 @@
 """The kinds of roots, the images that each names in order, and their reading by index."""
 
+import codecs
 import os
 import pathlib
 import pickle
 import re
+import unicodedata
 
 import fsspec
 import numpy as np
@@ -27,7 +29,7 @@ def fill(root: pathlib.Path, names: list[str]) -> None:
 
 
 def relative(images: ImageSet, root: object) -> list[str]:
-    return [os.path.relpath(images.name(index), str(root)) for index in range(len(images))]
+    return [os.path.relpath(images.path(index), str(root)) for index in range(len(images))]
 
 
 def reds(images: ImageSet) -> list[int]:
@@ -108,6 +110,56 @@ def test_all_that_is_wrong_in_a_list_is_one_message(tmp_path: pathlib.Path) -> N
     assert message.endswith("and 8 more")
     path.write_text("# nothing\n")
     assert "lists no images" in refusal(path)
+
+
+def test_a_list_is_read_as_people_write_it(tmp_path: pathlib.Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "Müller/é 1.jpg")
+    fill(tmp_path, ["a/1.jpg", "a/2 .jpg", decomposed, "blank.jpg ", "back\\slash.jpg"])
+    lines = [
+        "a/1.jpg  ",
+        "\ta\\1.jpg",
+        "a/2 .jpg",
+        unicodedata.normalize("NFC", decomposed),
+        "blank.jpg ",
+        "back\\slash.jpg",
+    ]
+    (tmp_path / "LIST.TXT").write_bytes(codecs.BOM_UTF8 + "\r\n".join(lines).encode())
+    images = open_images(str(tmp_path / "LIST.TXT"))
+    assert reds(images) == [0, 0, 1, 2, 3, 4]
+    assert relative(images, tmp_path)[3] == decomposed  # the name of the file, whatever the list has
+
+
+def test_what_a_list_cannot_mean_is_said(tmp_path: pathlib.Path) -> None:
+    fill(tmp_path, ["a/IMG_1.JPG", "a/e\u0301.jpg", "a/\xe9.jpg"])
+    path = tmp_path / "x.txt"
+    path.write_text("a/img_1.jpg\na/\u212b.jpg\na\n")
+    message = refusal(path)
+    assert "line 1: a/img_1.jpg: no such file (IMG_1.JPG is there: upper and lower case count)" in message
+    assert "line 2: a/\u212b.jpg: no such file" in message
+    assert "line 3: a: a folder, not an image" in message
+    for encoding in ("utf-16", "utf-16-le"):
+        path.write_bytes("a/IMG_1.JPG\n".encode(encoding))
+        assert "line 1 holds zero bytes, so this is no UTF-8 text but probably UTF-16" in refusal(path)
+
+
+def test_a_root_that_looks_like_one_that_is_there_is_said(tmp_path: pathlib.Path) -> None:
+    fill(tmp_path / unicodedata.normalize("NFD", "Bücher"), ["1.jpg"])
+    assert "differs in blanks, \\ or Unicode form only" in refusal(tmp_path / unicodedata.normalize("NFC", "Bücher"))
+    assert "differs in blanks" not in refusal(tmp_path / "Zeitungen")
+
+
+def test_names_are_shown_in_one_line(tmp_path: pathlib.Path) -> None:
+    (tmp_path / os.fsdecode(b"a\nb\xff.jpg")).write_text("no image")
+    images = open_images(str(tmp_path))
+    assert images.name(0) == f"{tmp_path}/a\\nb\\xff.jpg"
+    with pytest.raises(PretrainError, match=r"a\\nb\\xff\.jpg: not an image"):
+        images.read(0)
+
+
+def test_a_pattern_of_a_million_missing_shards_ends_soon(tmp_path: pathlib.Path) -> None:
+    message = refusal(tmp_path / "x-{000000..999999}.tar")
+    assert "x-000000.tar: no such shard" in message
+    assert message.endswith("and 1019 more; 998976 further shards were not looked at")
 
 
 def shards_in(folder: pathlib.Path) -> None:

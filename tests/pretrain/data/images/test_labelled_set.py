@@ -1,12 +1,14 @@
 """Labelled folders: one tree, or train/ and val/; the messages for faulty ones."""
 
 import pathlib
+import unicodedata
 
 import pytest
 
 from pretrain.data.images.labelled_set import is_split, open_train_and_val, open_tree
 from pretrain.runtime.errors import PretrainError
 from tests.support.pretrain.coloured_images import paint
+from tests.support.pretrain.shard_files import encoded
 
 
 def test_the_classes_of_val_are_those_of_train(tmp_path: pathlib.Path) -> None:
@@ -55,3 +57,12 @@ def test_a_missing_folder_is_named(tmp_path: pathlib.Path) -> None:
     assert not is_split(str(tmp_path / "nowhere"))
     with pytest.raises(PretrainError, match=f"knn.root: {tmp_path}/nowhere: no such folder"):
         open_tree(str(tmp_path / "nowhere"), "knn.root")
+
+
+def test_classes_of_another_unicode_form_are_said(tmp_path: pathlib.Path) -> None:
+    for part, form in (("train", "NFC"), ("val", "NFD")):
+        for name in ("a", unicodedata.normalize(form, "é")):
+            (tmp_path / part / name).mkdir(parents=True)
+            (tmp_path / part / name / "1.png").write_bytes(encoded())
+    with pytest.raises(PretrainError, match=r"classes that train does not have: .*; the names of .* differ in their"):
+        open_train_and_val(str(tmp_path), "--root")

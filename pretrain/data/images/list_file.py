@@ -1,0 +1,119 @@
+"""The text list of images: one path a line, as people and their tools write it."""
+
+import functools
+import os
+import unicodedata
+from collections.abc import Iterator
+
+from pretrain.data.images import shards, storage
+from pretrain.data.images.path_array import PathArray, pack_paths
+from pretrain.runtime.errors import PretrainError, listed, printable
+from pretrain.runtime.host import expand_home
+
+NAMED = 5  # faults that a message spells out; the others it counts
+
+
+def read_list(path: str, folder: str) -> PathArray:
+    """Read the paths in a text file, one a line, in its order; `folder` is what they are relative to.
+
+    A path is taken as written where such a file is there. Otherwise it is the one file that is there when blanks at its
+    ends are left out, `\\` stands for `/`, or the name is in the other Unicode form (macOS stores é as two characters).
+
+    Raises PretrainError with the number of wrong paths and the first of them, and for text that is not UTF-8.
+    """
+    faults: list[str] = []  # the first few; `count` is of all
+    count = 0
+
+    def entries() -> Iterator[str]:
+        nonlocal count
+        for number, name in _lines(path):
+            found = find_written(folder, name)
+            fault = _fault(folder, name, found)
+            if fault:
+                count += 1
+                if len(faults) < NAMED:
+                    faults.append(f"line {number}: {printable(name)}: {fault}")
+            yield found or name
+
+    names = pack_paths(entries())
+    if count:
+        raise PretrainError(f"{path}: {count} of {len(names)} paths are wrong: {listed(faults, NAMED, '; ', count)}")
+    if not len(names):
+        raise PretrainError(f"{path}: lists no images; it needs one path a line")
+    return names
+
+
+def find_written(folder: str, name: str) -> str | None:
+    """Return the name of the file or folder in `folder` that a person may have meant by `name`; None for none.
+
+    A URL is not looked for: it is meant without the blanks at its ends.
+    """
+    if storage.is_url(storage.join(folder, name)):
+        return name.strip()
+    if os.path.exists(storage.join(folder, name)):
+        return name
+    for meant in dict.fromkeys((name.strip(), name.strip().replace("\\", "/"))):
+        if meant and os.path.exists(storage.join(folder, meant)):
+            return meant
+        if meant and (other := _in_other_form(folder, meant)):
+            return other
+    return None
+
+
+def _lines(path: str) -> Iterator[tuple[int, str]]:
+    """Yield the number and the text of each line, without blank lines and comments."""
+    with storage.open_file(path) as file:
+        for number, line in enumerate(file, start=1):
+            if b"\0" in line:
+                raise PretrainError(
+                    f"{path}: line {number} holds zero bytes, so this is no UTF-8 text but probably UTF-16, which "
+                    "Windows calls Unicode; save the list as UTF-8 (iconv -f UTF-16 -t UTF-8)"
+                )
+            text = os.fsdecode(line.removeprefix(b"\xef\xbb\xbf")).rstrip("\r\n")
+            if text.strip() and not text.startswith("#"):
+                yield number, expand_home(text)
+
+
+def _fault(folder: str, name: str, found: str | None) -> str | None:
+    """Return why a list may not name this path, or None. A missing URL is only found when it is read."""
+    meant = found or name
+    if not os.path.isabs(meant) and not storage.is_url(meant) and os.path.normpath(meant).split("/")[0] == "..":
+        return f"leads out of the list's folder; relative paths start at {folder or 'the current folder'}"
+    if meant.lower().endswith((".tar", *shards.COMPRESSED)):
+        return "a shard; shards go into data.root itself, as a folder of them or a brace pattern"
+    path = storage.join(folder, meant)
+    if storage.is_url(path) or os.path.isfile(path):
+        return None
+    if os.path.isdir(path):
+        return "a folder, not an image"
+    parent, _, file = path.rpartition("/")
+    other = [each for each in _names_in(parent or ".") if each.casefold() == file.casefold()]
+    return f"no such file{f' ({printable(other[0])} is there: upper and lower case count)' if other else ''}"
+
+
+def _in_other_form(folder: str, name: str) -> str | None:
+    """Return the path that is there and differs from `name` in its Unicode form alone, where there is one only."""
+    if name.isascii():
+        return None
+    found = "/" if name.startswith("/") else ""
+    for part in name.strip("/").split("/"):
+        below = storage.join(folder, found) or "."
+        if not os.path.lexists(os.path.join(below, part)):
+            same = [each for each in _names_in(below) if _normal(each) == _normal(part)]
+            if len(same) != 1:
+                return None
+            part = same[0]
+        found = os.path.join(found, part)
+    return found
+
+
+def _normal(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
+@functools.lru_cache(16)
+def _names_in(folder: str) -> tuple[str, ...]:
+    try:
+        return tuple(os.listdir(folder))
+    except OSError:
+        return ()
