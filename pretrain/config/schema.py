@@ -166,6 +166,13 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
     for field in dataclasses.fields(section)
     if f"{prefix}{field.name}" not in (*SECTIONS, "method")
 }  # without those that only one method has
+# What other programs call a setting, the published code among them.
+ELSEWHERE = {
+    **dict.fromkeys(("learning_rate", "base_lr"), "optim.lr"),
+    **dict.fromkeys(("ims_per_batch", "batch", "b"), "optim.batch_size"),
+    **{"wd": "optim.weight_decay", "moco_k": "model.queue_size", "moco_m": "model.momentum"},
+    **{"moco_t": "model.temperature", "moco_dim": "model.dim", "num_workers": "data.workers", "j": "data.workers"},
+}
 PATHS = frozenset(key for key, item in FIELDS.items() if item.metadata["is_path"])
 
 
@@ -324,5 +331,7 @@ def _nearest(key: str) -> list[str]:
     last = key.rpartition(".")[2]
     known = list(_fields())
     elsewhere = [each for each in known if each.rpartition(".")[2] == last]
+    other = last.lower().replace("-", "_")
+    elsewhere += [ELSEWHERE[other]] if other in ELSEWHERE else [other] if other in known else []
     similar = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     return list(dict.fromkeys(elsewhere + similar))[:3] or _keys_below(key.partition(".")[0]) or known

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
@@ -18,6 +19,8 @@ from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
 from pretrain.runtime.signals import Stopped, StopRequest
+
+LONGEST = 16  # times the shorter side: longer images are cut before they are resized
 
 
 class CentreCrops(Dataset[tuple[Tensor, bool]]):
@@ -38,11 +41,24 @@ class CentreCrops(Dataset[tuple[Tensor, bool]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, bool]:
         try:
-            return self.crop(self.images.read(index)), True
+            return self.crop(_middle(self.images.read(index))), True
         except PretrainError:
             if not self.marks_broken:
                 raise
             return torch.zeros(3, self.size, self.size, dtype=torch.uint8), False
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """Return the part of a very long image that its centre crop is made of; any other image as it is.
+
+    Resized as a whole, an image of 1 x 30,000 pixels would take 6 GB.
+    """
+    short, long = sorted(image.size)
+    if long <= LONGEST * short:
+        return image
+    width, height = (min(side, 4 * short) for side in image.size)
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
 
 
 def extract_features(

@@ -6,6 +6,7 @@ members are never read: no pickle, no JSON, no text.
 """
 
 import itertools
+import math
 import os
 import re
 import tarfile
@@ -26,6 +27,7 @@ COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.z
 MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 EXTENDED = {b"x", b"L", b"K", b"g"}  # headers about the member that follows them (POSIX 1003.1 pax, GNU), or about all
 LARGEST_HEADER = 1 << 20  # bytes of an extended header: names and numbers take far fewer
+MOST_SHARDS = 10**6  # that a pattern may name
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
 
@@ -51,9 +53,18 @@ def expand_braces(pattern: str) -> list[str]:
     Raises PretrainError for braces it does not understand.
     """
     parts = re.split(r"\{([^{}]*)\}", pattern)  # text, inner, text, inner, text
+    for first, last in (match.groups() for part in parts[1::2] if (match := RANGE.fullmatch(part))):
+        if int(first) > int(last):
+            raise PretrainError(
+                f"{pattern}: {{{first}..{last}}} counts down; write {{{last}..{first}}}, in the order of the shards"
+            )
+        if int(last) - int(first) >= MOST_SHARDS:
+            raise PretrainError(f"{pattern}: {{{first}..{last}}} names more than {MOST_SHARDS:,} shards")
     choices = [[part] if number % 2 == 0 else _choices(part) for number, part in enumerate(parts)]
     if any("{" in text or "}" in text for text in parts[::2]) or not all(choices):
         raise PretrainError(f"{pattern}: braces are understood as {{000..127}} or {{a,b,c}}, not nested")
+    if math.prod(map(len, choices)) > MOST_SHARDS:
+        raise PretrainError(f"{pattern}: names more than {MOST_SHARDS:,} shards")
     return ["".join(chosen) for chosen in itertools.product(*choices)]
 
 

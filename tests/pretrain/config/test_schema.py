@@ -16,6 +16,9 @@ CONFIGS = pathlib.Path(__file__).resolve().parents[3] / "configs" / "pretrain"
 ROOT = ["data.root", "images"]
 
 
+NAMES = st.text(min_size=1).filter(lambda name: not name.startswith("~"))  # which is a home folder
+
+
 def faults_of(*overrides: str, file: pathlib.Path | None = None) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         schema.load(file, list(overrides))
@@ -89,6 +92,13 @@ def test_all_faults_come_at_once(tmp_path: pathlib.Path) -> None:
     [
         ("lr", "optim.lr"),
         ("optim.learning_rate", "optim.lr"),
+        ("learning_rate", "optim.lr"),
+        ("optim.base_lr", "optim.lr"),
+        ("optim.wd", "optim.weight_decay"),
+        ("moco_k", "model.queue_size"),
+        ("moco-t", "model.temperature"),
+        ("num_workers", "data.workers"),
+        ("OUTPUT_DIR", "output_dir"),
         ("model.queue", "model.queue_size"),
         ("data.rot", "data.root"),
     ],
@@ -96,7 +106,7 @@ def test_all_faults_come_at_once(tmp_path: pathlib.Path) -> None:
 def test_an_unknown_key_names_its_neighbours(typed: str, meant: str) -> None:
     (fault,) = faults_of(*ROOT, typed, "1")
     assert fault.startswith(f"{typed}: no such setting; nearest: ")
-    assert meant in fault
+    assert fault.split("nearest: ")[1].split(", ")[0] == meant
 
 
 @pytest.mark.parametrize("key", sorted(schema.FIELDS))
@@ -107,7 +117,7 @@ def test_a_key_with_more_behind_it_is_unknown(key: str, name: str) -> None:
     assert fault.startswith(f"{key}.{name}: no such setting")
 
 
-@given(st.floats(1e-6, 10), st.integers(1, 10**6), st.booleans(), st.integers(0, 2**32 - 1), st.text(min_size=1))
+@given(st.floats(1e-6, 10), st.integers(1, 10**6), st.booleans(), st.integers(0, 2**32 - 1), NAMES)
 def test_values_go_round_through_yaml_and_the_command_line(
     tmp_path_factory: pytest.TempPathFactory, lr: float, queue_size: int, shuffle: bool, seed: int, root: str
 ) -> None:

@@ -2,20 +2,24 @@
 
 import pathlib
 import shutil
+import tracemalloc
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from PIL import Image
 from torch import nn
 from torchvision import transforms
+from torchvision.transforms import functional
 
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.evaluation import features
 from pretrain.models.encoders import build_encoder
 from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import PretrainError
+from tests.support.pretrain.pictures import noise
 
 CPU = torch.device("cpu")
 
@@ -120,3 +124,25 @@ def test_features_that_are_not_finite_are_refused(pictures: pathlib.Path, encode
     encoder.bn1.running_mean.fill_(torch.nan)
     with pytest.raises(PretrainError, match="not finite"):
         features.extract_features(encoder, open_images(str(pictures)), CPU, 32)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 30_000), (30_000, 1), (3, 2_000)])
+def test_a_very_long_image_is_cut_before_it_is_resized(width: int, height: int, tmp_path: pathlib.Path) -> None:
+    position = np.arange(width * height).reshape(height, width)
+    middle = abs(position - position.max() / 2) < 2 * min(width, height) ** 2
+    Image.fromarray(np.where(middle, 200, 50).astype(np.uint8)).save(tmp_path / "long.png")
+    tracemalloc.start()
+    crop, _ = features.CentreCrops(open_images(str(tmp_path)), 224)[0]
+    assert crop.shape == (3, 224, 224)
+    assert (crop == 200).all()
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 50e6
+
+
+@pytest.mark.parametrize("size", [(640, 40), (300, 200), (40, 640)])
+def test_ordinary_images_are_cropped_as_published(size: tuple[int, int], tmp_path: pathlib.Path) -> None:
+    image = noise(*size)
+    image.save(tmp_path / "a.png")
+    published = transforms.Compose([transforms.Resize(256), transforms.CenterCrop(224), functional.pil_to_tensor])
+    assert torch.equal(features.CentreCrops(open_images(str(tmp_path)), 224)[0][0], published(image))
