@@ -13,6 +13,7 @@ from pretrain.config.schema import Config, ConfigError
 from pretrain.data.images.integrity import wide_values_notices
 from pretrain.data.images.shared_set import FoundImages, find_images
 from pretrain.data.sampler import EpochSampler
+from pretrain.engine import arithmetic
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.models.registry import METHODS
 from pretrain.runtime import distributed, files
@@ -62,7 +63,7 @@ class Plan:
             f"steps        {optim.epochs} epochs of {steps} steps of {optim.batch_size} images, "
             f"{self.images.size - steps * optim.batch_size} images left out of each epoch",
             f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}",
-            f"precision    {optim.precision}",
+            f"arithmetic   {arithmetic.describe(optim.precision, self.config.deterministic)}",
             f"shuffle-BN   {'on' if self.shuffle else 'off'}",
             f"output       {self.folder}" + (f", resumed at step {step} of epoch {epoch}" if self.resume_from else ""),
         ]

@@ -18,7 +18,7 @@ from pretrain.data.broken_images import BrokenImages
 from pretrain.data.images.image_set import ImageSet
 from pretrain.data.loader import DevicePrefetch, EpochLoader
 from pretrain.data.two_views import Batch, TwoViews
-from pretrain.engine import diagnostics
+from pretrain.engine import arithmetic, diagnostics
 from pretrain.engine.finite_check import DivergedError, NotFiniteError
 from pretrain.engine.metrics import Monitor, console_handler
 from pretrain.engine.optim import cosine_schedule, step_schedule
@@ -73,8 +73,7 @@ def run(
             return True
         if settings.data.workers:
             signals.shield_workers()
-        torch.backends.cudnn.deterministic = settings.deterministic
-        torch.backends.cudnn.benchmark = not settings.deterministic
+        stack.enter_context(arithmetic.arithmetic(settings.optim.precision, settings.deterministic))
         environment = {**provenance.describe_environment(device, settings.seed), "freed_memory_kept": kept}
         yaml = schema.to_yaml(settings)
         distributed.on_main(lambda: run_folder.write_description(plan.folder, yaml, command, environment))

@@ -98,7 +98,9 @@ class Optim:
     sgd_momentum: float = setting(0.9, "momentum of SGD", at_least=0, at_most=1)
     weight_decay: float = setting(1e-4, "on every parameter, BN and biases included", at_least=0)
     precision: str = setting(
-        "fp32", "of the encoders' autocast; weights, queue and loss stay fp32", choices=("fp32", "bf16", "fp16")
+        "fp32",
+        "of the encoders; weights, queue and loss are always fp32. fp32: TF32 is off; tf32: convolutions may use it",
+        choices=("fp32", "tf32", "bf16", "fp16"),
     )
     accumulate: int = setting(1, "parts of the batch that pass one after the other, for one update", at_least=1)
     clip_norm: float = setting(0.0, "largest norm of the gradient; 0: not clipped", at_least=0)
@@ -145,7 +147,9 @@ class Config:
     milestone_period: int = setting(
         0, "epochs from one checkpoint that stays for good to the next; 0: only the last epoch's", at_least=0
     )
-    deterministic: bool = setting(True, "on a GPU, only algorithms that give the same bits again: exact resume")
+    deterministic: bool = setting(
+        True, "algorithms of torch, cuDNN and cuBLAS that give the same bits again: exact resume on a GPU"
+    )
     log_period: int = setting(10, "steps from one line of metrics.json to the next", at_least=1)
 
     def __post_init__(self) -> None:

@@ -16,7 +16,7 @@ from pretrain.engine import finite_check
 from pretrain.models.method import Method, Output
 from pretrain.runtime import distributed
 
-PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # the dtype of autocast
+PRECISIONS = {"fp32": None, "tf32": None, "bf16": torch.bfloat16, "fp16": torch.float16}  # the dtype of autocast
 
 
 class Result(NamedTuple):
@@ -45,7 +45,7 @@ class TrainingStep:
     Args:
         model: a method, such as `moco.MoCo`, on its device.
         optimizer: over the model's parameters.
-        precision: `fp32`, `bf16` or `fp16` (with loss scaling).
+        precision: `fp32`, `tf32` (see arithmetic.py), `bf16` or `fp16` (with loss scaling).
         clip_norm: largest norm of the gradient over all parameters; 0: any.
         delay: how many steps later a step's check is read. Default: 1 on a GPU, so that it never waits for the host;
             0 on a CPU and with fp16, whose loss scaling reads its numbers at once.

@@ -4,11 +4,14 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import re
 import subprocess
 from collections.abc import Iterable
 from typing import Any
 
 import torch
+import torch.cuda.nccl
+import torch.distributed
 
 from pretrain.runtime import distributed
 
@@ -36,7 +39,7 @@ def _git(*arguments: str) -> str:
 
 
 def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
-    """Describe what a later reader needs to know of a pretraining run's machine; none of its environment variables."""
+    """Describe what a later reader needs to know of a run's machine; of its environment variables only cuBLAS's."""
     return {
         "versions": {"python": platform.python_version(), **package_versions(PACKAGES)},
         "git": revision(),
@@ -44,6 +47,44 @@ def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
         "device": device_name(device),
         "processes": distributed.world_size(),
         "threads": torch.get_num_threads(),
+        "accelerator": accelerator_versions(),
+        "arithmetic": arithmetic_flags(),
+    }
+
+
+def accelerator_versions() -> dict[str, str | None]:
+    """Return the versions of CUDA, cuDNN and NCCL that torch has, and of this machine's driver; None: it has none."""
+    cudnn, nccl = torch.backends.cudnn.version(), None
+    if torch.distributed.is_available() and torch.distributed.is_nccl_available():
+        nccl = ".".join(map(str, torch.cuda.nccl.version()))
+    return {
+        "cuda": torch.version.cuda,
+        "cudnn": str(cudnn) if cudnn else None,
+        "nccl": nccl,
+        "driver": _driver_version(pathlib.Path("/proc/driver/nvidia/version")),
+    }
+
+
+def _driver_version(file: pathlib.Path) -> str | None:
+    """Return the version of NVIDIA's driver from the file in which its kernel module says it; None without one."""
+    try:
+        found = re.search(r"Kernel Module\b.*?(\d+(?:\.\d+)+)", file.read_text())
+    except OSError:
+        return None
+    return found.group(1) if found else None
+
+
+def arithmetic_flags() -> dict[str, Any]:
+    """Return the flags of this process that change the bits or the digits of what torch computes."""
+    cudnn = torch.backends.cudnn
+    return {
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "tf32_in_matrix_products": torch.backends.cuda.matmul.allow_tf32,
+        "tf32_in_convolutions": cudnn.allow_tf32,
+        "cudnn_benchmark": cudnn.benchmark,
+        "cudnn_deterministic": cudnn.deterministic,
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG"),
     }
 
 

@@ -72,6 +72,11 @@ def test_a_run_leaves_its_settings_metrics_and_checkpoints(finished: pathlib.Pat
     environment = json.loads((finished / "env.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert (environment["seed"], environment["processes"]) == (0, 1)
+    assert environment["accelerator"]["cuda"] == torch.version.cuda
+    flags = environment["arithmetic"]
+    assert {flags[name] for name in ("deterministic_algorithms", "cudnn_deterministic")} == {True}
+    assert {flags[name] for name in ("cudnn_benchmark", "tf32_in_convolutions", "tf32_in_matrix_products")} == {False}
+    assert "arithmetic   fp32: float32; TF32 is off; deterministic algorithms\n" in (finished / "log.txt").read_text()
     assert environment["freed_memory_kept"] is host.keep_freed_memory()  # as this C library can
     assert (finished / "last_checkpoint").read_text() == "checkpoint_0001.pth.tar"
     rows = metrics(finished)

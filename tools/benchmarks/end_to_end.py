@@ -87,7 +87,7 @@ class TrainingRunner:
 
 def make_published(setup: Setup, folder: Path) -> TrainingRunner:
     """Return the runner of the formulation of 2020 with its loader."""
-    device, _ = training_step.prepare(setup, setup.workers)
+    device, _ = training_step.prepare(setup, setup.published_precision, setup.workers)
     step = training_step.published_step(setup, device)
     on_gpu = device.type == "cuda"
     loader = input_pipeline.published_loader(setup.input(folder), folder, setup.workers, pin_memory=on_gpu)
@@ -101,7 +101,7 @@ def make_published(setup: Setup, folder: Path) -> TrainingRunner:
 
 def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
     """Return the runner of what tools/train_moco.py does."""
-    device, _ = training_step.prepare(setup, setup.workers)
+    device, _ = training_step.prepare(setup, setup.precision, setup.workers)
     step, prefetch = training_step.our_step(setup, device), DevicePrefetch(device, setup.channels_last)
     on_gpu = device.type == "cuda"
     loader = input_pipeline.our_loader(setup.input(folder), folder, pipeline, setup.workers, on_gpu)

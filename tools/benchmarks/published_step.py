@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
+from pretrain.engine.step import PRECISIONS
+
 
 class PublishedMoCo(nn.Module):
     """The encoders and the queue. A process group must exist, if only of one process.
@@ -102,13 +104,14 @@ class PublishedStep:
     Args:
         model: on its device.
         optimizer: over all of the model's parameters.
-        precision: `fp32`, or the same code with autocast around the forward pass: `bf16`, `fp16` (with loss scaling).
+        precision: `fp32` or `tf32`, or the same code with autocast around the forward pass: `bf16`, `fp16` (with loss
+            scaling).
     """
 
     def __init__(self, model: PublishedMoCo, optimizer: torch.optim.Optimizer, precision: str = "fp32") -> None:
         self.optimizer = optimizer
         self.device_type = model.queue.device.type
-        self.dtype = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+        self.dtype = PRECISIONS[precision]
         self.scaler = torch.amp.GradScaler(self.device_type, enabled=precision == "fp16")
         self.ranks = DistributedDataParallel(model)
         self.criterion = nn.CrossEntropyLoss()

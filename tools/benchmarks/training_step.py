@@ -99,7 +99,7 @@ class StepRunner:
 
 def make_floor(setup: Setup) -> StepRunner:
     """Return the runner of the bare encoders: query forward and backward, key forward without gradient."""
-    device, idle = prepare(setup)
+    device, idle = prepare(setup, setup.precision)
     model = build_model(model_settings(setup), device, 1, shuffle=False).train()
     encoder_q, encoder_k = model.encoder_q, copy.deepcopy(model.encoder_q).requires_grad_(False)
     query, key = views(setup, device, setup.channels_last)
@@ -121,7 +121,7 @@ def make_floor(setup: Setup) -> StepRunner:
 
 def make_published(setup: Setup) -> StepRunner:
     """Return the runner of the formulation of 2020."""
-    device, idle = prepare(setup)
+    device, idle = prepare(setup, setup.published_precision)
     step = published_step(setup, device)
     query, key = views(setup, device)
     return StepRunner(lambda: step(query, key), setup, device, idle)
@@ -129,7 +129,7 @@ def make_published(setup: Setup) -> StepRunner:
 
 def make_ours(setup: Setup) -> StepRunner:
     """Return the runner of what tools/train_moco.py does."""
-    device, idle = prepare(setup)
+    device, idle = prepare(setup, setup.precision)
     step = our_step(setup, device)
     query, key = views(setup, device, setup.channels_last)
     indices = torch.arange(setup.batch)
@@ -155,10 +155,11 @@ def our_step(setup: Setup, device: torch.device) -> TrainingStep:
     return TrainingStep(model, build_optimizer(model, schema.Optim()), setup.precision)
 
 
-def prepare(setup: Setup, workers: int = 0) -> tuple[torch.device, int]:
+def prepare(setup: Setup, precision: str, workers: int = 0) -> tuple[torch.device, int]:
     """Set the threads and the allocator of this process; return its device, and the bytes of memory in use already.
 
     Args:
+        precision: of the candidate.
         workers: of the loader, which are to have cores of their own.
     """
     device = distributed.select_device(setup.device)
@@ -169,6 +170,7 @@ def prepare(setup: Setup, workers: int = 0) -> tuple[torch.device, int]:
     else:
         distributed.share_cores(device, workers)
     torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.manual_seed(0)
     return device, memory_bytes("VmRSS")
 

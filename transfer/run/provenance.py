@@ -10,6 +10,7 @@ import torch
 
 from pretrain.runtime import provenance, run_folder
 from transfer import results
+from transfer.engines.common.arithmetic import arithmetic
 from transfer.run import data_record
 from transfer.run.data_record import Records
 
@@ -20,11 +21,15 @@ def write_provenance(
     output: Path, config: Any, command: Sequence[str], engine: str, init: results.Init, data: Records
 ) -> None:
     """Write config.yaml, command.txt, env.json and data.json into `output`: what a later attempt is compared with."""
+    with arithmetic(config):
+        flags = provenance.arithmetic_flags()
     environment = {
         "versions": installed_versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": provenance.revision(),
+        "accelerator": provenance.accelerator_versions(),
+        "arithmetic": flags,
         "engine": engine,
         "seed": config.SEED,
         "init": asdict(init),

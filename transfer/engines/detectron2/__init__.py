@@ -9,16 +9,19 @@ import json
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from transfer.config import detectron2_defaults as vocabulary
+from transfer.engines.common.arithmetic import arithmetic
 from transfer.engines.detectron2.models import build_model, model_state
 from transfer.engines.detectron2.predictor import predict
 from transfer.engines.detectron2.quiet import quiet
 from transfer.engines.detectron2.training import train
 from transfer.errors import TransferError
-from transfer.predictions import Predict
+from transfer.predictions import Detections, Predict
 from transfer.weights import detector_file as weight_files
 
 with quiet():
@@ -62,7 +65,12 @@ def load_predictor(cfg: CfgNode, weights: Path) -> Predict:
     model = build_model(cfg)
     model.load_state_dict(weight_files.read_detector(weights, model.state_dict()))
     model.eval()
-    return lambda records: predict(cfg, model, records)
+    return lambda records: _predict(cfg, model, records)
+
+
+def _predict(cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]]) -> list[Detections]:
+    with arithmetic(cfg):
+        return predict(cfg, model, records)
 
 
 def _commit() -> str | None:

@@ -16,6 +16,7 @@ from transfer.data.common.dataset import Dataset
 from transfer.engines import KEEP_CHECKPOINTS, Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
+from transfer.engines.common.arithmetic import arithmetic, check_loss_scale, diverged
 from transfer.engines.common.checkpoints import Checkpoints, Part
 from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics
 from transfer.engines.detectron2.data import TrainingData
@@ -48,9 +49,21 @@ def train(
     """Fine-tune a detector; see transfer.engines.Engine.train."""
     _join_local_processes()
     _check(cfg)
-    seed_all_rng(cfg.SEED + comm.get_rank())
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
+    with arithmetic(cfg):
+        return _train(cfg, dataset, initial, evaluate, resume, checkpoint_extra, stop, keep_checkpoints)
 
+
+def _train(
+    cfg: CfgNode,
+    dataset: Dataset,
+    initial: Mapping[str, Tensor],
+    evaluate: Evaluate,
+    resume: bool,
+    checkpoint_extra: Mapping[str, Any],
+    stop: StopRequest | None,
+    keep_checkpoints: int,
+) -> Scores:
+    seed_all_rng(cfg.SEED + comm.get_rank())
     model = build_model(cfg)
     _load_over(model, initial)
     optimizer = build_optimizer(cfg, model)
@@ -60,6 +73,7 @@ def train(
     seed_all_rng(cfg.SEED + comm.get_rank())
     parts = {"optimizer": optimizer, "scheduler": scheduler, **scaler}
     after = AfterStep(cfg, model, parts, data, evaluate, checkpoint_extra, resume, keep_checkpoints)
+    after.scaler = scaler.get("grad_scaler")
     first, parallel = after.work.done, distributed.data_parallel(model)
     try:
         with (
@@ -79,7 +93,7 @@ def train(
             )
             trainer.train(first, cfg.SOLVER.MAX_ITER)
     except FloatingPointError as error:
-        raise TransferError(f"training diverged: {error} A lower SOLVER.BASE_LR may help") from error
+        raise diverged(cfg, trainer.iter, str(error).rstrip(".")) from error
     except Stopped:
         raise after.work.stopped() from None
     if after.scores is None:
@@ -107,6 +121,7 @@ class AfterStep(HookBase):
         self.cfg, self.model, self.data, self.evaluate = cfg, model, data, evaluate
         self.history: dict[str, Any] = {}  # of a resumed run
         self.scores: Scores | None = None  # of the last test
+        self.scaler: torch.amp.GradScaler | None = None  # of half precision
         output = Path(cfg.OUTPUT_DIR)
         precise = cfg.TEST.PRECISE_BN.ENABLED and get_bn_modules(model)
         checkpoints = Checkpoints(output, model, {**parts, "history": self}, extra, keep_checkpoints)
@@ -125,6 +140,8 @@ class AfterStep(HookBase):
 
     def after_step(self) -> None:
         iteration = self.trainer.iter
+        if self.scaler is not None:
+            check_loss_scale(self.scaler, iteration)
         if every(PERIOD, self.cfg.SOLVER.MAX_ITER)(iteration + 1):
             newest = self.trainer.storage.latest_with_smoothing_hint(PERIOD)  # medians, as in Detectron2's own writer
             self._write(iteration, {name: value for name, (value, when) in newest.items() if when == iteration})

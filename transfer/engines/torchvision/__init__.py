@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
 from fvcore.common.config import CfgNode
 from torch import Tensor
 
+from pretrain.runtime import distributed
 from transfer.config import detectron2_defaults
+from transfer.engines.common.arithmetic import arithmetic
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.config_checks import supported
 from transfer.engines.torchvision.predictor import make_predictor
-from transfer.engines.torchvision.trainer import prepare_device, train
-from transfer.predictions import Predict
+from transfer.engines.torchvision.trainer import train
+from transfer.predictions import Detections, Predict
 from transfer.weights import detector_file
 
 __all__ = ["NAME", "build_model", "load_config", "load_predictor", "model_state", "train", "versions"]
@@ -51,7 +54,12 @@ def load_predictor(cfg: CfgNode, weights: Path) -> Predict:
     Raises:
         TransferError: the file's tensors are not those of the model; every fault is named.
     """
-    device = prepare_device(cfg)
     model = build_model(cfg)
     model.load_state_dict(detector_file.read_detector(weights, model_state(cfg)))
-    return make_predictor(model.to(device).eval(), cfg)
+    predict = make_predictor(model.to(distributed.select_device(cfg.MODEL.DEVICE)).eval(), cfg)
+    return lambda records: _predict(cfg, predict, records)
+
+
+def _predict(cfg: CfgNode, predict: Predict, records: list[dict[str, Any]]) -> list[Detections]:
+    with arithmetic(cfg):
+        return predict(records)

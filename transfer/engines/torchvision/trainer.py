@@ -18,6 +18,7 @@ from transfer.data.common.dataset import Dataset
 from transfer.engines import KEEP_CHECKPOINTS, Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
+from transfer.engines.common.arithmetic import arithmetic, check_loss_scale, diverged
 from transfer.engines.common.checkpoints import Checkpoints, Part
 from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics
 from transfer.engines.torchvision import solver
@@ -41,7 +42,8 @@ def train(
     keep_checkpoints: int = KEEP_CHECKPOINTS,
 ) -> Scores:
     """Fine-tune a detector; see transfer.engines.Engine.train."""
-    return Trainer(cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop, keep_checkpoints).run()
+    with arithmetic(cfg):
+        return Trainer(cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop, keep_checkpoints).run()
 
 
 class Trainer:
@@ -62,7 +64,7 @@ class Trainer:
         keep_checkpoints: int = KEEP_CHECKPOINTS,
     ) -> None:
         self.cfg, self.evaluate, self.stop = cfg, evaluate, stop or StopRequest()
-        self.device = prepare_device(cfg)
+        self.device = distributed.select_device(cfg.MODEL.DEVICE)
         torch.manual_seed(cfg.SEED + distributed.rank())
         self.model = build_model(cfg)
         load_initial(self.model, initial)
@@ -124,7 +126,7 @@ class Trainer:
         loaded = time.perf_counter()
         with self._precision():
             losses = self.parallel(batch)
-        values = _checked(losses, iteration)
+        values = self._checked(losses, iteration)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(sum(losses.values())).backward()
         clip = self.cfg.SOLVER.CLIP_GRADIENTS
@@ -133,6 +135,7 @@ class Trainer:
             solver.clip_gradients(self.model.parameters(), clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        check_loss_scale(self.scaler, iteration)
         return {**values, "lr": lr, "data_time": loaded - begun, "time": time.perf_counter() - begun}
 
     def _update_statistics(self, _: int) -> None:
@@ -160,6 +163,20 @@ class Trainer:
             stop=self.stop,
         )
 
+    def _checked(self, losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
+        """Return the losses as numbers, means over the ranks, and their sum.
+
+        Raises:
+            TransferError: on every rank, where a loss is not finite.
+        """
+        stacked = distributed.mean(torch.stack([loss.detach().float() for loss in losses.values()]))
+        values = dict(zip(losses, stacked.tolist(), strict=True))
+        total = sum(values.values())
+        if not math.isfinite(total):
+            listed = ", ".join(f"{name} {value}" for name, value in values.items())
+            raise diverged(self.cfg, iteration, f"the loss is not finite ({listed})")
+        return {**values, "total_loss": total}
+
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if not self.cfg.SOLVER.AMP.ENABLED:
             return contextlib.nullcontext()
@@ -185,34 +202,8 @@ def load_initial(model: nn.Module, initial: Mapping[str, Tensor]) -> None:
     model.load_state_dict(dict(initial), strict=False)
 
 
-def prepare_device(cfg: CfgNode) -> torch.device:
-    """Return this process's device, with cuDNN and matrix products set as the configuration says."""
-    if cfg.FLOAT32_PRECISION:
-        torch.set_float32_matmul_precision(cfg.FLOAT32_PRECISION)
-    torch.backends.cudnn.benchmark = cfg.CUDNN_BENCHMARK
-    return distributed.select_device(cfg.MODEL.DEVICE)
-
-
 def images_per_rank(images: int, processes: int) -> int:
     """Return the images of each process in a batch of `images`; TransferError where they cannot share it evenly."""
     if images % processes:
         raise TransferError(f"SOLVER.IMS_PER_BATCH: {images} images cannot be shared by {processes} processes")
     return images // processes
-
-
-def _checked(losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
-    """Return the losses as numbers, means over the ranks, and their sum.
-
-    Raises:
-        TransferError: on every rank, where a loss is not finite.
-    """
-    stacked = distributed.mean(torch.stack([loss.detach().float() for loss in losses.values()]))
-    values = dict(zip(losses, stacked.tolist(), strict=True))
-    total = sum(values.values())
-    if not math.isfinite(total):
-        listed = ", ".join(f"{name} {value}" for name, value in values.items())
-        raise TransferError(
-            f"iteration {iteration}: the loss is not finite ({listed}). "
-            "Lower SOLVER.BASE_LR or raise SOLVER.WARMUP_ITERS"
-        )
-    return {**values, "total_loss": total}
