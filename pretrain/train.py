@@ -152,7 +152,6 @@ class Trainer:
             self.loader.close()
             if self.saver:
                 self.saver.close()
-        distributed.agree(self._fault())
         log.info("done: %s", self.plan.folder / moco_file.file_name(self.settings.optim.epochs - 1))
         return True
 
@@ -165,12 +164,15 @@ class Trainer:
                 self._train_epoch(epoch)
                 if self.done < (epoch + 1) * self.epoch_steps:
                     return False
+            if self.saver:
+                self.saver.wait()
+            distributed.agree(self._fault())
         except signals.Stopped:  # in a validation, which stays pending: a resumed run does it
             return False
         except DivergedError:
             raise
         except UserError as error:  # between two steps, on all ranks: data, storage or disk; the weights are good
-            raise self._saved_before(error) from error
+            distributed.agree(self._saved_before(error))  # raises it
         return True
 
     def _train_epoch(self, epoch: int) -> None:

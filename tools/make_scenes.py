@@ -21,6 +21,7 @@ from rich.progress import MofNCompleteColumn, TextColumn
 
 from common import cli
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import user_path
 from pretrain.runtime.progress import progress_bar
 from synthetic.layouts import write_coco, write_images, write_voc
@@ -52,7 +53,8 @@ def main() -> None:
     output.parent.mkdir(parents=True, exist_ok=True)
     unfinished = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.parent))
     try:
-        write_scenes(unfinished, arguments.unlabelled, arguments.train, arguments.test, arguments.seed)
+        with naming_full_disk(output):
+            write_scenes(unfinished, arguments.unlabelled, arguments.train, arguments.test, arguments.seed)
         unfinished.chmod(0o755)  # mkdtemp's own is for this user alone
         os.rename(unfinished, output)
     finally:

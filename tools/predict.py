@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 from common import cli
+from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import user_path
 from transfer import engines
 from transfer.run import predict
@@ -43,7 +44,8 @@ def main() -> None:
     inputs, overrides = split_inputs(args.input)
     images = predict.find_images(inputs)
     detector, classes = predict.load_detector(args.config_file, overrides + args.overrides, args.engine)
-    path = predict.predict_images(detector, images, classes, args.output, args.batch_size, args.min_score)
+    with naming_full_disk(args.output):
+        path = predict.predict_images(detector, images, classes, args.output, args.batch_size, args.min_score)
     print(f"{path}: {len(images)} images; pictures beside it")
 
 

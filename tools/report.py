@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common import cli
+from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import user_path
 from transfer.report import content as report_content
 from transfer.report import page
@@ -53,7 +54,8 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     options = report_content.Options(arguments.title, arguments.images, arguments.min_score, arguments.resamples)
-    content = page.write_report(arguments.runs, arguments.output, options, overwrite=arguments.overwrite)
+    with naming_full_disk(arguments.output):
+        content = page.write_report(arguments.runs, arguments.output, options, overwrite=arguments.overwrite)
     console = Console()
     for table in content["tables"]:
         console.print(_as_text(table))

@@ -10,8 +10,12 @@ UserError                      a file, a device or a disk is not what a run need
 └── BenchmarkError             a measurement that cannot be made here (tools/benchmarks/)
 """
 
+import errno
 import itertools
 from collections.abc import Iterable, Sequence
+
+TRY_AGAIN = 75  # exit code where the same command may succeed later: sysexits.h's EX_TEMPFAIL
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a used up quota, a file longer than allowed
 
 
 class UserError(Exception):
@@ -38,6 +42,9 @@ def user_message(error: Exception) -> str | None:
     """Return the message of an error that is a user's mistake; None for a bug, whose traceback is needed."""
     if isinstance(error, UserError):
         return str(from_worker(error))
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        fault = f"{error.filename or 'a file'}: cannot be written: {error.strerror}"
+        return f"{fault}; `df -h` shows which file system is full"
     if isinstance(error, OSError) and error.filename is not None:  # a file that the user could have named
         return f"{error.filename}: {error.strerror}"
     return None

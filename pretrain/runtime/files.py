@@ -18,13 +18,12 @@ from typing import IO, Any, BinaryIO, TypeVar, cast
 import numpy
 import torch
 
-from pretrain.runtime.errors import StorageError, UserError
+from pretrain.runtime.errors import NO_ROOM, StorageError, UserError
 from pretrain.runtime.ranks import first_errors
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # no room, a quota's end, a file longer than allowed
 PATIENCE = 30.0  # seconds that reads are tried again after the last that succeeded in this process
 _MISSING_PATIENCE = 1.0  # the same for a file that is missing alone, in a folder that holds others
 _MAY_HEAL = frozenset(
@@ -72,7 +71,7 @@ def whole_file(path: str | os.PathLike[str], size: int | None = None) -> Iterato
         with contextlib.suppress(OSError):  # of a file system that has gone
             size = size or unfinished.stat().st_size + 1
             unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in FULL:
+        if isinstance(error, OSError) and error.errno in NO_ROOM:
             raise no_room(path, error, size) from error
         raise
     folder = os.open(path.parent, os.O_RDONLY)
@@ -125,9 +124,12 @@ def naming_full_disk(path: str | os.PathLike[str]) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        code = error.errno
+        if isinstance(error, shutil.Error):  # the texts of what met a tree that is copied
+            code = next((code for code in NO_ROOM if os.strerror(code) in str(error)), None)
+        if code not in NO_ROOM:
             raise
-        raise no_room(pathlib.Path(path), error) from error
+        raise no_room(pathlib.Path(path), OSError(code, os.strerror(code))) from error
 
 
 def no_room(path: pathlib.Path, error: OSError, size: int | None = None) -> UserError:

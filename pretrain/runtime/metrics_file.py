@@ -52,13 +52,14 @@ class MetricsFile:
             return
         row = {key: None if isinstance(x, float) and not math.isfinite(x) else x for key, x in row.items()}
         try:
-            with open(self.path, "a") as file:
+            with files.naming_full_disk(self.path), open(self.path, "a") as file:
                 file.write(json.dumps(row) + "\n")
             if self._board is not None:
                 for key, value in row.items():
                     if isinstance(value, int | float) and key not in (self.step_key, "epoch", "steps"):
                         self._board.add_scalar(key, value, row[self.step_key])
-                self._board.flush()
+                with files.naming_full_disk(self.path.parent):
+                    self._board.flush()
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written: {error.strerror or error}") from error
 

@@ -136,8 +136,8 @@ def write_description(
         folder.mkdir(parents=True, exist_ok=True)
         files.save_text(folder / "config.yaml", config_yaml)
         files.save_text(folder / "env.json", json.dumps(environment, indent=2) + "\n")
-        with open(folder / "command.txt", "ab") as lines:  # names that are not UTF-8 keep their bytes
-            lines.write(os.fsencode(shlex.join(command) + "\n"))
+        with files.naming_full_disk(folder / "command.txt"), open(folder / "command.txt", "ab") as lines:
+            lines.write(os.fsencode(shlex.join(command) + "\n"))  # names that are not UTF-8 keep their bytes
     except OSError as error:
         raise UserError(f"output folder {folder}: cannot be written: {error.strerror or error}") from error
 
@@ -164,3 +164,8 @@ class _LogFile(logging.FileHandler):
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (the base class's name)
         """Leave the line out: on a full disk the run stops over its metrics, with a message."""
+
+    def close(self) -> None:
+        """Close the file, also where the disk did not take its last lines."""
+        with contextlib.suppress(OSError):
+            super().close()

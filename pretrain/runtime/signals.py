@@ -12,10 +12,11 @@ from types import FrameType
 from typing import Any
 
 from pretrain.runtime import distributed
+from pretrain.runtime.errors import TRY_AGAIN
 from pretrain.runtime.errors import Stopped as Stopped
 
 STOPPING = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
-EXIT_CODE = 75  # of a run that was asked to stop and has saved: sysexits.h's EX_TEMPFAIL, "try again later"
+EXIT_CODE = TRY_AGAIN  # of a run that was asked to stop and has saved
 
 
 class StopRequest:

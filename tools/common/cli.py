@@ -7,9 +7,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from pretrain.runtime.errors import RanksError, StorageError, user_message
+from pretrain.runtime.errors import TRY_AGAIN, RanksError, StorageError, user_message
 from pretrain.runtime.ranks import environment, first_errors
-from pretrain.runtime.signals import EXIT_CODE
 
 BAD_INPUT = 2  # argparse's own code for a bad command line
 INTERRUPTED = 130
@@ -36,7 +35,7 @@ def run(main: Callable[[], None]) -> None:
         if message is None:
             _end_all(traceback.format_exc(), 1, error, is_bug=True)
             raise
-        code = EXIT_CODE if isinstance(error, StorageError) else BAD_INPUT
+        code = TRY_AGAIN if isinstance(error, StorageError) else BAD_INPUT
         _end_all(message, code, error)
         of_ranks = error.__cause__ if isinstance(error.__cause__, RanksError) else None
         print(of_ranks or f"error: {message}", file=sys.stderr)

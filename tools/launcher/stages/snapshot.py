@@ -16,17 +16,18 @@ _LEFT_OUT = shutil.ignore_patterns("__pycache__", ".*", "*.pyc")
 
 def code(folder: Path) -> Path:
     """Copy this code, with its revision, to `folder`/<digest of its content>, once; return the copy."""
-    files = sorted(path for part in PARTS for path in (provenance.ROOT / part).rglob("*") if _is_ours(path))
+    ours = sorted(path for part in PARTS for path in (provenance.ROOT / part).rglob("*") if _is_ours(path))
     digest = hashlib.sha256((provenance.revision() or "").encode())
-    for path in files:
+    for path in ours:
         digest.update(f"\0{path.relative_to(provenance.ROOT)}\0".encode() + path.read_bytes())
     copy = folder / digest.hexdigest()[:16]
     if not copy.is_dir():
         folder.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=".", dir=folder))
-        for part in PARTS:
-            shutil.copytree(provenance.ROOT / part, unfinished / part, ignore=_LEFT_OUT)
-        (unfinished / provenance.NOTE).write_text(f"{provenance.revision() or ''}\n")
+        with files.naming_full_disk(copy):
+            for part in PARTS:
+                shutil.copytree(provenance.ROOT / part, unfinished / part, ignore=_LEFT_OUT)
+            (unfinished / provenance.NOTE).write_text(f"{provenance.revision() or ''}\n")
         unfinished.chmod(0o755)
         unfinished.rename(copy)
     return copy
