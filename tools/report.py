@@ -45,7 +45,7 @@ def parse_arguments() -> argparse.Namespace:
     )
     add("--title", default="Transfer report", help="heading of the page")
     add("--images", type=int, default=4, help="test images whose detections are shown, of each table (%(default)s)")
-    add("--min-score", type=float, default=0.5, help="least score of a detection shown there (%(default)s)")
+    add("--min-score", type=float, help="least score of a detection shown there (default: that of each row's best F1)")
     add("--resamples", type=int, default=1000, help="resamples of the bootstrap; 0: no intervals (%(default)s)")
     add("--overwrite", action="store_true", help="replace the report that DIR holds")
     return parser.parse_args()
@@ -59,6 +59,8 @@ def main() -> None:
     console = Console()
     for table in content["tables"]:
         console.print(_as_text(table))
+        for note in table["notes"]:
+            console.print(Text(note))
     for line in content["summary"]:
         console.print(Text(line))
     for warning in content["warnings"]:
@@ -69,7 +71,11 @@ def main() -> None:
 def _as_text(table: dict[str, Any]) -> Table:
     columns = table["shown"]
     text = Table(
-        title=Text(table["title"]), title_justify="left", box=box.SIMPLE, collapse_padding=True, pad_edge=False
+        title=Text(f"{table['title']}, AP in points (0 to 100)"),
+        title_justify="left",
+        box=box.SIMPLE,
+        collapse_padding=True,
+        pad_edge=False,
     )
     text.add_column("initialization")
     for heading in ("n", *(column["title"] for column in columns)):
@@ -79,7 +85,9 @@ def _as_text(table: dict[str, Any]) -> Table:
         text.add_row(Text(row["label"]), str(row["n"]), *cells)
     for row in table["differences"]:
         deltas = [row["scores"].get(column["key"]) for column in columns]
-        text.add_row(Text(row["label"]), "", *("-" if delta is None else f"{delta:+.1f}" for delta in deltas))
+        text.add_row(
+            Text(row["label"]), "", *("-" if delta is None else report_content.signed(delta) for delta in deltas)
+        )
     return text
 
 

@@ -119,6 +119,26 @@ def _match(iou: np.ndarray, same: np.ndarray) -> tuple[np.ndarray, np.ndarray, n
     return outcomes, objects, found
 
 
+def best_f1_score(images: Sequence[MatchedErrors]) -> float | None:
+    """Return the least score at which the detections of a test set have their best F1 (at an IoU of .5, all classes).
+
+    Of several such scores it is the highest. None where no detection finds an object. A detection's outcome depends
+    only on those that score higher, so leaving out the lower ones changes no other outcome.
+    """
+    scores = np.concatenate([image.scores for image in images])
+    outcomes = np.concatenate([image.outcomes for image in images])
+    order = np.argsort(-scores, kind="stable")
+    scores, outcomes = scores[order], outcomes[order]  # (N,) over all images, best first
+    found = np.cumsum(outcomes == TRUE)
+    counted = np.cumsum(outcomes != IGNORED)
+    objects = sum(len(image.found) for image in images)
+    if not len(found) or not found[-1]:
+        return None
+    f1 = 2 * found / np.maximum(counted + objects, 1)
+    last_of_score = np.append(scores[1:] != scores[:-1], True)  # equal scores come in together
+    return float(scores[np.where(last_of_score, f1, -1).argmax()])
+
+
 def delta_ap(images: Sequence[MatchedErrors]) -> dict[str, float]:
     """Return the dAP of each of ERROR_TYPES in AP50 points (101-point, mean over the classes that occur).
 

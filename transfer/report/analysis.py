@@ -19,6 +19,7 @@ from transfer.results import Result
 
 SHOWN_IOUS = (0.5, 0.75)  # of the precision-recall curves
 Interval = tuple[float, float]  # low, high in AP points
+_SCORE_ROUNDING = 1e-6  # between the scores in a file and the single precision in which they are drawn
 _TOLERANCE = 1e-6  # AP points, between the AP of the saved detections and the recorded one
 
 
@@ -30,12 +31,19 @@ class RunAnalysis:
         samples: by what was scored (bbox, segm, keypoints; VOC: by its metric too), AP on the resampled test sets.
         precision: (2, 101) of boxes at SHOWN_IOUS and recalls 0, .01, ..., 1: mean over the classes that occur.
         delta_ap: the dAP of each type of error, in AP50 points.
+        min_score: detections that score less are neither drawn nor counted as mistakes: the score asked for, or that of
+            the best F1; where no detection finds an object, the highest score.
+        finds_objects: True if a detection of the run finds an object, at an IoU of .5.
+        detections: the number of all detections.
         mistakes: (I,) for each test image, the false detections that score `min_score` or more and the objects missed.
     """
 
     samples: dict[str, Samples]
     precision: np.ndarray
     delta_ap: dict[str, float]
+    min_score: float
+    finds_objects: bool
+    detections: int
     mistakes: np.ndarray
 
 
@@ -73,11 +81,11 @@ class Analysis:
         return {key: ends for key, ends in found.items() if ends}
 
 
-def analyse_table(table: Table, min_score: float, resamples: int) -> Analysis:
+def analyse_table(table: Table, min_score: float | None, resamples: int) -> Analysis:
     """Read and analyse the detections of every run.
 
     Args:
-        min_score: detections below are not counted as mistakes, in [0, 1].
+        min_score: detections below are not counted as mistakes, in [0, 1]; None: the score of each run's best F1.
         resamples: number of resamples of the bootstrap.
 
     Raises:
@@ -90,7 +98,7 @@ def analyse_table(table: Table, min_score: float, resamples: int) -> Analysis:
     return Analysis(dataset, {row.label: [analysed[run.folder] for run in row.runs] for row in table.rows})
 
 
-def _analyse_run(run: FinishedRun, dataset: Dataset, weights: np.ndarray, min_score: float) -> RunAnalysis:
+def _analyse_run(run: FinishedRun, dataset: Dataset, weights: np.ndarray, min_score: float | None) -> RunAnalysis:
     detections = saved_detections.read_detections(run.folder, dataset)
     source = str(saved_detections.detections_file(run.folder))
     evaluation = evaluation_of(dataset.kind.name)
@@ -102,9 +110,20 @@ def _analyse_run(run: FinishedRun, dataset: Dataset, weights: np.ndarray, min_sc
     precision = np.stack([_mean_precision(matches["bbox"], iou) for iou in SHOWN_IOUS])
     images = list(zip(dataset.records, saved_detections.by_image(detections, dataset), strict=True))
     errors = [tide.match_errors(record, of_image, dataset) for record, of_image in images]
+    best = tide.best_f1_score(errors)
+    highest = max((float(image.scores[0]) for image in errors if len(image.scores)), default=1.0)
+    if min_score is None:
+        min_score = max(0.0, (highest if best is None else best) - _SCORE_ROUNDING)
     shown = [tide.match_errors(record, of_image, dataset, min_score) for record, of_image in images]
-    mistakes = np.array([image.mistakes for image in shown])  # (I,)
-    return RunAnalysis(samples, precision, tide.delta_ap(errors), mistakes)
+    return RunAnalysis(
+        samples=samples,
+        precision=precision,
+        delta_ap=tide.delta_ap(errors),
+        min_score=min_score,
+        finds_objects=best is not None,
+        detections=len(detections),
+        mistakes=np.array([image.mistakes for image in shown]),
+    )
 
 
 def _check_recorded_ap(result: Result, samples: Mapping[str, Samples], source: str) -> None:

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.runtime.errors import listed
 from transfer.errors import TransferError
 from transfer.evaluation.kinds import evaluation_of
 from transfer.report import config_diff, curves
 from transfer.report.analysis import Analysis, analyse_table
-from transfer.report.pictures import compared_rows, draw_picture_grid
+from transfer.report.pictures import compared_rows, describe_choice, describe_scores, draw_picture_grid
 from transfer.report.published import find_recipe
 from transfer.report.published_data import describe, describe_data, is_published_test
 from transfer.report.tables import BASELINES, FinishedRun, Row, Score, Table, table_title
@@ -30,13 +31,14 @@ class Options:
     Args:
         title: heading of the page.
         images: number of test images whose detections are shown, for each table.
-        min_score: detections below are neither drawn nor counted as mistakes there, in [0, 1].
+        min_score: detections below are neither drawn nor counted as mistakes there, in [0, 1]; None: for each row the
+            score of its best F1.
         resamples: number of resamples of the bootstrap; 0 for no intervals.
     """
 
     title: str = "Transfer report"
     images: int = 4
-    min_score: float = 0.5
+    min_score: float | None = None
     resamples: int = 1000
 
 
@@ -50,6 +52,7 @@ def describe_tables(all_tables: Sequence[Table], folder: Path, options: Options)
         "runs": sum(len(table.runs) for table in all_tables),
         "min_score": options.min_score,
         "resamples": options.resamples,
+        "lead": _lead(described),
         "summary": [line for table in described for line in _summary(table)],
         "warnings": report_warnings(all_tables),
         "tables": described,
@@ -62,12 +65,20 @@ def _describe_table(table: Table, number: int, folder: Path, options: Options) -
     recipe, notes = _published_rows(table)
     analysis: Analysis | None = None
     grid: list[dict[str, Any]] = []
+    caption = ""
     try:
         analysis = analyse_table(table, options.min_score, options.resamples)
-        grid = _picture_grid(table, analysis, folder, f"strip_{number}", options)
     except TransferError as error:
-        notes.append(f"The saved detections cannot be analysed, so differences have no interval: {error}")
-    notes += identity_notes(table)
+        notes.append(
+            "The saved detections cannot be analysed, so there are no intervals, curves of precision, costs of errors "
+            f"and pictures: {error}"
+        )
+    if analysis:
+        try:
+            grid, caption = _picture_grid(table, analysis, folder, f"strip_{number}", options)
+        except TransferError as error:
+            notes.append(f"There are no pictures: {error}")
+    notes += [*_remark_notes(table), *identity_notes(table)]
     return {
         "title": table_title(table),
         "task": dataclasses.asdict(result.task),
@@ -86,6 +97,8 @@ def _describe_table(table: Table, number: int, folder: Path, options: Options) -
         "errors": curves.error_costs(analysis) if analysis else {},
         "compared": compared_rows(table),
         "strip": grid,
+        "strip_caption": caption,
+        "min_scores": {label: trials[0].min_score for label, trials in analysis.rows.items()} if analysis else {},
         "per_class": _per_class(table),
         "devices": list(dict.fromkeys(_device(run.result.device) for run in table.runs)),
         "seconds": _seconds(table),
@@ -95,18 +108,52 @@ def _describe_table(table: Table, number: int, folder: Path, options: Options) -
 
 def _picture_grid(
     table: Table, analysis: Analysis, folder: Path, prefix: str, options: Options
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], str]:
+    """Draw the pictures; return the rows of their grid and its caption."""
     mistakes = {label: trials[0].mistakes for label, trials in analysis.rows.items()}
+    scores = {label: trials[0].min_score for label, trials in analysis.rows.items()}
     pictures = folder / PICTURES
-    rows = draw_picture_grid(table, analysis.dataset, mistakes, pictures, prefix, options.images, options.min_score)
-    return [
+    rows = draw_picture_grid(table, analysis.dataset, mistakes, pictures, prefix, options.images, scores)
+    caption = f"{describe_choice(table, rows)} {describe_scores(analysis, options.min_score is not None)}"
+    grid = [
         {
             "image": row.image,
             "pictures": {label: f"{PICTURES}/{name}" for label, name in row.pictures.items()},
             "mistakes": row.mistakes,
+            "drawn": row.drawn,
         }
         for row in rows
     ]
+    return grid, caption
+
+
+def _remark_notes(table: Table) -> list[str]:
+    """Return the remarks on the runs' scores, each once, with the runs that it is about unless it is all of them."""
+    runs: dict[str, list[str]] = {}
+    for row in table.rows:
+        for run in row.runs:
+            for remark in run.result.remarks:
+                runs.setdefault(remark, []).append(f"{row.label}, seed {run.result.seed}")
+    return [
+        f"{remark}." if len(found) == len(table.runs) else f"{remark} ({listed(found, 5, '; ')})."
+        for remark, found in runs.items()
+    ]
+
+
+def _lead(described: Sequence[dict[str, Any]]) -> str:
+    """Return the sentence about what the tables show, of trials, differences and intervals those that there are."""
+    counts = [row["n"] for table in described for row in table["rows"]]
+    differences = [difference for table in described for difference in table["differences"]]
+    shown = "AP in points (0 to 100)"
+    if max(counts) > 1:
+        shown += ", mean \N{PLUS-MINUS SIGN} sample standard deviation over n trials"
+        shown += " where n is 2 or more" if min(counts) == 1 else ""
+    else:
+        shown += ", one trial in each row"
+    if differences:
+        shown += f"; then the differences{' of the means' if max(counts) > 1 else ''}"
+        shown += ", with 95 % intervals" if any(difference["intervals"] for difference in differences) else ""
+    return f"{shown}."
 
 
 def _describe_run(label: str, run: FinishedRun) -> dict[str, Any]:
@@ -222,8 +269,9 @@ def _summary(table: dict[str, Any]) -> list[str]:
     metric, title = next(((column["key"], column["title"]) for column in table["shown"]), ("", ""))
     rows = {row["label"]: row for row in table["rows"]}
     return [
-        f"{table['title']}: {difference['row']} against {difference['baseline']} {difference['scores'][metric]:+.1f} "
-        f"{title} (n = {rows[difference['row']]['n']} and {rows[difference['baseline']]['n']})"
+        f"{table['title']}: {difference['row']} against {difference['baseline']} "
+        f"{signed(difference['scores'][metric])} {title} "
+        f"(n = {rows[difference['row']]['n']} and {rows[difference['baseline']]['n']})"
         f"{_uncertainty(difference, metric, rows)}."
         for difference in table["differences"]
         if rows[difference["row"]]["init"]["kind"] not in BASELINES and metric in difference["scores"]
@@ -231,11 +279,23 @@ def _summary(table: dict[str, Any]) -> list[str]:
 
 
 def _uncertainty(difference: dict[str, Any], metric: str, rows: dict[str, Any]) -> str:
+    """Return what is known of the chance in a difference: its interval, else the spread of the trials."""
+    scores = [rows[difference[side]]["scores"][metric] for side in ("row", "baseline")]
+    alone = any(score["std"] is None for score in scores)
     if ends := difference["intervals"].get(metric):
         low, high = ends
-        return f", 95 % interval {low:+.1f} to {high:+.1f}{', which includes 0' if low <= 0 <= high else ''}"
-    spread = max(rows[difference[side]]["scores"][metric]["std"] or 0.0 for side in ("row", "baseline"))
+        which = " over test images, without the chance of training" if alone else ""
+        includes = ", which includes 0" if low <= 0 <= high else ""
+        return f", 95 % interval{which} {signed(low)} to {signed(high)}{includes}"
+    if alone:
+        return "; a single trial tells nothing of chance"
+    spread = max(score["std"] for score in scores)
     return ", which is within the spread of the trials" if abs(difference["scores"][metric]) <= spread else ""
+
+
+def signed(value: float) -> str:
+    """Return points with their sign, "\N{MINUS SIGN}0.4"; -0.04 is +0.0."""
+    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _device(device: Any) -> str:

@@ -20,7 +20,6 @@ _KIND_COLOURS = {"random": "#7f858d", "supervised": "#2f6db3"}
 _OTHER_COLOURS = ("#c8443b", "#d98b16", "#3f8f5b", "#7a5ea8", "#158a99")
 _BETTER, _WORSE, _UNSURE = "#3f8f5b", "#c8443b", "#b9bec5"
 _WIDTH = 4.4  # inches: as wide as a phone, with legible letters
-_BAND = "the band is one sample standard deviation"
 _MOST_CLASSES = 40  # the two ends of a longer list are drawn
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
@@ -58,16 +57,30 @@ def _figures(table: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]]:
     """Yield title, caption and figure of everything there is to draw."""
     colours = _colours(table["rows"])
     for curve in table["curves"]:
-        yield curve["title"], f"mean over trials; {_BAND}", _curve(curve, colours, "iteration")
+        spread = _spread_caption([point for points in curve["rows"].values() for point in points], "the band")
+        yield curve["title"], spread[0].upper() + spread[1:], _curve(curve, colours, "iteration")
     for curve in table["precision_recall"]:
-        yield curve["title"], f"boxes, mean over classes and trials; {_BAND}", _curve(curve, colours, "recall")
+        spread = _spread_caption([point for points in curve["rows"].values() for point in points], "the band")
+        caption = f"Boxes, mean over the classes that occur; {spread}"
+        yield curve["title"], caption, _curve(curve, colours, "recall")
     if table["errors"]:
-        caption = "rise of box AP50 when only the errors of one type are fixed (TIDE); lines: one standard deviation"
+        spread = _spread_caption([cost for costs in table["errors"].values() for cost in costs.values()], "the line")
+        caption = f"Rise of box AP50 when only the errors of one type are fixed (TIDE); {spread}"
         yield "cost of errors", caption, _error_bars(table["errors"], colours)
     baselines = [row["label"] for row in table["rows"] if row["init"]["kind"] in BASELINES]
     for difference in table["differences"]:
         if difference["row"] not in baselines:
             yield from _class_differences(difference, evaluation_of(table["task"]["kind"]))
+
+
+def _spread_caption(points: Sequence[Mapping[str, Any]], mark: str) -> str:
+    """Describe the trials behind points and the mark of their deviation, which a single trial does not have."""
+    several = {point["std"] is not None for point in points}
+    if several == {True}:
+        return f"mean over trials, {mark} is one sample standard deviation"
+    if True in several:
+        return f"mean over trials, {mark}, where there are several, is one sample standard deviation"
+    return "one trial each"
 
 
 def inline(path: Path) -> str:
@@ -110,7 +123,7 @@ def _error_bars(errors: Mapping[str, Any], colours: Mapping[str, str]) -> Figure
     axes.set_yticks(range(len(ERROR_TYPES)), ERROR_TYPES)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    axes.set_xlim(left=0)
+    axes.set_xlim(left=min(0.0, *(cost["mean"] for costs in errors.values() for cost in costs.values())))
     _legend(figure, errors)
     return figure
 
@@ -123,7 +136,9 @@ def _class_differences(difference: Mapping[str, Any], evaluation: KindEvaluation
         parts.setdefault(part, []).append((name, points, difference["class_intervals"].get(key)))
     for part, classes in parts.items():
         title = f"{evaluation.part_title(part)} AP by class, {difference['label']}"
-        caption = "points; lines: 95 % intervals, grey where they include 0"
+        caption = "Difference in points"
+        if any(ends is not None for *_, ends in classes):
+            caption += "; lines: 95 % intervals, grey where they include 0 or are missing"
         classes.sort(key=lambda item: -item[1])
         if len(classes) > _MOST_CLASSES:
             caption += f"; the {_MOST_CLASSES // 2} highest and lowest of {len(classes)} classes, all in classes.csv"
@@ -133,8 +148,9 @@ def _class_differences(difference: Mapping[str, Any], evaluation: KindEvaluation
 
 def _bars(classes: Sequence[tuple[str, float, Any]], title: str) -> Figure:
     figure, axes = _axes(0.9 + 0.21 * len(classes), title)
+    with_intervals = any(ends is not None for *_, ends in classes)
     for y, (_, points, ends) in enumerate(classes):
-        unsure = ends is not None and ends[0] <= 0 <= ends[1]
+        unsure = ends[0] <= 0 <= ends[1] if ends is not None else with_intervals
         axes.barh(y, points, 0.7, color=_UNSURE if unsure else _BETTER if points > 0 else _WORSE)
         if ends is not None:
             axes.plot(ends, (y, y), color="#333333", lw=0.8)

@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 
 from transfer.errors import TransferError, refuse
-from transfer.report.content import PICTURES, Options, describe_tables
+from transfer.report.content import PICTURES, Options, describe_tables, signed
 from transfer.report.csv_files import CSV, write_csv
 from transfer.report.figures import FIGURES, draw_figures, inline
 from transfer.report.run_folders import read_runs
@@ -67,7 +67,8 @@ def write_report(folders: Sequence[Path], output: Path, options: Options, *, ove
 def _check_options(options: Options) -> None:
     faults = {
         f"--images {options.images}: a number from 0 up is expected": options.images < 0,
-        f"--min-score {options.min_score}: a score from 0 to 1 is expected": not 0 <= options.min_score <= 1,
+        f"--min-score {options.min_score}: a score from 0 to 1 is expected": options.min_score is not None
+        and not 0 <= options.min_score <= 1,
         f"--resamples {options.resamples}: a number from 0 up is expected": options.resamples < 0,
     }
     refuse([fault for fault, found in faults.items() if found])
@@ -95,9 +96,9 @@ def _render(template: str, folder: Path, content: dict[str, Any], files: dict[st
     )
     environment.filters |= {
         "points": _points,
-        "signed": _signed,
+        "signed": signed,
         "md": _escape_markdown,
-        "percent": "{:.0%}".format,
+        "counted": _counted,
         "svg": lambda file: inline(folder / file),
     }
     return environment.get_template(template).render(report=content, **files)
@@ -107,8 +108,11 @@ def _points(value: float) -> str:
     return f"{value:.1f}"
 
 
-def _signed(value: float) -> str:
-    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")  # -0.04 is +0.0
+def _counted(count: int, noun: str) -> str:
+    """Return "1 class" or "5 classes"."""
+    if count == 1:
+        return f"1 {noun}"
+    return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
 def _escape_markdown(text: object) -> str:

@@ -15,6 +15,7 @@ from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import read_image
 from transfer.predictions import Detections
 from transfer.report import saved_detections
+from transfer.report.analysis import Analysis
 from transfer.report.tables import BASELINES, FinishedRun, Table
 from transfer.results import Task
 from transfer.visualize import draw_detections
@@ -25,11 +26,15 @@ _WIDTH = 320  # pixels of each picture; small images are enlarged so that names 
 
 @dataclass(frozen=True)
 class GridRow:
-    """A test image: `pictures` maps "ground truth" and the label of each row to a file name in the folder given."""
+    """A test image: `pictures` maps "ground truth" and the label of each row to a file name in the folder given.
+
+    `mistakes` and `drawn`, the number of detections in the picture, are by label.
+    """
 
     image: str
     pictures: dict[str, str]
     mistakes: dict[str, int]
+    drawn: dict[str, int]
 
 
 def draw_picture_grid(
@@ -39,12 +44,13 @@ def draw_picture_grid(
     folder: Path,
     prefix: str,
     images: int,
-    min_score: float,
+    min_scores: Mapping[str, float],
 ) -> list[GridRow]:
     """Draw `images` test images with the detections of each row's first trial, as `folder`/`prefix`...jpg.
 
     Args:
         mistakes: label -> (I,) of the first trial, in each test image.
+        min_scores: label -> the least score of a detection that is drawn.
 
     Raises:
         TransferError: a test image no longer exists.
@@ -61,10 +67,11 @@ def draw_picture_grid(
         pictures = {}
         for column, (label, detections) in enumerate(shown.items()):
             pictures[label] = f"{prefix}_{number}_{column}.jpg"
-            picture = _draw_scaled(image, detections, task, min_score, with_scores=label != GROUND_TRUTH)
+            picture = _draw_scaled(image, detections, task, min_scores.get(label))
             picture.save(folder / pictures[label], quality=88)
         counts = {label: int(of_run[index]) for label, of_run in mistakes.items()}
-        rows.append(GridRow(Path(record["file_name"]).name, pictures, counts))
+        drawn = {label: int((own[number].scores >= min_scores[label]).sum()) for label, own in found.items()}
+        rows.append(GridRow(Path(record["file_name"]).name, pictures, counts, drawn))
     return rows
 
 
@@ -86,17 +93,66 @@ def choose_images(table: Table, dataset: Dataset, mistakes: Mapping[str, np.ndar
     """Return the indices of `count` annotated test images.
 
     Half are those where the first of `compared_rows` makes the fewest mistakes compared with the second, half those
-    where it makes the most. In a table of one row they are evenly spaced.
+    where it makes the most; where one side has fewer, the other has more, and images without a difference come last,
+    evenly spaced, as they all are in a table of one row.
     """
     annotated = np.array([i for i, record in enumerate(dataset.records) if record["annotations"]], dtype=int)
     count = min(count, len(annotated))
     pair = compared_rows(table)
     if pair is None:
-        return annotated[np.linspace(0, len(annotated), count, endpoint=False).astype(int)].tolist()
+        return _evenly_spaced(annotated, count)
     ours, theirs = (mistakes[label][annotated] for label in pair)
-    order = annotated[np.argsort(ours - theirs, kind="stable")]
-    better = (count + 1) // 2
-    return [*order[:better].tolist(), *order[len(order) - (count - better) :][::-1].tolist()]
+    more = ours - theirs
+    order = np.argsort(more, kind="stable")
+    better = annotated[order][more[order] < 0]
+    worse = annotated[order][more[order] > 0][::-1]
+    of_better = min(len(better), max((count + 1) // 2, count - len(worse)))
+    chosen = [*better[:of_better].tolist(), *worse[: count - of_better].tolist()]
+    return chosen + _evenly_spaced(annotated[more == 0], count - len(chosen))
+
+
+def _evenly_spaced(indices: np.ndarray, count: int) -> list[int]:
+    return indices[np.linspace(0, len(indices), count, endpoint=False).astype(int)].tolist()
+
+
+def describe_choice(table: Table, rows: Sequence[GridRow]) -> str:
+    """Return the sentence about which test images a grid shows."""
+    pair = compared_rows(table)
+    if pair is None:
+        return "Evenly spaced test images."
+    ours, theirs = pair
+    differences = [row.mistakes[ours] - row.mistakes[theirs] for row in rows]
+    if not any(differences):
+        return f"Evenly spaced test images: {ours} and {theirs} make equally many mistakes in every annotated one."
+    sides = [
+        (sum(difference < 0 for difference in differences), f"in favour of {ours}"),
+        (sum(difference > 0 for difference in differences), f"against {ours}"),
+        (sum(difference == 0 for difference in differences), "with equally many"),
+    ]
+    counted = ", then ".join(f"{count} {where}" for count, where in sides if count)
+    return f"The test images whose mistakes differ most between {ours} and {theirs}: {counted}."
+
+
+def describe_scores(analysis: Analysis, asked: bool) -> str:
+    """Return the sentences about the detections that are drawn and counted, of the first trial of each row.
+
+    Args:
+        asked: the least score was asked for, and is not that of each row's best F1.
+    """
+    first = {label: trials[0] for label, trials in analysis.rows.items()}
+    limits = ", ".join(f"{label} {run.min_score:.2g}" for label, run in first.items())
+    chosen = "as asked for" if asked else "where each has its best F1 over the test set"
+    sentences = [f"Least score of a detection that is drawn and counted, {chosen}: {limits}."]
+    for label, run in first.items():
+        if not run.detections:
+            sentences.append(f"{label} has no detection at all.")
+        elif not run.finds_objects:
+            sentences.append(
+                f"No detection of {label} finds an object{'' if asked else ': its highest score is taken'}."
+            )
+    if any(len(trials) > 1 for trials in analysis.rows.values()):
+        sentences.append("First trial of each row.")
+    return " ".join(sentences)
 
 
 def _detections(run: FinishedRun, records: Sequence[dict[str, Any]], dataset: Dataset) -> list[Detections]:
@@ -139,10 +195,11 @@ def _mask(segmentation: Any, size: tuple[int, int] = (0, 0)) -> torch.Tensor:
     return torch.from_numpy(pycocotools.mask.decode(segmentation)).bool()
 
 
-def _draw_scaled(
-    image: np.ndarray, detections: Detections, task: Task, min_score: float, with_scores: bool
-) -> Image.Image:
-    """Draw detections into the image resized to _WIDTH, so that all names and scores have one size."""
+def _draw_scaled(image: np.ndarray, detections: Detections, task: Task, min_score: float | None) -> Image.Image:
+    """Draw detections into the image resized to _WIDTH, so that all names and scores have one size.
+
+    A `min_score` of None is for annotations: they have no scores.
+    """
     height, width = image.shape[:2]
     scale = _WIDTH / width
     size = (_WIDTH, max(1, round(height * scale)))
@@ -151,4 +208,4 @@ def _draw_scaled(
     if masks is not None and len(masks):
         masks = functional.interpolate(masks[None].float(), size=(size[1], size[0]), mode="bilinear")[0] > 0.5
     scaled = replace(detections, boxes=detections.boxes * scale, masks=masks)
-    return draw_detections(enlarged, scaled, task.class_names, min_score, with_scores)
+    return draw_detections(enlarged, scaled, task.class_names, min_score or 0.0, with_scores=min_score is not None)
