@@ -17,7 +17,7 @@ from pretrain.engine import arithmetic
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.models.registry import METHODS
 from pretrain.runtime import distributed, files
-from pretrain.runtime.errors import PretrainError, UserError
+from pretrain.runtime.errors import PretrainError, UserError, listed
 
 # What a resumed run may change: settings of the machine and of watching, not of the experiment.
 FREE = (
@@ -40,18 +40,10 @@ class Plan:
     sampler: EpochSampler  # this rank's share of each batch
     shuffle: bool  # whether keys are encoded in another order than queries
     validation: KnnMonitor | None
-    resume_from: dict[str, Any] | None  # the content of a checkpoint; None: a run that begins
+    resume_from: pathlib.Path | None  # a checkpoint; None: a run that begins
+    first_step: int  # the steps of the run that were done before this attempt
+    first_epoch: int  # the epochs finished before it; the next one may lack only the work at its end
     notices: tuple[str, ...]  # what the user should know before it runs
-
-    @property
-    def first_step(self) -> int:
-        """The steps of the run that were done before this attempt."""
-        return self.resume_from["moco_transfer"]["step"] if self.resume_from else 0
-
-    @property
-    def first_epoch(self) -> int:
-        """The epochs finished before this attempt; the next one may lack only the work at its end."""
-        return self.resume_from["epoch"] if self.resume_from else 0
 
     def describe(self) -> str:
         """Return a few lines for the user."""
@@ -81,7 +73,7 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     world = distributed.world_size()
     _check_shares(settings, world)
     folder = pathlib.Path(settings.output_dir)
-    resume_from: dict[str, Any] | None = None
+    start: dict[str, Any] | None = None  # the content of the checkpoint, mapped: only what is used is read
     path: pathlib.Path | None = None
     skipped: list[str] = []
     begin_anew = resume is None and not distributed.on_main(lambda: saver.has_checkpoint(folder))
@@ -91,17 +83,18 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
         )
     elif resume is not False:
         path, skipped = distributed.on_main(lambda: saver.newest_good(folder))
-        resume_from = files.load_tensors(path)
+        start = files.load_tensors(path, mmap=True)
     else:
         distributed.on_main(lambda: output_folder.refuse_existing_run(folder))
     validation = _open_validation(settings)
-    known = resume_from["moco_transfer"]["digest"] if resume_from and "moco_transfer" in resume_from else None
+    ours = start.get("moco_transfer") if start else None
+    known = ours["digest"] if ours else None
     images = find_images(settings.data.root, folder / output_folder.INDEX, known)
     notices = [f"--resume passes over {reason}" for reason in skipped]
     if path and not saver.manifest_path(path).exists():
         notices.append(f"--resume takes {path.name}, which has no manifest, by the checksums of its own format")
     notices += validation.notices if validation else []
-    notices += _check_same_run(resume_from, settings, images) if resume_from else []
+    notices += _check_same_run(start, settings, images) if start else []
     notices += wide_values_notices(images.on_main) if images.on_main else []
     shuffle, reasons = _shuffle_effect(settings, world)
     sampler = EpochSampler(images.size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
@@ -109,7 +102,8 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     optim = settings.optim
     keys = optim.batch_size // optim.accumulate
     notices += [*reasons, *METHODS[settings.model.mechanism].notices(settings.model, keys)]
-    return Plan(settings, device, folder, images, sampler, shuffle, validation, resume_from, tuple(notices))
+    step, epoch = (ours["step"], start["epoch"]) if start and ours else (0, 0)
+    return Plan(settings, device, folder, images, sampler, shuffle, validation, path, step, epoch, tuple(notices))
 
 
 def _open_validation(settings: Config) -> KnnMonitor | None:
@@ -191,11 +185,11 @@ def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundI
     ours = checkpoint.get("moco_transfer")
     if ours is None:
         raise PretrainError("--resume: the checkpoint was not written by this program, it lacks 'moco_transfer'")
-    before, now = ours["config"], config.flat(settings)
+    before, now = _settings_before(ours, settings), config.flat(settings)
     other = [
-        f"{key}: the run began with {before.get(key)!r}, now it is {value!r}; a resumed run keeps its settings"
+        f"{key}: the run began with {before[key]!r}, now it is {value!r}; a resumed run keeps its settings"
         for key, value in now.items()
-        if key not in (*FREE, *SHARES, "optim.epochs") and value != before.get(key)
+        if key not in (*FREE, *SHARES, "optim.epochs") and value != before[key]
     ]
     if images.size != ours["images"]:
         other.append(f"data.root: the run began with {ours['images']} images, now there are {images.size}")
@@ -210,10 +204,27 @@ def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundI
     return _not_bit_exact(ours, settings)
 
 
+def _settings_before(ours: dict[str, Any], settings: Config) -> dict[str, Any]:
+    """Return the settings that a run began with; one that was added since then counts as its default."""
+    return config.flat(config.defaults(settings)) | ours["config"]
+
+
 def _not_bit_exact(ours: dict[str, Any], settings: Config) -> list[str]:
     """Return notices of what makes a resumed run differ from an uninterrupted one."""
-    before, now = ours["config"], config.flat(settings)
+    before, now = _settings_before(ours, settings), config.flat(settings)
     notices = []
+    added = sorted(now.keys() - ours["config"].keys())
+    if added:
+        notices.append(
+            "the run began with a version of this program that did not have these settings; they count as their "
+            f"defaults: {listed(f'{key} {before[key]}' for key in added)}"
+        )
+    removed = sorted(ours["config"].keys() - now.keys())
+    if removed:
+        notices.append(
+            "the run began with a version of this program that had settings which this one does not know: "
+            f"{listed(f'{key} {before[key]}' for key in removed)}"
+        )
     if before["optim.epochs"] != now["optim.epochs"]:
         notices.append(
             f"optim.epochs was {before['optim.epochs']} and is {now['optim.epochs']} now; "
@@ -222,7 +233,7 @@ def _not_bit_exact(ours: dict[str, Any], settings: Config) -> list[str]:
     changes = [f"{key} was {before[key]} and is {now[key]} now" for key in SHARES if before[key] != now[key]]
     if ours["world_size"] != distributed.world_size():
         changes.insert(0, f"the run had {ours['world_size']} processes and has {distributed.world_size()} now")
-    elif ours["threads"] != torch.get_num_threads():
+    elif ours.get("threads", torch.get_num_threads()) != torch.get_num_threads():
         changes.append(f"the run had {ours['threads']} threads a process and has {torch.get_num_threads()} now")
     if changes:
         notices.append(

@@ -11,7 +11,7 @@ import torch
 from pretrain import output_folder
 from pretrain.build import build_model, build_optimizer
 from pretrain.checkpoints import moco_file
-from pretrain.checkpoints.saver import Saver
+from pretrain.checkpoints.saver import Saver, to_host
 from pretrain.config import schema
 from pretrain.data.augment import recipe
 from pretrain.data.broken_images import BrokenImages
@@ -26,7 +26,7 @@ from pretrain.engine.profiler import Tracer
 from pretrain.engine.step import Result, TrainingStep
 from pretrain.models.published_state import load_published_state, published_state
 from pretrain.plan import Plan, make_plan
-from pretrain.runtime import distributed, host, provenance, run_folder, seeds, signals
+from pretrain.runtime import distributed, files, host, provenance, run_folder, seeds, signals
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
 from pretrain.runtime.periodic_work import every
 from pretrain.work import work_between_steps
@@ -111,9 +111,10 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.model = build_model(settings.model, plan.device, plan.images.size, plan.shuffle, settings.method).train()
         self.optimizer = build_optimizer(self.model, optim)
-        if plan.resume_from:
-            load_published_state(self.model, plan.resume_from["state_dict"])
-            self.optimizer.load_state_dict(plan.resume_from["optimizer"])
+        start = files.load_tensors(plan.resume_from, mmap=True) if plan.resume_from else None  # not kept: it is large
+        if start:
+            load_published_state(self.model, start["state_dict"])
+            self.optimizer.load_state_dict(to_host(start["optimizer"]))
         self.step = TrainingStep(self.model, self.optimizer, optim.precision, optim.clip_norm)
         self.loader = EpochLoader(
             TwoViews(
@@ -133,8 +134,8 @@ class Trainer:
         self.tracer = Tracer(plan.folder, plan.first_step) if profile and distributed.is_main() else None
         self.work = work_between_steps(plan, self._save, self._validate)
         self.saved_step = plan.first_step if plan.resume_from else None
-        if plan.resume_from:
-            self._restore(plan.resume_from["moco_transfer"])
+        if start:
+            self._restore(to_host(start["moco_transfer"]))
 
     @property
     def done(self) -> int:

@@ -206,6 +206,12 @@ def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) 
     return config
 
 
+def defaults(config: Config) -> Config:
+    """Return the defaults of all settings, of the method's own section too."""
+    method = None if config.method is None else type(config.method)()
+    return Config(model=Model(mechanism=config.model.mechanism), method=method)
+
+
 def to_yaml(config: Config) -> str:
     """Return YAML that `load` reads back to an equal Config."""
     values = dataclasses.asdict(config)

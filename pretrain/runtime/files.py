@@ -12,6 +12,7 @@ import re
 import resource
 import shutil
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from typing import IO, Any, BinaryIO, TypeVar, cast
 
@@ -271,7 +272,9 @@ def load_tensors(path: str | os.PathLike[str], mmap: bool = False) -> Any:
         raise UserError(f"{path}: no such checkpoint file")
     try:
         with torch.serialization.safe_globals(list(_NUMPY)):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap or None)
+            return torch.load(
+                path, map_location="cpu", weights_only=True, mmap=(mmap and zipfile.is_zipfile(path)) or None
+            )
     except Exception as error:  # damaged bytes lead the reader to any of a dozen types
         foreign = re.search(r"GLOBAL (\S+)", str(error))
         if foreign:

@@ -409,6 +409,46 @@ def test_a_resumed_run_keeps_its_settings(
         train.run(settings(fewer, finished), resume=True)
 
 
+def test_a_setting_that_was_added_later_counts_as_its_default(
+    finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    """The run is one of an older version, which did not have it; and had one that is gone."""
+    folder = tmp_path / "older"
+    folder.mkdir()
+    content = files.load_tensors(finished / "checkpoint_0000.pth.tar")
+    del content["moco_transfer"]["config"]["optim.clip_norm"]
+    content["moco_transfer"]["config"]["optim.forgotten"] = 5
+    saver.write_checkpoint(folder / "checkpoint_0000.pth.tar", content, 1, 2)
+    shutil.copy(finished / "metrics.json", folder)
+    with pytest.raises(ConfigError, match=r"optim.clip_norm: the run began with 0.0, now it is 1.0"):
+        train.run(settings(pictures, folder, "optim.clip_norm", "1"), resume=True)
+    train.run(settings(pictures, folder), resume=True)
+    assert_same_run(folder, finished)
+    log = (folder / "log.txt").read_text()
+    assert "did not have these settings; they count as their defaults: optim.clip_norm 0.0" in log
+    assert "settings which this one does not know: optim.forgotten 5" in log
+
+
+def test_a_resumed_run_does_not_keep_the_checkpoint_in_memory(
+    finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each rank maps the file, so that a node has it once, and lets go of it before the first step."""
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("checkpoint_0001*"))
+    mapped = []
+    before_step(monkeypatch, 1, lambda: mapped.append("checkpoint_0000" in pathlib.Path("/proc/self/maps").read_text()))
+    restore = train.Trainer._restore
+
+    def watched(*arguments: Any) -> None:
+        mapped.append("checkpoint_0000" in pathlib.Path("/proc/self/maps").read_text())
+        restore(*arguments)
+
+    monkeypatch.setattr(train.Trainer, "_restore", watched)
+    train.run(settings(pictures, folder), resume=True)
+    assert mapped == [True, False]
+    assert_same_run(folder, finished)
+
+
 def test_a_dry_run_prints_and_writes_nothing(
     pictures: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

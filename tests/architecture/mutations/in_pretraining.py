@@ -9,7 +9,7 @@ FAULTS = (
     fault(
         "resume-without-optimizer",
         "pretrain/train.py",
-        '            self.optimizer.load_state_dict(plan.resume_from["optimizer"])\n',
+        '            self.optimizer.load_state_dict(to_host(start["optimizer"]))\n',
         "",
         "a resumed run begins with no momentum",
         _RESUME,
