@@ -23,7 +23,6 @@ from pretrain.runtime import host
 from pretrain.runtime.errors import Stopped, UserError
 from pretrain.runtime.ranks import environment, first_errors, gloo_faults, meeting
 from pretrain.runtime.ranks.environment import LaunchFault, World
-from pretrain.runtime.ranks.environment import slurm_environment as _slurm_environment
 
 T = TypeVar("T")
 
@@ -95,8 +94,6 @@ def init(
         if device.type == "cuda":
             torch.cuda.set_device(device)
         return
-    if "RANK" not in os.environ:
-        os.environ.update(_slurm_environment(os.environ))
     facts = {
         "device": device.type,
         "torch": torch.__version__,
@@ -190,7 +187,8 @@ def world_size() -> int:
 
 def local_rank() -> int:
     """Return the position of this process among those on its machine, from 0."""
-    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+    world = launched_world()
+    return world.local_rank if world else int(os.environ.get("LOCAL_RANK") or 0)
 
 
 def local_world_size() -> int:

@@ -30,6 +30,7 @@ PATIENCE_AGREED = 120.0  # the same for an error that all have agreed on: rank 0
 LOST = re.compile(  # what gloo and NCCL say where another process has gone
     r"onnection (was likely )?(closed|reset|refused)|[Bb]roken pipe|[Tt]imed out|gloo/transport|NCCL error|DistBackend"
 )
+LINGER = 20.0  # seconds that the one which serves the store waits at most for others to read that they are to end
 _JOIN_SECONDS = 10.0  # for a process that fails before it has met the others
 
 
@@ -260,7 +261,7 @@ def _go(store: dist.Store, world: World) -> None:
     if world.hosted:
         ranks = range(world.size)
         known = [rank for rank in ranks if store.check([f"here/{rank}"]) or store.check([f"failure/{rank}"])]
-        _wait(lambda: store.add("gone", 0) >= len(known), PATIENCE)
+        _wait(lambda: store.add("gone", 0) >= len(known), LINGER)
 
 
 def _tell_alone(world: World, failure: Failure) -> int:

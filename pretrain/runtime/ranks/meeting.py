@@ -18,7 +18,7 @@ from pretrain.runtime.ranks.environment import LaunchFault, OtherFailedFault, St
 
 QUIET = 3.0  # seconds of waiting without a word: processes need some time to start
 LIMIT = 600.0  # seconds until a process gives up
-LIMIT_INTERACTIVE = 30.0  # the same in the shell of `srun --pty`, where the others hardly come
+LIMIT_INTERACTIVE = 60.0  # the same in the shell of `srun --pty`, where the others hardly come
 LEAVE = 2.0  # seconds that a process which was asked to stop still waits
 POLL = 0.1
 ROOT = pathlib.Path(__file__).resolve().parents[3]

@@ -12,25 +12,10 @@ from typing import TypeAlias
 
 import pytest
 
-ROOT = pathlib.Path(__file__).resolve().parents[4]
+from tests.support.rank_scripts import FOREVER, JOIN, write_script
+
 Process: TypeAlias = "subprocess.Popen[str]"
 LIMIT = 120  # seconds until a test gives up
-HEAD = """\
-import os, sys, time
-sys.path[:0] = [{root!r}, {tools!r}]
-from common import cli
-from pretrain.runtime import distributed
-from pretrain.runtime.errors import PretrainError, UserError
-rank = int(os.environ.get("RANK") or os.environ["SLURM_PROCID"])
-SETTINGS = {{}}
-
-def main():
-{body}
-
-cli.run(main)
-"""
-JOIN = 'distributed.init("cpu", SETTINGS)\n'
-FOREVER = "distributed.barrier()\ntime.sleep(1000)"
 
 
 def free_port() -> int:
@@ -47,7 +32,7 @@ def start(tmp_path: pathlib.Path):
     def start_ranks(
         body: str, size: int, ranks: list[int] | None = None, **variables: str
     ) -> list[subprocess.Popen[str]]:
-        script = write(tmp_path, body)
+        script = write_script(tmp_path, body)
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
         common |= {"LOCAL_WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1", **variables}
         for rank in range(size) if ranks is None else ranks:
@@ -60,13 +45,6 @@ def start(tmp_path: pathlib.Path):
     for process in started:
         process.kill()
         process.communicate()
-
-
-def write(folder: pathlib.Path, body: str) -> pathlib.Path:
-    script = folder / "script.py"
-    lines = "".join(f"    {line}\n" for line in body.splitlines())
-    script.write_text(HEAD.format(root=str(ROOT), tools=str(ROOT / "tools"), body=lines))
-    return script
 
 
 def ends(processes: list[Process]) -> tuple[list[int], str]:
@@ -129,7 +107,7 @@ def test_a_killed_rank_ends_the_others(rank: int, start: Callable) -> None:
 
 
 def test_torchrun_tells_the_error_of_a_rank(tmp_path: pathlib.Path) -> None:
-    script = write(tmp_path, MISTAKE_AFTER)
+    script = write_script(tmp_path, MISTAKE_AFTER)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "3", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=LIMIT)
