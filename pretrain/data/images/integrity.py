@@ -84,12 +84,11 @@ def header_fault(images: ImageSet, index: int) -> str | None:
 
     It is much faster than `check_image`, and finds what is missing, empty, no image, or too large to decode.
     """
-    path = images.name(index)
     try:
-        with opened(path):
+        with opened(images.path(index)):
             return None
     except (OSError, ValueError) as error:
-        return f"{path}: {(isinstance(error, OSError) and error.strerror) or error}"
+        return f"{images.name(index)}: {(isinstance(error, OSError) and error.strerror) or error}"
 
 
 def _decode_strictly(content: bytes) -> None:

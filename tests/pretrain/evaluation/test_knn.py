@@ -1,6 +1,7 @@
 """Weighted nearest neighbours: equal to two plain loops, in chunks and on ranks, ties included."""
 
 import math
+import os
 import pathlib
 import shutil
 from typing import Any
@@ -196,3 +197,11 @@ def test_two_ranks_find_what_one_process_finds(folders: pathlib.Path, encoder: n
     assert alone[2] == loops(bank, bank, labels.tolist(), 4, 9, 0.07, False)
     assert alone[4] == f"knn.root: {folders}/nowhere: no such folder"
     assert spawn.run_on_ranks(on_each_rank, 2, folders, encoder, bank, labels)["found"] == [alone, alone]
+
+
+def test_odd_names_are_no_broken_images(tmp_path: pathlib.Path) -> None:
+    paint(tmp_path, 3)
+    for number, image in enumerate(sorted(tmp_path.glob("*/*"))):
+        image.rename(image.with_name(os.fsdecode(b"\xff\n" + bytes([number + 97]) + b" .png")))
+    monitor = knn.KnnMonitor(str(tmp_path), size=32)
+    assert (len(monitor.bank.images), monitor.left_out) == (9, 0)
