@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from pretrain.engine.optim import step_schedule
 from pretrain.evaluation.probe_features import FeatureSource
-from pretrain.runtime import seeds
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime import distributed, seeds
+from pretrain.runtime.errors import PretrainError, Stopped, UserError
+from pretrain.runtime.signals import StopRequest, any_rank_asked
 
 
 def train_layer(
@@ -33,6 +34,9 @@ def train_layer(
     seed: int = 0,
     on_step: Callable[[int, Tensor, Tensor], None] | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    save: Callable[[dict[str, Any]], None] | None = None,
+    state: dict[str, Any] | None = None,
+    stop: StopRequest | None = None,
 ) -> list[dict[str, Any]]:
     """Train the layer; all ranks call it. Defaults are the published ones.
 
@@ -40,45 +44,112 @@ def train_layer(
         val_features, val_labels: (n, C) and (n,), this rank's share.
         on_step: called after each step with the number of images, the loss () and the accuracy () of this rank's part.
         on_epoch: called with each row of the result when it is there.
+        save: called with the state after each epoch, and between two steps where the training ends early.
+        state: what `save` got, to go on from there; None: from the beginning.
+        stop: looked at before each step.
 
     Returns a row for each epoch: epoch, lr, mean loss, train_top1 (of the batches as they came), and top1 and top5 of
-    val, in [0, 1]. Raises PretrainError where the loss is not finite.
+    val, in [0, 1]. Raises PretrainError where the loss is not finite, what the source raises, and signals.Stopped on
+    all ranks where `stop` asked one of them.
     """
-    layer = _new_layer(val_features.shape[1], classes, seed).to(device)
-    optimizer = torch.optim.SGD(layer.parameters(), lr, momentum=0.9, weight_decay=0.0)
-    val_features, val_labels = val_features.to(device), val_labels.to(device)
-    rows = []
-    for epoch in range(epochs):
-        optimizer.param_groups[0]["lr"] = lr * step_schedule(epoch, milestones)
-        sums = torch.zeros(3, dtype=torch.float64, device=device)  # images, loss, right
-        for batch, labels in source.epoch(epoch):
-            labels = labels.to(device)
-            logits = layer(batch)  # (n, classes)
+    val = (val_features.to(device), val_labels.to(device))
+    training = _Training(source, _new_layer(val_features.shape[1], classes, seed).to(device), lr)
+    if state:
+        training.load_state_dict(state)
+    for epoch in range(training.epoch, epochs):
+        training.optimizer.param_groups[0]["lr"] = lr * step_schedule(epoch, milestones)
+        try:
+            training.finish_epoch(stop, on_step)
+        except (UserError, Stopped):  # raised on all ranks, between two steps
+            if save:
+                save(training.state_dict())
+            raise
+        training.enter_row(*val)
+        if on_epoch:
+            on_epoch(training.rows[-1])
+        if save:
+            save(training.state_dict())
+    return training.rows
+
+
+class _Training:
+    """A training of the layer, at any step of it.
+
+    Attributes:
+        epoch: the epochs that are finished.
+        step: the steps of the next epoch that are done.
+        sums: (3,) float64 of these steps and this rank: images, loss, right ones.
+        rows: of the finished epochs.
+    """
+
+    def __init__(self, source: FeatureSource, layer: nn.Linear, lr: float) -> None:
+        self.source, self.layer, self.lr = source, layer, lr
+        self.optimizer = torch.optim.SGD(layer.parameters(), lr, momentum=0.9, weight_decay=0.0)
+        self.epoch = self.step = 0
+        self.sums = torch.zeros(3, dtype=torch.float64, device=layer.weight.device)
+        self.rows: list[dict[str, Any]] = []
+
+    def finish_epoch(
+        self, stop: StopRequest | None = None, on_step: Callable[[int, Tensor, Tensor], None] | None = None
+    ) -> None:
+        """Do the steps of an epoch that are not done yet."""
+        for batch, labels in self.source.epoch(self.epoch, self.step):
+            if stop and any_rank_asked(stop):
+                raise Stopped(f"after step {self.step} of epoch {self.epoch}")
+            labels = labels.to(batch.device)
+            logits = self.layer(batch)  # (n, classes)
             loss = F.cross_entropy(logits, labels, reduction="sum")
-            optimizer.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            _average_gradients(layer, len(labels))
-            optimizer.step()
+            _average_gradients(self.layer, len(labels))
+            self.optimizer.step()
             right = (logits.argmax(1) == labels).sum()
-            sums += torch.stack([sums.new_tensor(len(labels)), loss.detach().double(), right.double()])
+            self.sums += torch.stack([self.sums.new_tensor(len(labels)), loss.detach().double(), right.double()])
+            self.step += 1
             if on_step and len(labels):
                 on_step(len(labels), loss.detach() / len(labels), right / len(labels))
-        images, total, right_ones = _sum_over_ranks(sums).tolist()
+
+    def enter_row(self, val_features: Tensor, val_labels: Tensor) -> None:
+        """Measure the layer at the end of an epoch. Raises PretrainError where its loss was not finite."""
+        images, total, right = _sum_over_ranks(self.sums).tolist()
         if not math.isfinite(total):
-            raise PretrainError(f"the loss became {total / images} in epoch {epoch}; a lower lr than {lr:g} may help")
-        top1, top5 = evaluate_layer(layer, val_features, val_labels)
+            raise PretrainError(
+                f"the loss became {total / images} in epoch {self.epoch}; a lower lr than {self.lr:g} may help"
+            )
+        top1, top5 = evaluate_layer(self.layer, val_features, val_labels)
         row = {
-            "epoch": epoch,
-            "lr": optimizer.param_groups[0]["lr"],
+            "epoch": self.epoch,
+            "lr": self.optimizer.param_groups[0]["lr"],
             "loss": total / images,
-            "train_top1": right_ones / images,
+            "train_top1": right / images,
             "top1": top1,
             "top5": top5,
         }
-        rows.append(row)
-        if on_epoch:
-            on_epoch(row)
-    return rows
+        self.rows.append(row)
+        self.epoch, self.step, self.sums = self.epoch + 1, 0, torch.zeros_like(self.sums)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a bit-exact continuation needs; all ranks call it."""
+        return {
+            "layer": self.layer.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "sums": distributed.all_gather_object(self.sums.tolist()),  # of each rank: their order is not to change
+            "rows": list(self.rows),
+            "broken": sorted(self.source.broken),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, with any number of ranks."""
+        self.layer.load_state_dict(state["layer"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.step, self.rows = state["epoch"], state["step"], list(state["rows"])
+        self.source.broken |= set(state["broken"])
+        sums = torch.tensor(state["sums"], dtype=torch.float64)  # (ranks, 3)
+        if len(sums) != distributed.world_size():
+            sums = torch.cat([sums.sum(0, keepdim=True), torch.zeros(distributed.world_size() - 1, 3)])
+        self.sums = sums[distributed.rank()].to(self.sums)
 
 
 @torch.no_grad()
