@@ -26,6 +26,7 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 PATIENCE = 30.0  # seconds that reads are tried again after the last that succeeded in this process
+FIRST_PAUSE = 0.1  # seconds between the first failure of a read and its second try; then twice as many, up to 5
 _MISSING_PATIENCE = 1.0  # the same for a file that is missing alone, in a folder that holds others
 _MAY_HEAL = frozenset(
     getattr(errno, name)
@@ -194,7 +195,7 @@ def read_again(read: Callable[[], T], path: str) -> T:
         StorageError: the storage still does not answer.
         OSError: no waiting would help: a missing file in a folder that is there, or one that may not be read.
     """
-    pause = 0.1
+    pause = FIRST_PAUSE
     while True:
         try:
             found = read()
@@ -203,7 +204,7 @@ def read_again(read: Callable[[], T], path: str) -> T:
             if lasting is None:
                 raise
             now = time.monotonic()
-            if now - _Waiting.last > PATIENCE:  # long ago, and nothing was read since
+            if pause == FIRST_PAUSE and now - _Waiting.last > PATIENCE:  # long ago, and nothing was read since
                 _Waiting.since = now
             _Waiting.last = now
             left = _Waiting.since + lasting - now

@@ -133,3 +133,11 @@ def test_a_file_missing_alone_is_not_an_outage(impatient: None, tmp_path: pathli
     (tmp_path / "b.jpg").unlink()
     with pytest.raises(StorageError):
         files.read_again((tmp_path / "a.jpg").read_bytes, str(tmp_path / "a.jpg"))
+
+
+def test_reads_that_hang_longer_than_the_patience_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of a soft NFS mount, each of which takes a minute to fail."""
+    monkeypatch.setattr(files, "PATIENCE", 0.02)  # less than the pause between two tries
+    dead = Storage(*(OSError(errno.ETIMEDOUT, "Connection timed out") for _ in range(99)))
+    with pytest.raises(StorageError, match=r"/data/hangs.jpg: Connection timed out"):
+        files.read_again(dead.read, "/data/hangs.jpg")
