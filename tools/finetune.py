@@ -44,7 +44,15 @@ def print_results(plans: Sequence[Plan]) -> None:
     for plan in plans:
         path = plan.output / results.FILE_NAME
         result = results.read_result(path)
-        print("\n  ".join([f"{path}: {summary(result)}", *result.remarks]))
+        print("\n  ".join([f"{path}: {summary(result)}", *result.remarks, *replaced(result)]))
+
+
+def replaced(result: results.Result) -> list[str]:
+    """Return a line on the training images that others have replaced, if there are any."""
+    if not result.replaced_images:
+        return []
+    of = f"{result.replaced_images} of {result.task.train_images} training images"
+    return [f"{of} could not be read; others took their place (log: each by name)"]
 
 
 def summary(result: results.Result) -> str:

@@ -11,6 +11,10 @@ class TransferError(UserError):
     """A user's mistake in the transfer stage: the message says what is wrong, where, and what would be right."""
 
 
+class UnreadableImageError(TransferError):
+    """An image file that is missing or cannot be decoded."""
+
+
 def refuse(faults: Sequence[str], advice: str = "") -> None:
     """Raise one error for all faults of an input, if there are any.
 

@@ -28,13 +28,15 @@ class Scores:
     """The AP points: `metrics` by what was scored (bbox, segm, keypoints), `voc_metrics` by VOC metric.
 
     `per_class` has the AP of each class, by what was scored. `remarks`: what a reader of the numbers must know, such as
-    classes of which the test set has no object.
+    classes of which the test set has no object. `replaced_images`: training images that could not be read, of which
+    others took the place.
     """
 
     metrics: dict[str, Points]
     per_class: dict[str, Points]
     voc_metrics: dict[str, Points] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    replaced_images: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run; `metrics`, `per_class`, `voc_metrics` and `remarks` are those of its `Scores`.
+    """A finished run; `metrics`, `per_class`, `voc_metrics`, `remarks`, `replaced_images` are those of its `Scores`.
 
     All AP are points in [0, 100]; a NaN is written as null and read as None. `seconds` is wall time by phase.
     """
@@ -120,6 +122,7 @@ class Result:
     voc_metrics: dict[str, Points] = dataclasses.field(default_factory=dict)
     per_class: dict[str, Points] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    replaced_images: int = 0
     git: str | None = None
     scaled: Scaled | None = None
     schema: int = SCHEMA

@@ -47,7 +47,7 @@ RULES: dict[str, str] = {
     "transfer/data": f"transfer/data/common transfer/data/coco transfer/data/voc {_LEAVES}",
     "transfer/weights": _LEAVES,
     "transfer/engines": f"transfer/data/common {_LEAVES}",
-    "transfer/engines/common": _LEAVES,
+    "transfer/engines/common": f"transfer/data/common {_LEAVES}",
     "transfer/engines/detectron2": (
         f"transfer/engines transfer/engines/common transfer/config {_DATA} transfer/weights {_LEAVES}"
     ),

@@ -18,6 +18,7 @@ from transfer.predictions import Predict
 from transfer.results import Scores
 
 KEEP_CHECKPOINTS = 3  # periodic ones that stay, unless the user names another number
+MAX_BROKEN = 0.001  # share of the training images that may be unreadable, unless the user names another
 
 NAMES = ("auto", "detectron2", "torchvision")
 
@@ -58,6 +59,7 @@ class Engine(Protocol):
         checkpoint_extra: Mapping[str, Any],
         stop: StopRequest | None = None,
         keep_checkpoints: int = KEEP_CHECKPOINTS,
+        max_broken: float = MAX_BROKEN,
     ) -> Scores:
         """Fine-tune a detector as Detectron2's DefaultTrainer does; called on every rank.
 
@@ -72,14 +74,16 @@ class Engine(Protocol):
             checkpoint_extra: kept in every checkpoint, beside the tensors.
             stop: looked at between two batches; `evaluate` may heed it, too.
             keep_checkpoints: how many of the newest periodic checkpoints stay, 2 or more.
+            max_broken: share of the training images that may be unreadable, 0 to 1; others take their place.
 
         Returns:
             The scores of the trained detector, from the last call of `evaluate`.
 
         Raises:
-            TransferError: an image that cannot be read, a batch that the ranks cannot share evenly, a loss that is
-                not finite.
-            UserError: there is nothing to resume.
+            TransferError: images that cannot be used, a batch that the ranks cannot share evenly, a loss that is
+                not finite. Where an image is at fault, the run is saved.
+            StorageError: the images cannot be read for a time; the run is saved.
+            UserError: there is nothing to resume, or the disk is full.
             Stopped: because of `stop`; the run is saved.
         """
 

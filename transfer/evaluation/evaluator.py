@@ -30,7 +30,8 @@ class Scorer:
 
     Raises:
         Stopped: when called, on every rank: one of them was asked to stop before its images were through.
-        TransferError: data that cannot be scored so, such as objects without a mask: before anything is run.
+        TransferError: data that cannot be scored so, such as objects without a mask: before anything is run. When
+            called, on every rank: an image that cannot be read, or of another size than its record says.
     """
 
     def __init__(
@@ -45,7 +46,13 @@ class Scorer:
     def __call__(self, predict: Predict) -> Scores:
         """Return the scores of the detector: the same on every rank."""
         share = list(enumerate(self.dataset.records))[distributed.rank() :: distributed.world_size()]
-        own = list(self._run(predict, share))
+        own: list[tuple[int, list[dict[str, Any]]]] = []
+        fault: Exception | None = None
+        try:
+            own = list(self._run(predict, share))
+        except Exception as error:  # a rank that ended alone would leave the others waiting for it
+            fault = error
+        distributed.agree(fault)
         parts = distributed.all_gather_object(own if len(own) == len(share) else None)
         if None in parts:
             raise Stopped("in an evaluation, of which nothing is saved")

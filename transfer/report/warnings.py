@@ -61,6 +61,11 @@ def _within_table(table: Table) -> list[str]:
     if len(kinds := {run.result.device.kind for run in table.runs}) > 1:
         found.append(f"{name}: the runs used different kinds of device ({', '.join(sorted(kinds))}).")
     for row in table.rows:
+        if replaced := [run.result.replaced_images for run in row.runs if run.result.replaced_images]:
+            found.append(
+                f"{name}, row {row.label}: up to {max(replaced)} of {table.first.task.train_images} training images "
+                f"could not be read in {len(replaced)} of its trials; others took their place."
+            )
         if twice := [str(seed) for seed, count in Counter(row.seeds).items() if count > 1]:
             found.append(
                 f"{name}, row {row.label}: seed {', '.join(twice)} occurs twice; these trials are not independent."

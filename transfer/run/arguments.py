@@ -99,6 +99,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="N",
         help="how many of the newest model_NNNNNNN.pth stay (default: %(default)s); model_final.pth always does",
     )
+    add(
+        "--max-broken",
+        type=float,
+        default=engines.MAX_BROKEN,
+        metavar="SHARE",
+        help="share of the training images that may be unreadable; another takes the place of each (default: "
+        "%(default)s); every test image must be readable",
+    )
     add("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
     add("--resume", action="store_true", help="resume from OUTPUT_DIR's last checkpoint")
     add(
@@ -134,6 +142,7 @@ def options_from(args: argparse.Namespace) -> RunOptions:
         trials=args.trials,
         trial=args.trial,
         keep_checkpoints=args.keep_checkpoints,
+        max_broken=args.max_broken,
         eval_only=args.eval_only,
         resume=args.resume,
         auto_resume=args.auto_resume,
@@ -158,6 +167,7 @@ def _flags(options: RunOptions) -> Iterator[str]:
         "--seed": options.seed,
         "--trials": options.trials,
         "--trial": options.trial,
+        "--max-broken": None if options.max_broken == engines.MAX_BROKEN else options.max_broken,
         "--keep-checkpoints": None if kept == engines.KEEP_CHECKPOINTS else kept,
     }
     for flag, value in values.items():

@@ -21,6 +21,7 @@ from transfer.evaluation import evaluator
 from transfer.predictions import Predict
 from transfer.run import provenance
 from transfer.run import resume as resuming
+from transfer.run.image_check import check_test_images
 from transfer.run.plan import Plan
 from transfer.weights import detector_file
 
@@ -125,9 +126,13 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest) -> None:
             raise ValueError("a plan without training data has the file of a detector to evaluate")
         scores = evaluate(backend.load_predictor(config, plan.initial.path))
     else:
+        if not resume:
+            check_test_images(plan.test, config, stop)
         initial = {} if resume else plan.initial.tensors(backend.model_state(config))
         extra = detector_file.extra(plan.test.class_names, plan.test.category_ids)
-        scores = backend.train(config, plan.train, initial, evaluate, resume, extra, stop, plan.keep_checkpoints)
+        scores = backend.train(
+            config, plan.train, initial, evaluate, resume, extra, stop, plan.keep_checkpoints, plan.max_broken
+        )
     spent = time.monotonic() - begun
     seconds = {"train": spent - evaluate.seconds, "evaluate": evaluate.seconds}
     distributed.on_main(
@@ -171,6 +176,7 @@ def _result(plan: Plan, config: Config, scores: results.Scores, seconds: dict[st
         voc_metrics=scores.voc_metrics,
         per_class=scores.per_class,
         remarks=scores.remarks,
+        replaced_images=scores.replaced_images,
         device=provenance.describe_device(config.MODEL.DEVICE, distributed.world_size(), torch.get_num_threads()),
         seconds=seconds,
         command=plan.command,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from transfer.data.common.faults import Rules
-from transfer.engines import KEEP_CHECKPOINTS
+from transfer.engines import KEEP_CHECKPOINTS, MAX_BROKEN
 from transfer.errors import TransferError
 
 
@@ -34,6 +34,7 @@ class RunOptions:
         trial: the number of a single one of them.
         keep_checkpoints: how many of the newest periodic checkpoints stay, 2 or more, since one may be damaged;
             model_final.pth always does.
+        max_broken: share of the training images that may be unreadable, 0 to 1; others take their place.
         eval_only: score the detector of MODEL.WEIGHTS, train nothing.
         resume: resume from OUTPUT_DIR's last checkpoint; with eval_only: score it.
         auto_resume: resume where there is a checkpoint, begin where there is none; a finished run is only checked. The
@@ -58,6 +59,7 @@ class RunOptions:
     trials: int | None = None
     trial: int | None = None
     keep_checkpoints: int = KEEP_CHECKPOINTS
+    max_broken: float = MAX_BROKEN
     eval_only: bool = False
     resume: bool = False
     auto_resume: bool = False
@@ -67,6 +69,8 @@ class RunOptions:
             raise TransferError(
                 f"--keep-checkpoints {self.keep_checkpoints}: a number from 2 up is expected, since one may be damaged"
             )
+        if not 0 <= self.max_broken <= 1:
+            raise TransferError(f"--max-broken {self.max_broken}: a share of the images from 0 to 1 is expected")
         if self.trials is not None and self.trial is not None:
             raise TransferError("--trials runs all of them, --trial one: give one of the two")
         resumes_itself = {

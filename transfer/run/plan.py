@@ -40,6 +40,7 @@ class Plan:
         scaled: the numbers of GPUs, where the recipe was rescaled.
         finished: the run was finished before this command: nothing is left to do.
         keep_checkpoints: how many of the newest periodic checkpoints stay.
+        max_broken: share of the training images that may be unreadable.
         auto_resume: what lies in OUTPUT_DIR when the run begins decides if it begins, resumes or is finished.
     """
 
@@ -56,6 +57,7 @@ class Plan:
     scaled: results.Scaled | None = None
     finished: bool = False
     keep_checkpoints: int = engines.KEEP_CHECKPOINTS
+    max_broken: float = engines.MAX_BROKEN
     auto_resume: bool = False
 
     @property
@@ -104,6 +106,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         scaled=scaled,
         finished=finished,
         keep_checkpoints=options.keep_checkpoints,
+        max_broken=options.max_broken,
         auto_resume=options.auto_resume,
     )
 

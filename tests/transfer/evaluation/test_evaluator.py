@@ -12,6 +12,7 @@ import torch
 from pretrain.runtime import distributed, spawn
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data import catalog
+from transfer.errors import TransferError
 from transfer.evaluation import evaluator
 from transfer.predictions import Detections
 
@@ -126,6 +127,24 @@ def _stopped_on_rank_one(root: Path, folder: Path) -> list[bool]:
 
 def test_all_ranks_stop_where_one_is_asked(scenes: Path, tmp_path: Path) -> None:
     assert spawn.run_on_ranks(_stopped_on_rank_one, 2, scenes, tmp_path / "out") == [True, True]
+
+
+def _unreadable_on_rank_one(root: Path, folder: Path) -> list[str]:
+    def fail(records: list[dict[str, Any]]) -> list[Detections]:
+        raise (TransferError("00003.jpg: not an image"), KeyError("a bug"))[folder.name == "bug"]
+
+    scorer = evaluator.Scorer(catalog.load_dataset(["coco_2017_train"], root), False, folder)
+    try:
+        scorer(fail if distributed.rank() == 1 else Oracle())
+        met = "nothing"
+    except (TransferError, KeyError) as error:
+        met = str(error)
+    return distributed.all_gather_object(met)
+
+
+@pytest.mark.parametrize(("folder", "words"), [("data", "00003.jpg: not an image"), ("bug", "'a bug'")])
+def test_all_ranks_end_where_one_meets_an_error(folder: str, words: str, scenes: Path, tmp_path: Path) -> None:
+    assert spawn.run_on_ranks(_unreadable_on_rank_one, 2, scenes, tmp_path / folder) == [words, words]
 
 
 def test_a_signal_after_the_last_image_loses_no_score(scenes: Path, tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+from pretrain.runtime.errors import StorageError, UserError
 from pretrain.runtime.periodic_work import PeriodicWork, Work, every
 from pretrain.runtime.signals import Stopped
 from transfer.engines.common.checkpoint_files import FINAL, STOPPED, file_name
 from transfer.engines.common.checkpoints import Checkpoints
+from transfer.errors import TransferError
 
+_AGAIN = "the same command with --auto-resume"
+_RESUMED = f"{_AGAIN} continues from the last good checkpoint"
 STATISTICS, CHECKPOINT, TEST = "statistics", "checkpoint", "test"  # in this order: what is tested was saved before
 
 
@@ -39,6 +43,8 @@ class AfterIteration:
             works.insert(0, Work(STATISTICS, test_is_due, lambda done, _: update_statistics(done)))
         self._work = PeriodicWork(works)
         self._saved: tuple[int, list[str]] = (0, [])
+        self._first = 0  # iterations done before this attempt
+        self._within_step = False
 
     @property
     def done(self) -> int:
@@ -53,10 +59,15 @@ class AfterIteration:
     def resume(self) -> None:
         """Return to the state in which the run was last saved."""
         self._work.done, self._work.pending = self.checkpoints.load()
-        self._saved = (self.done, self.pending)
+        self._saved, self._first = (self.done, self.pending), self.done
+
+    def begin_step(self) -> None:
+        """Mark that the state is changing: until `advance` it is none that could be saved."""
+        self._within_step = True
 
     def advance(self) -> None:
         """Count one more iteration, and do what is due after it."""
+        self._within_step = False
         self._work.advance()
 
     def run_pending(self) -> None:
@@ -65,11 +76,39 @@ class AfterIteration:
 
     def stopped(self) -> Stopped:
         """Save the run as it stands, unless it is saved already. Returns what to raise."""
-        if (self.done, self.pending) != self._saved:
-            self.checkpoints.save(STOPPED, self.done, self.pending)
+        self._save_stopped()
         if not self.done:
             return Stopped("before the first iteration, nothing to save")
         return Stopped(f"after iteration {self.done} of {self.last}, saved")
+
+    def interrupted(self, error: UserError) -> UserError:
+        """Save the run as it stands, where an error that every rank has met allows it. Returns what to raise.
+
+        An attempt that has done nothing will do no more when it is started again: an outage then needs a person.
+        """
+        gained = self.done > self._first
+        kind = type(error) if gained or not isinstance(error, StorageError) else TransferError
+        if self._within_step or not self.done:
+            return kind(str(error))
+        try:
+            self._save_stopped()
+        except UserError as second:
+            reason = "" if str(second) == str(error) else f" ({second})"
+            return kind(f"{error}\nThe run could not be saved after iteration {self.done}{reason}: {_RESUMED} before")
+        if self.done == self.last:
+            return kind(
+                f"{error}\nThe training is finished and saved ({FINAL}), only work after it is left: once this is "
+                f"repaired, {_AGAIN} does it. Or score {FINAL} on other data: --eval-only, in another OUTPUT_DIR"
+            )
+        return kind(
+            f"{error}\nThe run is saved after iteration {self.done} of {self.last}: once this is repaired, {_AGAIN} "
+            "continues it there"
+        )
+
+    def _save_stopped(self) -> None:
+        if (self.done, self.pending) != self._saved:
+            self.checkpoints.save(STOPPED, self.done, self.pending)
+            self._saved = (self.done, self.pending)
 
     def _save(self, done: int, later: list[str]) -> None:
         if self.checkpoint_period > 0 and done % self.checkpoint_period == 0:

@@ -2,14 +2,17 @@
 
 import contextlib
 import itertools
+import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pretrain.runtime import distributed, signals
+from pretrain.runtime.errors import UserError, from_worker
 from pretrain.runtime.signals import Stopped
+from transfer.engines.common.broken_images import UNREADABLE, BrokenImages, none_readable, replacements
 from transfer.errors import TransferError
 
 T = TypeVar("T")
@@ -35,8 +38,42 @@ def batches(draws: Iterator[Draw], wide: Sequence[bool] | None, batch_size: int)
             group.clear()
 
 
+class Example(NamedTuple):
+    """An example, and the faults of the images that were to be used: the index of each one's record -> its fault."""
+
+    value: Any
+    faults: dict[int, UserError]
+
+
+def in_step(
+    loaded: Iterator[list[Example | Exception]], broken: BrokenImages, stop: signals.StopRequest
+) -> Generator[list[Any], None, None]:
+    """Yield the examples of batches that this rank loads. Before each one all ranks agree on how it stands.
+
+    Raises, on every rank at the same batch, Stopped, or what any of them has met: a rank that ended alone would leave
+    the others waiting for it.
+    """
+    while True:
+        fault: Exception | None = None
+        batch: list[Any] = []
+        try:
+            batch = next(loaded)
+            fault = next((example for example in batch if isinstance(example, Exception)), None)
+        except Exception as error:
+            fault = _of_loader(error)
+        news = fault is None and broken.note({index: met for one in batch for index, met in one.faults.items()})
+        stopping, news = distributed.agree(fault, stop.name is not None, news)
+        if news:
+            broken.share()
+        if stopping:
+            raise Stopped("between two batches")
+        yield [example.value for example in batch]
+
+
 class Batches(Generic[T]):
     """The batches of a rank, the same for any number of workers. Ranks iterate in step.
+
+    An image that cannot be read is replaced by another, always the same one.
 
     Args:
         records: Detectron2's standard dicts.
@@ -47,8 +84,9 @@ class Batches(Generic[T]):
         skip: number of batches that a resumed run has seen already.
         workers: processes that load images; 0: load in this one.
         stop: looked at between two batches.
+        broken: the images that cannot be read.
 
-    Iterating raises Stopped, or TransferError for a record that cannot be loaded, on every rank. Close the iterator
+    Iterating raises Stopped, or UserError for a record that cannot be loaded, on every rank. Close the iterator
     (contextlib.closing): its workers ignore the signals by which an interpreter ends the processes it started.
     """
 
@@ -63,8 +101,9 @@ class Batches(Generic[T]):
         skip: int,
         workers: int,
         stop: signals.StopRequest,
+        broken: BrokenImages,
     ) -> None:
-        self.workers, self.stop = workers, stop
+        self.workers, self.stop, self.broken = workers, stop, broken
         wide = [r["width"] > r["height"] for r in records] if group else None
         self.loader = DataLoader(
             _Images(records, load),
@@ -79,13 +118,7 @@ class Batches(Generic[T]):
         with signals.kept_from_children() if self.workers else contextlib.nullcontext():
             loaded: Any = iter(self.loader)
         try:
-            for batch in loaded:
-                # A rank that stops alone would leave the others waiting for it.
-                fault = next((example for example in batch if isinstance(example, TransferError)), None)
-                (stopping,) = distributed.agree(fault, self.stop.name is not None)
-                if stopping:
-                    raise Stopped("between two batches")
-                yield batch
+            yield from in_step(loaded, self.broken, self.stop)
         finally:
             if self.workers:
                 loaded._shutdown_workers()  # torch has no public way
@@ -97,9 +130,28 @@ class _Images(Dataset[Any]):
     def __init__(self, records: Sequence[dict[str, Any]], load: Load[Any]) -> None:
         self.records, self.load = records, load
 
-    def __getitem__(self, draw: Draw) -> Any:
+    def __getitem__(self, draw: Draw) -> Example | Exception:
         position, index = draw
-        try:
-            return self.load(self.records[index], position)
-        except TransferError as error:
-            return error
+        faults: dict[int, UserError] = {}
+        for used in replacements(index, len(self.records)):
+            try:
+                return Example(self.load(self.records[used], position), faults)
+            except UNREADABLE as error:
+                faults[used] = error
+            except UserError as error:
+                return error
+        return none_readable(list(faults.values()))
+
+
+def _of_loader(error: Exception) -> Exception:
+    """Return what to raise on every rank for an error in loading a batch."""
+    if isinstance(error, UserError):
+        return from_worker(error)
+    if "DataLoader worker" in str(error):  # torch's words for a worker that was killed
+        reason = str(error).splitlines()[0]
+        return TransferError(f"{reason}: did the machine run out of memory? Fewer DATALOADER.NUM_WORKERS need less")
+    try:
+        pickle.dumps(error)
+    except Exception:  # it could not be told to the other ranks
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

@@ -11,6 +11,7 @@ from pretrain.runtime import distributed, files
 from transfer.engines.common import checkpoint_files, rng_state
 from transfer.errors import TransferError, refuse
 
+BROKEN = "broken_images"  # part of a checkpoint that those of an older version lack
 _HYPERPARAMETERS = ("initial_lr", "weight_decay", "momentum", "nesterov")  # of an optimizer's group, from the config
 log = logging.getLogger(__name__)
 
@@ -87,14 +88,15 @@ class Checkpoints:
                 log.warning("%s: %s; resumed from %s", self.folder, fault, path.name)
         content = files.load_tensors(path)
         needed = ("model", *self.parts, "iteration", "pending", "generators", "loss_normalizers")
-        absent = [key for key in needed if key not in content]
+        absent = [key for key in needed if key not in content and key != BROKEN]
         if absent:
             raise TransferError(f"{path}: not saved by this engine (it lacks {', '.join(absent)}): not resumed")
         _check_hyperparameters(path, self.parts, content)
         try:
             self.model.load_state_dict(content["model"])
             for key, part in self.parts.items():
-                part.load_state_dict(content[key])
+                if key in content:
+                    part.load_state_dict(content[key])
         except (RuntimeError, ValueError) as error:
             raise TransferError(f"{path}: does not fit the configuration: {error}") from error
         normalizers = content["loss_normalizers"]

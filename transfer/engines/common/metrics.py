@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pretrain.runtime import metrics_file
+from pretrain.runtime import distributed, metrics_file
 from pretrain.runtime.metrics_file import MetricsFile
 
 PERIOD = 20  # iterations between two rows of training
@@ -27,6 +27,11 @@ def open_metrics(folder: Path, first: int, test_due: bool, tensorboard: bool) ->
     return MetricsFile(
         folder / metrics_file.NAME, keep, step_key="iteration", board_from=first if tensorboard else None
     )
+
+
+def write_row(metrics: MetricsFile, row: Mapping[str, Any]) -> None:
+    """Append a row to metrics.json. Every rank calls it; UserError on every rank where the disk does not take it."""
+    distributed.on_main(lambda: metrics.write(row))
 
 
 def flatten_scores(scores: Mapping[str, Mapping[str, float | None]]) -> dict[str, float | None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from pretrain.runtime.errors import UserError
 from pretrain.runtime.signals import Stopped
 from transfer.engines.common import rng_state
 
@@ -18,7 +19,7 @@ def update_statistics(model: nn.Module, batches: Iterable[Any], iterations: int)
     that a test in between does not change the rest of the training.
 
     Raises:
-        Stopped: by `batches`; the statistics are then those from before, good for saving.
+        Stopped, UserError: by `batches`; the statistics are then those from before, good for saving.
     """
     with warnings.catch_warnings():
         # fvcore.nn's __init__ imports losses that use torch.jit; which category warns depends on torch.
@@ -30,7 +31,7 @@ def update_statistics(model: nn.Module, batches: Iterable[Any], iterations: int)
     try:
         with rng_state.preserve_rng_state():
             update_bn_stats(model, itertools.islice(batches, iterations), iterations)
-    except Stopped:
+    except (Stopped, UserError):
         for name, buffer in model.named_buffers():
             buffer.copy_(before[name])
         raise

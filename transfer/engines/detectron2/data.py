@@ -1,9 +1,7 @@
 """The training batches of the detectron2 engine, from any iteration on."""
 
-import contextlib
 import copy
 import itertools
-import logging
 from collections.abc import Generator, Iterable
 from typing import Any
 
@@ -11,19 +9,19 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pretrain.runtime import signals
-from pretrain.runtime.signals import Stopped, StopRequest, any_rank_asked
-from transfer.config import resolve
+from pretrain.runtime.signals import StopRequest
 from transfer.data.common.dataset import Dataset
-from transfer.data.common.images import read_image
+from transfer.data.common.images import check_narrow, read_record_image
+from transfer.engines import MAX_BROKEN
 from transfer.engines.common.batches import Batches
+from transfer.engines.common.broken_images import BrokenImages
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
 
 with quiet():
     import detectron2.utils.comm as comm
     from detectron2.config import CfgNode
-    from detectron2.data import DatasetMapper, build_detection_train_loader, detection_utils
+    from detectron2.data import DatasetMapper, detection_utils
     from detectron2.data import transforms as T
     from detectron2.data.build import filter_images_with_few_keypoints, filter_images_with_only_crowd_annotations
     from detectron2.data.samplers import (
@@ -31,8 +29,6 @@ with quiet():
         RepeatFactorTrainingSampler,
         TrainingSampler,
     )
-
-log = logging.getLogger(__name__)
 
 
 class TrainingData:
@@ -42,7 +38,7 @@ class TrainingData:
     Detectron2 has with one worker. The augmentation of an image depends on the seed and its position in the order.
     """
 
-    def __init__(self, cfg: CfgNode, dataset: Dataset, stop: StopRequest) -> None:
+    def __init__(self, cfg: CfgNode, dataset: Dataset, stop: StopRequest, max_broken: float = MAX_BROKEN) -> None:
         self.cfg, self.stop, self.mapper = cfg, stop, Mapper(cfg)
         records = dataset.records
         if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
@@ -51,53 +47,31 @@ class TrainingData:
             records = filter_images_with_few_keypoints(records, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
         if not records:
             raise TransferError(f"DATASETS.TRAIN {', '.join(dataset.names)}: no image has an object to learn from")
-        self.records = records
+        self.records, self.broken = records, BrokenImages(records, max_broken)
 
     def batches(self, skip: int, workers: int) -> Generator[list[dict[str, Any]], None, None]:
         """Return this rank's batches after the first `skip`, without end."""
-        sampler = _sampler(self.cfg, self.records)
-        if sampler is None:
-            return self._detectron2s(workers)
         ranks = comm.get_world_size()
         batches = Batches(
             self.records,
             self.mapper.at,
-            zip(itertools.count(comm.get_rank(), ranks), sampler),
+            zip(itertools.count(comm.get_rank(), ranks), _sampler(self.cfg, self.records)),
             batch_size=self.cfg.SOLVER.IMS_PER_BATCH // ranks,
             group=self.cfg.DATALOADER.ASPECT_RATIO_GROUPING,
             skip=skip,
             workers=workers,
             stop=self.stop,
+            broken=self.broken,
         )
         return iter(batches)
 
-    def warn_if_others_come(self) -> None:
-        """Log a warning where a resumed run sees other images than it would have seen without the interruption."""
-        if self.cfg.DATALOADER.SAMPLER_TRAIN not in SAMPLERS and comm.is_main_process():
-            log.warning(
-                "DATALOADER.SAMPLER_TRAIN %s: the rest of the run sees other images than it would have seen",
-                self.cfg.DATALOADER.SAMPLER_TRAIN,
-            )
 
-    def _detectron2s(self, workers: int) -> Generator[list[dict[str, Any]], None, None]:
-        """Yield batches of Detectron2's own loader, which begins anew each time."""
-        cfg = resolve.with_settings(self.cfg, {"DATALOADER.NUM_WORKERS": workers})
-        loader = build_detection_train_loader(cfg, dataset=self.records, mapper=self.mapper)
-        with signals.kept_from_children() if workers else contextlib.nullcontext():
-            loaded = iter(loader)
-            first = next(loaded)  # by now its workers are there
-        for batch in itertools.chain([first], loaded):
-            if any_rank_asked(self.stop):
-                raise Stopped("between two batches")
-            yield batch
-
-
-# The samplers of a configuration that depend only on a seed; Detectron2 makes the others.
+# The samplers that depend only on a seed. Detectron2's others read the data sets of its own catalog a second time.
 SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
 
 
-def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int] | None:
-    """Return the sampler of DATALOADER.SAMPLER_TRAIN, as Detectron2 sets it up; None: not one of SAMPLERS."""
+def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int]:
+    """Return the sampler of DATALOADER.SAMPLER_TRAIN, one of SAMPLERS, as Detectron2 sets it up."""
     settings = cfg.DATALOADER
     if settings.SAMPLER_TRAIN == "TrainingSampler":
         return TrainingSampler(len(records), seed=cfg.SEED)
@@ -106,11 +80,9 @@ def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int] | Non
             records, settings.REPEAT_THRESHOLD, sqrt=settings.REPEAT_SQRT
         )
         return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
-    if settings.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
-        return RandomSubsetTrainingSampler(
-            len(records), settings.RANDOM_SUBSET_RATIO, seed_shuffle=cfg.SEED, seed_subset=cfg.SEED
-        )
-    return None
+    return RandomSubsetTrainingSampler(
+        len(records), settings.RANDOM_SUBSET_RATIO, seed_shuffle=cfg.SEED, seed_subset=cfg.SEED
+    )
 
 
 class Mapper(DatasetMapper):
@@ -121,10 +93,12 @@ class Mapper(DatasetMapper):
 
     def __init__(self, cfg: CfgNode) -> None:
         super().__init__(cfg)
-        self.seed = cfg.SEED
+        self.seed, self.longest = cfg.SEED, cfg.INPUT.MAX_SIZE_TRAIN if min(cfg.INPUT.MIN_SIZE_TRAIN) else None
 
     def __call__(self, record: dict[str, Any]) -> dict[str, Any]:
-        image = read_image(record["file_name"])  # (H, W, 3) RGB
+        image = read_record_image(record)  # (H, W, 3) RGB
+        if self.longest is not None:
+            check_narrow(record["file_name"], (image.shape[0], image.shape[1]), self.longest)
         try:
             return self._map(copy.deepcopy(record), image)
         except Exception as error:  # Detectron2 raises many kinds
@@ -135,7 +109,6 @@ class Mapper(DatasetMapper):
         """Make a record an example: what DatasetMapper does once it has read the image."""
         if self.image_format != "RGB":
             image = detection_utils.convert_PIL_to_numpy(Image.fromarray(image), self.image_format)
-        detection_utils.check_image_size(example, image)
         augmented = T.AugInput(image)
         transforms = self.augmentations(augmented)
         pixels = np.ascontiguousarray(augmented.image.transpose(2, 0, 1))

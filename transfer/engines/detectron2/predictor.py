@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from transfer.data.common.images import read_image
+from transfer.data.common.images import check_narrow, read_record_image
 from transfer.engines.detectron2.quiet import quiet
 from transfer.predictions import Detections
 
@@ -25,10 +25,12 @@ def predict(cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]]) -> li
     resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST)
     inputs = []
     for record in records:
-        image = read_image(record["file_name"])  # (H, W, 3) RGB
+        image = read_record_image(record)  # (H, W, 3) RGB
         height, width = image.shape[:2]
         if cfg.INPUT.FORMAT == "BGR":
             image = image[:, :, ::-1]
+        if cfg.INPUT.MIN_SIZE_TEST:
+            check_narrow(record["file_name"], (height, width), cfg.INPUT.MAX_SIZE_TEST)
         image = resize.get_transform(image).apply_image(image)
         tensor = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))  # (3, h, w)
         inputs.append({"image": tensor, "height": height, "width": width})

@@ -1,6 +1,7 @@
 """The training as Detectron2's DefaultTrainer does it, which can be stopped and resumed."""
 
 import contextlib
+import dataclasses
 import importlib.util
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,16 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from pretrain.runtime import distributed
+from pretrain.runtime.errors import UserError
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.common.dataset import Dataset
-from transfer.engines import KEEP_CHECKPOINTS, Evaluate
+from transfer.engines import KEEP_CHECKPOINTS, MAX_BROKEN, Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.arithmetic import arithmetic, check_loss_scale, diverged
-from transfer.engines.common.checkpoints import Checkpoints, Part
-from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics
-from transfer.engines.detectron2.data import TrainingData
+from transfer.engines.common.checkpoints import BROKEN, Checkpoints, Part
+from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics, write_row
+from transfer.engines.detectron2.data import SAMPLERS, TrainingData
 from transfer.engines.detectron2.models import build_model
 from transfer.engines.detectron2.predictor import predict
 from transfer.engines.detectron2.quiet import quiet
@@ -45,12 +47,13 @@ def train(
     checkpoint_extra: Mapping[str, Any],
     stop: StopRequest | None = None,
     keep_checkpoints: int = KEEP_CHECKPOINTS,
+    max_broken: float = MAX_BROKEN,
 ) -> Scores:
     """Fine-tune a detector; see transfer.engines.Engine.train."""
     _join_local_processes()
     _check(cfg)
     with arithmetic(cfg):
-        return _train(cfg, dataset, initial, evaluate, resume, checkpoint_extra, stop, keep_checkpoints)
+        return _train(cfg, dataset, initial, evaluate, resume, checkpoint_extra, stop, keep_checkpoints, max_broken)
 
 
 def _train(
@@ -62,6 +65,7 @@ def _train(
     checkpoint_extra: Mapping[str, Any],
     stop: StopRequest | None,
     keep_checkpoints: int,
+    max_broken: float,
 ) -> Scores:
     seed_all_rng(cfg.SEED + comm.get_rank())
     model = build_model(cfg)
@@ -69,9 +73,9 @@ def _train(
     optimizer = build_optimizer(cfg, model)
     scheduler = build_lr_scheduler(cfg, optimizer)
     scaler = {"grad_scaler": torch.amp.GradScaler("cuda")} if cfg.SOLVER.AMP.ENABLED else {}
-    data = TrainingData(cfg, dataset, stop or StopRequest())
+    data = TrainingData(cfg, dataset, stop or StopRequest(), max_broken)
     seed_all_rng(cfg.SEED + comm.get_rank())
-    parts = {"optimizer": optimizer, "scheduler": scheduler, **scaler}
+    parts = {"optimizer": optimizer, "scheduler": scheduler, **scaler, BROKEN: data.broken}
     after = AfterStep(cfg, model, parts, data, evaluate, checkpoint_extra, resume, keep_checkpoints)
     after.scaler = scaler.get("grad_scaler")
     first, parallel = after.work.done, distributed.data_parallel(model)
@@ -81,7 +85,8 @@ def _train(
             _without_fusion(),
             contextlib.closing(data.batches(first, cfg.DATALOADER.NUM_WORKERS)) as batches,
         ):
-            trainer = (AMPTrainer if scaler else SimpleTrainer)(parallel, batches, optimizer, **scaler)
+            steps = _marked(batches, after.work)
+            trainer = (_AMPTrainer if scaler else _Trainer)(parallel, steps, optimizer, **scaler)
             trainer.register_hooks(  # in DefaultTrainer's order
                 [
                     hooks.IterationTimer(warmup_iter=0),
@@ -96,9 +101,34 @@ def _train(
         raise diverged(cfg, trainer.iter, str(error).rstrip(".")) from error
     except Stopped:
         raise after.work.stopped() from None
+    except UserError as error:
+        raise after.work.interrupted(error) from error
     if after.scores is None:
         raise RuntimeError("the training ended without a test")
-    return after.scores
+    return dataclasses.replace(after.scores, replaced_images=data.broken.count)
+
+
+class _Trainer(SimpleTrainer):
+    """Detectron2's step, in which rank 0 alone checks the loss, and by itself would end alone."""
+
+    def _write_metrics(self, *losses: Any, **options: Any) -> None:
+        fault = None
+        try:
+            super()._write_metrics(*losses, **options)
+        except FloatingPointError as error:
+            fault = error
+        distributed.agree(fault)
+
+
+class _AMPTrainer(_Trainer, AMPTrainer):
+    """The same with AMP."""
+
+
+def _marked(batches: Iterator[Any], work: AfterIteration) -> Iterator[Any]:
+    """Yield the batches; the step of each has begun when it is taken."""
+    for batch in batches:
+        work.begin_step()
+        yield batch
 
 
 class AfterStep(HookBase):
@@ -128,7 +158,6 @@ class AfterStep(HookBase):
         self.work = AfterIteration(cfg, checkpoints, self._update_statistics if precise else None, self._test)
         if resume:
             self.work.resume()
-            data.warn_if_others_come()
         # Detectron2 has a writer of its own for TensorBoard.
         self.metrics = open_metrics(output, self.work.done, bool(self.work.pending), tensorboard=False)
 
@@ -177,7 +206,7 @@ class AfterStep(HookBase):
         self.trainer.storage.put_scalars(cur_iter=done - 1, smoothing_hint=False, **values)
 
     def _write(self, iteration: int, values: Mapping[str, float | None]) -> None:
-        self.metrics.write({"iteration": iteration, **values})
+        write_row(self.metrics, {"iteration": iteration, **values})
 
 
 @contextlib.contextmanager
@@ -201,6 +230,11 @@ def _check(cfg: CfgNode) -> None:
     if cfg.SOLVER.IMS_PER_BATCH == 0 or cfg.SOLVER.IMS_PER_BATCH % ranks:
         raise TransferError(
             f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be shared evenly by {ranks} processes"
+        )
+    if cfg.DATALOADER.SAMPLER_TRAIN not in SAMPLERS:
+        raise TransferError(
+            f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}: it takes the data from Detectron2's own "
+            f"catalog, not from --dataset-root; choose one of {', '.join(SAMPLERS)}"
         )
     if cfg.SOLVER.AMP.ENABLED and not str(cfg.MODEL.DEVICE).startswith("cuda"):
         raise TransferError(f"SOLVER.AMP.ENABLED True needs a GPU, MODEL.DEVICE is {cfg.MODEL.DEVICE}")

@@ -4,7 +4,7 @@ from typing import Any
 
 from fvcore.common.config import CfgNode
 
-from transfer.data.common.images import read_image
+from transfer.data.common.images import check_narrow, read_record_image
 from transfer.engines.torchvision.data.mapper import View, shortest_edge, to_tensor
 from transfer.engines.torchvision.modeling.meta_arch import Detector, postprocess
 from transfer.predictions import Detections, Predict
@@ -15,8 +15,11 @@ def make_predictor(model: Detector, cfg: CfgNode) -> Predict:
     shortest, longest, bgr = cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TEST, cfg.INPUT.FORMAT == "BGR"
 
     def predict(records: list[dict[str, Any]]) -> list[Detections]:
-        images = [read_image(record["file_name"]) for record in records]
+        images = [read_record_image(record) for record in records]
         sizes = [(image.shape[0], image.shape[1]) for image in images]
+        for record, size in zip(records, sizes, strict=True):
+            if shortest:
+                check_narrow(record["file_name"], size, longest)
         views = [View(size, shortest_edge(size, shortest, longest)) for size in sizes]
         inputs = [to_tensor(view.pixels(image), bgr) for view, image in zip(views, images, strict=True)]
         return [

@@ -1,6 +1,7 @@
 """The training loop of the torchvision engine."""
 
 import contextlib
+import dataclasses
 import math
 import time
 from collections.abc import Iterator, Mapping
@@ -12,15 +13,17 @@ from fvcore.common.config import CfgNode
 from torch import Tensor, nn
 
 from pretrain.runtime import distributed
+from pretrain.runtime.errors import UserError
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.common.dataset import Dataset
-from transfer.engines import KEEP_CHECKPOINTS, Evaluate
+from transfer.engines import KEEP_CHECKPOINTS, MAX_BROKEN, Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.arithmetic import arithmetic, check_loss_scale, diverged
-from transfer.engines.common.checkpoints import Checkpoints, Part
-from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics
+from transfer.engines.common.broken_images import BrokenImages
+from transfer.engines.common.checkpoints import BROKEN, Checkpoints, Part
+from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics, write_row
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_optimizer, build_schedule, build_training_input
 from transfer.engines.torchvision.data.loader import TrainingBatches, usable
@@ -40,10 +43,13 @@ def train(
     checkpoint_extra: Mapping[str, Any],
     stop: StopRequest | None = None,
     keep_checkpoints: int = KEEP_CHECKPOINTS,
+    max_broken: float = MAX_BROKEN,
 ) -> Scores:
     """Fine-tune a detector; see transfer.engines.Engine.train."""
     with arithmetic(cfg):
-        return Trainer(cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop, keep_checkpoints).run()
+        return Trainer(
+            cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop, keep_checkpoints, max_broken
+        ).run()
 
 
 class Trainer:
@@ -62,6 +68,7 @@ class Trainer:
         resume: bool,
         stop: StopRequest | None = None,
         keep_checkpoints: int = KEEP_CHECKPOINTS,
+        max_broken: float = MAX_BROKEN,
     ) -> None:
         self.cfg, self.evaluate, self.stop = cfg, evaluate, stop or StopRequest()
         self.device = distributed.select_device(cfg.MODEL.DEVICE)
@@ -74,6 +81,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(enabled=cfg.SOLVER.AMP.ENABLED and self.device.type == "cuda")
         min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
         self.records = usable(dataset.records, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, min_keypoints)
+        self.broken = BrokenImages(self.records, max_broken)
         self.window = Window()
         self.scores: Scores | None = None  # of the last test
         output = Path(cfg.OUTPUT_DIR)
@@ -82,6 +90,7 @@ class Trainer:
             "scheduler": self.scheduler,
             "scaler": self.scaler,
             "window": self.window,
+            BROKEN: self.broken,
         }
         checkpoints = Checkpoints(output, self.model, parts, checkpoint_extra, keep_checkpoints)
         precise = cfg.TEST.PRECISE_BN.ENABLED
@@ -101,9 +110,11 @@ class Trainer:
                 self._iterate(range(self.work.done, self.cfg.SOLVER.MAX_ITER))
         except Stopped:
             raise self.work.stopped() from None
+        except UserError as error:
+            raise self.work.interrupted(error) from error
         if self.scores is None:
             raise RuntimeError("the training ended without a test")
-        return self.scores
+        return dataclasses.replace(self.scores, replaced_images=self.broken.count)
 
     def _iterate(self, iterations: range) -> None:
         if not iterations:
@@ -115,13 +126,14 @@ class Trainer:
                 self.window.add(values)
                 self.progress.advance(iteration, values)
                 if every(PERIOD, iterations.stop)(iteration + 1):
-                    self.metrics.write({"iteration": iteration, **self.window.take()})
+                    write_row(self.metrics, {"iteration": iteration, **self.window.take()})
                 self.work.advance()
 
     def _step(self, iteration: int, samples: Iterator[list[Sample]]) -> dict[str, float]:
         """Do one iteration. Returns its losses (means over the ranks), learning rate and times in seconds."""
         begun = time.perf_counter()
         batch = next(samples)
+        self.work.begin_step()
         lr = self.scheduler.set_lr(iteration)
         loaded = time.perf_counter()
         with self._precision():
@@ -147,7 +159,7 @@ class Trainer:
         with rng_state.preserve_rng_state(), self.progress.paused():
             self.scores = self.evaluate(make_predictor(self.model, self.cfg))
         self.model.train()
-        self.metrics.write({"iteration": done - 1, **flatten_scores(self.scores.metrics)})
+        write_row(self.metrics, {"iteration": done - 1, **flatten_scores(self.scores.metrics)})
 
     def _batches(self, skip: int, workers: int) -> TrainingBatches:
         return TrainingBatches(
@@ -161,6 +173,7 @@ class Trainer:
             skip=skip,
             workers=workers,
             stop=self.stop,
+            broken=self.broken,
         )
 
     def _checked(self, losses: dict[str, Tensor], iteration: int) -> dict[str, float]:

@@ -7,9 +7,18 @@ import pytest
 from PIL import Image, ImageOps
 
 from pretrain.data.images.decode import decode_array
+from pretrain.runtime import files
+from pretrain.runtime.errors import StorageError
 from transfer.data.common.faults import Findings
-from transfer.data.common.images import StatedImage, check_image_files, image_size, read_image
-from transfer.errors import TransferError
+from transfer.data.common.images import (
+    StatedImage,
+    check_image_files,
+    check_narrow,
+    image_size,
+    read_image,
+    read_record_image,
+)
+from transfer.errors import TransferError, UnreadableImageError
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -28,11 +37,41 @@ def test_images_are_read_upright(tmp_path, orientation):
 
 
 def test_an_unreadable_image_is_named(tmp_path):
-    with pytest.raises(TransferError, match=r"gone\.jpg: no such image"):
-        read_image(tmp_path / "gone.jpg")
     (tmp_path / "text.jpg").write_text("not an image")
-    with pytest.raises(TransferError, match=r"text\.jpg: not an image of a known format \(JPEG, PNG"):
+    with pytest.raises(UnreadableImageError, match=r"gone\.jpg: no such image"):
+        read_image(tmp_path / "gone.jpg")
+    with pytest.raises(UnreadableImageError, match=r"text\.jpg: not an image of a known format \(JPEG, PNG"):
         read_image(tmp_path / "text.jpg")
+
+
+def test_a_lost_mount_is_no_broken_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "PATIENCE", 0.3)
+    with pytest.raises(StorageError, match=r"a\.jpg: .*the storage does not answer"):
+        read_image(tmp_path / "mount" / "a.jpg")
+
+
+def test_an_image_of_another_size_than_its_record_is_refused(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (40, 30)).save(tmp_path / "sideways.jpg", exif=exif)
+    path = str(tmp_path / "sideways.jpg")
+    assert read_record_image({"file_name": path}).shape == (40, 30, 3)
+    assert read_record_image({"file_name": path, "height": 40, "width": 30}).shape == (40, 30, 3)
+    words = (
+        r"sideways.jpg: 30 x 40 pixels \(width x height, as it is shown upright \(EXIF\)\), its annotation says 40 x 30"
+    )
+    with pytest.raises(TransferError, match=words):
+        read_record_image({"file_name": path, "height": 30, "width": 40})
+    with pytest.raises(TransferError, match=r"30 x 40 pixels \(width x height\), its annotation says 60 x 80"):
+        read_record_image({"file_name": path, "height": 80, "width": 60})
+
+
+def test_only_an_image_with_a_pixel_left_passes() -> None:
+    check_narrow("a.jpg", (1, 256), 128)
+    check_narrow("a.jpg", (3000, 12), 128)
+    for size in ((1, 257), (3000, 11)):
+        with pytest.raises(TransferError, match=f"a.jpg: {size[1]} x {size[0]} pixels .* too narrow: resized to 128"):
+            check_narrow("a.jpg", size, 128)
 
 
 def test_only_the_image_that_is_as_stated_passes(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from pretrain.runtime.signals import StopRequest
 from transfer.engines.common.batches import Batches, Draw, batches
+from transfer.engines.common.broken_images import BrokenImages
 from transfer.engines.torchvision.data.mapper import TrainingInput, load_sample
 from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.errors import TransferError
@@ -56,7 +57,7 @@ class TrainingBatches(Batches[Sample]):
 
     Args:
         records: Detectron2's standard dicts.
-        group, batch_size, skip, workers, stop: see Batches.
+        group, batch_size, skip, workers, stop, broken: see Batches; without `broken`, no image may be broken.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class TrainingBatches(Batches[Sample]):
         skip: int = 0,
         workers: int = 0,
         stop: StopRequest | None = None,
+        broken: BrokenImages | None = None,
     ) -> None:
         super().__init__(
             records,
@@ -82,6 +84,7 @@ class TrainingBatches(Batches[Sample]):
             skip=skip,
             workers=workers,
             stop=stop or StopRequest(),
+            broken=broken or BrokenImages(records, max_share=0.0),
         )
 
 

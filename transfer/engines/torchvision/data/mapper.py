@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from transfer.data.coco.records import PERSON_KEYPOINTS
-from transfer.data.common.images import read_image
+from transfer.data.common.images import check_narrow, read_record_image
 from transfer.engines.torchvision.modeling.layers.masks import BitMasks, Masks, PolygonMasks, rasterise
 from transfer.engines.torchvision.modeling.layers.sampling import GroundTruth
 from transfer.engines.torchvision.modeling.meta_arch import Sample
@@ -111,14 +111,10 @@ def load_sample(record: dict[str, Any], settings: TrainingInput, rng: np.random.
     Raises:
         TransferError: the image cannot be read, has another size than the record says, or lacks masks or keypoints.
     """
-    image = read_image(record["file_name"])
+    image = read_record_image(record)
     size = (image.shape[0], image.shape[1])
-    stated = (record["height"], record["width"])
-    if stated != size:
-        raise TransferError(
-            f"{record['file_name']}: {size[1]} x {size[0]} pixels (width x height), "
-            f"its annotation says {stated[1]} x {stated[0]}"
-        )
+    if min(settings.min_sizes):
+        check_narrow(record["file_name"], size, settings.max_size)
     view = draw_view(size, settings, rng)
     try:
         ground_truth = make_ground_truth(record, view, settings.mask_format, settings.keypoints)
