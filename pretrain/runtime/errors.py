@@ -12,6 +12,7 @@ UserError                      a file, a device or a disk is not what a run need
 
 import errno
 import itertools
+import re
 from collections.abc import Iterable, Sequence
 
 TRY_AGAIN = 75  # exit code where the same command may succeed later: sysexits.h's EX_TEMPFAIL
@@ -47,6 +48,55 @@ def user_message(error: Exception) -> str | None:
         return f"{fault}; `df -h` shows which file system is full"
     if isinstance(error, OSError) and error.filename is not None:  # a file that the user could have named
         return f"{error.filename}: {error.strerror}"
+    return _exhausted(error)
+
+
+# The ends of a machine's resources, as torch and Python report them: what has ended, and what to set.
+_EXHAUSTED = (
+    (
+        r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
+        "the memory of the GPU is used up",
+        "pretraining: optim.accumulate 2 or more, or optim.precision bf16; fine-tuning: --scale-to, or "
+        "SOLVER.AMP.ENABLED True; linear_probe.py: a smaller --batch-size. `nvidia-smi` shows other programs on it",
+    ),
+    (
+        r"Bus error|out of shared memory|shared memory\(shm\)|torch_\d+_\d+.*(No space|Cannot allocate)",
+        "the shared memory of this machine, /dev/shm, is used up",
+        "give it more (`docker run --shm-size 8g`, `--ipc=host`), or set fewer loader workers: data.workers, "
+        "DATALOADER.NUM_WORKERS or --workers",
+    ),
+    (
+        r"DataLoader worker .* killed by signal: Killed",
+        "a loader worker was killed, which the system does when memory is used up (`dmesg` and `sacct` tell)",
+        "set fewer loader workers (data.workers, DATALOADER.NUM_WORKERS or --workers), or give the job more memory "
+        "(`srun --mem`, `mem` in launch.py's resources)",
+    ),
+    (
+        r"can't allocate memory|^MemoryError|MemoryError: |Cannot allocate memory",
+        "the memory of this machine is used up",
+        "set fewer loader workers (data.workers, DATALOADER.NUM_WORKERS or --workers) or a smaller batch, or give the "
+        "job more memory (`srun --mem`, `mem` in launch.py's resources)",
+    ),
+    (
+        r"Too many open files|received 0 items of ancdata",
+        "this process may open no more files",
+        "raise the limit (`ulimit -n 65536`), or set fewer loader workers: data.workers, DATALOADER.NUM_WORKERS or "
+        "--workers",
+    ),
+)
+
+
+def _exhausted(error: BaseException | None) -> str | None:
+    """Return the message of an error that a used up resource has led to; None for another."""
+    while error is not None:
+        if isinstance(error, RuntimeError | MemoryError | OSError):
+            text = f"{type(error).__name__}: {error}" if isinstance(error, MemoryError) else str(error)
+            for pattern, what, advice in _EXHAUSTED:
+                found = re.search(pattern, text)
+                if found:
+                    line = next(line for line in text[: found.end() + 200].splitlines() if re.search(pattern, line))
+                    return f"{what} ({line.strip()[:160]}): {advice}"
+        error = error.__cause__
     return None
 
 
