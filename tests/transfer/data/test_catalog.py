@@ -38,8 +38,12 @@ def test_classes_of_training_hold_for_the_test_set(tmp_path, caplog):
     dataset = catalog.load_dataset(["voc_2007_test"], tmp_path, ["tongs", "beaker"])
     assert dataset.class_names == ("tongs", "beaker")
     assert dataset.records[0]["annotations"][0]["category_id"] == 1
-    with pytest.raises(TransferError, match=r"a\.xml, object 1 \(line 1\): class beaker is not one of: tongs"):
+    with pytest.raises(
+        TransferError, match=r"a\.xml, object 1 \(line 1\): class beaker is not one of: tongs"
+    ) as caught:
         catalog.load_dataset(["voc_2007_test"], tmp_path, ["tongs"])
+    assert "a.xml, object 1 (line 1): class beaker" in str(caught.value)
+    assert "of the detector in MODEL.WEIGHTS, or else of the training data" in str(caught.value)
 
 
 def test_missing_files_make_one_readable_message(tmp_path):
@@ -82,8 +86,8 @@ def test_coco_classes_must_be_those_of_training(tmp_path):
     with pytest.raises(TransferError) as caught:
         catalog.load_dataset(["coco_2017_train"], tmp_path, ["tongs", "flask"])
     assert str(path) in str(caught.value)
-    assert "does not know: beaker" in str(caught.value)
-    assert "lacks categories of training (list them, no annotation needed): flask" in str(caught.value)
+    assert "categories that are not among tongs, flask: beaker (the classes are those of --classes" in str(caught.value)
+    assert "lacks categories (list them, no annotation needed): flask" in str(caught.value)
 
 
 @pytest.mark.data

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pretrain.runtime.errors import listed
 from transfer.data.coco import records
 from transfer.data.coco.annotation_file import read_coco_annotations
-from transfer.data.common.dataset import DataKind, Dataset
+from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.errors import TransferError, refuse
 
@@ -62,13 +63,16 @@ def load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | N
 
 
 def _class_faults(path: Path, content: dict[str, Any], class_names: Sequence[str]) -> list[str]:
-    """Describe how the categories of a json differ from the classes of training."""
+    """Describe how the categories of a json differ from the classes there may be."""
     found = set(records.categories_of(content))
     faults = []
     if unknown := sorted(found - set(class_names)):
-        faults.append(f"{path}: categories that training does not know: {', '.join(unknown)}")
+        known = listed(class_names, 20)
+        faults.append(f"{path}: categories that are not among {known}: {', '.join(unknown)} {CLASSES_FROM}")
     if missing := sorted(set(class_names) - found):
-        faults.append(f"{path}: lacks categories of training (list them, no annotation needed): {', '.join(missing)}")
+        faults.append(
+            f"{path}: lacks categories (list them, no annotation needed): {', '.join(missing)} {CLASSES_FROM}"
+        )
     return faults
 
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from transfer.data.common.faults import Rules
 
+CLASSES_FROM = "(the classes are those of --classes, of the detector in MODEL.WEIGHTS, or else of the training data)"
+
 
 @dataclass(frozen=True)
 class DataKind:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer.data.common.dataset import DataKind, Dataset
+from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.data.voc import records
 from transfer.data.voc.files import sub_folder
@@ -36,7 +36,12 @@ def load_voc(names: tuple[str, ...], root: Path, class_names: Sequence[str] | No
     """
     splits = tuple(VocSplit(_year_folder(root, _SPLITS[name][0]), _SPLITS[name][1]) for name in names)
     findings = Findings(rules)
-    images = [read_voc_split(split, findings, class_names) for split in splits]
+    try:
+        images = [read_voc_split(split, findings, class_names) for split in splits]
+    except TransferError as error:
+        if class_names is None or not any(fault.kind == "class" for fault in findings.refused()):
+            raise
+        raise TransferError(f"{error}\n{CLASSES_FROM}") from error
     every_image = [image for part in images for image in part]
     if class_names is None:
         class_names = records.class_names_in(every_image)

@@ -88,7 +88,6 @@ def examine_voc_split(split: VocSplit, findings: Findings, class_names: Sequence
             "%s: the <filename> of %d files names another image (%s); the file's own name is what counts",
             annotations.folder, len(misnamed), listed(misnamed, 3),
         )  # fmt: skip
-    _check_unit(annotations.folder, images, findings)
     return images
 
 
@@ -174,15 +173,6 @@ def _annotation_file(annotations: FilesById, image_id: str, findings: Findings) 
     elif not found:
         findings.add("file", expected, f"No such file{annotations.near(image_id)} (each listed image needs one)")
     return found[0] if len(found) == 1 else None
-
-
-def _check_unit(folder: Path, images: Sequence[VocImage], findings: Findings) -> None:
-    """Add a fault where all boxes lie between 0 and 1: they are fractions of the image, and VOC's are pixels."""
-    boxes = [item.box for image in images for item in image.objects]
-    sides = {side for box in boxes for side in box}
-    if boxes and max(sides) <= 1 and not all(side.is_integer() for side in sides):
-        what = f"all {len(boxes)} boxes lie between 0 and 1, as fractions of the image do; pixels are expected"
-        findings.add("image", str(folder), what)
 
 
 def _size_of_file(files: FilesById, image_id: str) -> tuple[int, int] | None:

@@ -137,10 +137,12 @@ def read_objects(
     objects = []
     for number, element in enumerate(annotation.iterfind("object"), start=1):
         findings.totals["objects"] += 1
-        faults = _object_faults(element, size, class_names)
         where = f"{path}, object {number} (line {line_of(element)})"
-        rules = [findings.add(kind, where, what) for kind, what in faults]
         box = _read_box(element)
+        rules = [findings.add(kind, where, what) for kind, what in _object_faults(element, class_names)]
+        if box is not None and (_in_order(box) or "flip" in rules):
+            box = _in_right_order(box)
+            rules += [findings.add(kind, where, what) for kind, what in _place_faults(element, box, size)]
         if box is not None and GONE.isdisjoint(rules):
             if size is not None and "clip" in rules:
                 box = _clipped(box, size)
@@ -160,10 +162,8 @@ def box_has_area(box: Box, size: tuple[int, int] | None) -> bool:
     return xmin < xmax and ymin < ymax and (size is None or not is_empty_box(box_edges(box), *size))
 
 
-def _object_faults(
-    element: ET.Element, size: tuple[int, int] | None, class_names: Sequence[str] | None
-) -> list[tuple[str, str]]:
-    """Return (kind of fault, description) of everything wrong with one object."""
+def _object_faults(element: ET.Element, class_names: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Return (kind of fault, description) of what is wrong with the name, the flag and the numbers of an object."""
     faults = []
     name, difficult, box = _text(element, "name"), _text(element, "difficult"), _read_box(element)
     if not name:
@@ -172,25 +172,42 @@ def _object_faults(
         faults.append(("class", f"class {name} is not one of: {', '.join(class_names)}"))
     if difficult not in ("", "0", "1"):
         faults.append(("flag", f"<difficult> is {reprlib.repr(difficult)}, 0 or 1 is expected"))
-    sides = ", ".join(_text(element, f"bndbox/{side}")[:20] or "nothing" for side in _SIDES)
-    beyond = box is not None and size is not None and reaches_beyond(box_edges(box), *size)
+    shown = f"<bndbox> {_sides_text(element)}"
     if box is None:
-        faults.append(("box", f"<bndbox> {sides}: finite numbers xmin <= xmax and ymin <= ymax are expected"))
-    elif not box_has_area(box, size) or (beyond and size is not None and not box_has_area(_clipped(box, size), size)):
-        faults.append(("zero_area", f"<bndbox> {sides} has no area inside the image{_size_text(size)}"))
-    elif beyond:
-        faults.append(("outside", f"<bndbox> {sides} reaches beyond the image{_size_text(size)}"))
+        faults.append(("box", f"{shown}: finite numbers xmin, ymin, xmax, ymax are expected"))
+    elif not _in_order(box):
+        faults.append(("negative", f"{shown}: xmin <= xmax and ymin <= ymax are expected (not width, height)"))
     return faults
 
 
+def _place_faults(element: ET.Element, box: Box, size: tuple[int, int] | None) -> list[tuple[str, str]]:
+    """Return (kind of fault, description) of a box, its sides in order, that does not lie in its image."""
+    shown = f"<bndbox> {_sides_text(element)}"
+    beyond = size is not None and reaches_beyond(box_edges(box), *size)
+    if min(box) >= 0 and max(box) <= 1 and not all(side.is_integer() for side in box):
+        return [("fractions", f"{shown} lies within 0 to 1")]
+    if not box_has_area(box, size) or (beyond and size is not None and not box_has_area(_clipped(box, size), size)):
+        return [("zero_area", f"{shown} has no area inside the image{_size_text(size)}")]
+    return [("outside", f"{shown} reaches beyond the image{_size_text(size)}")] if beyond else []
+
+
 def _read_box(element: ET.Element) -> Box | None:
-    """Return xmin, ymin, xmax, ymax; None unless they are finite, at most FARTHEST, and in order."""
+    """Return xmin, ymin, xmax, ymax; None unless they are finite and at most FARTHEST."""
     try:
         xmin, ymin, xmax, ymax = (float(_text(element, f"bndbox/{side}")) for side in _SIDES)
     except ValueError:
         return None
-    ordered = -FARTHEST <= xmin <= xmax <= FARTHEST and -FARTHEST <= ymin <= ymax <= FARTHEST
-    return (xmin, ymin, xmax, ymax) if ordered else None
+    box = (xmin, ymin, xmax, ymax)
+    return box if all(abs(side) <= FARTHEST for side in box) else None  # false for NaN
+
+
+def _in_order(box: Box) -> bool:
+    return box[0] <= box[2] and box[1] <= box[3]
+
+
+def _in_right_order(box: Box) -> Box:
+    x, y = sorted(box[0::2]), sorted(box[1::2])
+    return x[0], y[0], x[1], y[1]
 
 
 def _clipped(box: Box, size: tuple[int, int]) -> Box:
@@ -200,6 +217,10 @@ def _clipped(box: Box, size: tuple[int, int]) -> Box:
 
 def _text(element: ET.Element, path: str) -> str:
     return (element.findtext(path) or "").strip()
+
+
+def _sides_text(element: ET.Element) -> str:
+    return ", ".join(_text(element, f"bndbox/{side}")[:20] or "nothing" for side in _SIDES)
 
 
 def _size_text(size: tuple[int, int] | None) -> str:

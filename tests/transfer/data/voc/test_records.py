@@ -73,7 +73,7 @@ def test_boxes_without_area_leave_training_with_one_warning(tmp_path, caplog, bo
         ),
         (
             f"<annotation>{voc_object()}{voc_object(box=(9, 1, 4, 5))}</annotation>",
-            "object 2 (line 1): <bndbox> 9, 1, 4, 5: finite numbers xmin <= xmax",
+            "object 2 (line 1): <bndbox> 9, 1, 4, 5: xmin <= xmax and ymin <= ymax",
         ),
         (f"<annotation>{voc_object(name=' ')}</annotation>", "no <name>"),
         (f"<annotation>{voc_object(difficult='<difficult>x</difficult>')}</annotation>", "<difficult> is 'x'"),

@@ -30,8 +30,8 @@ FAULTS = [
     ("box", voc_object(box=("nan", 1, 4, 5)), "<bndbox> nan, 1, 4, 5: finite numbers"),
     ("box", voc_object(box=(1, 1, "inf", 5)), "<bndbox> 1, 1, inf, 5: finite numbers"),
     ("box", voc_object(box=(1, 1, 1e10, 5)), "<bndbox> 1, 1, 10000000000.0, 5: finite numbers"),
-    ("box", voc_object(box=(9, 1, 4, 5)), "xmin <= xmax"),
-    ("box", voc_object(box=(1, 9, 4, 5)), "ymin <= ymax"),
+    ("negative", voc_object(box=(9, 1, 4, 5)), "xmin <= xmax"),
+    ("negative", voc_object(box=(1, 9, 4, 5)), "ymin <= ymax"),
     ("box", voc_object(box=("", 1, 4, "x" * 99)), "<bndbox> nothing, 1, 4, xxxxxxxxxxxxxxxxxxxx: "),
     ("box", "<object><name>cat</name></object>", "nothing, nothing"),
     ("zero_area", voc_object(box=(5, 5, 5, 9)), "<bndbox> 5, 5, 5, 9 has no area inside the image (40 x 30)"),
@@ -79,7 +79,7 @@ sides = st.integers(-60, 100)
 @given(st.tuples(sides, sides, sides, sides))
 @example((40, 0, 41, 32))  # the last column, of which clipping would leave a line
 def test_a_clipped_box_is_the_part_inside_and_has_no_fault(tmp_path: Path, box: tuple[int, int, int, int]) -> None:
-    rules = {"outside": "clip", "zero_area": "drop", "box": "drop"}
+    rules = {"outside": "clip", "zero_area": "drop", "negative": "drop"}
     image, findings = read(tmp_path, SIZE + voc_object("cat", box), **rules)
     for item in image.objects:
         again, clean = read(tmp_path, SIZE + voc_object("cat", item.box))
@@ -154,10 +154,20 @@ def test_a_file_that_names_another_image_is_said(
 
 
 def test_boxes_as_fractions_of_the_image_are_refused(tmp_path: Path) -> None:
-    fractions = SIZE + voc_object("cat", (0.1, 0.2, 0.9, 1.0)) + voc_object("cat", (0, 0, 1, 1))
-    with pytest.raises(TransferError, match="all 2 boxes lie between 0 and 1, as fractions of the image do"):
+    fractions = SIZE + voc_object("cat", (0.1, 0.2, 0.9, 1.0)) + CAT
+    with pytest.raises(TransferError, match=r"0\.1, 0\.2, 0\.9, 1\.0 lies within 0 to 1") as caught:
         read(tmp_path, fractions)
-    assert len(read(tmp_path, fractions + CAT)[0].objects) == 3  # odd boxes among others are the data's own
+    assert "multiply x and width by the image's width" in str(caught.value)
+    assert len(read(tmp_path, fractions, fractions="drop")[0].objects) == 1
+
+
+def test_exchanged_corners_are_flipped_where_asked(tmp_path: Path) -> None:
+    image, findings = read(tmp_path, SIZE + voc_object("cat", (20, 25, 3, 4)), negative="flip")
+    assert image.objects[0].box == (3, 4, 20, 25)
+    assert findings.counts() == {"negative=flip": 1}
+    beyond, findings = read(tmp_path, SIZE + voc_object("cat", (90, 25, 3, 4)), negative="flip", outside="clip")
+    assert beyond.objects[0].box == (3, 4, 40, 25)
+    assert findings.counts() == {"negative=flip": 1, "outside=clip": 1}
 
 
 def test_coordinates_may_be_decimal_and_counted_from_0(tmp_path: Path) -> None:
