@@ -33,6 +33,8 @@ def main() -> None:
 def print_plans(base: Plan, plans: Sequence[Plan]) -> None:
     """Print the resolved configuration, and what would be done in each run's folder."""
     print(base.config.dump())
+    for notice in base.image_notices():
+        print(f"# warning: {notice}")
     print(f"# engine {base.engine}, init {base.initial.init.label}, {base.processes} process(es)")
     for plan in plans:
         state = "finished" if plan.finished else "resumes" if plan.resume else "runs"

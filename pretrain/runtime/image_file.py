@@ -33,6 +33,7 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 NEARLY_BLACK = 64 << 8  # integers below it become less than a quarter of white
+SAMPLE = 32  # images of a set that a run looks at before it begins
 NAMED = 3  # images of a kind that a message names
 
 
@@ -109,6 +110,11 @@ def wide_range(image: Image.Image) -> WideRange | None:
         bytes_ = np.asarray(image.convert("RGB"))
         return WideRange(int(bytes_.min()) << 8, (int(bytes_.max()) << 8) + 255, floating=False)
     return None
+
+
+def sampled(images: int) -> list[int]:
+    """Return the indices of SAMPLE of so many images, spread evenly; all where they are fewer."""
+    return sorted({index * images // SAMPLE for index in range(SAMPLE)}) if images else []
 
 
 def describe_wide(found: Sequence[tuple[str, WideRange]]) -> list[str]:

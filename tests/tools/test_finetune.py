@@ -13,9 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 import finetune
 from pretrain.runtime import run_folder, signals
@@ -179,6 +181,20 @@ def test_dry_run_checks_and_writes_nothing(scenes: Path, tool: Tool, tmp_path: P
     assert done.returncode == 0, done.stderr
     assert "NUM_CLASSES" in done.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_twelve_bit_values_are_told_before_a_run(scenes: Path, tool: Tool, tmp_path: Path) -> None:
+    root = tmp_path / "scenes"
+    shutil.copytree(scenes, root)
+    for path in root.rglob("*2017/*.jpg"):
+        with Image.open(path) as image:
+            values = np.asarray(image.convert("L")).astype(np.uint16) * 16
+        Image.fromarray(values).save(path, "PNG")
+    done = tool("finetune", *command(root), "--init", "random", "--dry-run", "OUTPUT_DIR", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    for part in ("training data: of 6", "test data: of 4"):
+        assert f"# warning: {part} images looked at, " in done.stdout
+    assert "so the pictures become nearly black (at most 1" in done.stdout
 
 
 @pytest.fixture(scope="module")

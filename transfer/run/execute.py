@@ -117,6 +117,9 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest) -> None:
             plan.output, config, plan.command, plan.engine, plan.initial.init, plan.data
         )
     )
+    if distributed.is_main():
+        for notice in plan.image_notices():
+            log.warning("warning: %s", notice)
     folder, masks, keypoints = plan.output / "inference", config.MODEL.MASK_ON, config.MODEL.KEYPOINT_ON
     evaluate = _Timed(evaluator.Scorer(plan.test, masks, folder, keypoints, stop))
     backend = engines.load_engine(plan.engine)

@@ -12,6 +12,7 @@ from transfer.config import resolve, scale
 from transfer.config.resolve import Config
 from transfer.data import catalog
 from transfer.data.common.dataset import Dataset
+from transfer.data.common.images import wide_values_notices
 from transfer.engines import Engine
 from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_checkpoint
 from transfer.errors import TransferError, refuse
@@ -64,6 +65,16 @@ class Plan:
     def output(self) -> Path:
         """The folder of the run."""
         return Path(self.config.OUTPUT_DIR)
+
+    def image_notices(self) -> list[str]:
+        """Return what the user should know of the images: those with more than 8 bits a channel."""
+        parts = {"training": self.train, "test": self.test}
+        return [
+            f"{name} data: {notice}"
+            for name, part in parts.items()
+            if part
+            for notice in wide_values_notices(part.records)
+        ]
 
 
 def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:

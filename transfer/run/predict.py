@@ -1,6 +1,7 @@
 """The prediction over image files: detections.json and pictures."""
 
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from pretrain.runtime.progress import track
 from transfer import engines
 from transfer.config import resolve
 from transfer.data.catalog import standard_class_names
-from transfer.data.common.images import read_image
+from transfer.data.common.images import read_image, wide_values_notices
 from transfer.engines.common.checkpoint_files import check_manifest
 from transfer.errors import TransferError, refuse
 from transfer.predictions import Predict, coco_detections
 from transfer.visualize import draw_detections
 from transfer.weights.detector_file import Classes, read_classes
 
+log = logging.getLogger(__name__)
 FILE_NAME = "detections.json"
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -92,6 +94,8 @@ def predict_images(
     if target.exists():
         raise TransferError(f"{target} exists and is not overwritten: give another --output")
     output.mkdir(parents=True, exist_ok=True)
+    for notice in wide_values_notices([{"file_name": path} for path in images]):
+        log.warning("warning: %s", notice)
     names = dict(zip(classes.category_ids, classes.names, strict=True))
     rows: list[dict[str, Any]] = []
     for first in track(range(0, len(images), batch_size), "predict"):

@@ -8,10 +8,9 @@ from torch.utils.data import Dataset
 from pretrain.data.images import decode
 from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime.errors import UserError
-from pretrain.runtime.image_file import WideRange, describe_wide, opened, wide_range
+from pretrain.runtime.image_file import WideRange, describe_wide, opened, sampled, wide_range
 
 JPEG = b"\xff\xd8"  # how every JPEG begins
-SAMPLE = 32  # images that `wide_values_notices` looks at
 
 
 class Fault(NamedTuple):
@@ -65,8 +64,8 @@ def check_image(images: ImageSet, index: int) -> Check:
 
 
 def wide_values_notices(images: ImageSet) -> list[str]:
-    """Return what to tell the user of images with more than 8 bits a channel, judged by SAMPLE images of the set."""
-    looked_at = sorted({index * len(images) // SAMPLE for index in range(SAMPLE)})
+    """Return what to tell the user of images with more than 8 bits a channel, judged by a sample of the set."""
+    looked_at = sampled(len(images))
     found = []
     for index in looked_at:
         try:

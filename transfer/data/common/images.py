@@ -1,14 +1,14 @@
 """The images of records, read by pretraining's rules, and the check of image files against annotations."""
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pretrain.runtime import files
-from pretrain.runtime.image_file import opened, to_rgb, upright_size
+from pretrain.runtime.image_file import describe_wide, opened, sampled, to_rgb, upright_size, wide_range
 from transfer.data.common.faults import Findings
 from transfer.errors import TransferError, UnreadableImageError
 
@@ -111,6 +111,22 @@ def check_image_files(images: Iterable[StatedImage], findings: Findings) -> None
         if image.size is not None and image.size != (height, width):
             stated = f"{image.size[1]} x {image.size[0]}"
             findings.add("image_file", image.where, f"{image.file} is {width} x {height}, not {stated}")
+
+
+def wide_values_notices(records: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return what to tell the user of images with more than 8 bits a channel, judged by a sample of the records."""
+    looked_at = sampled(len(records))
+    found = []
+    for index in looked_at:
+        path = records[index]["file_name"]
+        try:
+            with opened(path) as image:
+                values = wide_range(image)
+        except (OSError, ValueError):  # other checks name it
+            continue
+        if values:
+            found.append((str(path), values))
+    return [f"of {len(looked_at)} images looked at, {sentence}" for sentence in describe_wide(found)]
 
 
 def _unreadable(path: Path | str, error: Exception) -> str:

@@ -17,6 +17,7 @@ from transfer.data.common.images import (
     image_size,
     read_image,
     read_record_image,
+    wide_values_notices,
 )
 from transfer.errors import TransferError, UnreadableImageError
 
@@ -136,3 +137,16 @@ def test_odd_and_broken_real_images(shared_data):
             image = read_image(path)
             assert image.dtype == np.uint8
             assert image.shape[2] == 3
+
+
+def test_a_sample_of_the_records_tells_of_wide_values(tmp_path: Path) -> None:
+    records = []
+    for number in range(40):
+        path = tmp_path / f"{number}.png"
+        values = np.full((4, 4), 4000 if number >= 20 else 100, dtype=np.uint16 if number >= 20 else np.uint8)
+        Image.fromarray(values).save(path)
+        records.append({"file_name": str(path)})
+    (tmp_path / "39.png").unlink()
+    (notice,) = wide_values_notices(records)
+    assert notice.startswith("of 32 images looked at, 16 images have more than 8 bits a channel and values of 4000 to")
+    assert wide_values_notices(records[:20]) == wide_values_notices([]) == []
