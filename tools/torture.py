@@ -3,6 +3,7 @@
 import argparse
 import pathlib
 import random
+import signal
 import sys
 
 from rich.console import Console
@@ -32,6 +33,7 @@ console = Console()
 def main() -> None:
     """Parse the command line, disturb runs, print the counts."""
     arguments = make_parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a Ctrl-C: the runs end with it
     if arguments.output.exists():
         raise UserError(f"--output: {arguments.output}: already exists; remove it or choose another")
     seed = arguments.seed if arguments.seed is not None else random.randrange(2**32)

@@ -1,14 +1,17 @@
 """The torture would see what it looks for. It runs itself in .ci/run, after these tests."""
 
 import json
+import os
 import pathlib
 import shutil
+import subprocess
 
+import pytest
 import torch
 
 import torture
-from fault_injection.campaign import LAYOUTS, Totals
-from fault_injection.job import EPOCHS, differences
+from fault_injection.campaign import LAYOUTS, Totals, can_mount, unmount
+from fault_injection.job import EPOCHS, Job, Setup, differences
 from pretrain.checkpoints import moco_file
 from pretrain.runtime import files
 from tests.support.in_process import refusal
@@ -37,6 +40,25 @@ def test_one_bit_or_one_number_is_a_difference(tmp_path: pathlib.Path) -> None:
     content["optimizer"][0]["lr"] = 0.2  # type: ignore[index]
     files.save_tensors(other / name, content)
     assert sorted(differences(one, other)) == [".optimizer.0.lr", ".state_dict.queue", "metrics.json"]
+
+
+def test_an_interrupted_torture_ends_its_runs(pictures: pathlib.Path, tmp_path: pathlib.Path) -> None:
+    """Their process groups are their own, so a Ctrl-C of the terminal does not reach them."""
+    with Job(Setup(2, 1, pictures), tmp_path / "run") as job:
+        assert job.running()
+    assert not job.running()
+    for rank in job.ranks:
+        with pytest.raises(ProcessLookupError):
+            os.killpg(rank.pid, 0)
+
+
+def test_a_small_disk_in_use_is_taken_away(tmp_path: pathlib.Path) -> None:
+    if not can_mount(tmp_path):
+        pytest.skip("a small disk cannot be mounted here")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], check=True)
+    with open(tmp_path / "in use", "w"):
+        unmount(tmp_path)
+    assert not os.path.ismount(tmp_path)
 
 
 def test_the_layouts_share_all_disturbances() -> None:

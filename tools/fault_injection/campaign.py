@@ -57,10 +57,11 @@ class Campaign:
     def __init__(self, setup: Setup, folder: pathlib.Path, seed: int) -> None:
         self.setup, self.folder, self.random = setup, folder, random.Random(seed)
         self.whole = folder / "undisturbed"
-        job = Job(setup, self.whole)
-        job.await_training()
-        started = time.monotonic()
-        if any(job.wait()):
+        with Job(setup, self.whole) as job:
+            job.await_training()
+            started = time.monotonic()
+            codes = job.wait()
+        if any(codes):
             raise UserError(f"the undisturbed run fails by itself: {job.output}")
         self.seconds = time.monotonic() - started  # of training
         self.checkpoint_bytes = saver.manifests(self.whole)[-1].bytes
@@ -80,8 +81,10 @@ class Campaign:
             if moment < 0.5:
                 job.await_save(self.seconds)
                 time.sleep(self.random.uniform(0, 0.05))
-            else:
+            elif moment < 0.75:
                 self._a_while(job)
+            else:
+                job.await_unconfirmed(self.seconds)
         ranks = range(self.setup.processes)
         if self.setup.processes > 1 and self.random.random() < 0.3:
             ranks = range(self.random.choice(ranks), self.setup.processes)[:1]  # the others must notice
@@ -142,7 +145,7 @@ class Campaign:
         ballast.unlink()
         if set(codes) not in ({0}, {BAD_INPUT}):
             return f"full disk: exit codes {codes}"
-        if codes[0] and "cannot be written: " not in job.output.read_text():
+        if codes[0] and "cannot be written: No space left on device" not in job.output.read_text():
             return "full disk: no message"
         return None
 
@@ -156,8 +159,8 @@ class Campaign:
             subprocess.run(_mount_command(folder.parent, 4 * self.checkpoint_bytes), check=True)
         try:
             while count.done < times:
-                job = Job(self.setup, folder)
-                fault = disturb(job)
+                with Job(self.setup, folder) as job:
+                    fault = disturb(job)
                 if fault:
                     count.failures.append(f"{fault}; {job.output}")
                 if any(rank.returncode for rank in job.ranks):
@@ -170,7 +173,7 @@ class Campaign:
                 self._finish(folder, count)
         finally:
             if small:
-                subprocess.run(["umount", folder.parent], check=True)
+                unmount(folder.parent)
         return count
 
     def _a_while(self, job: Job) -> None:
@@ -180,8 +183,8 @@ class Campaign:
 
     def _finish(self, folder: pathlib.Path, count: Count) -> None:
         """Resume the run to its end, undisturbed, and compare."""
-        job = Job(self.setup, folder)
-        codes = job.wait() if job.running() else [0]
+        with Job(self.setup, folder) as job:
+            codes = job.wait() if job.running() else [0]
         if any(codes):
             count.failures.append(f"it cannot resume: exit codes {codes}; {job.output}")
         else:
@@ -201,8 +204,14 @@ def can_mount(folder: pathlib.Path) -> bool:
     """Return whether this user may mount a small disk: root, and not in every container."""
     if os.geteuid() or subprocess.run(_mount_command(folder, 1 << 20), capture_output=True, check=False).returncode:
         return False
-    subprocess.run(["umount", os.fspath(folder)], check=True)
+    unmount(folder)
     return True
+
+
+def unmount(folder: pathlib.Path) -> None:
+    """Take the small disk away: at once, or when the last process that still has a file there has ended."""
+    if subprocess.run(["umount", os.fspath(folder)], capture_output=True, check=False).returncode:
+        subprocess.run(["umount", "--lazy", os.fspath(folder)], check=True)
 
 
 def make_images(folder: pathlib.Path) -> pathlib.Path:

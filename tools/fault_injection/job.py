@@ -71,6 +71,15 @@ class Job:
                 for rank in range(setup.processes)
             ]
 
+    def __enter__(self) -> "Job":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what is left of it: each process has a group of its own, which a Ctrl-C does not reach."""
+        self.send(signal.SIGKILL, range(len(self.ranks)), groups=True)
+        for rank in self.ranks:
+            rank.wait()
+
     def running(self) -> bool:
         """Return whether any process is left."""
         return any(rank.poll() is None for rank in self.ranks)
@@ -86,6 +95,15 @@ class Job:
         deadline = time.monotonic() + seconds
         while self.running() and time.monotonic() < deadline and not list(self.folder.glob(".checkpoint_*.tmp")):
             time.sleep(0.001)
+
+    def await_unconfirmed(self, seconds: float) -> None:
+        """Wait until a checkpoint is there and its manifest is not: one just saved, or an old one being removed."""
+        deadline = time.monotonic() + seconds
+        while self.running() and time.monotonic() < deadline:
+            names = [name for name in os.listdir(self.folder) if name.startswith("checkpoint_")]
+            checkpoints = {name for name in names if name.endswith(".tar")}
+            if checkpoints != {name.removesuffix(saver.MANIFEST) for name in names if name.endswith(saver.MANIFEST)}:
+                return
 
     def send(self, number: signal.Signals, ranks: Iterable[int], groups: bool) -> None:
         """Send a signal to some of the processes, with or without their loader workers."""

@@ -15,7 +15,10 @@ from pretrain.runtime import files
 STEPS = 2  # an epoch: 9 images in batches of 4, the tail dropped
 LAST = "checkpoint_0001.pth.tar"
 CLOCK = {"images_per_second", "data_wait"}
-MACHINE = {"data.root", "output_dir", "data.workers", "checkpoint_period", "checkpoint_steps", "knn.root", "knn.k"}
+MACHINE = {
+    *("data.root", "output_dir", "data.workers", "checkpoint_period", "checkpoint_steps", "checkpoint_keep"),
+    *("knn.root", "knn.k"),
+}
 
 
 def settings(pictures: pathlib.Path, folder: pathlib.Path, *overrides: str) -> schema.Config:
