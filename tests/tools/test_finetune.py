@@ -392,6 +392,22 @@ def with_annotations(scenes: Path, root: Path, split: str, change: Callable[[dic
     return root
 
 
+def test_a_detector_of_other_classes_names_both_sides(trained: Path, scenes: Path, tmp_path: Path) -> None:
+    def rename(content: dict[str, Any]) -> None:
+        content["categories"][0]["name"] = "plum"
+
+    weights = ["MODEL.WEIGHTS", trained / "model_final.pth", "OUTPUT_DIR", tmp_path / "out"]
+    first = json.loads((scenes / "annotations/instances_train2017.json").read_text())["categories"][0]["name"]
+    other = with_annotations(scenes, tmp_path / "train", "train", rename)
+    with pytest.raises(TransferError) as caught:
+        plan(other, *TINY, *weights)
+    assert f"instances_train2017.json: categories that are not among {first}, " in str(caught.value)
+    assert ": plum (the classes are those of " in str(caught.value)
+    test = with_annotations(scenes, tmp_path / "test", "val", rename)
+    with pytest.raises(TransferError, match=r"instances_val2017.json: categories .*: plum .the classes are those of "):
+        plan(test, *TINY, init="random")
+
+
 def swap_classes(content: dict[str, Any]) -> None:
     first, second = (category["id"] for category in content["categories"][:2])
     for annotation in content["annotations"]:

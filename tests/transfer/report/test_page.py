@@ -135,6 +135,7 @@ def test_two_backbones_under_one_label_are_two_rows() -> None:
     ("second", "warning"),
     [
         ({"seed": 0}, "seed 0 occurs twice"),
+        ({"replaced_images": 3}, "training images could not be read in "),
         (
             {"engine": Engine("torchvision", {"torch": "2.11.0", "torchvision": "0.25.0"})},
             "different versions of torch.",

@@ -151,7 +151,7 @@ def test_training_writes_detectron2s_layout(tmp_path: Path) -> None:
     assert names - events == {"metrics.json", "last_checkpoint", *saved_files, *manifests}
     assert (tmp_path / "run" / "last_checkpoint").read_text() == "model_final.pth"
     final = torch.load(tmp_path / "run" / "model_final.pth", weights_only=True)
-    ours = {"pending", "generators", "loss_normalizers", "history", "class_names", "category_ids"}
+    ours = {"pending", "generators", "loss_normalizers", "history", "broken_images", "class_names", "category_ids"}
     assert final.keys() == {"model", "optimizer", "scheduler", "iteration"} | ours
     assert final["iteration"] == 2
     assert {name: value.shape for name, value in final["model"].items()} == {
