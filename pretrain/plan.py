@@ -95,7 +95,7 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
         notices.append(f"--resume takes {path.name}, which has no manifest, by the checksums of its own format")
     notices += validation.notices if validation else []
     notices += _check_same_run(start, settings, images) if start else []
-    notices += wide_values_notices(images.on_main) if images.on_main else []
+    notices += [*images.on_main.notices, *wide_values_notices(images.on_main)] if images.on_main else []
     shuffle, reasons = _shuffle_effect(settings, world)
     sampler = EpochSampler(images.size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
     notices += _costly_settings(settings, device, images.size)

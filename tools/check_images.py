@@ -48,7 +48,7 @@ def main() -> None:
         if check.fault:
             faults[index] = check.fault
             print(f"{check.fault.name}: {check.fault.reason}", flush=True)
-    for sentence in describe_wide(wide):
+    for sentence in (*images.notices, *describe_wide(wide)):
         print(f"warning: {sentence}")
     print(summarise(list(faults.values()), len(images)))
     if arguments.output:

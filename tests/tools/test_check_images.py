@@ -163,3 +163,17 @@ def test_odd_names_are_listed_on_any_terminal(tool: Tool, tmp_path: pathlib.Path
     done = tool("check_images", tmp_path / "images", "--workers", 0, "--good", tmp_path / "good.txt")
     refused(done, "1 images have such names", "a\\nb.jpg", "rename them")
     assert "not an image" not in done.stdout  # told before the scan
+
+
+def test_pictures_that_are_passed_over_are_told(mixed: pathlib.Path, tool: Tool, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "1.png").write_bytes(encoded())
+    for name in ("2.HEIC", "3.jp2", "labels.txt"):
+        (tmp_path / name).write_text("x")
+    told = f"{tmp_path}: 2 pictures of formats that are not read are passed over: 2.HEIC, 3.jp2; convert them"
+    done = tool("check_images", tmp_path, "--workers", 0)
+    assert done.returncode == 0, done.stderr
+    assert f"warning: ROOT: {told}" in done.stdout
+    settings = f"data.root {tmp_path} optim.batch_size 2 optim.epochs 1 model.queue_size 1 device cpu".split()
+    (tmp_path / "4.png").write_bytes(encoded())
+    done = tool("train_moco", "--dry-run", *settings)
+    assert f"data.root: {told}" in done.stdout, done.stderr

@@ -43,6 +43,7 @@ class ImageSet:
         self.names = PathArray(arrays["text"], arrays["ends"])
         self.shards = PathArray(arrays["shard_text"], arrays["shard_ends"]) if "shard_text" in arrays else None
         self.digest = digest or digest_of(arrays)
+        self.notices: tuple[str, ...] = ()  # what the user should know of files that were passed over
         self._loaded_from: tuple[pathlib.Path, str] | None = None
 
     def __len__(self) -> int:
@@ -168,8 +169,10 @@ def open_images(root: str, setting: str = "data.root") -> ImageSet:
 
     Raises PretrainError for a root that is missing or empty, or parts of which cannot be read.
     """
-    arrays = roots.find_images(root, setting)
-    return ImageSet(roots.base_folder(root), arrays)
+    notices: list[str] = []
+    images = ImageSet(roots.base_folder(root), roots.find_images(root, setting, notices))
+    images.notices = tuple(f"{setting}: {notice}" for notice in notices)
+    return images
 
 
 def open_labelled(root: str, setting: str) -> tuple[ImageSet, Tensor, list[str]]:

@@ -12,6 +12,23 @@ from pretrain.data.images.path_array import pack_paths
 from pretrain.runtime.errors import PretrainError, listed, printable
 
 EXTENSIONS = (".jpg", ".jpeg", ".jfif", ".png", ".apng", ".gif", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+# Pictures that are not read; other files beside images (labels, notes) are passed over without a word.
+UNREAD = (
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jp2",
+    ".j2k",
+    ".jxl",
+    ".tga",
+    ".psd",
+    ".exr",
+    ".hdr",
+    ".dng",
+    ".cr2",
+    ".nef",
+    ".arw",
+)
 NAMED = 5  # faults that a message spells out; the others it counts
 SCANNED = 1024  # shards after which the faults are counted
 SCANNERS = 16  # shards whose headers are read at a time: most of it is waiting for the storage
@@ -19,8 +36,11 @@ SCANNERS = 16  # shards whose headers are read at a time: most of it is waiting 
 Arrays = dict[str, npt.NDArray]
 
 
-def find_images(root: str, setting: str) -> Arrays:
-    """Return the arrays of an `ImageSet`. Raises PretrainError, beginning with `setting`, for a bad root."""
+def find_images(root: str, setting: str, notices: list[str]) -> Arrays:
+    """Return the arrays of an `ImageSet`. Raises PretrainError, beginning with `setting`, for a bad root.
+
+    What the user should know of the files that are passed over is added to `notices`.
+    """
     if root.startswith("pipe:"):
         raise PretrainError(f"{setting}: {root}: commands are not run; give a path, or a URL that fsspec knows")
     root = storage.localised(root)
@@ -29,7 +49,7 @@ def find_images(root: str, setting: str) -> Arrays:
         if kind != "pattern":
             _check_there(root, kind)
         if kind == "folder":
-            return _of_folder(root)
+            return _of_folder(root, notices)
         if kind == "list":
             return _of_list(root)
         return _of_shards(root, shards.expand_braces(root) if kind == "pattern" else [root])
@@ -77,9 +97,10 @@ def _check_there(root: str, kind: str) -> None:
         raise PretrainError(f"{root}: not a folder, nor a .tar file, nor a .txt list of paths")
 
 
-def _of_folder(root: str) -> Arrays:
+def _of_folder(root: str, notices: list[str]) -> Arrays:
     """Find all images in the folder and below; where there are none, all .tar files."""
     archives: list[str] = []
+    unread: list[str] = []
     others = 0
 
     def images() -> Iterator[str]:
@@ -91,12 +112,19 @@ def _of_folder(root: str) -> Arrays:
                 archives.append(name)
             else:
                 others += 1
+                if name.lower().endswith(UNREAD):
+                    unread.append(name)
 
     names = pack_paths(images())
     if len(names) and archives:
         raise PretrainError(
             f"{root}: holds both images ({names[0]}, {len(names)} in all) and shards ({archives[0]}, {len(archives)} "
             "in all); name the shards by a pattern such as x-{000..009}.tar, or a folder of images only"
+        )
+    if unread:
+        notices.append(
+            f"{root}: {len(unread)} pictures of formats that are not read are passed over: "
+            f"{listed(map(printable, unread), 3)}; convert them, for instance to JPEG"
         )
     if archives:
         return _of_shards(root, [storage.join(root, name) for name in archives])

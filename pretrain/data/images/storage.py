@@ -64,7 +64,11 @@ def open_file(path: str) -> BinaryIO:
 
 
 def list_folder(path: str) -> tuple[list[str], list[str]]:
-    """List the names of the files and of the folders in a folder, each sorted, hidden ones (.name) left out."""
+    """List the names of the files and of the folders in a folder, each sorted.
+
+    Hidden ones (.name) are left out, and what is no file: a pipe or a device would be waited for. A link that leads
+    nowhere is listed, as a file that cannot be read.
+    """
     if is_url(path):
         system, place = _remote(path)
         found = [(entry["name"].rstrip("/"), entry["type"] == "directory") for entry in system.ls(place, detail=True)]
@@ -72,9 +76,13 @@ def list_folder(path: str) -> tuple[list[str], list[str]]:
         entries = [(name.rpartition("/")[2], folder) for name, folder in found if name != place.rstrip("/")]
     else:
         with os.scandir(path) as scan:
-            entries = [(entry.name, entry.is_dir()) for entry in scan]
+            entries = [(entry.name, entry.is_dir()) for entry in scan if not _is_special(entry)]
     shown = sorted((name, is_folder) for name, is_folder in entries if not name.startswith("."))
     return [name for name, is_folder in shown if not is_folder], [name for name, is_folder in shown if is_folder]
+
+
+def _is_special(entry: os.DirEntry[str]) -> bool:
+    return not (entry.is_dir() or entry.is_file()) and os.path.exists(entry.path)
 
 
 def identity(folder: str) -> object:

@@ -1,5 +1,6 @@
 """The requests to the storage behind a URL, as docs/measurements/scale.md says it."""
 
+import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -8,6 +9,7 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from pretrain.data.images import storage
 from pretrain.data.images.image_set import open_images
 from tests.support.pretrain.shard_files import encoded, write_shard
 
@@ -59,3 +61,12 @@ def test_a_shard_that_was_written_anew_is_opened_anew(tmp_path: pathlib.Path) ->
             open_one.truncate(0)
             open_one.write(damage)
         assert images.read(0).getpixel((0, 0)) == (9, 9, 9)
+
+
+def test_pipes_are_no_images_and_dead_links_are_broken_ones(tmp_path: pathlib.Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "linked.jpg").symlink_to(tmp_path / "pipe.jpg")
+    (tmp_path / "dead.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "file.jpg").touch()
+    (tmp_path / "folder.jpg").mkdir()
+    assert storage.list_folder(str(tmp_path)) == (["dead.jpg", "file.jpg"], ["folder.jpg"])
