@@ -11,7 +11,7 @@ import torch
 from pretrain import output_folder
 from pretrain.build import build_model, build_optimizer
 from pretrain.checkpoints import moco_file
-from pretrain.checkpoints.saver import Saver, to_host
+from pretrain.checkpoints.saver import Saver, to_host, write_missing_manifest
 from pretrain.config import schema
 from pretrain.data.augment import recipe
 from pretrain.data.broken_images import BrokenImages
@@ -77,6 +77,7 @@ def run(
         environment = {**provenance.describe_environment(device, settings.seed), "freed_memory_kept": kept}
         yaml = schema.to_yaml(settings)
         distributed.on_main(lambda: run_folder.write_description(plan.folder, yaml, command, environment))
+        distributed.on_main(lambda: _complete_manifest(plan))
         logger = logging.getLogger("pretrain")
         if distributed.is_main():
             stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))
@@ -90,6 +91,19 @@ def _lock(settings: schema.Config, stack: contextlib.ExitStack) -> None:
     folder = pathlib.Path(settings.output_dir)
     output_folder.refuse_file(folder)
     stack.enter_context(run_folder.locked(folder))
+
+
+def _complete_manifest(plan: Plan) -> None:
+    """Write the manifest of the checkpoint to resume where it has none: it may have been the last thing to do."""
+    if plan.resume_from:
+        ends_epoch = plan.resume_from.name == moco_file.file_name(plan.first_epoch - 1)
+        write_missing_manifest(plan.resume_from, ends_epoch and _is_milestone(plan.config, plan.first_epoch))
+
+
+def _is_milestone(settings: schema.Config, finished: int) -> bool:
+    """Return whether the checkpoint after that many epochs stays for good."""
+    period = settings.milestone_period
+    return finished == settings.optim.epochs or (period > 0 and finished % period == 0)
 
 
 class Trainer:
@@ -299,7 +313,7 @@ class Trainer:
         """
         self._flush_checks(self.done)
         distributed.share_batchnorm_statistics(self.model)
-        steps, epochs, period = self.epoch_steps, self.settings.optim.epochs, self.settings.milestone_period
+        steps = self.epoch_steps
         finished, epoch = self.done // steps, max(self.done - 1, 0) // steps
         content = {
             "epoch": finished,
@@ -309,7 +323,7 @@ class Trainer:
             "moco_transfer": self._state(),
         }
         self.saved_step = self.done
-        milestone = ends_epoch and (finished == epochs or (period > 0 and finished % period == 0))
+        milestone = ends_epoch and _is_milestone(self.settings, finished)
         if self.saver:
             name = moco_file.file_name(epoch, None if ends_epoch else self.done)
             self.saver.save(name, content, finished, self.done, milestone)

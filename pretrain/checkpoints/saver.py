@@ -110,6 +110,15 @@ def write_checkpoint(path: pathlib.Path, content: Any, epoch: int, step: int, mi
     files.save_text(manifest_path(path), json.dumps(asdict(manifest), indent=2) + "\n")
 
 
+def write_missing_manifest(path: pathlib.Path, milestone: bool) -> None:
+    """Write the manifest of a checkpoint that `newest_good` took without one. Raises UserError for a full disk."""
+    if manifest_path(path).exists():
+        return
+    step, epoch = _position(path)
+    manifest = Manifest(path.name, files.file_sha256(path), path.stat().st_size, epoch, step, milestone)
+    files.save_text(manifest_path(path), json.dumps(asdict(manifest), indent=2) + "\n")
+
+
 def has_checkpoint(folder: pathlib.Path) -> bool:
     """Return whether the folder holds a checkpoint, good or not, with a manifest or without."""
     return any(folder.glob("checkpoint_*.pth.tar")) or bool(manifests(folder))

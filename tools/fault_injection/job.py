@@ -22,7 +22,7 @@ from pretrain.runtime.errors import UserError
 TOOL = pathlib.Path(__file__).resolve().parents[1] / "train_moco.py"
 EPOCHS, BATCH, SAVE_EVERY = 8, 8, 2
 CLOCK = {"images_per_second", "data_wait"}  # what may differ between two equal runs
-PATIENCE = 120  # seconds that a run may take to start, to stop or to notice that a rank is gone
+PATIENCE = 600  # seconds that a run may take to start, to stop or to notice that a rank is gone
 
 
 @dataclass(frozen=True)
