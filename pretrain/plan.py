@@ -17,7 +17,7 @@ from pretrain.engine import arithmetic
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.models.registry import METHODS
 from pretrain.runtime import distributed, files
-from pretrain.runtime.errors import PretrainError, UserError, listed
+from pretrain.runtime.errors import PretrainError, UserError, listed, printable
 
 # What a resumed run may change: settings of the machine and of watching, not of the experiment.
 FREE = (
@@ -51,7 +51,7 @@ class Plan:
         parts = f", in {optim.accumulate} parts" if optim.accumulate > 1 else ""
         epoch, step = divmod(self.first_step, steps)
         lines = [
-            f"images       {self.images.size} in {self.config.data.root}",
+            f"images       {self.images.size} in {printable(self.config.data.root)}",
             f"steps        {optim.epochs} epochs of {steps} steps of {optim.batch_size} images, "
             f"{self.images.size - steps * optim.batch_size} images left out of each epoch",
             f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}",

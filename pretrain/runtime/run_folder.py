@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pretrain.runtime import files
-from pretrain.runtime.errors import UserError
+from pretrain.runtime.errors import UserError, printable
 
 LOCK = ".lock"  # file that the start of a run which uses the folder holds locked; its text says which one that is
 PATIENCE = 10.0  # seconds that a start waits for another: a job that SLURM starts anew may meet itself, dying
@@ -36,8 +36,13 @@ def locked(folder: pathlib.Path) -> Iterator[None]:
     A file system without locks gets a warning: two starts are not kept apart there.
 
     Raises:
-        UserError: another start still uses the folder after `PATIENCE`, or the folder cannot be written.
+        UserError: another start still uses the folder after `PATIENCE`, the folder cannot be written, or its name is
+            not UTF-8.
     """
+    try:
+        str(folder).encode()
+    except UnicodeEncodeError as error:  # TensorBoard and JSON's readers could not follow
+        raise UserError(f"output folder {printable(str(folder))}: its name is not UTF-8; choose another") from error
     made = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         descriptor = _lock(folder)

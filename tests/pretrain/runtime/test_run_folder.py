@@ -111,3 +111,10 @@ def test_log_and_command_hold_names_that_are_no_utf8(tmp_path: pathlib.Path) -> 
     with run_folder.logging_to(tmp_path, logger):
         logger.warning("broken: %s", name)
     assert "broken: caf\\udce9.jpg" in (tmp_path / "log.txt").read_text()
+
+
+def test_a_folder_whose_name_is_not_utf8_is_refused(tmp_path: pathlib.Path) -> None:
+    folder = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/out\xff"))
+    with pytest.raises(UserError, match=r"out\\xff: its name is not UTF-8"), run_folder.locked(folder):
+        pass
+    assert not list(tmp_path.iterdir())
