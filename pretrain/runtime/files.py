@@ -285,17 +285,5 @@ def load_tensors(path: str | os.PathLike[str], mmap: bool = False) -> Any:
         raise UserError(f"{path}: {reason}") from error
 
 
-def newest_checkpoint(folder: str | os.PathLike[str]) -> pathlib.Path:
-    """Return the checkpoint that the folder's `last_checkpoint` names. Raises UserError where there is none."""
-    folder = pathlib.Path(folder)
-    try:
-        path = folder / (folder / LAST).read_text().strip()
-    except OSError:
-        raise UserError(f"{folder}: nothing to resume, it holds no file {LAST}") from None
-    if not path.is_file():
-        raise UserError(f"{folder / LAST}: names '{path.name}', which is not there")
-    return path
-
-
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]

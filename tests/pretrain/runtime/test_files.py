@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from pretrain.checkpoints import moco_file
 from pretrain.runtime import files
 from pretrain.runtime.errors import StorageError, UserError
 
@@ -61,16 +60,6 @@ def test_code_in_a_file_is_not_run(tmp_path: pathlib.Path, monkeypatch: pytest.M
     with pytest.raises(UserError, match=r"moco.pth.tar: holds an object \(posix.mkdir\)"):
         files.load_tensors(tmp_path / "moco.pth.tar")
     assert not (tmp_path / "harm").exists()
-
-
-def test_the_newest_is_the_one_named(tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=f"{tmp_path}: nothing to resume"):
-        files.newest_checkpoint(tmp_path)
-    files.save_text(tmp_path / files.LAST, moco_file.file_name(4))
-    with pytest.raises(UserError, match=r"names 'checkpoint_0004.pth.tar', which is not there"):
-        files.newest_checkpoint(tmp_path)
-    files.save_tensors(tmp_path / "checkpoint_0004.pth.tar", {})
-    assert files.newest_checkpoint(tmp_path) == tmp_path / "checkpoint_0004.pth.tar"
 
 
 class Storage:

@@ -95,14 +95,15 @@ class AfterIteration:
         except UserError as second:
             reason = "" if str(second) == str(error) else f" ({second})"
             return kind(f"{error}\nThe run could not be saved after iteration {self.done}{reason}: {_RESUMED} before")
-        if self.done == self.last:
+        if self.done == self.last and CHECKPOINT not in self.pending:
             return kind(
-                f"{error}\nThe training is finished and saved ({FINAL}), only work after it is left: once this is "
-                f"repaired, {_AGAIN} does it. Or score {FINAL} on other data: --eval-only, in another OUTPUT_DIR"
+                f"{error}\nThe training is finished and saved ({FINAL}), only its test is left: once the image or the "
+                f"storage is repaired, {_AGAIN} does it. Other data are scored in another OUTPUT_DIR, by --eval-only "
+                f"MODEL.WEIGHTS {self.checkpoints.folder / FINAL}"
             )
         return kind(
-            f"{error}\nThe run is saved after iteration {self.done} of {self.last}: once this is repaired, {_AGAIN} "
-            "continues it there"
+            f"{error}\nThe run is saved after iteration {self.done} of {self.last}: once the image or the storage is "
+            f"repaired, {_AGAIN} continues it there; with other annotations it is another run, in another OUTPUT_DIR"
         )
 
     def _save_stopped(self) -> None:
