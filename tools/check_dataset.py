@@ -12,6 +12,7 @@ from common.dataset_check import check_coco, check_voc, fault_lines
 from pretrain.runtime.host import user_path
 from transfer.data import catalog
 from transfer.data.common import faults as data_rules
+from transfer.data.common.detector_needs import MAX_SIZE
 from transfer.data.common.faults import KINDS, Findings
 from transfer.errors import TransferError
 from transfer.evaluation.coco_results import SCORED_FIELD
@@ -37,17 +38,23 @@ exit code: 0 no fault, 1 faults that the rules accept or mend, 2 faults that are
 def main() -> None:
     """Check what the command line names, list the faults, end with the exit code."""
     arguments = _parser().parse_args()
-    findings = Findings(data_rules.parse_rules(arguments.rules))
+    findings = Findings(_rules(data_rules.parse_rules(arguments.rules), arguments.masks))
     checked = arguments.check(arguments, findings)
     for line in fault_lines(findings.faults, None if arguments.all else SHOWN):
         print(line)
     refused = findings.refused()
     print(f"{checked}; {len(findings.faults)} faults, {len(refused)} of them refused", flush=True)
     if refused:
-        choices = data_rules.rule_advice(refused, findings.totals)
+        choices = findings.advice()
         raise TransferError(f"{len(refused)} faults are refused" + (f" ({choices})" if choices else ""))
     if findings.faults:
         sys.exit(FOUND)
+
+
+def _rules(rules: dict[str, str], masks: str | None) -> dict[str, str]:
+    """Return the rules for a detector with these masks; None: with masks as polygons, if the data have any masks."""
+    needed = data_rules.rules_for(rules, masks=masks != "no", polygons=masks in (None, "polygon"))
+    return needed if masks else {**needed, "boxes_only": rules.get("boxes_only", "allow")}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,6 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     common.add_argument(
         "--rule", data_rules.FLAG, dest="rules", action="append", default=[], metavar="KIND=RULE",
         help="what to do about a kind of fault; may be repeated",
+    )  # fmt: skip
+    common.add_argument(
+        "--headers-only", action="store_true", help="read the headers of the images, do not decode their pixels"
+    )
+    common.add_argument(
+        "--max-size", type=int, default=MAX_SIZE, metavar="N",
+        help=f"INPUT.MAX_SIZE_TRAIN and MAX_SIZE_TEST, for images too narrow (default {MAX_SIZE})",
     )  # fmt: skip
     common.add_argument("--all", action="store_true", help=f"list every fault, not {SHOWN} of a kind")
 
@@ -73,13 +87,17 @@ def _parser() -> argparse.ArgumentParser:
     voc.add_argument(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
     voc.add_argument("--no-images", action="store_true", help="do not look at JPEGImages/")
     voc.add_argument("--results", type=user_path, metavar="DIR", help="also check a folder of <class>.txt")
-    voc.set_defaults(check=check_voc)
+    voc.set_defaults(check=check_voc, masks="no")
 
     coco = layouts.add_parser("coco", parents=[common], help="COCO layout", epilog=EXAMPLES, formatter_class=layout)
     coco.add_argument("--annotations", type=user_path, required=True, metavar="A.json", help="COCO annotation file")
     coco.add_argument("--images", type=user_path, metavar="DIR", help="also check the images, which lie in this folder")
     coco.add_argument("--results", type=user_path, metavar="R.json", help="also check a COCO results file")
     coco.add_argument("--iou-type", choices=SCORED_FIELD, default="bbox", help="what of the results (default bbox)")
+    coco.add_argument(
+        "--masks", choices=("polygon", "bitmask", "no"), default=None,
+        help="INPUT.MASK_FORMAT, or no where boxes alone are trained (default polygon, no for a file without masks)",
+    )  # fmt: skip
     coco.set_defaults(check=check_coco)
     return parser
 

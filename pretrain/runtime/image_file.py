@@ -32,6 +32,7 @@ UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 NEARLY_BLACK = 64 << 8  # integers below it become less than a quarter of white
 SAMPLE = 32  # images of a set that a run looks at before it begins
 NAMED = 3  # images of a kind that a message names
@@ -62,14 +63,22 @@ def opened(source: str | os.PathLike[str] | BinaryIO) -> Iterator[Image.Image]:
         raise ValueError(f"cannot be read as an image: {reason or error or type(error).__name__}") from error
 
 
+def orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation of an opened image, from 1 (upright) to 8; 1 where its EXIF block is damaged."""
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:  # a damaged EXIF block raises anything, and its picture is good (Detectron2 issue 1885)
+        return 1
+
+
 def upright_turn(image: Image.Image) -> Image.Transpose | None:
     """Return the transposition that makes the image upright, or None where it is upright already."""
-    return UPRIGHT.get(_orientation(image))
+    return UPRIGHT.get(orientation(image))
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Return (height, width) of the image when it is upright; the header is enough."""
-    return (image.width, image.height) if _orientation(image) in (5, 6, 7, 8) else (image.height, image.width)
+    return (image.width, image.height) if orientation(image) in SIDEWAYS else (image.height, image.width)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -146,14 +155,6 @@ def _describe_kind(kind: str, members: list[tuple[str, WideRange]]) -> str:
         "full": f"more than 8 bits a channel and values of {low:g} to {high:g}: of 0..65535 the high byte is used",
     }[kind]
     return f"{images} {have} {text}: {listed((name for name, _ in members), NAMED)}"
-
-
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of an opened image, from 1 (upright) to 8; 1 where its EXIF block is damaged."""
-    try:
-        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # a damaged EXIF block raises anything, and its picture is good (Detectron2 issue 1885)
-        return 1
 
 
 def _holds_integers(image: Image.Image) -> bool:

@@ -78,7 +78,7 @@ def test_unknown_classes_images_and_results_are_in_the_same_list(
     ):
         assert line in ran.out.splitlines()
     assert "5 faults, 3 of them refused" in ran.out
-    assert "class=drop --data-rule unknown_image=drop (drop would leave out 1 images and 2 of 3 objects)" in ran.err
+    assert "class=drop --data-rule unknown_image=drop (drop would leave out 1 of 2 images and 2 of 3 obj" in ran.err
 
 
 def test_coco_files_images_and_rows_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +87,8 @@ def test_coco_files_images_and_rows_are_checked(tmp_path: Path, capsys: pytest.C
     path = make_coco(tmp_path, content)
     results = tmp_path / "found.json"
     results.write_text(json.dumps([{"image_id": 4, "category_id": 7, "score": float("nan"), "bbox": [1, 1, 2, 2]}]))
-    ran = Ran(capsys, "coco", "--annotations", path, "--images", tmp_path / "train2017", "--results", results)
+    arguments = ("--annotations", path, "--images", tmp_path / "train2017", "--results", results, "--masks", "no")
+    ran = Ran(capsys, "coco", *arguments)
     assert ran.code == 2
     for line in (
         f"  {path}: image id 9: {tmp_path}/train2017/b.jpg is 40 x 30, not 41 x 30",
@@ -103,6 +104,7 @@ def test_coco_files_images_and_rows_are_checked(tmp_path: Path, capsys: pytest.C
 def test_ten_of_a_kind_are_shown_unless_all_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = coco_content()
     content["annotations"] = [{**content["annotations"][2], "id": n, "bbox": [1, 1, 0, 0]} for n in range(1, 26)]
+    content["annotations"].append({**coco_content()["annotations"][2], "id": 26})  # an object to train on
     path = make_coco(tmp_path, content)
     ran = Ran(capsys, "coco", "--annotations", path)
     assert (ran.code, len(ran.out.splitlines())) == (1, 13)

@@ -20,3 +20,10 @@ def test_a_tool_starts_and_shows_its_options(name: str, tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: ")
+
+
+def test_the_check_of_data_starts_without_torch() -> None:
+    """It takes 4 seconds to import, and gigabytes of address space."""
+    code = "import check_dataset, sys; sys.exit('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment).returncode == 0

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 
 from pretrain.runtime.errors import TRY_AGAIN, RanksError, StorageError, user_message
-from pretrain.runtime.ranks import environment, first_errors
+from pretrain.runtime.ranks import environment
 
 BAD_INPUT = 2  # argparse's own code for a bad command line
 INTERRUPTED = 130
@@ -60,4 +60,6 @@ def _end_all(text: str, code: int, error: BaseException, is_bug: bool = False) -
     except environment.LaunchFault:
         return
     if world is not None:
+        from pretrain.runtime.ranks import first_errors  # imports torch, which most tools start without
+
         first_errors.end_with_failure(world, text, code, error, is_bug)

@@ -2,22 +2,27 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from pretrain.runtime.errors import listed_lines
-from pretrain.runtime.progress import track
 from transfer.data import catalog
 from transfer.data.coco.annotation_file import examine_coco_annotations
+from transfer.data.coco.image_names import find_image_files
+from transfer.data.coco.records import add_missing_keypoints, is_trained_on
+from transfer.data.common.detector_needs import examine_objects, examine_shapes
 from transfer.data.common.faults import KINDS, Fault, Findings
-from transfer.data.common.images import StatedImage, check_image_files
+from transfer.data.common.image_files import StatedImage, check_image_files
 from transfer.data.voc import records
 from transfer.data.voc.files import ANNOTATIONS, sub_folder
 from transfer.data.voc.records import examine_voc_split
 from transfer.errors import TransferError
+from transfer.evaluation.coco import ground_truth_faults
 from transfer.evaluation.coco_results import apply_rules_to_detections, read_coco_results
 from transfer.evaluation.voc_results import examine_voc_results
+
+KEYPOINTS_FILE = "person_keypoints"  # begins the names of files whose objects all have the keypoints of a person
 
 
 def fault_lines(faults: Sequence[Fault], shown: int | None) -> Iterator[str]:
@@ -35,34 +40,57 @@ def check_voc(arguments: argparse.Namespace, findings: Findings) -> str:
     asked = None if arguments.classes is None else catalog.parse_class_names(arguments.classes)
     images = examine_voc_split(records.VocSplit(folder, arguments.split), findings, asked)
     if not arguments.no_images:
-        _check_voc_images(folder, images, findings)
+        _check_voc_images(folder, images, arguments, findings)
+    objects = [item for image in images for item in image.objects]
+    if not findings.refused():
+        marked = [{"difficult": item.difficult} for item in objects]
+        examine_objects(marked, True, f"{folder}, {arguments.split}", findings, findings.counts())
     if arguments.results is not None:
         names = asked or records.class_names_in(images)
         image_ids = [image.image_id for image in images]
         examine_voc_results(arguments.results, names, arguments.split, findings, image_ids)
-    return _contents(len(images), Counter(item.name for image in images for item in image.objects))
+    return _contents(len(images), Counter(item.name for item in objects))
 
 
 def check_coco(arguments: argparse.Namespace, findings: Findings) -> str:
     """Check a COCO annotation file; return a summary of its contents."""
-    content = examine_coco_annotations(arguments.annotations, findings)
+    path = arguments.annotations
+    content = examine_coco_annotations(path, findings)
     if content is None:
         return "0 images"
+    named = [(f"{path}: image id {image['id']}", image["file_name"]) for image in content["images"]]
+    files: Sequence[str | None] = [name for _, name in named]
     if arguments.images is not None:
-        stated = [
-            StatedImage(
-                f"{arguments.annotations}: image id {image['id']}",
-                arguments.images / image["file_name"],
-                (image["height"], image["width"]),
-            )
-            for image in content["images"]
-        ]
-        check_image_files(_with_progress(stated), findings)
+        files = find_image_files(named, arguments.images, findings)
+    stated = [
+        StatedImage(where, Path(file), (image["height"], image["width"]))
+        for (where, _), file, image in zip(named, files, content["images"], strict=True)
+        if file is not None
+    ]
+    examine_shapes(stated, arguments.max_size, findings)
+    if arguments.images is not None:
+        check_image_files(stated, findings, decode=not arguments.headers_only)
+    if not findings.refused():
+        sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
+        used = [item for item in content["annotations"] if is_trained_on(item, *sizes[item["image_id"]])]
+        examine_objects(used, True, str(path), findings, findings.counts())
+        _check_ground_truth(path, content, findings)
     if arguments.results is not None:
         _check_coco_results(arguments.results, content, arguments.iou_type, findings)
     names = {category["id"]: category["name"] for category in content["categories"]}
     objects = Counter(names.get(item["category_id"], "?") for item in content["annotations"])
     return _contents(len(content["images"]), objects)
+
+
+def _check_ground_truth(path: Path, content: dict[str, Any], findings: Findings) -> None:
+    """Add what a detector could not be trained or scored by, of all that the file's annotations have."""
+    if path.name.startswith(KEYPOINTS_FILE):
+        add_missing_keypoints(path, content, findings)
+    parts = ["bbox"]
+    if any(item.get("segmentation") for item in content["annotations"]) and not findings.allows("no_mask"):
+        parts.append("segm")
+    for fault in dict.fromkeys(fault for part in parts for fault in ground_truth_faults(content, part)):
+        findings.add("unscored", str(path), fault)
 
 
 def _check_coco_results(path: Path, content: dict[str, Any], iou_type: str, findings: Findings) -> None:
@@ -74,8 +102,11 @@ def _check_coco_results(path: Path, content: dict[str, Any], iou_type: str, find
         apply_rules_to_detections(detections, content, iou_type, str(path), findings)
 
 
-def _check_voc_images(folder: Path, images: Sequence[records.VocImage], findings: Findings) -> None:
+def _check_voc_images(
+    folder: Path, images: Sequence[records.VocImage], arguments: argparse.Namespace, findings: Findings
+) -> None:
     files = records.image_files(folder)
+    findings.totals["images"] = len(images)
     stated = []
     for image in images:
         where = str(sub_folder(folder, ANNOTATIONS) / f"{image.image_id}.xml")
@@ -83,11 +114,8 @@ def _check_voc_images(folder: Path, images: Sequence[records.VocImage], findings
             stated.append(StatedImage(where, files.file(image.image_id), image.size))
         except TransferError as error:  # there is no file, or more than one
             findings.add("image_file", where, str(error))
-    check_image_files(_with_progress(stated), findings)
-
-
-def _with_progress(images: Sequence[StatedImage]) -> Iterable[StatedImage]:
-    return track(images, "images")
+    examine_shapes(stated, arguments.max_size, findings)
+    check_image_files(stated, findings, decode=not arguments.headers_only)
 
 
 def _contents(images: int, objects: Counter[str]) -> str:

@@ -19,7 +19,8 @@ from transfer.evaluation.voc_results import read_voc_results
 
 def score_coco(arguments: argparse.Namespace) -> dict[str, Any]:
     """Score a COCO results file; return its scores, remarks and the faults of the data by rule."""
-    findings = Findings(faults.parse_rules(arguments.data_rules))
+    rules = faults.parse_rules(arguments.data_rules)
+    findings = Findings(faults.rules_for(rules, masks=arguments.iou_type == "segm"))
     rows = read_coco_results(arguments.results)
     scores = coco_eval.evaluate_coco(arguments.annotations, rows, arguments.iou_type, str(arguments.results), findings)
     return {"iou_type": arguments.iou_type, **scores, "data_faults": findings.counts()}

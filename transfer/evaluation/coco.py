@@ -61,7 +61,7 @@ def evaluate_coco(
         raise TransferError(f"IoU type {iou_type!r} is not one of {', '.join(IOU_TYPES)}")
     findings = findings or Findings()
     content = read_coco_annotations(annotations, findings)
-    refuse([f"{annotations}: {fault}" for fault in _ground_truth_faults(content, iou_type)])
+    refuse([f"{annotations}: {fault}" for fault in ground_truth_faults(content, iou_type)])
     detections = apply_rules_to_detections(detections, content, iou_type, source, findings)
     findings.raise_if_refused(source)
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
@@ -107,11 +107,11 @@ def check_coco_ground_truth(annotations: Path, iou_types: Sequence[str], finding
         TransferError: lists every annotation that lacks something.
     """
     content = read_coco_annotations(annotations, findings)
-    faults = [fault for iou_type in iou_types for fault in _ground_truth_faults(content, iou_type)]
+    faults = [fault for iou_type in iou_types for fault in ground_truth_faults(content, iou_type)]
     refuse([f"{annotations}: {fault}" for fault in dict.fromkeys(faults)])
 
 
-def _ground_truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]:
+def ground_truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]:
     """Describe every annotation that lacks what evaluation needs beyond training."""
     faults = []
     for i, annotation in enumerate(content["annotations"]):
@@ -122,7 +122,8 @@ def _ground_truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]
         polygons = iou_type == "segm" and not isinstance(mask, dict)
         # pycocotools takes 4 numbers for a box, and fails on fewer and on none.
         if polygons and (not mask or not all(map(object_faults.is_polygon, mask))):
-            faults.append(f"{here}: segmentation is not a list of polygons of at least 3 points")
+            what = f"segmentation is not a list of polygons of at least 3 points ({FLAG} polygon=drop)"
+            faults.append(f"{here}: {what}")
         if iou_type == "keypoints":
             count = annotation.get("num_keypoints")
             if not are_numbers(annotation.get("keypoints"), 3 * _KEYPOINTS) or type(count) is not int:

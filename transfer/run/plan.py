@@ -1,7 +1,7 @@
 """The plan of one fine-tuning or evaluation run: everything it needs, read and checked before anything is written."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pretrain.runtime import files
@@ -17,6 +17,7 @@ from transfer.engines import Engine
 from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_checkpoint
 from transfer.errors import TransferError, refuse
 from transfer.run import resume as resuming
+from transfer.run.data_check import DataCheck, rules_for_scoring, rules_for_training
 from transfer.run.data_record import DataRecord, Records
 from transfer.run.init import InitialWeights, choose_init
 from transfer.run.options import RunOptions
@@ -94,7 +95,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     resume = _is_resumed(output, options)
     seed = _choose_seed(config, options, output if resume and not options.eval_only else None)
     initial = choose_init(config, options, resume)
-    train, test = _read_data(config, initial, options)
+    train, test = _read_data(config, initial, options, files=not resume)
     config = resolve.with_classes_of_data(config, test.class_names, options.overrides)
     config = resolve.with_settings(config, {"SEED": seed, "MODEL.WEIGHTS": str(initial.path or "")})
     initial.check(config, backend.model_state(config))
@@ -152,8 +153,14 @@ def _choose_seed(config: Config, options: RunOptions, resumed: Path | None) -> i
     return resolve.choose_seed(max(0, seed) if options.auto_resume else seed)
 
 
-def _read_data(config: Config, initial: InitialWeights, options: RunOptions) -> tuple[Dataset | None, Dataset]:
-    """Read the data to train and to test on, with the classes of the initial detector where there is one."""
+def _read_data(
+    config: Config, initial: InitialWeights, options: RunOptions, files: bool
+) -> tuple[Dataset | None, Dataset]:
+    """Read and check the data to train and to test on, with the classes of the initial detector where there is one.
+
+    Args:
+        files: compare the image files with the annotations.
+    """
     known = detector_file.read_classes(initial.path) if initial.path else None
     asked = None if options.classes is None else catalog.parse_class_names(options.classes)
     if known and asked not in (None, known.names):
@@ -163,10 +170,15 @@ def _read_data(config: Config, initial: InitialWeights, options: RunOptions) -> 
         )
     names = known.names if known else asked
     root, rules = options.dataset_root, options.data_rules
-    train = None if options.eval_only else catalog.load_dataset(config.DATASETS.TRAIN, root, names, rules)
-    test = catalog.load_dataset(config.DATASETS.TEST, root, train.class_names if train else names, rules)
+    train, check = None, DataCheck(config, files, options.max_broken)
+    if not options.eval_only:
+        train = catalog.load_dataset(config.DATASETS.TRAIN, root, names, rules_for_training(rules, config))
+    test = catalog.load_dataset(
+        config.DATASETS.TEST, root, train.class_names if train else names, rules_for_scoring(rules, config)
+    )
     _check_keypoints(config, [part for part in (train, test) if part is not None])
-    return train, test
+    checked = None if train is None else check.training(replace(train, rules=rules))
+    return checked, check.test(replace(test, rules=rules))
 
 
 def _check_processes(processes: int) -> None:

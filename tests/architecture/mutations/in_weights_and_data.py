@@ -193,7 +193,7 @@ FAULTS = (
     fault(
         "size-not-turned",
         "pretrain/runtime/image_file.py",
-        "(image.width, image.height) if _orientation(image) in (5, 6, 7, 8) else (image.height, image.width)",
+        "(image.width, image.height) if orientation(image) in SIDEWAYS else (image.height, image.width)",
         "(image.height, image.width)",
         "turned photographs are refused as of another size",
         "transfer/data/common/test_images.py",

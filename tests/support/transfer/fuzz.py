@@ -110,7 +110,7 @@ def _voc_xml(folder: Path) -> Callable[[Random, dict[str, str]], None]:
         check("voc", "--dataset-root", split.folder, "--split", "trainval", rules=rules)
         read = read_voc_split(split, Findings(rules), ["cat", "dog"] if random.random() < 0.5 else None)
         names = records.class_names_in(read)
-        records.voc_records(split, read, names)
+        records.voc_records(split, read, names, Findings(rules))
         truth = {image.image_id: image.objects for image in read}
         voc.evaluate_voc(truth, voc_results.devkit_detections([], names, range(len(names))), names)
 

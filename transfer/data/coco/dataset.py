@@ -57,7 +57,8 @@ def load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | N
     joined: list[dict[str, Any]] = []
     for name, path, content, category_ids in zip(names, paths, contents, ids, strict=True):
         folder, with_keypoints = base / _FILES[name][0], name.startswith(_KEYPOINTS)
-        joined += records.coco_records(path, content, folder, category_ids, with_keypoints)
+        joined += records.coco_records(path, content, folder, category_ids, findings, with_keypoints)
+        findings.raise_if_refused(path)
     has_keypoints = all(name.startswith(_KEYPOINTS) for name in names)
     return Dataset(names, COCO, known, tuple(ids[0]), joined, paths, rules, findings.counts(), has_keypoints)
 

@@ -1,15 +1,15 @@
 """The records of Detectron2's form, made of an annotation file in COCO layout."""
 
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer.data.coco.image_names import find_image_files
 from transfer.data.coco.object_faults import is_polygon
 from transfer.data.common import rle
+from transfer.data.common.faults import FLAG, Findings
 from transfer.data.common.values import is_empty_box
-from transfer.errors import refuse
 
 CLASS_NAMES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat", "traffic light",
@@ -36,6 +36,7 @@ def coco_records(
     content: Mapping[str, Any],
     image_folder: Path,
     category_ids: Sequence[int],
+    findings: Findings,
     with_keypoints: bool = False,
 ) -> list[dict[str, Any]]:
     """Make Detectron2's standard dicts as its load_coco_json does, but with boxes XYXY.
@@ -48,21 +49,21 @@ def coco_records(
         content: of that file, as `read_coco_annotations` returns it.
         image_folder: the folder of the images.
         category_ids: the file's id of class 0, 1, ...
+        findings: the rules for faults; missing images and keypoints are added, for the caller to refuse them.
         with_keypoints: True if every object must have the keypoints of a person.
-
-    Raises:
-        TransferError: lists missing images and missing keypoints.
     """
-    faults = _missing_keypoints(path, content) if with_keypoints else []
+    if with_keypoints:
+        add_missing_keypoints(path, content, findings)
     made, without_polygon, without_area = [], 0, 0
     index = {category_id: i for i, category_id in enumerate(category_ids)}
     objects: dict[int, list[dict[str, Any]]] = {image["id"]: [] for image in content["images"]}
     for annotation in content["annotations"]:
         objects[annotation["image_id"]].append(annotation)
-    for image in sorted(content["images"], key=lambda image: image["id"]):
-        file_name = os.path.join(image_folder, image["file_name"])
-        if not os.path.isfile(file_name):
-            faults.append(f"{file_name}: no such image (image id {image['id']} of {path})")
+    images = sorted(content["images"], key=lambda image: image["id"])
+    named = [(f"{path}: image id {image['id']}", image["file_name"]) for image in images]
+    for image, file_name in zip(images, find_image_files(named, image_folder, findings), strict=True):
+        if file_name is None:
+            continue
         height, width = image["height"], image["width"]
         annotations = []
         for annotation in objects[image["id"]]:
@@ -82,21 +83,26 @@ def coco_records(
                 "annotations": annotations,
             }
         )
-    refuse(faults)
     if without_polygon:
-        log.warning("%s: %d objects without a valid polygon are left out of training", path, without_polygon)
+        advice = f"; {FLAG} polygon=rectangle makes rectangles of two points"
+        log.warning("%s: %d objects without a valid polygon are left out of training%s", path, without_polygon, advice)
     if without_area:
         log.warning("%s: %d boxes without area are left out of training", path, without_area)
     return made
 
 
-def _missing_keypoints(path: Path, content: Mapping[str, Any]) -> list[str]:
-    """Return a fault for each object without the keypoints of a person."""
-    return [
-        f"{path}: annotation id {annotation['id']}: the {PERSON_KEYPOINTS} keypoints of a person are expected"
-        for annotation in content["annotations"]
-        if len(annotation.get("keypoints", ())) != 3 * PERSON_KEYPOINTS
-    ]
+def is_trained_on(annotation: Mapping[str, Any], height: int, width: int) -> bool:
+    """Return True if `coco_records` keeps an annotation of an image of height x width."""
+    made = _object(annotation, {annotation["category_id"]: 0})
+    return made is not None and not is_empty_box(made["bbox"], height, width)
+
+
+def add_missing_keypoints(path: Path, content: Mapping[str, Any], findings: Findings) -> None:
+    """Add a fault for each object without the keypoints of a person."""
+    for annotation in content["annotations"]:
+        if len(annotation.get("keypoints", ())) != 3 * PERSON_KEYPOINTS:
+            what = f"the {PERSON_KEYPOINTS} keypoints of a person are expected"
+            findings.add("no_keypoints", f"{path}: annotation id {annotation['id']}", what)
 
 
 def _object(annotation: Mapping[str, Any], index: Mapping[int, int]) -> dict[str, Any] | None:

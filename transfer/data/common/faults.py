@@ -1,7 +1,7 @@
 """The kinds of fault in annotations and results, and the rule for each.
 
 refuse     nothing is read; one message lists every fault
-drop       the object (or detection) is left out of training and evaluation, and so is an image with its objects
+drop       the object (or detection) is left out of training and evaluation; an image, of training alone
 keep       it stays as the file has it; Detectron2 and pycocotools then treat it as they do
 allow      it is no fault for a detector that does not need it, and is not mentioned
 
@@ -114,6 +114,7 @@ KINDS = {
     ),
     "flag": FaultKind("objects with a wrong iscrowd, ignore or difficult", _DROP),
     "no_object": FaultKind("data without an object to train on or to score", _REFUSE),
+    "unscored": FaultKind("objects that pycocotools cannot score", _REFUSE),
     "row": FaultKind("results without all their fields", _DROP),
     "score": FaultKind("scores that are not finite numbers", _DROP),
     "unknown_image": FaultKind("results for images that the data do not have", _DROP),
@@ -142,9 +143,11 @@ class Findings:
     """
 
     def __init__(self, rules: Rules | None = None) -> None:
-        self._rules = {kind: KINDS[kind].rules[0] for kind in KINDS} | dict(rules or {})
+        self._asked = dict(rules or {})
+        self._rules = {kind: KINDS[kind].rules[0] for kind in KINDS} | self._asked
         self._reported = 0  # number of faults in files whose reading has ended
         self.totals = Counter[str]()  # "objects" and "images" among which faults are looked for -> their number
+        self.repairs: dict[str, str] = {}  # kind -> the repair of the faults that were found, where it is known better
         self.faults: list[Fault] = []
 
     def add(self, kind: str, where: str, what: str) -> str:
@@ -167,13 +170,43 @@ class Findings:
         order = [(kind, rule) for kind in KINDS for rule in KINDS[kind].rules]
         return {f"{kind}={rule}": found[kind, rule] for kind, rule in order if found[kind, rule]}
 
+    def advice(self) -> str:
+        """Return the repairs of the refused faults, then the options by which they would pass, if there are for all.
+
+        `drop` is not among them where it would leave out more than a trace; "" if nothing is refused.
+        """
+        found = Counter(fault.kind for fault in self.refused())
+        kinds = [kind for kind in KINDS if kind in found]
+        repairs = {kind: self.repairs.get(kind, KINDS[kind].repair) for kind in kinds}
+        parts = [repair for repair in repairs.values() if repair]
+        offered = {kind: self._offered_rules(kind, found[kind]) for kind in kinds}
+        if kinds and all(offered.values()):
+            choices = " ".join(f"{FLAG} {kind}={'|'.join(rules)}" for kind, rules in offered.items())
+            left_out = Counter[str]()
+            for kind, rules in offered.items():
+                left_out[KINDS[kind].of] += found[kind] if "drop" in rules else 0
+            counts = [f"{count}{self._of(what)} {what}" for what, count in left_out.items() if count]
+            parts.append(f"or: {choices}" + (f" (drop would leave out {' and '.join(counts)})" if counts else ""))
+        return "; ".join(parts)
+
+    def _of(self, what: str) -> str:
+        return f" of {self.totals[what]}" if self.totals[what] else ""
+
+    def _offered_rules(self, kind: str, count: int) -> list[str]:
+        rules = KINDS[kind].rules
+        if self._asked.get(kind) == "refuse" and KINDS[kind].of == "images":
+            return []  # of a test set, none may be left out
+        total = self.totals[KINDS[kind].of]
+        few = not total or count <= max(1, _TRACE * total)
+        return [rule for rule in rules if rule not in ("refuse", "allow") and (rule != "drop" or few)]
+
     def raise_if_refused(self, path: object) -> None:
         """End the reading of `path`: refuse it if a rule says so, else log what the rules changed.
 
         Raises:
             TransferError: lists every refused fault, and the rules by which they would pass.
         """
-        refuse([str(fault) for fault in self.refused()], rule_advice(self.refused(), self.totals))
+        refuse([str(fault) for fault in self.refused()], self.advice())
         new, self._reported = self.faults[self._reported :], len(self.faults)
         for kind in KINDS:
             changed = [fault for fault in new if fault.kind == kind and fault.rule in _DONE]
@@ -184,49 +217,19 @@ class Findings:
         self.totals.clear()
 
 
-def rules_for(rules: Rules, masks: bool = False, polygons: bool = False) -> dict[str, str]:
+def rules_for(rules: Rules, masks: bool = False, polygons: bool = False, scored: bool = False) -> dict[str, str]:
     """Return the rules by which data are read for a detector that needs some of what they may lack.
 
     Args:
         rules: those of the user.
         masks: True if the detector learns or is scored by masks.
         polygons: True if all masks must be polygons.
+        scored: True for a test set, none of whose images may be left out: its AP would be another.
     """
     needed = {"no_mask": masks, "boxes_only": masks, "run_length": polygons}
     more = {kind: "refuse" for kind, needs in needed.items() if needs and rules.get(kind, "allow") == "allow"}
-    return {**rules, **more}
-
-
-def rule_advice(refused: Sequence[Fault], totals: Mapping[str, int]) -> str:
-    """Return the repairs of refused faults, then the options by which they would pass, if there are such for all.
-
-    `drop` is not among them where it would leave out more than a trace.
-
-    Args:
-        totals: "objects" and "images" -> the number of them among which the faults were found, where it is known.
-    """
-    found = Counter(fault.kind for fault in refused)
-    kinds = [kind for kind in KINDS if kind in found]
-    parts = [KINDS[kind].repair for kind in kinds if KINDS[kind].repair]
-    offered = {kind: _offered_rules(kind, found[kind], totals) for kind in kinds}
-    if kinds and all(offered.values()):
-        choices = " ".join(f"{FLAG} {kind}={'|'.join(rules)}" for kind, rules in offered.items())
-        left_out = Counter[str]()
-        for kind, rules in offered.items():
-            left_out[KINDS[kind].of] += found[kind] if "drop" in rules else 0
-        counts = [f"{count}{_of(totals, what)} {what}" for what, count in left_out.items() if count]
-        parts.append(f"or: {choices}" + (f" (drop would leave out {' and '.join(counts)})" if counts else ""))
-    return "; ".join(parts)
-
-
-def _of(totals: Mapping[str, int], what: str) -> str:
-    return f" of {totals[what]}" if totals.get(what) else ""
-
-
-def _offered_rules(kind: str, count: int, totals: Mapping[str, int]) -> list[str]:
-    total = totals.get(KINDS[kind].of, 0)
-    few = not total or count <= max(1, _TRACE * total)
-    return [rule for rule in KINDS[kind].rules if rule not in ("refuse", "allow") and (rule != "drop" or few)]
+    whole = {kind: "refuse" for kind in KINDS if scored and KINDS[kind].of == "images"}
+    return {**rules, **more, **whole}
 
 
 def parse_rules(settings: Sequence[str]) -> dict[str, str]:

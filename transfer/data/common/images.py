@@ -1,24 +1,15 @@
-"""The images of records, read by pretraining's rules, and the check of image files against annotations."""
+"""The images of records, read by pretraining's rules."""
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from pretrain.runtime import files
 from pretrain.runtime.image_file import describe_wide, opened, sampled, to_rgb, upright_size, wide_range
-from transfer.data.common.faults import Findings
 from transfer.errors import TransferError, UnreadableImageError
-
-
-class StatedImage(NamedTuple):
-    """An image as annotations state it: the place where they do, its file, and (height, width) or None."""
-
-    where: str
-    file: Path
-    size: tuple[int, int] | None
 
 
 def read_image(path: Path | str) -> np.ndarray:
@@ -39,7 +30,7 @@ def read_image(path: Path | str) -> np.ndarray:
         with opened(io.BytesIO(content)) as image:
             return np.array(to_rgb(image))  # (H, W, 3)
     except (OSError, ValueError) as error:
-        raise UnreadableImageError(_unreadable(path, error)) from error
+        raise UnreadableImageError(unreadable(path, error)) from error
 
 
 def read_record_image(record: Mapping[str, Any]) -> np.ndarray:
@@ -94,23 +85,7 @@ def image_size(path: Path | str) -> tuple[int, int]:
         with opened(path) as image:
             return upright_size(image)
     except (OSError, ValueError) as error:
-        raise TransferError(_unreadable(path, error)) from error
-
-
-def check_image_files(images: Iterable[StatedImage], findings: Findings) -> None:
-    """Add a fault for each image that is missing, unreadable or of another size than stated.
-
-    Only headers are read; tools/check_images.py decodes the pixels too.
-    """
-    for image in images:
-        try:
-            height, width = image_size(image.file)
-        except TransferError as error:
-            findings.add("image_file", image.where, str(error))
-            continue
-        if image.size is not None and image.size != (height, width):
-            stated = f"{image.size[1]} x {image.size[0]}"
-            findings.add("image_file", image.where, f"{image.file} is {width} x {height}, not {stated}")
+        raise TransferError(unreadable(path, error)) from error
 
 
 def wide_values_notices(records: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -129,5 +104,6 @@ def wide_values_notices(records: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"of {len(looked_at)} images looked at, {sentence}" for sentence in describe_wide(found)]
 
 
-def _unreadable(path: Path | str, error: Exception) -> str:
+def unreadable(path: Path | str, error: Exception) -> str:
+    """Return the message on an image that cannot be read, with its path."""
     return f"{path}: no such image" if isinstance(error, FileNotFoundError) else f"{path}: {error}"

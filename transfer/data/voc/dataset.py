@@ -51,7 +51,7 @@ def load_voc(names: tuple[str, ...], root: Path, class_names: Sequence[str] | No
         log.warning("%s: no object of %s: %s", ", ".join(names), few, ", ".join(absent))
     joined: list[dict[str, Any]] = []
     for split, part in zip(splits, images, strict=True):
-        joined += records.voc_records(split, part, class_names)
+        joined += records.voc_records(split, part, class_names, findings)
     ids = tuple(range(len(class_names)))
     return Dataset(names, VOC, tuple(class_names), ids, joined, splits, rules, findings.counts())
 

@@ -14,7 +14,7 @@ from transfer.data.voc import xml_file
 from transfer.data.voc.files import ANNOTATIONS, IMAGE_SUFFIXES, IMAGES, XML_SUFFIXES, FilesById, sub_folder
 from transfer.data.voc.image_list import read_image_ids
 from transfer.data.voc.xml_file import VocObject
-from transfer.errors import TransferError, refuse
+from transfer.errors import TransferError
 
 CLASS_NAMES = (
     "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
@@ -103,7 +103,9 @@ def absent_classes(images: Sequence[VocImage], class_names: Sequence[str]) -> tu
     return tuple(name for name in class_names if name not in found)
 
 
-def voc_records(split: VocSplit, images: Sequence[VocImage], class_names: Sequence[str]) -> list[dict[str, Any]]:
+def voc_records(
+    split: VocSplit, images: Sequence[VocImage], class_names: Sequence[str], findings: Findings
+) -> list[dict[str, Any]]:
     """Make Detectron2's standard dicts as its load_voc_instances does: xmin and ymin minus 1, difficult objects kept.
 
     Boxes without area (a point or a line in the file's own numbers, or outside the image) are left out with one
@@ -112,11 +114,12 @@ def voc_records(split: VocSplit, images: Sequence[VocImage], class_names: Sequen
     Args:
         images: of the split, as `read_voc_split` returns them.
         class_names: of class 0, 1, ...; every object is of one of them, as `read_voc_split` checks.
+        findings: the rules for faults; images that are missing are added.
 
     Raises:
         TransferError: lists missing images, or the split has no object.
     """
-    faults: list[str] = []
+    findings.totals["images"] = len(images)
     files = image_files(split.folder)
     index = {name: i for i, name in enumerate(class_names)}
     made, dropped = [], []
@@ -124,11 +127,11 @@ def voc_records(split: VocSplit, images: Sequence[VocImage], class_names: Sequen
         try:
             record = _record(image, files.file(image.image_id), index)
         except TransferError as error:  # no file, or no size in the XML and none in the image
-            faults.append(str(error))
+            findings.add("image_file", str(sub_folder(split.folder, ANNOTATIONS) / f"{image.image_id}.xml"), str(error))
             continue
         made.append(record)
         dropped += [f"{image.image_id}.xml"] * (len(image.objects) - len(record["annotations"]))
-    refuse(faults)
+    findings.raise_if_refused(split.folder)
     if not any(image.objects for image in images):
         raise TransferError(f"{split.folder}: no image of the split {split.split} has an object")
     if dropped:

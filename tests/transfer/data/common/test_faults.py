@@ -31,17 +31,30 @@ def test_faults_unseen_in_published_data_are_refused() -> None:
     assert all("refuse" in one.rules for one in KINDS.values())
 
 
+def found(kind: str, count: int, total: int, **rules: str) -> Findings:
+    findings = Findings(rules)
+    findings.totals[KINDS[kind].of] = total
+    for number in range(count):
+        findings.add(kind, f"[{number}]", "is wrong")
+    return findings
+
+
 def test_drop_is_offered_where_it_takes_a_trace_only() -> None:
-    few, many = ([faults.Fault("box", f"[{i}]", "is wrong", "refuse") for i in range(count)] for count in (2, 3))
-    assert faults.rule_advice(few, {"objects": 20}) == "or: --data-rule box=drop (drop would leave out 2 of 20 objects)"
-    assert faults.rule_advice(many, {"objects": 20}) == ""
-    ids = [fault._replace(kind="duplicate_id") for fault in many]
-    assert faults.rule_advice(ids, {"objects": 20}) == "or: --data-rule duplicate_id=renumber"
+    assert found("box", 2, 20).advice() == "or: --data-rule box=drop (drop would leave out 2 of 20 objects)"
+    assert found("image_size", 1, 20).advice().endswith("image_size=drop (drop would leave out 1 of 20 images)")
+    assert found("box", 3, 20).advice() == ""
+    assert found("duplicate_id", 3, 20).advice() == "or: --data-rule duplicate_id=renumber"
+
+
+def test_no_image_of_a_test_set_is_offered_to_be_dropped() -> None:
+    assert found("image_size", 1, 20, **faults.rules_for({}, scored=True)).advice() == ""
 
 
 def test_the_repair_of_the_data_comes_first() -> None:
-    fractions = [faults.Fault("fractions", "[0]", "lies within 0 to 1", "refuse")] * 3
-    assert faults.rule_advice(fractions, {"objects": 3}).startswith("pixels are expected: multiply x and width by")
+    fractions = found("fractions", 3, 3)
+    assert fractions.advice().startswith("pixels are expected: multiply x and width by")
+    fractions.repairs["fractions"] = "these are percents"
+    assert fractions.advice() == "these are percents"
 
 
 def test_what_a_detector_needs_is_refused_unless_a_rule_drops_it() -> None:
@@ -51,6 +64,11 @@ def test_what_a_detector_needs_is_refused_unless_a_rule_drops_it() -> None:
     assert faults.rules_for({"no_mask": "allow"}, masks=True) == needed
     assert faults.rules_for({"no_mask": "drop"}, masks=True)["no_mask"] == "drop"
     assert faults.rules_for({}, masks=True, polygons=True) == {**needed, "run_length": "refuse"}
+
+
+def test_no_rule_leaves_an_image_out_of_a_test_set() -> None:
+    rules = faults.rules_for({"image_file": "drop", "box": "drop"}, scored=True)
+    assert rules == {"image_file": "refuse", "box": "drop", "image_size": "refuse", "narrow": "refuse"}
 
 
 @given(st.lists(st.sampled_from(sorted(KINDS))), st.booleans())

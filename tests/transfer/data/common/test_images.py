@@ -1,4 +1,4 @@
-"""Images are read upright, as RGB, or refused by name, and compared with what annotations state."""
+"""Images are read upright, as RGB, or refused by name."""
 
 from pathlib import Path
 
@@ -9,10 +9,7 @@ from PIL import Image, ImageOps
 from pretrain.data.images.decode import decode_array
 from pretrain.runtime import files
 from pretrain.runtime.errors import StorageError
-from transfer.data.common.faults import Findings
 from transfer.data.common.images import (
-    StatedImage,
-    check_image_files,
     check_narrow,
     image_size,
     read_image,
@@ -73,31 +70,6 @@ def test_only_an_image_with_a_pixel_left_passes() -> None:
     for size in ((1, 257), (3000, 11)):
         with pytest.raises(TransferError, match=f"a.jpg: {size[1]} x {size[0]} pixels .* too narrow: resized to 128"):
             check_narrow("a.jpg", size, 128)
-
-
-def test_only_the_image_that_is_as_stated_passes(tmp_path: Path) -> None:
-    Image.new("RGB", (40, 30)).save(tmp_path / "a.jpg")
-    (tmp_path / "text.jpg").write_text("no image")
-    exif = Image.Exif()
-    exif[274] = 6  # lies on its side; upright it is 30 wide
-    Image.new("RGB", (40, 30)).save(tmp_path / "sideways.jpg", exif=exif)
-    findings = Findings()
-    stated = [
-        StatedImage("first", tmp_path / "a.jpg", (30, 40)),
-        StatedImage("no size", tmp_path / "a.jpg", None),
-        StatedImage("other size", tmp_path / "a.jpg", (40, 30)),
-        StatedImage("upright", tmp_path / "sideways.jpg", (40, 30)),
-        StatedImage("as stored", tmp_path / "sideways.jpg", (30, 40)),
-        StatedImage("missing", tmp_path / "b.jpg", (30, 40)),
-        StatedImage("unreadable", tmp_path / "text.jpg", (30, 40)),
-    ]
-    check_image_files(stated, findings)
-    assert [(fault.kind, fault.where) for fault in findings.faults] == [
-        ("image_file", where) for where in ("other size", "as stored", "missing", "unreadable")
-    ]
-    assert findings.faults[0].what == f"{tmp_path / 'a.jpg'} is 40 x 30, not 30 x 40"
-    assert "no such image" in findings.faults[2].what
-    assert "not an image of a known format" in findings.faults[3].what
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr"])
