@@ -294,7 +294,11 @@ def agree(error: Exception | None, *flags: bool) -> list[bool]:
     dist.all_reduce(votes)  # cheap: the errors themselves travel only when there is one
     failed, *counts = votes.tolist()
     if failed:
-        raise _agreed(next(met for met in all_gather_object(error and portable(error)) if met is not None))
+        met = [
+            (index, one) for index, one in enumerate(all_gather_object(error and portable(error))) if one is not None
+        ]
+        first, copy = met[0]
+        raise _agreed(error if error is not None and rank() == first else copy, elsewhere=error is None)
     return [count > 0 for count in counts]
 
 
@@ -314,20 +318,21 @@ def on_main(function: Callable[[], T]) -> T:
         try:
             result[0] = function()
         except Exception as error:
-            if not dist.is_initialized():
-                raise
-            result[1] = portable(error)
+            if dist.is_initialized():
+                dist.broadcast_object_list([None, portable(error)], src=0)
+                _agreed(error, elsewhere=False)
+            raise
     if dist.is_initialized():
         dist.broadcast_object_list(result, src=0)
     if result[1] is not None:
-        raise _agreed(result[1])
+        raise _agreed(result[1], elsewhere=not isinstance(result[1], UserError))  # a mistake is one of all ranks
     return result[0]
 
 
-def _agreed(error: Exception) -> Exception:
-    """Mark an error as one that all ranks raise; see ranks/first_errors.py."""
+def _agreed(error: Exception, elsewhere: bool) -> Exception:
+    """Mark an error as one that all ranks raise, and as one that another rank has met; see ranks/first_errors.py."""
     with contextlib.suppress(AttributeError):
-        error.agreed = True  # type: ignore[attr-defined]
+        error.agreed, error.elsewhere = True, elsewhere  # type: ignore[attr-defined]
     return error
 
 

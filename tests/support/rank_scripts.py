@@ -1,8 +1,15 @@
-"""Scripts that processes of one run execute, framed as the tools are."""
+"""Scripts that processes of one run execute, framed as the tools are; they are forked from one that has torch."""
 
+import multiprocessing
+import os
 import pathlib
+import runpy
+import signal
+import time
+from multiprocessing import forkserver
 
 from tests.conftest import ROOT
+from tests.support.forked_ranks import PRELOADED
 
 HEAD = """\
 import os, sys, time
@@ -28,3 +35,54 @@ def write_script(folder: pathlib.Path, body: str) -> pathlib.Path:
     lines = "".join(f"    {line}\n" for line in body.splitlines())
     script.write_text(HEAD.format(root=str(ROOT), tools=str(ROOT / "tools"), body=lines))
     return script
+
+
+class Rank:
+    """A process that runs a script with variables of its own, as a launcher starts it."""
+
+    def __init__(self, script: pathlib.Path, variables: dict[str, str], output: pathlib.Path) -> None:
+        self.output = output
+        forkserver.set_forkserver_preload([*PRELOADED, "common.cli"])
+        arguments = (str(script), {**os.environ, **variables}, str(output))
+        self._process = multiprocessing.get_context("forkserver").Process(target=_run, args=arguments)
+        self._process.start()
+
+    def wait(self, seconds: float) -> int:
+        """Return the exit code; TimeoutError where it takes longer."""
+        self._process.join(seconds)
+        if self._process.exitcode is None:
+            raise TimeoutError(f"still running after {seconds} s: {self.said()}")
+        return self._process.exitcode
+
+    def first_line(self, seconds: float) -> str:
+        """Wait for the first line that it says, and return it."""
+        until = time.monotonic() + seconds
+        while "\n" not in self.said() and time.monotonic() < until:
+            time.sleep(0.05)
+        return self.said().split("\n")[0]
+
+    def said(self) -> str:
+        return self.output.read_text() if self.output.exists() else ""
+
+    def is_alive(self) -> bool:
+        return self._process.is_alive()
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self._process.pid or 0, number)
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+
+
+def _run(script: str, variables: dict[str, str], output: str) -> None:
+    os.environ.clear()
+    os.environ.update(variables)
+    file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    runpy.run_path(script, run_name="__main__")

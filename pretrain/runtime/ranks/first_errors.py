@@ -45,7 +45,7 @@ class Failure:
         code: its exit code.
         is_bug: the text is a traceback.
         agreed: all processes have the same error.
-        follows: it seems to be that another process has gone.
+        follows: the error is another process's, or that another has gone.
     """
 
     rank: int
@@ -168,6 +168,7 @@ def failure_of(rank: int, text: str, code: int, error: BaseException, is_bug: bo
     causes = list(_chain(error))
     agreed = any(getattr(one, "agreed", False) for one in causes)
     follows = is_bug and isinstance(error, RuntimeError) and bool(LOST.search(f"{type(error).__name__} {error}"))
+    follows = follows or any(getattr(one, "elsewhere", False) for one in causes)
     if any(isinstance(one, OtherFailedFault) for one in causes):
         text, follows = "", True
     return Failure(rank, socket.gethostname(), text, code, is_bug, agreed, follows)

@@ -6,15 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from tests.support.rank_scripts import FOREVER, JOIN, write_script
+from tests.support.rank_scripts import FOREVER, JOIN, Rank, write_script
 
-Process: TypeAlias = "subprocess.Popen[str]"
 LIMIT = 120  # seconds until a test gives up
 
 
@@ -27,30 +24,28 @@ def free_port() -> int:
 @pytest.fixture
 def start(tmp_path: pathlib.Path):
     """A function that starts ranks of a script as srun does, each by itself; all are ended after the test."""
-    started: list[subprocess.Popen[str]] = []
+    started: list[Rank] = []
 
-    def start_ranks(
-        body: str, size: int, ranks: list[int] | None = None, **variables: str
-    ) -> list[subprocess.Popen[str]]:
+    def start_ranks(body: str, size: int, ranks: Sequence[int] | None = None, **variables: str) -> list[Rank]:
         script = write_script(tmp_path, body)
         common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
         common |= {"LOCAL_WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1", **variables}
+        now = []
         for rank in range(size) if ranks is None else ranks:
-            names = {**os.environ, **common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            command = [sys.executable, str(script)]
-            started.append(subprocess.Popen(command, env=names, stderr=subprocess.PIPE, text=True))
-        return started
+            names = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            now.append(Rank(script, names, tmp_path / f"said{len(started) + len(now)}"))
+        started.extend(now)
+        return now
 
     yield start_ranks
     for process in started:
-        process.kill()
-        process.communicate()
+        process.end()
 
 
-def ends(processes: list[Process]) -> tuple[list[int], str]:
+def ends(processes: list[Rank]) -> tuple[list[int], str]:
     """The exit codes, and all that they said."""
-    said = [process.communicate(timeout=LIMIT)[1] for process in processes]
-    return [process.returncode for process in processes], "".join(said)
+    codes = [process.wait(LIMIT) for process in processes]
+    return codes, "".join(process.said() for process in processes)
 
 
 HOST = socket.gethostname()
@@ -71,12 +66,33 @@ def test_a_bug_of_one_rank_keeps_its_traceback(start: Callable) -> None:
     assert said.endswith("KeyError: 'key'\n")
 
 
-@pytest.mark.slow
 def test_a_mistake_of_all_ranks_is_told_once(start: Callable) -> None:
     for body in ("", JOIN):
-        codes, said = ends(start(body + 'raise UserError("no such folder: /data")', 3)[-3:])
+        codes, said = ends(start(body + 'raise UserError("no such folder: /data")', 3))
         assert codes == [2, 2, 2], said
         assert said == "error: no such folder: /data\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_that_all_agree_on_names_who_met_it(rank: int, start: Callable) -> None:
+    """A file that one machine lacks, and a bug with its own traceback."""
+    body = f'error = UserError("no such file: /data/a.jpg") if rank == {rank} else None\ndistributed.agree(error)'
+    codes, said = ends(start(JOIN + body, 3))
+    assert codes == [2, 2, 2], said
+    assert said == f"error on rank {rank} of host {HOST}: no such file: /data/a.jpg\n"
+    body = f'error = None\ntry:\n    if rank == {rank}: {{}}["key"]\nexcept KeyError as met: error = met\n'
+    codes, said = ends(start(JOIN + body + "distributed.agree(error)", 3))
+    assert codes == [1, 1, 1], said
+    assert said.count("Traceback") == 1
+    assert """{}["key"]""" in said
+
+
+def test_a_mistake_of_the_main_rank_is_one_of_all(start: Callable) -> None:
+    body = JOIN + 'def find(): raise UserError("no such folder: /data")\ndistributed.on_main(find)'
+    codes, said = ends(start(body, 2))
+    assert codes == [2, 2], said
+    assert said == "error: no such folder: /data\n"
 
 
 @pytest.mark.slow
@@ -119,22 +135,20 @@ def test_torchrun_tells_the_error_of_a_rank(tmp_path: pathlib.Path) -> None:
 @pytest.mark.slow
 def test_waiting_is_said_and_hears_signals(start: Callable) -> None:
     (process,) = start(JOIN, 2, [0])
-    assert process.stderr is not None
-    line = process.stderr.readline()
+    line = process.first_line(LIMIT)
     assert line.startswith("waiting for 1 of 2 processes (rank 1) at 127.0.0.1:"), line
     assert "WORLD_SIZE=2" in line
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=10) == -signal.SIGTERM
+    assert process.wait(30) == -signal.SIGTERM
 
 
 @pytest.mark.slow
 def test_a_rank_without_rank_0_says_where_it_waits(start: Callable) -> None:
     (process,) = start(JOIN, 2, [1])
-    assert process.stderr is not None
-    line = process.stderr.readline()
+    line = process.first_line(LIMIT)
     assert line.startswith("waiting for rank 0 of 2 processes at 127.0.0.1:"), line
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 130
+    assert process.wait(30) == 130
 
 
 @pytest.mark.slow
@@ -151,15 +165,13 @@ def test_a_stop_while_waiting_is_a_stop_of_all(start: Callable) -> None:
     body = "from pretrain.runtime.signals import Stopped, StopRequest\nwith StopRequest() as stop:\n"
     body += '    try: distributed.init("cpu", {}, lambda: stop.name)\n    except Stopped: sys.exit(75)'
     processes = start(body, 3, [0, 1])
-    assert processes[0].stderr is not None
-    assert processes[0].stderr.readline().startswith("waiting for 1 of 3")
+    assert processes[0].first_line(LIMIT).startswith("waiting for 1 of 3")
     processes[1].send_signal(signal.SIGUSR1)
     codes, said = ends(processes)
     assert codes == [75, 75], said
     assert "stopped by SIGUSR1 while waiting" in said
 
 
-@pytest.mark.slow
 def test_processes_that_differ_are_told(start: Callable) -> None:
     codes, said = ends(start('SETTINGS["optim.lr"] = rank // 2\n' + JOIN, 3))
     assert codes == [2, 2, 2], said
@@ -183,13 +195,12 @@ def test_a_port_of_another_program_is_one_message(start: Callable) -> None:
 @pytest.mark.slow
 def test_a_rank_that_is_there_twice_is_refused(start: Callable) -> None:
     port = str(free_port())
-    start(JOIN + FOREVER, 3, [0, 1], MASTER_PORT=port)
-    time.sleep(8)
-    *waiting, twice = start(JOIN, 3, [1], MASTER_PORT=port)
-    said = twice.communicate(timeout=LIMIT)[1]
-    assert twice.returncode == 2
+    waiting = start(JOIN + FOREVER, 3, [0, 1], MASTER_PORT=port)
+    assert "(rank 2)" in waiting[0].first_line(LIMIT)
+    codes, said = ends(start(JOIN, 3, [1], MASTER_PORT=port))
+    assert codes == [2]
     assert "rank 1 is here twice" in said
-    assert [process.poll() for process in waiting] == [None, None]  # another run's mistake is none of theirs
+    assert all(process.is_alive() for process in waiting)  # another run's mistake is none of theirs
 
 
 @pytest.mark.slow
