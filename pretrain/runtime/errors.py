@@ -42,7 +42,7 @@ class RanksError(Exception):
 def user_message(error: Exception) -> str | None:
     """Return the message of an error that is a user's mistake; None for a bug, whose traceback is needed."""
     if isinstance(error, UserError):
-        return str(from_worker(error))
+        return _own_text(error)
     if isinstance(error, OSError) and error.errno in NO_ROOM:
         fault = f"{error.filename or 'a file'}: cannot be written: {error.strerror}"
         return f"{fault}; `df -h` shows which file system is full"
@@ -113,8 +113,12 @@ def from_worker(error: UserError) -> UserError:
 
     torch hands over the place where it was caught, the worker's traceback, then the message, as one text.
     """
-    kind = type(error)
-    return kind(str(error).rsplit(f"{kind.__name__}: ", maxsplit=1)[-1].strip())
+    text = _own_text(error)
+    return error if text == str(error) else type(error)(text)  # not every error is made of its text
+
+
+def _own_text(error: UserError) -> str:
+    return str(error).rsplit(f"{type(error).__name__}: ", maxsplit=1)[-1].strip()
 
 
 def listed_lines(items: Sequence[object], shown: int | None, advice: str = "") -> list[str]:
