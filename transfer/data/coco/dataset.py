@@ -81,7 +81,19 @@ def _base_folder(root: Path) -> Path:
     for folder in (root, root / "coco"):
         if (folder / "annotations").is_dir():
             return folder
-    raise TransferError(f"{root}: holds neither annotations/ nor coco/annotations/")
+    raise TransferError(f"{root}: holds neither annotations/ nor coco/annotations/{_layout_hint(root)}")
+
+
+def _layout_hint(root: Path) -> str:
+    """Return how another tool's layout becomes this one; "" if none is recognised."""
+    if any(root.glob("*/_annotations.coco.json")):
+        return (
+            "; this is Roboflow's layout: rename train/ to train2017/ and valid/ to val2017/, and move their "
+            "_annotations.coco.json to annotations/instances_train2017.json and annotations/instances_val2017.json"
+        )
+    if (root / "data.yaml").is_file() or (root / "labels").is_dir() or any(root.glob("*/labels")):
+        return "; this looks like YOLO's layout: export or convert the labels to COCO's format"
+    return ""
 
 
 # Images are ROOT/val2017/x.jpg.
