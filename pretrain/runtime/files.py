@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import numpy
-import torch
 
 from pretrain.runtime.errors import NO_ROOM, StorageError, UserError
 from pretrain.runtime.ranks import first_errors
@@ -91,6 +90,8 @@ def save_tensors(
     `watch` sees the bytes as they are written, to hash them. Returns how many they are.
     Raises UserError where the disk does not take it (full, read-only).
     """
+    import torch  # here: tools that read annotations alone start without it
+
     try:
         with whole_file(path, _bytes_of(content)) as file:
             watched = _Watched(file, watch)
@@ -169,6 +170,8 @@ def _length_limit() -> str:
 
 def _bytes_of(content: object) -> int | None:
     """Return about how many bytes torch.save writes of nested containers with tensors."""
+    import torch
+
     if isinstance(content, torch.Tensor):
         return content.nbytes
     if isinstance(content, dict):
@@ -271,6 +274,8 @@ def load_tensors(path: str | os.PathLike[str], mmap: bool = False) -> Any:
     """
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such checkpoint file")
+    import torch
+
     try:
         with torch.serialization.safe_globals(list(_NUMPY)):
             return torch.load(

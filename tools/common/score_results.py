@@ -13,7 +13,7 @@ from transfer.data.voc.records import VocImage, read_voc_split
 from transfer.evaluation import coco as coco_eval
 from transfer.evaluation import voc as voc_eval
 from transfer.evaluation.coco_results import read_coco_results
-from transfer.evaluation.voc_kind import voc_remarks
+from transfer.evaluation.remarks import voc_remarks
 from transfer.evaluation.voc_results import read_voc_results
 
 

@@ -2,20 +2,18 @@
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
-from transfer.data.voc.records import CLASS_NAMES, VocImage, VocObject, read_voc_split
+from transfer.data.voc.records import CLASS_NAMES, VocImage, read_voc_split
 from transfer.evaluation import remarks
 from transfer.evaluation.bootstrap import Samples, resampled
 from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections, ap_columns
 from transfer.evaluation.matching import match_voc
 from transfer.evaluation.voc import (
-    ClassDetections,
     classes_without_objects,
     evaluate_voc,
     headline,
@@ -54,36 +52,8 @@ def score_voc(dataset: Dataset, detections: SavedDetections, parts: Sequence[str
         metrics={"bbox": ap_points(headline(official))},
         per_class={"bbox": per_class},
         voc_metrics=voc_metrics,
-        remarks=voc_remarks(ground_truth, found, official),
+        remarks=remarks.voc_remarks(ground_truth, found, official),
     )
-
-
-def voc_remarks(
-    ground_truth: Mapping[str, Sequence[VocObject]], detections: Mapping[str, ClassDetections], score: Mapping[str, Any]
-) -> tuple[str, ...]:
-    """Return the remarks on a score: classes without objects, detections that overlap nothing.
-
-    Args:
-        score: of one metric, an entry of `evaluate_voc`.
-    """
-    names = tuple(score["per_class"])
-    absent = classes_without_objects(ground_truth, names)
-    if names == CLASS_NAMES:
-        made = [remarks.devkit_remark(absent, len(names), score["with_ground_truth"]["AP"])]
-    else:
-        made = [remarks.classes_remark("box", absent, len(names))]
-    if score["with_ground_truth"]["AP50"] == 0:
-        boxes: dict[str, list[np.ndarray]] = {image_id: [] for image_id in ground_truth}
-        for found in detections.values():
-            for image_id, box in zip(found.image_ids, found.boxes, strict=True):
-                boxes[image_id].append(box)
-        made.append(
-            remarks.overlap_remark(
-                (np.array(boxes[image_id]).reshape(-1, 4), np.array([item.box for item in objects]).reshape(-1, 4))
-                for image_id, objects in ground_truth.items()
-            )
-        )
-    return tuple(filter(None, made))
 
 
 def resample_voc(dataset: Dataset, matches: Matches, weights: np.ndarray) -> dict[str, Samples]:

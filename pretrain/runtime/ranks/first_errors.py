@@ -17,12 +17,13 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NoReturn
-
-import torch.distributed as dist
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pretrain.runtime.ranks.environment import OtherFailedFault, StrangerFault, World
 from pretrain.runtime.ranks.store import connect_to_store, namespaced, serve_store
+
+if TYPE_CHECKING:  # a tool that needs no torch starts without it
+    import torch.distributed as dist
 
 POLL = 0.5  # seconds between two looks at the store
 PATIENCE = 3.0  # seconds that the first to fail waits for those that fail with it
@@ -60,7 +61,7 @@ class Failure:
 class Watch:
     """A thread that ends this process when another has failed. Leave it before an orderly end."""
 
-    def __init__(self, world: World, store: dist.Store) -> None:
+    def __init__(self, world: World, store: "dist.Store") -> None:
         self.world, self.store = world, store
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch of the other ranks", daemon=True)
@@ -174,7 +175,7 @@ def failure_of(rank: int, text: str, code: int, error: BaseException, is_bug: bo
     return Failure(rank, socket.gethostname(), text, code, is_bug, agreed, follows)
 
 
-def add_failure(store: dist.Store, world: World, failure: Failure, keep: bool = False) -> bool:
+def add_failure(store: "dist.Store", world: World, failure: Failure, keep: bool = False) -> bool:
     """Write the end of a process to the store; `keep`: not over what it has written. Return whether it is the first."""
     key, text = f"failure/{failure.rank}", json.dumps(asdict(failure))
     if keep:
@@ -239,7 +240,7 @@ def end_at_once(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _tell(store: dist.Store, world: World, failure: Failure) -> int:
+def _tell(store: "dist.Store", world: World, failure: Failure) -> int:
     """Print the message of the processes that fail now, in one of them. Return the code to exit with."""
     patience = PATIENCE_AGREED if failure.agreed else PATIENCE
     if add_failure(store, world, failure):
@@ -256,7 +257,7 @@ def _tell(store: dist.Store, world: World, failure: Failure) -> int:
     return code
 
 
-def _go(store: dist.Store, world: World) -> None:
+def _go(store: "dist.Store", world: World) -> None:
     """Say that this process goes. The one that serves the store waits for the others, who still have to read it."""
     store.add("gone", 1)
     if world.hosted:
@@ -272,7 +273,7 @@ def _tell_alone(world: World, failure: Failure) -> int:
     return failure.code
 
 
-def _reach_store(world: World) -> dist.Store | None:
+def _reach_store(world: World) -> "dist.Store | None":
     """Return the store, also of a process that fails before it has met the others; None where nobody serves it."""
     if world.hosted:  # where it has been served already, this is the same
         _kept.append(serve_store(world))
@@ -288,7 +289,7 @@ def _reach_store(world: World) -> dist.Store | None:
 _kept: list[Any] = []  # a store is served as long as its object lives
 
 
-def _read(store: dist.Store, size: int) -> list[Failure]:
+def _read(store: "dist.Store", size: int) -> list[Failure]:
     keys = [f"failure/{rank}" for rank in range(size)]
     return [Failure(**json.loads(store.get(key))) for key in keys if store.check([key])]
 

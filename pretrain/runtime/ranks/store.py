@@ -6,16 +6,20 @@ import os
 import queue
 import socket
 import threading
-
-import torch.distributed as dist
+from typing import TYPE_CHECKING
 
 from pretrain.runtime.ranks.environment import StrangerFault, World
+
+if TYPE_CHECKING:  # a tool that needs no torch starts without it
+    import torch.distributed as dist
 
 HANDSHAKE = datetime.timedelta(seconds=10)  # for an answer of something that has accepted a connection
 
 
-def serve_store(world: World) -> dist.TCPStore:
+def serve_store(world: World) -> "dist.TCPStore":
     """Serve the world's store, from this process on. Raises StrangerFault where another program has the port."""
+    import torch.distributed as dist
+
     try:
         return dist.TCPStore(
             world.host, world.port, world.size, is_master=True, wait_for_workers=False, multi_tenant=True
@@ -28,7 +32,7 @@ def serve_store(world: World) -> dist.TCPStore:
         ) from None
 
 
-def connect_to_store(world: World, timeout: datetime.timedelta = HANDSHAKE) -> dist.TCPStore | None:
+def connect_to_store(world: World, timeout: datetime.timedelta = HANDSHAKE) -> "dist.TCPStore | None":
     """Connect to the world's store; None where nobody answers yet.
 
     Args:
@@ -45,8 +49,10 @@ def connect_to_store(world: World, timeout: datetime.timedelta = HANDSHAKE) -> d
     return None
 
 
-def _handshake(world: World) -> dist.TCPStore:
+def _handshake(world: World) -> "dist.TCPStore":
     """Become a client of what listens there, which may be anything: torch's client would wait for its word for ever."""
+    import torch.distributed as dist
+
     made: queue.Queue[dist.TCPStore | Exception] = queue.Queue()
 
     def make() -> None:
@@ -68,8 +74,10 @@ def _handshake(world: World) -> dist.TCPStore:
     return found
 
 
-def namespaced(store: dist.Store, world: World) -> dist.PrefixStore:
+def namespaced(store: "dist.Store", world: World) -> "dist.PrefixStore":
     """Return the store with keys of this run and attempt alone: torchrun keeps its store when it starts them again."""
+    import torch.distributed as dist
+
     return dist.PrefixStore(f"moco_transfer/{world.name}/{world.size}", store)
 
 

@@ -103,13 +103,9 @@ def test_no_detection_is_said(tmp_path: Path) -> None:
     assert scores.remarks == ("AP is 0: there is no detection",)
 
 
-def test_crowds_alone_are_nothing_to_score_in_coco(tmp_path: Path) -> None:
-    content = coco_content()
-    content["annotations"] = [item | {"iscrowd": 1} for item in content["annotations"][1:2]]
-    make_coco(tmp_path, content)
-    scores = score(catalog.load_dataset(["coco_2017_train"], tmp_path), tmp_path / "out")
-    assert scores.metrics["bbox"]["AP"] is None
-    assert scores.remarks == (remarks.nothing_to_score("box"),)
+def test_a_part_without_any_object_is_nothing_to_score() -> None:
+    assert remarks.classes_remark("mask", ["cat", "dog"], 2) == remarks.nothing_to_score("mask")
+    assert remarks.classes_remark("mask", [], 2) is None
 
 
 def test_an_evaluation_repeated_in_training_says_it_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
