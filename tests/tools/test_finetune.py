@@ -1,5 +1,6 @@
 """tools/finetune.py as a user runs it, on a tiny data set: its files, resumed runs, refusals."""
 
+import dataclasses
 import functools
 import json
 import os
@@ -70,6 +71,9 @@ def test_a_run_leaves_detectron2s_layout_and_its_result(trained: Path) -> None:
     assert set(result.metrics) == {"bbox", "segm"}
     assert result.task.train_images == 6
     assert result.task.test_images == 4
+    assert finetune.replaced(result) == []
+    (line,) = finetune.replaced(dataclasses.replace(result, replaced_images=2))
+    assert line.startswith("2 of 6 training images could not be read")
     lines = [json.loads(line) for line in (trained / "metrics.json").read_text().splitlines()]
     scored = [line["iteration"] for line in lines if "bbox/AP" in line]
     assert len(scored) >= 2  # TEST.EVAL_PERIOD and the end

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn import functional
 
 from transfer.data.common.dataset import Dataset
-from transfer.data.common.images import read_image
+from transfer.data.common.images import read_record_image
 from transfer.predictions import Detections
 from transfer.report import saved_detections
 from transfer.report.analysis import Analysis
@@ -53,7 +53,7 @@ def draw_picture_grid(
         min_scores: label -> the least score of a detection that is drawn.
 
     Raises:
-        TransferError: a test image no longer exists.
+        TransferError: a test image no longer exists, or has another size than its annotations say.
     """
     task = table.first.task
     chosen_indices = choose_images(table, dataset, mistakes, images)
@@ -62,7 +62,7 @@ def draw_picture_grid(
     found = {row.label: _detections(row.runs[0], chosen, dataset) for row in table.rows}
     rows = []
     for number, (index, record) in enumerate(zip(chosen_indices, chosen, strict=True)):
-        image = read_image(record["file_name"])
+        image = read_record_image(record)
         shown = {GROUND_TRUTH: _annotated(record, masks)} | {label: own[number] for label, own in found.items()}
         pictures = {}
         for column, (label, detections) in enumerate(shown.items()):
