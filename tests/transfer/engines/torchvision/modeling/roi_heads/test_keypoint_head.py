@@ -169,7 +169,7 @@ def test_exact_keypoints_score_100_and_shifted_ones_less(tmp_path: Path) -> None
 
 
 def test_data_that_cannot_be_scored_are_refused_first(tmp_path: Path) -> None:
-    root = people(tmp_path, area=None)
+    root = people(tmp_path, segmentation=[])
     dataset = catalog.load_dataset(["keypoints_coco_2017_val"], root)
-    with pytest.raises(TransferError, match="evaluation needs area"):
-        evaluator.Scorer(dataset, masks=False, folder=tmp_path, keypoints=True)
+    with pytest.raises(TransferError, match="polygons of at least 3 points"):
+        evaluator.Scorer(dataset, masks=True, folder=tmp_path, keypoints=True)
