@@ -42,7 +42,9 @@ def main() -> None:
     backbone_file.check_output(arguments.output, arguments.to, arguments.full_names)
     if arguments.report and arguments.report.exists():
         raise TransferError(f"{arguments.report} exists already and is not overwritten: name another --report")
-    conversion = convert.convert(arguments.checkpoint, arguments.encoder, arguments.prefix, arguments.engine)
+    conversion = convert.convert(
+        arguments.checkpoint, arguments.encoder, arguments.prefix, arguments.engine, arguments.label
+    )
     if arguments.report:
         arguments.report.parent.mkdir(parents=True, exist_ok=True)
         files.save_text(arguments.report, summary.name_table(conversion, arguments.to, arguments.full_names))
@@ -60,6 +62,12 @@ def parse() -> argparse.Namespace:
     add("--to", choices=list(backbone_file.SUFFIXES), default="detectron2", help="the form of the output")
     add("--encoder", choices=["query", "key"], help="of a checkpoint that holds both (default: query)")
     add("--prefix", help="the start of the network's names, where the file holds several networks")
+    add(
+        "--label",
+        metavar="NAME",
+        help="the name of its rows in a report; default: the method's that trained it, where the file tells it, else "
+        "the file's name",
+    )
     add(
         "--full-names",
         choices=FAMILIES,
@@ -80,8 +88,9 @@ def show(conversion: convert.Conversion, arguments: argparse.Namespace) -> None:
     """Print what was recognised, renamed, dropped and filled, with counts, and the result of the check."""
     source, console = conversion.source, Console(highlight=False)
     epoch = "not stated" if source.epoch is None else source.epoch
-    kind = KINDS[source.kind][1] + (", converted before" if source.metadata else "")
+    kind = KINDS[source.kind] + (", converted before" if source.metadata else "")
     console.print(f"{source.path}: {kind}, {conversion.arch}, epoch {epoch}", soft_wrap=True, markup=False)
+    console.print(summary.label_line(conversion, arguments.label), soft_wrap=True, markup=False)
     if source.prefix:
         console.print(f"prefix {source.prefix}", soft_wrap=True, markup=False)
     table = Table("from", "to", "tensors", box=None)

@@ -112,3 +112,21 @@ def test_bad_input_is_one_message_and_nothing_written(
     assert printed.out == ""
     assert existing.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [existing]
+
+
+def test_a_label_is_given_known_or_said_to_be_unknown(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "label: MoCo\n" in printed(capsys, monkeypatch, checkpoint, tmp_path / "known.pth")
+    plain = {name: tensor for name, tensor in resnet().items() if not name.startswith("fc.")}
+    source = saved(tmp_path, plain, "dino_resnet18.pth")
+    text = printed(capsys, monkeypatch, source, tmp_path / "unknown.safetensors", "--to", "safetensors")
+    assert "label: unknown, the file does not tell which method trained it" in text
+    assert "called 'dino_resnet18'. Name it with --label" in text
+    assert "| trained by | a method that the source does not name, epoch" in (tmp_path / "unknown.md").read_text()
+    text = printed(capsys, monkeypatch, tmp_path / "unknown.safetensors", tmp_path / "a.pth", "--label", " DINO ")
+    assert "label: DINO\n" in text
+    metadata = backbone_file.read_backbone(tmp_path / "a.pth").metadata
+    assert (metadata["label"], metadata["method"], metadata["source"]) == ("DINO", "DINO", "dino_resnet18.pth")
+    refused = refusal(convert.main, source, tmp_path / "b.pth", "--label", "a\nb")
+    assert "--label 'a\\nb'" in refused

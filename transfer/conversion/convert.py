@@ -6,13 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
-from pretrain.runtime.files import file_sha256
 from transfer.conversion import equivalence
 from transfer.errors import TransferError
-from transfer.weights import source
+from transfer.weights import method, source
 from transfer.weights.backbone_file import Backbone, target_name
 from transfer.weights.renaming import detectron2_name
-from transfer.weights.source import KINDS, PretrainedFile
+from transfer.weights.source import PretrainedFile
 
 INPUT = {  # the input that all of these backbones were trained on; a config with another one loses AP silently
     "pixel_mean": [123.675, 116.28, 103.53],
@@ -43,18 +42,26 @@ class Conversion(Backbone):
         ]
 
 
-def convert(path: Path, encoder: str | None = None, prefix: str | None = None, engine: str = "auto") -> Conversion:
+def convert(
+    path: Path,
+    encoder: str | None = None,
+    prefix: str | None = None,
+    engine: str = "auto",
+    label: str | None = None,
+) -> Conversion:
     """Read a pretrained ResNet, rename its tensors to Detectron2's names and check the result.
 
     Args:
         encoder: "query" or "key", of a MoCo checkpoint; None: query.
         prefix: the start of the network's names, where the file holds several networks.
         engine: the engine whose detector checks it; "auto" is Detectron2 where it is installed, else torchvision.
+        label: the row's name in a report; None: the method's where the file tells it, else the file's name.
 
     Raises:
         TransferError: transfer.weights.source.read_pretrained's reasons; feature maps of source and result differ.
         PretrainError: the file cannot be read safely.
     """
+    label = None if label is None else method.check_label(label)
     found = source.read_pretrained(path, encoder, prefix)
     state = {detectron2_name(name): _plain(tensor) for name, tensor in found.state.items()}
     if len(state) != found.architecture.tensors:
@@ -62,23 +69,29 @@ def convert(path: Path, encoder: str | None = None, prefix: str | None = None, e
             f"{path}: {len(state)} tensors renamed, {found.architecture.name} has {found.architecture.tensors}"
         )
     check = equivalence.check_conversion(found.architecture, found.state, state, str(path), engine)
-    digest = file_sha256(path)
-    metadata = found.metadata or _metadata(found, digest)
+    metadata = {**(found.metadata or _metadata(found)), **({} if label is None else {"label": label, "method": label})}
     metadata = {**metadata, "proof": {"tensors": len(state), **asdict(check)}}
-    return Conversion(found.architecture.name, state, metadata, digest, found, check)
+    return Conversion(found.architecture.name, state, metadata, found.sha256, found, check)
 
 
-def _metadata(found: PretrainedFile, digest: str) -> dict[str, Any]:
+def _metadata(found: PretrainedFile) -> dict[str, Any]:
     return {
         "arch": found.architecture.name,
         "kind": found.kind,
-        "label": KINDS[found.kind][0] or found.path.stem,
+        "label": found.method or _file_label(found.path),
+        "method": found.method,  # None where the file does not tell
         "prefix": found.prefix,
         "source": found.path.name,
-        "source_sha256": digest,
+        "source_sha256": found.sha256,
         "epoch": found.epoch,
         **INPUT,
     }
+
+
+def _file_label(path: Path) -> str:
+    """Return the name of a file without its suffix as a label: of a method that is not known."""
+    printed = "".join(character if character.isprintable() else "?" for character in path.stem.removesuffix(".pth"))
+    return printed[: method.LONGEST_LABEL]
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -36,6 +36,17 @@ def name_table(conversion: Conversion, to: str, family: str | None) -> str:
     return "\n".join(lines) + "\n"
 
 
+def label_line(conversion: Conversion, given: str | None) -> str:
+    """Return what the rows of a report will be called, and whether that is known."""
+    label = conversion.metadata["label"]
+    if given is not None or conversion.source.method is not None:
+        return f"label: {label}"
+    return (
+        f"label: unknown, the file does not tell which method trained it; its rows in a report are called {label!r}. "
+        "Name it with --label"
+    )
+
+
 def _stage_of(name: str) -> str:
     """The name of a tensor up to the part of the ResNet that it belongs to: "module.encoder_q.layer1", "stem"."""
     match = _GROUP.match(name)

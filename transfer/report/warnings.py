@@ -70,6 +70,12 @@ def _within_table(table: Table) -> list[str]:
             found.append(
                 f"{name}, row {row.label}: seed {', '.join(twice)} occurs twice; these trials are not independent."
             )
+        metadata = row.init.metadata
+        if "method" in metadata and metadata["method"] is None:
+            found.append(
+                f"{name}, row {row.label}: called after its file {metadata.get('source')}, which does not tell the "
+                "method that trained it (name it with convert.py --label)."
+            )
     if len(counts := {len(row.runs) for row in table.rows}) > 1 or counts == {1}:
         trials = ", ".join(f"{row.label} {len(row.runs)}" for row in table.rows)
         found.append(f"{name}: few or unequal trials ({trials}); a standard deviation needs at least two in each row.")

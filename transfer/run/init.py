@@ -99,7 +99,7 @@ def choose_init(config: Any, options: RunOptions, resume: bool) -> InitialWeight
     if init == "supervised":
         return _supervised_backbone(_arch_name(config.MODEL.RESNETS), options.supervised_weights, options.download)
     path = Path(init or weights)
-    if not path.is_file():
+    if not path.exists():
         raise TransferError(f"{'--init' if init else 'MODEL.WEIGHTS'} {path}: no such file. The choices: {CHOICES}")
     if init or backbone_file.is_backbone(path):
         return _from_backbone(backbone_file.read_backbone(path), "file", path)
@@ -117,7 +117,7 @@ def _detector_to_score(weights: str, output: Path, init: str | None, resume: boo
     if not weights:
         raise TransferError("--eval-only: name the detector to score, MODEL.WEIGHTS FILE at the end")
     path = Path(weights)
-    if not path.is_file():
+    if not path.exists():
         raise TransferError(f"MODEL.WEIGHTS {path}: no such file")
     if backbone_file.is_backbone(path):
         raise TransferError(f"MODEL.WEIGHTS {path}: this is a backbone, --eval-only needs a whole detector")
@@ -138,7 +138,7 @@ def _supervised_backbone(arch: str, file: Path | None, download: bool) -> Initia
         )
     if file is None:
         return _from_backbone(_downloaded_backbone(arch), "supervised", None)
-    if not file.is_file():
+    if not file.exists():
         raise TransferError(f"--supervised-weights {file}: no such file")
     return _from_backbone(convert.convert(file), "supervised", file)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pretrain.runtime import files
 from pretrain.runtime.files import file_sha256
 from transfer.errors import TransferError, refuse
-from transfer.weights import architecture, formats, locate, source
+from transfer.weights import architecture, formats, locate, numbers, source
 from transfer.weights.formats import AUTHOR
 from transfer.weights.placement import FAMILIES, full_name, relative_name
 from transfer.weights.renaming import detectron2_name, torchvision_name
@@ -119,6 +119,7 @@ def read_backbone(path: Path) -> Backbone:
         raise TransferError(
             f"{path} is not the {found.name} that was written, {found.tensors} tensors:{locate.list_faults(faults)}"
         )
+    numbers.check_numbers(state, str(path))
     return Backbone(found.name, state, metadata, file_sha256(path))
 
 

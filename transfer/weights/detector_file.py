@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from transfer.errors import TransferError, refuse
-from transfer.weights import formats
+from transfer.weights import formats, numbers
 
 
 @dataclass(frozen=True)
@@ -61,4 +61,5 @@ def read_detector(path: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if name in model and model[name].shape != value.shape
     ]
     refuse([f"{path} does not fit the model of the config: {fault}" for fault in faults])
+    numbers.check_numbers(state, str(path))
     return state

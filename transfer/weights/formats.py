@@ -1,4 +1,4 @@
-"""The formats of tensor files, by suffix: PyTorch's, safetensors, pickles of arrays. None is loaded unsafely."""
+"""The formats of tensor files: PyTorch's, safetensors, pickles of arrays. None is loaded unsafely."""
 
 import collections
 import json
@@ -16,6 +16,8 @@ from torch import Tensor
 from pretrain.runtime import files
 from pretrain.runtime.errors import UserError
 from transfer.errors import TransferError
+from transfer.weights import file_form
+from transfer.weights.file_form import Form
 
 AUTHOR = "moco-transfer"  # in the files that tools/convert.py writes
 
@@ -40,7 +42,7 @@ A ResNet without a classifier, under torchvision's names, which timm shares.
 | | |
 |---|---|
 | architecture | {arch} |
-| trained by | {label}, epoch {epoch} |
+| trained by | {method}, epoch {epoch} |
 | converted from | `{source}`, SHA-256 `{source_sha256}` |
 | input | {channel_order}, 0 to 255, minus mean {pixel_mean}, divided by std {pixel_std} |
 | stride | in the 3x3 convolution (Detectron2: `STRIDE_IN_1X1 {stride_in_1x1}`) |
@@ -56,21 +58,26 @@ Written by moco-transfer. Its license is that of the weights it was made from.
 
 
 def read_weights(path: Path) -> Any:
-    """Read a file of tensors (on the CPU) and plain values.
+    """Read a file of tensors (on the CPU) and plain values, by its content and not by its suffix.
 
-    .safetensors gives {"state_dict": tensors} and, where tools/convert.py wrote it, "__author__" and "metadata".
+    A safetensors file gives {"state_dict": tensors} and, where tools/convert.py wrote it, "__author__" and "metadata".
 
     Raises:
         UserError: the file is missing or damaged, or holds more than plain data; for such a PyTorch file the message
             has the command that re-saves its tensors.
     """
-    if path.suffix == ".pkl":
+    form = file_form.recognise(path)
+    if form is Form.PICKLE:
         return read_pickle(path)
-    if path.suffix == ".safetensors":
+    if form is Form.SAFETENSORS:
         return _read_safetensors(path)
     try:
         return files.load_tensors(path)
     except UserError as error:
+        if path.suffix == ".safetensors":  # by which name torch.load expects the other form
+            raise TransferError(
+                f"{path}: a PyTorch file under the name of a safetensors file, or a damaged one: name it .pth"
+            ) from error
         if "GLOBAL " not in str(error.__cause__):  # torch's word for an object that is no plain data
             raise
         resaved = path.with_name(f"resaved_{path.name}")
@@ -118,6 +125,9 @@ def card_text(arch: str, metadata: dict[str, Any], file: str) -> str:
         file: the name of the file that the card describes.
     """
     fields = {**metadata, **metadata["proof"], "arch": arch, "file": file}
+    fields.setdefault("method", fields["label"])  # of a file converted before version 0.1
+    if fields["method"] is None:
+        fields["method"] = "a method that the source does not name"
     if fields["epoch"] is None:
         fields["epoch"] = "not stated"
     return _CARD.format(**fields)
@@ -136,7 +146,7 @@ def read_pickle(path: Path) -> Any:
     """Read a pickle of arrays and plain values, arrays as tensors.
 
     Raises:
-        TransferError: the file holds anything else, is damaged, or was written under NumPy 2 in its own form.
+        TransferError: the file holds anything else, or is damaged.
     """
     try:
         with open(path, "rb") as file:
@@ -159,11 +169,7 @@ class _ArrayPickler(pickle.Pickler):
 
 class _ArrayUnpickler(pickle.Unpickler):  # the standard library's way to restrict what a pickle may name
     def find_class(self, module: str, name: str) -> Any:
-        if module.startswith("numpy._core"):
-            raise TransferError(
-                "was pickled under NumPy 2, in a form that NumPy 1 cannot load: give tools/convert.py the file that it "
-                "was made from"
-            )
+        module = module.replace("numpy._core", "numpy.core")  # NumPy 2's name for the same
         try:
             return _ALLOWED[module, name]
         except KeyError:
@@ -177,6 +183,16 @@ class _Array(numpy.ndarray):
 
     def __new__(cls, shape: tuple[int, ...], dtype: str, buffer: bytearray) -> Any:
         return numpy.frombuffer(buffer, dtype).reshape(shape)
+
+
+def _from_buffer(buffer: bytes, dtype: numpy.dtype[Any], shape: tuple[int, ...], order: str = "C", *_: Any) -> Any:
+    """Do what pickles of protocol 5 call numpy's function of this name for: make an array of numbers from bytes."""
+    return numpy.frombuffer(buffer, dtype).reshape(shape, order="F" if order == "F" else "C").copy()
+
+
+def _scalar(dtype: numpy.dtype[Any], value: bytes) -> Any:
+    """Make the number that a NumPy scalar, such as a best accuracy, was pickled as."""
+    return numpy.frombuffer(value, dtype)[0].item()
 
 
 def _encode(text: str, encoding: str) -> bytes:
@@ -193,6 +209,8 @@ _ALLOWED: dict[tuple[str, str], Any] = {  # none of these runs code of the file'
     ("numpy", "ndarray"): _Array,
     ("numpy", "dtype"): numpy.dtype,
     ("numpy.core.multiarray", "_reconstruct"): numpy.ndarray.__reduce__(numpy.empty(0))[0],
+    ("numpy.core.multiarray", "scalar"): _scalar,
+    ("numpy.core.numeric", "_frombuffer"): _from_buffer,
 }
 
 

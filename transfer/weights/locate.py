@@ -198,6 +198,8 @@ def _of_role(fitting: Sequence[Candidate], encoder: str | None) -> list[Candidat
     """Keep MoCo's requested encoder; by default the query encoder, as in every published transfer."""
     role = encoder or "query"
     chosen = [candidate for candidate in fitting if candidate.role == role]
+    if not chosen and encoder == "query":  # PixPro and MMSelfSup only name the key encoder by its role
+        chosen = [candidate for candidate in fitting if candidate.role is None]
     if not chosen:
         way_out = "" if encoder else "\nIf that one is meant, add --encoder key"
         raise TransferError(f"the file holds no {role} encoder, only:\n{_list(fitting)}{way_out}")

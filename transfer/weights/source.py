@@ -9,18 +9,19 @@ from typing import Any
 from torch import Tensor
 from torchvision.models.resnet import ResNet
 
+from pretrain.runtime.files import file_sha256
 from transfer.errors import TransferError
-from transfer.weights import formats, locate
+from transfer.weights import formats, locate, method, numbers
 from transfer.weights.architecture import Architecture
 from transfer.weights.placement import relative_name
 from transfer.weights.renaming import torchvision_name
 
-KINDS = {  # kind -> (row of a report, what the user reads)
-    "moco": ("MoCo", "MoCo v1/v2 checkpoint"),
-    "moco_transfer": ("MoCo", "checkpoint of this project"),
-    "moco_v3": ("MoCo v3", "MoCo v3 checkpoint"),
-    "torchvision": ("torchvision", "torchvision's or timm's names"),
-    "other": (None, "another trainer's checkpoint"),
+KINDS = {  # kind, by the network's names -> what the user reads
+    "moco": "MoCo v1/v2 checkpoint",
+    "moco_transfer": "checkpoint of this project",
+    "moco_v3": "MoCo v3 checkpoint",
+    "torchvision": "torchvision's or timm's names",
+    "other": "another trainer's checkpoint",
 }
 ACCEPTED = (
     "expected a ResNet, ResNeXt or wide ResNet under torchvision's names (conv1.weight, layer1.0.conv1.weight, ...; "
@@ -48,6 +49,8 @@ class PretrainedFile:
     dropped: tuple[str, ...]  # names of the file's other tensors
     filled: tuple[str, ...]  # num_batches_tracked, where the file is older than these buffers: zeros
     epoch: int | None
+    method: str | None  # the label of the method that trained it; None where the file does not tell
+    sha256: str  # of the file
     metadata: dict[str, Any] = field(default_factory=dict)  # of a file that was converted before
 
     def network(self) -> ResNet:
@@ -83,13 +86,18 @@ def read_pretrained(path: Path, encoder: str | None = None, prefix: str | None =
         if not candidates:
             raise TransferError(f"{describe(content)}; {ACCEPTED}")
         chosen = locate.choose_candidate(candidates, encoder, prefix)
+        method.check_style(content)
         _check_claim(metadata.get("arch", content.get("arch")), chosen.architecture)
+        numbers.check_numbers(
+            {chosen.names.get(name, name): value for name, value in chosen.state.items()}, "its network"
+        )
     except TransferError as error:
         raise TransferError(f"{path}: {error}") from error
     kind = metadata.get("kind", "moco_transfer" if "moco_transfer" in content else chosen.kind)
     epoch = metadata.get("epoch", content.get("epoch"))
     names = {name: file_names[other] for name, other in chosen.names.items()}
-    taken = set(names.values())
+    taken, sha256, arch = set(names.values()), file_sha256(path), chosen.architecture.name
+    trained_by = method.recognise_method(content, file_names.values(), kind, chosen.prefix, arch, sha256, path.name)
     return PretrainedFile(
         path,
         kind,
@@ -100,6 +108,8 @@ def read_pretrained(path: Path, encoder: str | None = None, prefix: str | None =
         tuple(name for name in file_names.values() if name not in taken),
         chosen.filled,
         epoch if type(epoch) is int else None,
+        metadata.get("label", trained_by) if metadata else trained_by,
+        sha256,
         metadata,
     )
 
@@ -137,5 +147,10 @@ def describe(content: Any) -> str:
 
 def _check_claim(claimed: Any, found: Architecture) -> None:
     """Refuse a file whose tensors are not of the architecture that it names: some differ only in what they compute."""
-    if isinstance(claimed, str) and claimed.split(".")[0] != found.name:  # timm adds ".tag" to a name
+    if isinstance(claimed, str) and _plain(claimed.split(".")[0]) != _plain(found.name):  # timm adds ".tag" to a name
         raise TransferError(f"it says arch '{claimed}', but its tensors are those of {found.name}")
+
+
+def _plain(name: str) -> str:
+    """Return the name of an architecture as all write it: ResNet-50, resnet_50 and resnet50 are one."""
+    return re.sub(r"[-_ ]", "", name).lower()

@@ -117,6 +117,28 @@ def test_differing_configurations_are_named_by_their_keys(tmp_path: Path) -> Non
     assert warning.endswith("they differ in configuration (schedule: SOLVER.MAX_ITER 100 | 200).")
 
 
+def test_rows_of_unknown_methods_are_named_and_stay_apart() -> None:
+    metadata = {"method": None, "source": "resnet50.pth"}
+    runs = [
+        run_of(
+            make_result(
+                "coco",
+                "MoCo",
+                seed,
+                10.0,
+                init=results.Init("file", "resnet50", "b.pth", sha, "resnet50", metadata),
+            )
+        )
+        for sha in ("1" * 64, "2" * 64)
+        for seed in (0, 1)
+    ]
+    (table,) = trials.build_tables(runs)
+    assert [row.label for row in table.rows] == ["resnet50 (11111111)", "resnet50 (22222222)"]
+    found = [text for text in warnings.report_warnings([table]) if "does not tell the method" in text]
+    assert len(found) == 2
+    assert "called after its file resnet50.pth" in found[0]
+
+
 def test_another_task_is_another_table_without_a_warning() -> None:
     runs = [run_of(make_result(kind, "random", seed, 10.0)) for kind in ("voc", "coco") for seed in (0, 1)]
     tables = trials.build_tables(runs)

@@ -63,12 +63,15 @@ def test_what_is_written_names_nothing_that_numpy_1_has_not() -> None:
     assert data[1] == 4  # the protocol of Python 3.4 and later
 
 
-def test_what_numpy_2_writes_is_refused_with_the_reason(tmp_path: Path) -> None:
-    if np.lib.NumpyVersion(np.__version__) < "2.0.0":
-        pytest.skip(f"NumPy {np.__version__} is installed, not 2")
-    for protocol in (2, 4, 5):
-        with pytest.raises(TransferError, match=r"x\.pkl: was pickled under NumPy 2"):
-            read(tmp_path, pickle.dumps({"model": {"a": np.ones(3, "float32")}}, protocol))
+@pytest.mark.parametrize("protocol", [2, 4, 5])
+def test_what_this_numpy_writes_is_read(protocol: int, tmp_path: Path) -> None:
+    """NumPy 2's private names are those of NumPy 1 with one more underscore; protocol 5 has one more function."""
+    array = np.arange(6, dtype="float32").reshape(2, 3)
+    content = {"a": array, "t": np.asfortranarray(array), "best": np.float64(0.5), "n": np.array(5)}
+    found = read(tmp_path, pickle.dumps({"model": content}, protocol))["model"]
+    for name in "at":
+        assert torch.equal(found[name], torch.arange(6.0).reshape(2, 3))
+    assert (found["best"], int(found["n"])) == (0.5, 5)
 
 
 @pytest.mark.parametrize("protocol", [2, 3, 4])
