@@ -72,17 +72,27 @@ def examine_voc_split(split: VocSplit, findings: Findings, class_names: Sequence
     """Read what passes by the rules of `findings`, to which every fault is added; otherwise as `read_voc_split`."""
     annotations = FilesById(sub_folder(split.folder, ANNOTATIONS), XML_SUFFIXES)
     files = image_files(split.folder)
-    images, misnamed = [], []
+    images, misnamed, missized = [], [], []
     for image_id in read_image_ids(split.folder, split.split, annotations, findings):
         path = _annotation_file(annotations, image_id, findings)
         annotation = None if path is None else xml_file.read_annotation(path, findings)
         if path is None or annotation is None:
             continue
         size = xml_file.read_size(annotation, path, findings) or _size_of_file(files, image_id)
-        objects = xml_file.read_objects(annotation, size, path, findings, class_names)
+        compared = size
+        beyond = size is not None and xml_file.has_boxes_beyond(annotation, size)
+        if beyond and _size_of_file(files, image_id) not in (size, None):
+            compared = None  # perhaps the size is wrong, not the boxes: the check of the image files says so
+            missized.append(path.name)
+        objects = xml_file.read_objects(annotation, compared, path, findings, class_names)
         images.append(VocImage(image_id, size, objects))
         if not xml_file.names_image(annotation, image_id):
             misnamed.append(path.name)
+    if missized:
+        log.warning(
+            "%s: the <size> of %d files is not that of their image (%s): boxes beyond it are not counted as faults",
+            annotations.folder, len(missized), listed(missized, 3),
+        )  # fmt: skip
     if misnamed:
         log.warning(
             "%s: the <filename> of %d files names another image (%s); the file's own name is what counts",

@@ -150,6 +150,12 @@ def read_objects(
     return tuple(objects)
 
 
+def has_boxes_beyond(annotation: ET.Element, size: tuple[int, int]) -> bool:
+    """Return True if a box of the file does not lie in an image of `size`, (height, width)."""
+    boxes = [box for element in annotation.iterfind("object") if (box := _read_box(element)) is not None]
+    return any(reaches_beyond(box_edges(_in_right_order(box)), *size) for box in boxes)
+
+
 def box_edges(box: Box) -> Box:
     """Convert 1-based inclusive pixels to edges counted from 0."""
     xmin, ymin, xmax, ymax = box

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 
 from tests.support.transfer.layouts import SIZE, make_voc, refused_naming, voc_object
 from transfer.data import catalog
+from transfer.data.common.faults import Findings
 from transfer.data.voc import records
-from transfer.data.voc.records import VocSplit, read_voc_split
+from transfer.data.voc.records import VocSplit, examine_voc_split, read_voc_split
 from transfer.errors import TransferError
 
 
@@ -40,6 +41,17 @@ def test_size_comes_from_the_image_where_the_xml_has_none(tmp_path, size):
     make_voc(tmp_path / "VOC2007", {"a": size + voc_object()})
     (record,) = catalog.load_dataset(["voc_2007_trainval"], tmp_path).records
     assert (record["height"], record["width"]) == (30, 40)
+
+
+def test_a_size_that_is_not_the_images_explains_its_boxes(tmp_path, caplog):
+    exchanged = "<size><width>30</width><height>40</height></size>"
+    objects = voc_object() + voc_object(box=(31, 1, 40, 20))
+    folder = make_voc(tmp_path / "VOC2007", {"a": exchanged + objects, "b": SIZE + voc_object(box=(1, 1, 60, 20))})
+    findings = Findings()
+    first, _ = examine_voc_split(VocSplit(folder, "trainval"), findings)
+    assert len(first.objects) == 2
+    assert [fault.where for fault in findings.faults] == [f"{folder}/Annotations/b.xml, object 1 (line 1)"]
+    assert "the <size> of 1 files is not that of their image (a.xml)" in caplog.text
 
 
 @pytest.mark.parametrize("box", [(5, 5, 5, 5), (5, 5, 5, 9), (41, 1, 60, 30)])
