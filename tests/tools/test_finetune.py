@@ -167,6 +167,18 @@ def test_bad_input_is_one_message(scenes: Path, tool: Tool, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
+def test_a_batch_for_other_processes_is_refused_first(scenes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    uneven = ["--init", "random", "--num-gpus", 2, *TINY, "SOLVER.IMS_PER_BATCH", 3, "OUTPUT_DIR", out]
+    for dry in (["--dry-run"], []):
+        said = refusal(finetune.main, *command(scenes), *dry, *uneven)
+        assert "SOLVER.IMS_PER_BATCH 3: 2 processes cannot share 3 images evenly; give 2 or 4" in said
+    assert not out.exists()
+    out.mkdir()
+    (out / "metrics.json").touch()  # of a start that was refused before its first iteration
+    assert not plan(scenes, *TINY, "OUTPUT_DIR", out, init="random").resume
+
+
 def test_a_json_with_a_missing_image_is_refused(scenes: Path, tmp_path: Path) -> None:
     content = json.loads((scenes / "annotations/instances_train2017.json").read_text())
     content["images"][0]["file_name"] = "gone.jpg"

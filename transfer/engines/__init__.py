@@ -49,6 +49,17 @@ class Engine(Protocol):
     def model_state(self, cfg: Any) -> dict[str, Tensor]:
         """Return the tensors of the model that `cfg` describes, by Detectron2's names: on "meta", only shapes."""
 
+    def check_training(self, cfg: Any, processes: int) -> None:
+        """Check settings that only training needs, before anything is written.
+
+        Args:
+            cfg: with the DEVICE of this machine.
+            processes: of the run, on all machines together.
+
+        Raises:
+            TransferError: a batch that the processes cannot share evenly, or settings that the engine cannot train by.
+        """
+
     def train(
         self,
         cfg: Any,
@@ -80,8 +91,8 @@ class Engine(Protocol):
             The scores of the trained detector, from the last call of `evaluate`.
 
         Raises:
-            TransferError: images that cannot be used, a batch that the ranks cannot share evenly, a loss that is
-                not finite. Where an image is at fault, the run is saved.
+            TransferError: images that cannot be used, what `check_training` refuses, a loss that is not finite.
+                Where an image is at fault, the run is saved.
             StorageError: the images cannot be read for a time; the run is saved.
             UserError: there is nothing to resume, or the disk is full.
             Stopped: because of `stop`; the run is saved.

@@ -90,6 +90,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     """
     backend = engines.load_engine(options.engine)
     config, scaled = _read_config(backend, options)
+    _check_training(backend, config, options)
     output = Path(config.OUTPUT_DIR)
     finished = options.auto_resume and resuming.is_finished(output)
     resume = _is_resumed(output, options)
@@ -134,6 +135,12 @@ def _read_config(backend: Engine, options: RunOptions) -> tuple[Config, results.
     if not options.eval_only:
         scale.refuse_implicit_scaling(config)
     return config, None
+
+
+def _check_training(backend: Engine, config: Config, options: RunOptions) -> None:
+    """Refuse settings of the training that the processes or the engine would refuse later, in a folder begun."""
+    if not options.eval_only:
+        backend.check_training(config, launched_processes() or options.processes)
 
 
 def _is_resumed(output: Path, options: RunOptions) -> bool:
@@ -202,7 +209,7 @@ def _check_keypoints(config: Config, data: Sequence[Dataset]) -> None:
 def _check_output(output: Path, eval_only: bool, resume: bool) -> None:
     """Refuse to write over an earlier run, and to resume what is not there."""
     names = (results.FILE_NAME, files.LAST, "metrics.json")
-    found = [name for name in names if (output / name).exists()] + sorted(path.name for path in checkpoints(output))
+    found = [name for name in names if _has_content(output / name)] + sorted(path.name for path in checkpoints(output))
     if resume and not eval_only:
         if results.FILE_NAME in found:
             raise TransferError(f"--resume: the run in {output} is finished (it has a {results.FILE_NAME})")
@@ -215,6 +222,11 @@ def _check_output(output: Path, eval_only: bool, resume: bool) -> None:
             f"{output} holds an earlier run ({listed(found)}): continue it with --auto-resume (or --resume), "
             "or give another OUTPUT_DIR"
         )
+
+
+def _has_content(path: Path) -> bool:
+    """Return whether there is a file with content: a start that did no iteration leaves an empty metrics.json."""
+    return path.exists() and path.stat().st_size > 0
 
 
 def _check_output_of_evaluation(output: Path, found: list[str], resume: bool) -> None:

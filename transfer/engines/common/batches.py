@@ -38,6 +38,17 @@ def batches(draws: Iterator[Draw], wide: Sequence[bool] | None, batch_size: int)
             group.clear()
 
 
+def check_shares(cfg: Any, processes: int) -> None:
+    """Raise TransferError where the processes cannot share the batch of SOLVER.IMS_PER_BATCH images evenly."""
+    images = cfg.SOLVER.IMS_PER_BATCH
+    if images < processes or images % processes:
+        below = images // processes * processes
+        right = f"{below} or {below + processes}" if below else f"a multiple of {processes}, or start fewer processes"
+        raise TransferError(
+            f"SOLVER.IMS_PER_BATCH {images}: {processes} processes cannot share {images} images evenly; give {right}"
+        )
+
+
 class Example(NamedTuple):
     """An example, and the faults of the images that were to be used: the index of each one's record -> its fault."""
 

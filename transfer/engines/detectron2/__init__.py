@@ -19,7 +19,7 @@ from transfer.engines.common.arithmetic import arithmetic
 from transfer.engines.detectron2.models import build_model, model_state
 from transfer.engines.detectron2.predictor import predict
 from transfer.engines.detectron2.quiet import quiet
-from transfer.engines.detectron2.training import train
+from transfer.engines.detectron2.training import check_training, train
 from transfer.errors import TransferError
 from transfer.predictions import Detections, Predict
 from transfer.weights import detector_file as weight_files
@@ -28,7 +28,7 @@ with quiet():
     import detectron2
     from detectron2.config import CfgNode, get_cfg
 
-__all__ = ["NAME", "build_model", "load_config", "load_predictor", "model_state", "train", "versions"]
+__all__ = ["NAME", "build_model", "check_training", "load_config", "load_predictor", "model_state", "train", "versions"]
 NAME = "detectron2"
 
 

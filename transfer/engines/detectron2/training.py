@@ -19,6 +19,7 @@ from transfer.engines import KEEP_CHECKPOINTS, MAX_BROKEN, Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.arithmetic import arithmetic, check_loss_scale, diverged
+from transfer.engines.common.batches import check_shares
 from transfer.engines.common.checkpoints import BROKEN, Checkpoints, Part
 from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics, write_row
 from transfer.engines.detectron2.data import SAMPLERS, TrainingData
@@ -51,7 +52,7 @@ def train(
 ) -> Scores:
     """Fine-tune a detector; see transfer.engines.Engine.train."""
     _join_local_processes()
-    _check(cfg)
+    check_training(cfg, comm.get_world_size())
     with arithmetic(cfg):
         return _train(cfg, dataset, initial, evaluate, resume, checkpoint_extra, stop, keep_checkpoints, max_broken)
 
@@ -225,12 +226,9 @@ def _load_over(model: nn.Module, initial: Mapping[str, Tensor]) -> None:
         raise TransferError(f"the model has no {', '.join(result.unexpected_keys)}")
 
 
-def _check(cfg: CfgNode) -> None:
-    ranks = comm.get_world_size()
-    if cfg.SOLVER.IMS_PER_BATCH == 0 or cfg.SOLVER.IMS_PER_BATCH % ranks:
-        raise TransferError(
-            f"SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH} cannot be shared evenly by {ranks} processes"
-        )
+def check_training(cfg: CfgNode, processes: int) -> None:
+    """Raise TransferError for settings that cannot be trained with; see transfer.engines.Engine.check_training."""
+    check_shares(cfg, processes)
     if cfg.DATALOADER.SAMPLER_TRAIN not in SAMPLERS:
         raise TransferError(
             f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}: it takes the data from Detectron2's own "

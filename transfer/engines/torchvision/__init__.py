@@ -12,6 +12,7 @@ from torch import Tensor
 from pretrain.runtime import distributed
 from transfer.config import detectron2_defaults
 from transfer.engines.common.arithmetic import arithmetic
+from transfer.engines.common.batches import check_shares as check_training
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.config_checks import supported
 from transfer.engines.torchvision.predictor import make_predictor
@@ -19,7 +20,7 @@ from transfer.engines.torchvision.trainer import train
 from transfer.predictions import Detections, Predict
 from transfer.weights import detector_file
 
-__all__ = ["NAME", "build_model", "load_config", "load_predictor", "model_state", "train", "versions"]
+__all__ = ["NAME", "build_model", "check_training", "load_config", "load_predictor", "model_state", "train", "versions"]
 
 NAME = "torchvision"
 

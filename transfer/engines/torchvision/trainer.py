@@ -21,6 +21,7 @@ from transfer.engines import KEEP_CHECKPOINTS, MAX_BROKEN, Evaluate
 from transfer.engines.common import precise_bn, rng_state
 from transfer.engines.common.after_iteration import AfterIteration
 from transfer.engines.common.arithmetic import arithmetic, check_loss_scale, diverged
+from transfer.engines.common.batches import check_shares
 from transfer.engines.common.broken_images import BrokenImages
 from transfer.engines.common.checkpoints import BROKEN, Checkpoints, Part
 from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics, write_row
@@ -30,7 +31,7 @@ from transfer.engines.torchvision.data.loader import TrainingBatches, usable
 from transfer.engines.torchvision.metrics import TrainingProgress, Window
 from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.engines.torchvision.predictor import make_predictor
-from transfer.errors import TransferError, refuse
+from transfer.errors import refuse
 from transfer.results import Scores
 
 
@@ -46,6 +47,7 @@ def train(
     max_broken: float = MAX_BROKEN,
 ) -> Scores:
     """Fine-tune a detector; see transfer.engines.Engine.train."""
+    check_shares(cfg, distributed.world_size())
     with arithmetic(cfg):
         return Trainer(
             cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop, keep_checkpoints, max_broken
@@ -165,7 +167,7 @@ class Trainer:
         return TrainingBatches(
             self.records,
             build_training_input(self.cfg),
-            batch_size=images_per_rank(self.cfg.SOLVER.IMS_PER_BATCH, distributed.world_size()),
+            batch_size=self.cfg.SOLVER.IMS_PER_BATCH // distributed.world_size(),
             seed=self.cfg.SEED,
             group=self.cfg.DATALOADER.ASPECT_RATIO_GROUPING,
             rank=distributed.rank(),
@@ -213,10 +215,3 @@ def load_initial(model: nn.Module, initial: Mapping[str, Tensor]) -> None:
         ]
     )
     model.load_state_dict(dict(initial), strict=False)
-
-
-def images_per_rank(images: int, processes: int) -> int:
-    """Return the images of each process in a batch of `images`; TransferError where they cannot share it evenly."""
-    if images % processes:
-        raise TransferError(f"SOLVER.IMS_PER_BATCH: {images} images cannot be shared by {processes} processes")
-    return images // processes

@@ -24,7 +24,7 @@ from transfer.engines.common.checkpoints import Checkpoints
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_training_input
 from transfer.engines.torchvision.data.loader import TrainingBatches
-from transfer.engines.torchvision.trainer import Trainer, images_per_rank
+from transfer.engines.torchvision.trainer import Trainer
 from transfer.errors import TransferError
 from transfer.predictions import Predict
 from transfer.results import Scores
@@ -408,9 +408,3 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert all("/nowhere.png" in fault for fault in seen["faults"])
     difference, largest = seen["gradients"]
     assert difference <= 1e-5 * largest
-
-
-def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    assert images_per_rank(6, 3) == 2
-    with pytest.raises(TransferError, match="IMS_PER_BATCH: 3 images cannot be shared by 2"):
-        images_per_rank(3, 2)
