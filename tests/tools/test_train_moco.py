@@ -1,7 +1,6 @@
 """tools/train_moco.py as a user runs it: bad input is one message and exit code 2, nothing is written."""
 
 import concurrent.futures
-import os
 import pathlib
 import shutil
 import sys
@@ -75,42 +74,18 @@ def test_a_second_start_of_a_run_is_refused_and_harms_nothing(
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The first waits for one of its images, a pipe that the test writes when the second has been refused."""
-    images = tmp_path / "images"
-    shutil.copytree(pictures, images)
-    settings = ("data.root", images, "data.workers", 0, "optim.epochs", 1, *SMALL, "model.dim", 8, "output_dir")
+    settings = ("data.root", pictures, "data.workers", 0, "optim.epochs", 6, *SMALL, "model.dim", 8, "output_dir")
     alone = tool("train_moco", *settings, tmp_path / "alone")
     assert alone.returncode == 0, alone.stderr
-    content = (images / "0.png").read_bytes()
-    (images / "0.png").unlink()
-    os.mkfifo(images / "0.png")
+    monkeypatch.setattr(run_folder, "PATIENCE", 0.0)
     with concurrent.futures.ThreadPoolExecutor(1) as thread:
         first = thread.submit(tool, "train_moco", *settings, tmp_path / "run", "--auto-resume")
-        pipe = reached(images / "0.png")
-        monkeypatch.setattr(run_folder, "PATIENCE", 0.3)
+        wait_until((tmp_path / "run" / run_folder.LOCK).exists, "the first has begun")
         said = refusal(*settings, tmp_path / "run", "--auto-resume")
-        with open(pipe, "wb") as writer:
-            writer.write(content)
         ended = first.result()
     assert f"{tmp_path / 'run'}: another start is using it (process " in said
     assert ended.returncode == 0, ended.stderr
-    assert differences(tmp_path / "alone", tmp_path / "run", epochs=1) == []
-
-
-def reached(pipe: pathlib.Path) -> int:
-    """Open a pipe to write, as soon as somebody reads it."""
-    opened = []
-
-    def read() -> bool:
-        try:
-            opened.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:  # nobody reads it yet
-            return False
-        return True
-
-    wait_until(read, f"{pipe} is read")
-    os.set_blocking(opened[0], True)
-    return opened[0]
+    assert differences(tmp_path / "alone", tmp_path / "run", epochs=6) == []
 
 
 def test_help_shows_commands_and_settings() -> None:
