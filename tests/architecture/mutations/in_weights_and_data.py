@@ -169,8 +169,8 @@ FAULTS = (
     fault(
         "voc-difficult",
         "transfer/data/voc/xml_file.py",
-        '_text(element, "difficult") == "1"',
-        '_text(element, "difficult") == "true"',
+        '"1": True, "true": True}',
+        '"1": False, "true": True}',
         "difficult objects count as missed",
         "transfer/data/voc/test_records.py",
     ),

@@ -67,7 +67,7 @@ def test_missing_places_are_named(tmp_path):
     with pytest.raises(TransferError, match="holds neither annotations/ nor coco/annotations/"):
         catalog.load_dataset(["coco_2017_train"], tmp_path)
     folder = make_voc(tmp_path / "VOC2007", {"a": SIZE + voc_object()})
-    with pytest.raises(TransferError, match=r"test\.txt: no such list of images \(splits there: trainval\)"):
+    with pytest.raises(TransferError, match=r"test\.txt: no such list of images \(splits there: trainval;"):
         catalog.load_dataset(["voc_2007_test"], tmp_path)
     with pytest.raises(TransferError, match="name the folder above VOC2007"):
         catalog.load_dataset(["voc_2007_trainval"], folder)

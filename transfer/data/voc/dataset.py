@@ -89,6 +89,12 @@ def _year_hint(root: Path, year: str) -> str:
             if sub_folder(root, name).is_dir():
                 alone = f"voc_{other.removeprefix('VOC')}_trainval"
                 return f" (it holds {name}/; to use that alone: DATASETS.TRAIN \"['{alone}']\", and so DATASETS.TEST)"
+    if any(root.glob("*/*.xml")):
+        return (
+            "; the images of a split and their XML files lie side by side, as Roboflow writes them: move the images "
+            f"to {year}/JPEGImages/, the XML files to {year}/Annotations/, and write the names of the images, without "
+            f"suffix, on the lines of {year}/ImageSets/Main/trainval.txt (those of train/) and test.txt (of valid/)"
+        )
     inside = [child.name for child in sorted(root.iterdir()) if sub_folder(child, "ImageSets").is_dir()]
     return f" (rename or link {inside[0]}/ in it to {year}/)" if inside else ""
 

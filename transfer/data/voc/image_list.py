@@ -11,6 +11,7 @@ from transfer.data.voc.files import ANNOTATIONS, IMAGE_SUFFIXES, IMAGES, LISTS, 
 
 _MARKED = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # a line of a class's list: a name, then -1, 0 or 1
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
+_SPLITS = ("train", "val", "trainval", "test")  # that data sets are named after
 _SUFFIXES = (*IMAGE_SUFFIXES, *XML_SUFFIXES)
 
 log = logging.getLogger(__name__)
@@ -19,8 +20,9 @@ log = logging.getLogger(__name__)
 def read_image_ids(folder: Path, split: str, annotations: FilesById, findings: Findings) -> list[str]:
     """Return the ids of the images of a split in the order of its list, each once.
 
-    A line is a name, which may hold blanks. Where no annotation file has that very name, it is read without an image's
-    suffix, without JPEGImages/ before it, with / for a backslash, or without the -1, 0 or 1 of a class's list.
+    A line is a name, which may hold blanks; one that begins with # and is no name is a comment. Where no
+    annotation file has that very name, it is read without an image's suffix, without JPEGImages/ before it, with / for
+    a backslash, or without the -1, 0 or 1 of a class's list.
 
     Args:
         folder: of the year.
@@ -31,9 +33,12 @@ def read_image_ids(folder: Path, split: str, annotations: FilesById, findings: F
     path = sub_folder(folder, LISTS) / f"{split}.txt"
     ids: dict[str, int] = {}  # id -> line
     reread: list[tuple[str, str]] = []
+    comments: list[str] = []
     for number, entry in _entries(folder, path, findings):
         where = f"{path}, line {number}"
-        if "\0" in entry:
+        if entry.startswith("#") and not annotations.find(entry):
+            comments.append(entry)
+        elif "\0" in entry:
             findings.add("image", where, f"{entry!r} is not a file name")
         elif _ABSOLUTE.match(entry) or ".." in re.split(r"[/\\]", entry):
             name = re.split(r"[/\\]", entry)[-1]
@@ -46,6 +51,8 @@ def read_image_ids(folder: Path, split: str, annotations: FilesById, findings: F
             ids[image_id] = number
             if image_id != entry:
                 reread.append((entry, image_id))
+    if comments:
+        log.warning("%s: %d lines begin with # and are taken for comments: %s", path, len(comments), comments[0])
     if reread:
         first = "{!r} as {!r}".format(*reread[0])
         log.warning("%s: %d of %d lines are more than an image's name; read: %s", path, len(reread), len(ids), first)
@@ -86,7 +93,13 @@ def _lists_there(folder: Path, path: Path) -> str:
     years = sorted(item.parent.name for item in folder.glob("*/ImageSets"))
     if years and not sub_folder(folder, "ImageSets").is_dir():
         return f"name the folder of one year: {folder / years[0]}"
-    return f"splits there: {', '.join(sorted(file.stem for file in path.parent.glob('*.txt'))) or 'none'}"
+    there = sorted(file.stem for file in path.parent.glob("*.txt"))
+    write = f"write {path.name}: an image's name without its suffix on each line"
+    if ready := [name for name in there if name in _SPLITS]:
+        write = f"DATASETS.TRAIN and DATASETS.TEST choose them, as in \"['voc_2007_{ready[0]}']\"; or {write}"
+    elif there:
+        write = f"rename one, or {write}"
+    return f"splits there: {', '.join(there) or 'none'}; {write}"
 
 
 def _image_id(entry: str, annotations: FilesById) -> str:

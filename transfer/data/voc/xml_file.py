@@ -16,6 +16,7 @@ from transfer.data.common.faults import GONE, Findings
 from transfer.data.common.values import FARTHEST, clip_box, is_empty_box, reaches_beyond
 from transfer.errors import TransferError
 
+_DIFFICULT = {"": False, "0": False, "false": False, "1": True, "true": True}  # by text in small letters
 _SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 Box = tuple[float, float, float, float]
@@ -34,6 +35,8 @@ _EAST_ASIAN = frozenset(
     ("gbk", "gb2312", "gb18030", "cp936", "big5", "cp950", "shift_jis", "cp932", "euc-jp", "euc-kr", "cp949")
 )
 _DECLARED = re.compile(rb"<\?xml\s[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
+
+_BARE_AND = re.compile(rb"&(?!#?\w+;)")
 
 
 class _Element(ET.Element):
@@ -69,7 +72,25 @@ def parse_plain_xml(data: bytes) -> ET.Element:
         parser.Parse(data, True)
         return builder.close()
     except (expat.ExpatError, ValueError, LookupError) as error:  # LookupError: an unknown encoding
-        raise TransferError(f"not XML ({error})") from error
+        raise TransferError(f"not XML ({error}){_repair(data, encoding, error)}") from error
+
+
+def _repair(data: bytes, encoding: str | None, error: Exception) -> str:
+    """Return what repairs a file that is not XML; "" if nothing is known."""
+    if data.startswith(b"version https://git-lfs"):
+        return ": a pointer of Git LFS, not the file itself: `git lfs pull` fetches it"
+    if not isinstance(error, expat.ExpatError):
+        return ""
+    line = b"".join(data.splitlines()[error.lineno - 1 : error.lineno])
+    if encoding in (None, "utf-8"):
+        try:
+            line.decode()
+        except ValueError:
+            return (
+                ": its bytes are not UTF-8: save it as UTF-8, or declare its encoding at its beginning, such as "
+                '<?xml version="1.0" encoding="gbk"?>'
+            )
+    return ": write &amp; for the character &" if _BARE_AND.search(line) else ""
 
 
 def _as_utf8(data: bytes, encoding: str) -> bytes:
@@ -134,6 +155,9 @@ def read_objects(
         path: of the file, for messages.
         class_names: the classes that may occur; None: any.
     """
+    for element in annotation:
+        if element.tag != "object" and element.tag.lower() == "object":
+            findings.add("image", f"{path}, line {line_of(element)}", f"<{element.tag}>: <object> is expected")
     objects = []
     for number, element in enumerate(annotation.iterfind("object"), start=1):
         findings.totals["objects"] += 1
@@ -146,7 +170,9 @@ def read_objects(
         if box is not None and GONE.isdisjoint(rules):
             if size is not None and "clip" in rules:
                 box = _clipped(box, size)
-            objects.append(VocObject(_text(element, "name"), box, _text(element, "difficult") == "1"))
+            objects.append(
+                VocObject(_text(element, "name"), box, _DIFFICULT.get(_text(element, "difficult").lower(), False))
+            )
     return tuple(objects)
 
 
@@ -176,10 +202,14 @@ def _object_faults(element: ET.Element, class_names: Sequence[str] | None) -> li
         faults.append(("class", "no <name>"))
     elif class_names is not None and name not in class_names:
         faults.append(("class", f"class {name} is not one of: {', '.join(class_names)}"))
-    if difficult not in ("", "0", "1"):
-        faults.append(("flag", f"<difficult> is {reprlib.repr(difficult)}, 0 or 1 is expected"))
+    if difficult.lower() not in _DIFFICULT:
+        faults.append(
+            ("flag", f"<difficult> is {reprlib.repr(difficult)}, 0 or 1 is expected (0 where nobody marked it)")
+        )
     shown = f"<bndbox> {_sides_text(element)}"
-    if box is None:
+    if box is None and element.find("robndbox") is not None and element.find("bndbox") is None:
+        faults.append(("box", "a rotated box, <robndbox>: <bndbox>, with xmin, ymin, xmax, ymax, is expected"))
+    elif box is None:
         faults.append(("box", f"{shown}: finite numbers xmin, ymin, xmax, ymax are expected"))
     elif not _in_order(box):
         faults.append(("negative", f"{shown}: xmin <= xmax and ymin <= ymax are expected (not width, height)"))

@@ -83,3 +83,10 @@ def test_data_of_another_name_or_year_are_pointed_at(tmp_path: Path) -> None:
         with pytest.raises(TransferError) as caught:
             catalog.load_dataset([name], root)
         assert hint in str(caught.value)
+
+
+def test_images_beside_their_xml_files_are_recognised(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/a.xml").write_text("<annotation/>")
+    with pytest.raises(TransferError, match=r"side by side, as Roboflow writes them: move the images to VOC2007/JPEG"):
+        load(tmp_path)

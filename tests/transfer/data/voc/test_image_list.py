@@ -100,4 +100,28 @@ def test_a_missing_list_is_named_with_what_is_there(tmp_path: Path) -> None:
     ):
         findings = Findings()
         examine_voc_split(VocSplit(given, "val"), findings)
-        assert findings.faults[0].what == f"no such list of images ({hint})"
+        assert f"no such list of images ({hint}" in findings.faults[0].what
+
+
+def test_comments_in_a_list_are_told_and_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert ids_of(tmp_path, ["a", "#b"], "# my split\na\n#b\n") == (["a", "#b"], [])
+    (warning,) = caplog.messages
+    assert warning.endswith("trainval.txt: 1 lines begin with # and are taken for comments: # my split")
+
+
+@pytest.mark.parametrize(
+    ("there", "repair"),
+    [
+        (["train", "val"], "splits there: train, val; DATASETS.TRAIN and DATASETS.TEST choose them"),
+        (["default"], "splits there: default; rename one, or write trainval.txt: an image's name"),
+        ([], "splits there: none; write trainval.txt: an image's name without its suffix on each line"),
+    ],
+)
+def test_a_missing_list_comes_with_its_repair(tmp_path: Path, there: list[str], repair: str) -> None:
+    folder = make_voc(tmp_path, {"a": SIZE + CAT}, "other")
+    (folder / "ImageSets/Main/other.txt").unlink()
+    for name in there:
+        (folder / f"ImageSets/Main/{name}.txt").write_text("a\n")
+    findings = Findings()
+    examine_voc_split(VocSplit(folder, "trainval"), findings)
+    assert repair in findings.faults[0].what

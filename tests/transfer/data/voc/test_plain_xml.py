@@ -44,6 +44,20 @@ def test_invalid_xml_is_refused_with_its_place(data: bytes) -> None:
         parse_plain_xml(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "repair"),
+    [
+        ("<a>\n苹果</a>".encode("gbk"), "its bytes are not UTF-8: save it as UTF-8, or declare"),
+        (b"<a>\n<b>M&M</b></a>", "line 2, column 6): write &amp; for the character &"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "`git lfs pull` fetches it"),
+    ],
+)
+def test_the_repair_of_what_is_not_xml_is_named(data: bytes, repair: str) -> None:
+    with pytest.raises(TransferError) as caught:
+        parse_plain_xml(data)
+    assert repair in str(caught.value)
+
+
 def test_declared_encodings_are_read() -> None:
     for encoding in ("iso-8859-1", "windows-1252", "utf-16"):
         root = parse_plain_xml(f'<?xml version="1.0" encoding="{encoding}"?><a>Käse</a>'.encode(encoding))

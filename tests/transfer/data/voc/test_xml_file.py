@@ -27,6 +27,8 @@ FAULTS = [
     ("class", voc_object("emu"), "class emu is not one of: cat, dog"),
     ("class", voc_object(" "), "no <name>"),
     ("flag", voc_object(difficult="<difficult>2</difficult>"), "<difficult> is '2', 0 or 1 is expected"),
+    ("flag", voc_object(difficult="<difficult>Unspecified</difficult>"), "'Unspecified', 0 or 1 is expected (0 where"),
+    ("box", "<object><name>cat</name><robndbox><cx>3</cx></robndbox></object>", "a rotated box, <robndbox>: <bndbox>"),
     ("box", voc_object(box=("nan", 1, 4, 5)), "<bndbox> nan, 1, 4, 5: finite numbers"),
     ("box", voc_object(box=(1, 1, "inf", 5)), "<bndbox> 1, 1, inf, 5: finite numbers"),
     ("box", voc_object(box=(1, 1, 1e10, 5)), "<bndbox> 1, 1, 10000000000.0, 5: finite numbers"),
@@ -55,6 +57,17 @@ def test_a_faulty_object_is_refused_with_its_place_or_dropped(
     image, findings = read(tmp_path, inside, **{kind: "drop"})
     assert [item.box for item in image.objects] == [(3, 4, 20, 25)] * 2
     assert findings.counts() == {f"{kind}=drop": 1}
+
+
+@pytest.mark.parametrize(("text", "difficult"), [("False", False), ("true", True), ("1", True), ("", False)])
+def test_difficult_may_be_true_or_false(tmp_path: Path, text: str, difficult: bool) -> None:
+    image, _ = read(tmp_path, SIZE + voc_object(difficult=f"<difficult>{text}</difficult>"))
+    assert [item.difficult for item in image.objects] == [difficult]
+
+
+def test_objects_in_capitals_are_no_background(tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=r"a\.xml, line 3: <Object>: <object> is expected"):
+        read(tmp_path, f"{SIZE}{CAT}\n\n<Object><name>cat</name></Object>")
 
 
 def test_a_box_without_area_is_kept_unless_asked(tmp_path: Path) -> None:
