@@ -1,7 +1,8 @@
 """The output folder of a pretraining run, before it begins: it must not hold another run."""
 
+import os
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pretrain.runtime import files, metrics_file
 from pretrain.runtime.errors import UserError, listed
@@ -46,6 +47,17 @@ def refuse_other_run(folder: pathlib.Path, differences: Callable[[pathlib.Path],
             f"output_dir: {folder}: holds another run ({', '.join(held[:3])}) without a checkpoint: {reason}. Nothing "
             "is overwritten; choose another output_dir"
         )
+
+
+def refuse_folder_of_images(folder: pathlib.Path, roots: Mapping[str, str]) -> None:
+    """Raise UserError where a new run would write among the images. `roots`: the folders of images by their setting."""
+    place = folder.resolve()
+    for setting, root in roots.items():
+        if root and os.path.isdir(root) and pathlib.Path(root).resolve() in (place, *place.parents):
+            raise UserError(
+                f"output_dir: {folder}: lies in the folder of images {root} ({setting}), which the run's files would "
+                "change; choose a folder outside of it"
+            )
 
 
 def refuse_file(folder: pathlib.Path) -> None:

@@ -86,6 +86,9 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
         start = files.load_tensors(path, mmap=True)
     else:
         distributed.on_main(lambda: output_folder.refuse_existing_run(folder))
+    if path is None:
+        roots = {"data.root": settings.data.root, "knn.root": settings.knn.root}
+        distributed.on_main(lambda: output_folder.refuse_folder_of_images(folder, roots))
     validation = _open_validation(settings)
     ours = start.get("moco_transfer") if start else None
     known = ours["digest"] if ours else None

@@ -154,6 +154,8 @@ class Config:
 
     def __post_init__(self) -> None:
         faults = range_faults("", self)
+        if not self.output_dir.strip():
+            faults.append("output_dir: is empty; name the folder of the run")
         optim, model = self.optim, self.model
         if optim.batch_size % (optim.accumulate * model.bn_groups):
             faults.append(

@@ -297,6 +297,12 @@ def test_an_output_folder_with_a_run_is_refused(
     with pytest.raises(UserError, match=r"already holds a run \(metrics.json\)"):
         train.run(settings(pictures, tmp_path))
     assert (tmp_path / "metrics.json").read_text() == "mine"
+    for among in (pictures, pictures / "run"):
+        with pytest.raises(UserError, match=rf"output_dir: {among}: lies in the folder of images {pictures} "):
+            train.run(settings(pictures, among))
+    assert not (pictures / "run").exists()
+    with pytest.raises(UserError, match="output_dir: is empty"):
+        settings(pictures, tmp_path, "output_dir", "")
     with pytest.raises(UserError, match=r"cannot be written: Not a directory"):
         train.run(settings(pictures, tmp_path / "file" / "below"))
 
@@ -518,7 +524,7 @@ def test_a_broken_image_is_replaced_counted_and_named_once(
 
 
 def test_too_many_broken_images_stop_the_run(with_a_broken_one: pathlib.Path, tmp_path: pathlib.Path) -> None:
-    with pytest.raises(UserError, match=r"data.max_broken"):
+    with pytest.raises(UserError, match=r"data.max_broken.*mend them or raise data.max_broken \(a run that has begun "):
         train.run(settings(with_a_broken_one, tmp_path / "run", "optim.epochs", "3"))
 
 

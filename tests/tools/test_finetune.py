@@ -162,6 +162,8 @@ def test_bad_input_is_one_message(scenes: Path, tool: Tool, tmp_path: Path) -> N
     elsewhere = tmp_path / "nowhere"
     said = refusal(finetune.main, *command(elsewhere), "--init", "random", "OUTPUT_DIR", tmp_path / "out")
     assert str(elsewhere) in said
+    with pytest.raises(TransferError, match="OUTPUT_DIR is empty"):
+        plan(scenes, "OUTPUT_DIR", "", init="random")
     with pytest.raises(TransferError, match="NUM_CLASSES 80: the data have"):
         plan(scenes, "MODEL.ROI_HEADS.NUM_CLASSES", 80, init="random")
     assert not (tmp_path / "out").exists()

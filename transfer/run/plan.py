@@ -91,6 +91,8 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     backend = engines.load_engine(options.engine)
     config, scaled = _read_config(backend, options)
     _check_training(backend, config, options)
+    if not config.OUTPUT_DIR.strip():
+        raise TransferError("OUTPUT_DIR is empty: name the folder of the run")
     output = Path(config.OUTPUT_DIR)
     finished = options.auto_resume and resuming.is_finished(output)
     resume = _is_resumed(output, options)
