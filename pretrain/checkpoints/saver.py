@@ -202,7 +202,7 @@ def _position(path: pathlib.Path) -> tuple[int, int]:
     try:
         content = files.load_tensors(path, mmap=True)
     except UserError as error:
-        raise PretrainError(f"is {str(error).removeprefix(f'{path}: ')}") from error
+        raise PretrainError(f"cannot be resumed: {str(error).removeprefix(f'{path}: ')}") from error
     own = content.get("moco_transfer") if isinstance(content, dict) else None
     if not isinstance(own, dict) or type(own.get("step")) is not int or type(content.get("epoch")) is not int:
         raise PretrainError("was not written by this program")

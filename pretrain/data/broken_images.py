@@ -96,6 +96,6 @@ class BrokenImages:
         named = listed(map(self.images.name, broken), NAMED)
         return (
             f"data.max_broken: {len(broken)} of {len(self.images)} images cannot be read, more than the share of "
-            f"{self.max_share:g}: {named}. `python tools/check_images.py ROOT` finds all; mend or "
-            "remove them, or raise data.max_broken"
+            f"{self.max_share:g}: {named}. `python tools/check_images.py ROOT` finds all; mend "
+            "them or raise data.max_broken (a run that has begun keeps its images: without them it cannot be resumed)"
         )

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import unicodedata
 from collections.abc import Iterator
 
@@ -88,7 +89,19 @@ def _fault(folder: str, name: str, found: str | None) -> str | None:
         return "a folder, not an image"
     parent, _, file = path.rpartition("/")
     other = [each for each in _names_in(parent or ".") if each.casefold() == file.casefold()]
-    return f"no such file{f' ({printable(other[0])} is there: upper and lower case count)' if other else ''}"
+    if other:
+        return f"no such file ({printable(other[0])} is there: upper and lower case count)"
+    part = _path_in(folder, meant)
+    return (
+        f"no such file{f' ({printable(part)} is there: a line is a path alone, no label, no quotes)' if part else ''}"
+    )
+
+
+def _path_in(folder: str, line: str) -> str | None:
+    """Return the path that is there and stands in a line of another tool: in quotes, or with a label behind it."""
+    ends = [line, *(line[: match.start()] for match in re.finditer(r"[\s,;|]", line))]
+    parts = [end.strip().strip("\"'") for end in reversed(ends)]  # the longest first
+    return next((part for part in parts if part and os.path.isfile(storage.join(folder, part))), None)
 
 
 def _in_other_form(folder: str, name: str) -> str | None:

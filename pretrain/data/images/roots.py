@@ -92,6 +92,10 @@ def _check_there(root: str, kind: str) -> None:
     if found == "missing":
         meant = None if storage.is_url(root) else find_written("", root)
         hint = f"; {meant} is there, of a name that differs in blanks, \\ or Unicode form only" if meant else ""
+        if not meant and any(sign in root for sign in "*?["):
+            hint = (
+                "; patterns with *, ? and [] are not read: give the folder, a .txt list, or shards as x-{000..009}.tar"
+            )
         raise PretrainError(f"{printable(root)}: no such {'folder' if kind == 'folder' else 'file'}{hint}")
     if kind == "folder" and found == "file":
         raise PretrainError(f"{root}: not a folder, nor a .tar file, nor a .txt list of paths")

@@ -13,6 +13,7 @@ import fsspec
 
 from pretrain.runtime import files
 
+HIDDEN = ("@eaDir", "__MACOSX")  # thumbnails of a Synology NAS, and what macOS adds to archives
 OPEN_FILES = 64  # local shards kept open by one process
 
 
@@ -66,8 +67,8 @@ def open_file(path: str) -> BinaryIO:
 def list_folder(path: str) -> tuple[list[str], list[str]]:
     """List the names of the files and of the folders in a folder, each sorted.
 
-    Hidden ones (.name) are left out, and what is no file: a pipe or a device would be waited for. A link that leads
-    nowhere is listed, as a file that cannot be read.
+    Hidden ones (.name) and folders of HIDDEN are left out, and what is no file: a pipe or a device would be waited for.
+    A link that leads nowhere is listed, as a file that cannot be read.
     """
     if is_url(path):
         system, place = _remote(path)
@@ -77,7 +78,7 @@ def list_folder(path: str) -> tuple[list[str], list[str]]:
     else:
         with os.scandir(path) as scan:
             entries = [(entry.name, entry.is_dir()) for entry in scan if not _is_special(entry)]
-    shown = sorted((name, is_folder) for name, is_folder in entries if not name.startswith("."))
+    shown = sorted((name, is_folder) for name, is_folder in entries if not (name.startswith(".") or name in HIDDEN))
     return [name for name, is_folder in shown if not is_folder], [name for name, is_folder in shown if is_folder]
 
 

@@ -53,7 +53,10 @@ def test_packed_names_are_the_names(names: list[str]) -> None:
 
 def test_images_are_found_in_trees_and_flat_folders_sorted(tmp_path: pathlib.Path) -> None:
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
-    fill(root, ["b/2.PNG", "b/1.jpg", "a/deep/er/3.jpeg", "0.webp", ".hidden/9.jpg", "b/._1.jpg", "b/é.jpg"])
+    fill(
+        root,
+        ["b/2.PNG", "b/1.jpg", "a/deep/er/3.jpeg", "0.webp", ".hidden/9.jpg", "b/._1.jpg", "b/é.jpg", "@eaDir/1.jpg"],
+    )
     (root / "b" / "notes.md").write_text("no image")
     fill(elsewhere, ["x.bmp"])
     (root / "link").symlink_to(elsewhere)
@@ -68,6 +71,7 @@ def test_images_are_found_in_trees_and_flat_folders_sorted(tmp_path: pathlib.Pat
 
 def test_a_root_without_images_is_refused(tmp_path: pathlib.Path) -> None:
     assert refusal(tmp_path / "nowhere") == f"data.root: {tmp_path}/nowhere: no such folder"
+    assert "no such folder; patterns with *, ? and [] are not read: give the folder" in refusal(tmp_path / "*.jpg")
     assert refusal(tmp_path / "no.txt") == f"data.root: {tmp_path}/no.txt: no such file"
     assert f"data.root: {tmp_path}: no images in it or below, no files at all" in refusal(tmp_path)
     (tmp_path / "notes.md").write_text("no image")
@@ -137,6 +141,10 @@ def test_what_a_list_cannot_mean_is_said(tmp_path: pathlib.Path) -> None:
     assert "line 1: a/img_1.jpg: no such file (IMG_1.JPG is there: upper and lower case count)" in message
     assert "line 2: a/\u212b.jpg: no such file" in message
     assert "line 3: a: a folder, not an image" in message
+    path.write_text('a/\xe9.jpg 0\na/\xe9.jpg,dog\n"a/\xe9.jpg"\na/no.jpg 0\n')
+    message = refusal(path)
+    assert message.count("no such file (a/\xe9.jpg is there: a line is a path alone, no label, no quotes)") == 3
+    assert message.endswith("line 4: a/no.jpg 0: no such file")
     for encoding in ("utf-16", "utf-16-le"):
         path.write_bytes("a/IMG_1.JPG\n".encode(encoding))
         assert "line 1 holds zero bytes, so this is no UTF-8 text but probably UTF-16" in refusal(path)
