@@ -73,7 +73,8 @@ class DataCheck:
             good = [shape and file for shape, file in zip(good, read, strict=True)]
         records = [record for record, keep in zip(dataset.records, good, strict=True) if keep]
         objects = [item for record in records for item in record["annotations"]]
-        examine_objects(objects, scored, where, findings, left_out=dataset.faults)
+        if not findings.refused():  # otherwise none is left because of faults that are named
+            examine_objects(objects, scored, where, findings, left_out=dataset.faults)
         findings.raise_if_refused(where)
         return replace(dataset, records=records, faults={**dataset.faults, **findings.counts()})
 

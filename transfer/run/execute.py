@@ -178,7 +178,7 @@ def _result(plan: Plan, config: Config, scores: results.Scores, seconds: dict[st
         metrics=scores.metrics,
         voc_metrics=scores.voc_metrics,
         per_class=scores.per_class,
-        remarks=scores.remarks,
+        remarks=(plan.data_remark, *scores.remarks) if plan.data_remark else scores.remarks,
         replaced_images=scores.replaced_images,
         device=provenance.describe_device(config.MODEL.DEVICE, distributed.world_size(), torch.get_num_threads()),
         seconds=seconds,

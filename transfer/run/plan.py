@@ -13,6 +13,7 @@ from transfer.config.resolve import Config
 from transfer.data import catalog
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import wide_values_notices
+from transfer.data.common.shared_images import shared_images_remark
 from transfer.engines import Engine
 from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_checkpoint
 from transfer.errors import TransferError, refuse
@@ -43,6 +44,7 @@ class Plan:
         finished: the run was finished before this command: nothing is left to do.
         keep_checkpoints: how many of the newest periodic checkpoints stay.
         max_broken: share of the training images that may be unreadable.
+        data_remark: what a reader of its scores must know of its data; None: nothing.
         auto_resume: what lies in OUTPUT_DIR when the run begins decides if it begins, resumes or is finished.
     """
 
@@ -61,6 +63,7 @@ class Plan:
     keep_checkpoints: int = engines.KEEP_CHECKPOINTS
     max_broken: float = engines.MAX_BROKEN
     auto_resume: bool = False
+    data_remark: str | None = None
 
     @property
     def output(self) -> Path:
@@ -68,14 +71,15 @@ class Plan:
         return Path(self.config.OUTPUT_DIR)
 
     def image_notices(self) -> list[str]:
-        """Return what the user should know of the images: those with more than 8 bits a channel."""
+        """Return what the user should know of the images: more than 8 bits a channel, trained and tested on."""
         parts = {"training": self.train, "test": self.test}
-        return [
+        wide = [
             f"{name} data: {notice}"
             for name, part in parts.items()
             if part
             for notice in wide_values_notices(part.records)
         ]
+        return wide if self.data_remark is None else [*wide, self.data_remark]
 
 
 def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
@@ -123,6 +127,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         keep_checkpoints=options.keep_checkpoints,
         max_broken=options.max_broken,
         auto_resume=options.auto_resume,
+        data_remark=shared_images_remark(train.records, test.records) if train else None,
     )
 
 

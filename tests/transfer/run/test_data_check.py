@@ -208,6 +208,15 @@ def test_what_would_stop_a_run_is_refused_before_it(tmp_path: Path, name: str, s
     assert said.replace("train on", "score") in str(finetune_says(make(tmp_path / "test", good(), test), masks=False))
 
 
+def test_images_of_another_size_are_not_called_empty(tmp_path: Path) -> None:
+    train = good()
+    for entry in train["images"]:
+        entry.update(width=41)
+    said = str(finetune_says(make(tmp_path, train)))
+    assert "2 of 2 images of another size" in said
+    assert "no object" not in said
+
+
 def test_a_rule_leaves_images_out_of_training_alone(tmp_path: Path) -> None:
     root = make(tmp_path, good())
     (root / "train2017/2.jpg").write_bytes(b"no image")
