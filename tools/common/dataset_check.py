@@ -11,6 +11,7 @@ from transfer.data import catalog
 from transfer.data.coco.annotation_file import examine_coco_annotations
 from transfer.data.coco.image_names import find_image_files
 from transfer.data.coco.records import add_missing_keypoints, is_trained_on
+from transfer.data.common.class_names import warn_of_alike_names
 from transfer.data.common.detector_needs import examine_objects, examine_shapes
 from transfer.data.common.faults import KINDS, Fault, Findings
 from transfer.data.common.image_files import StatedImage, check_image_files
@@ -49,7 +50,9 @@ def check_voc(arguments: argparse.Namespace, findings: Findings) -> str:
         names = asked or records.class_names_in(images)
         image_ids = [image.image_id for image in images]
         examine_voc_results(arguments.results, names, arguments.split, findings, image_ids)
-    return _contents(len(images), Counter(item.name for item in objects))
+    by_class = Counter(item.name for item in objects)
+    warn_of_alike_names(f"{folder}, {arguments.split}", by_class)
+    return _contents(len(images), by_class)
 
 
 def check_coco(arguments: argparse.Namespace, findings: Findings) -> str:
@@ -78,7 +81,9 @@ def check_coco(arguments: argparse.Namespace, findings: Findings) -> str:
     if arguments.results is not None:
         _check_coco_results(arguments.results, content, arguments.iou_type, findings)
     names = {category["id"]: category["name"] for category in content["categories"]}
-    objects = Counter(names.get(item["category_id"], "?") for item in content["annotations"])
+    objects = Counter(dict.fromkeys(names.values(), 0))
+    objects.update(names.get(item["category_id"], "?") for item in content["annotations"])
+    warn_of_alike_names(str(path), objects)
     return _contents(len(content["images"]), objects)
 
 

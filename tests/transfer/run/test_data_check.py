@@ -126,7 +126,7 @@ def orphans(content: Content) -> None:
 
 
 # What can be trained on and not be scored, or the reverse: the checker, which does not know the use, refuses it.
-ONE_USE = {"corners beside a polygon", "one run length"}
+ONE_USE = {"corners beside a polygon", "one run length", "all crowds of run lengths"}
 RUNS = {"size": [30, 40], "counts": [100, 500, 600]}
 CHANGES: dict[str, Callable[[Content], None]] = {
     "no area": each("area", ...),

@@ -8,6 +8,7 @@ from typing import Any
 from pretrain.runtime.errors import listed
 from transfer.data.coco import records
 from transfer.data.coco.annotation_file import read_coco_annotations
+from transfer.data.common.class_names import warn_of_alike_names
 from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.errors import TransferError, refuse
@@ -47,6 +48,13 @@ def load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | N
     contents = [read_coco_annotations(path, findings) for path in paths]
     if class_names is None:
         class_names = tuple(records.categories_of(contents[0]))
+        objects = records.objects_of_categories(contents)
+        warn_of_alike_names(", ".join(names), objects)
+        if absent := [name for name in class_names if not objects[name]]:
+            log.warning(
+                "%s: no object of %d of the %d categories, each a class of the detector: %s (remove from the files "
+                "what is no class)", ", ".join(names), len(absent), len(class_names), listed(absent, 20),
+            )  # fmt: skip
         if tuple(class_names) != records.CLASS_NAMES:
             log.info("%s: %d classes from the data: %s", ", ".join(names), len(class_names), ", ".join(class_names))
     known = tuple(class_names)

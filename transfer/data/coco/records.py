@@ -1,6 +1,7 @@
 """The records of Detectron2's form, made of an annotation file in COCO layout."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,16 @@ log = logging.getLogger(__name__)
 def categories_of(content: Mapping[str, Any]) -> dict[str, int]:
     """Return category name -> id, sorted by id, which is the order of the classes."""
     return {item["name"]: item["id"] for item in sorted(content["categories"], key=lambda item: item["id"])}
+
+
+def objects_of_categories(contents: Sequence[Mapping[str, Any]]) -> Counter[str]:
+    """Return category name -> the number of its annotations in some files; 0 of those without any."""
+    found = Counter[str]()
+    for content in contents:
+        names = {item["id"]: item["name"] for item in content["categories"]}
+        found.update(dict.fromkeys(names.values(), 0))
+        found.update(names[item["category_id"]] for item in content["annotations"])
+    return found
 
 
 def coco_records(

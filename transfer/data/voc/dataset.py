@@ -2,10 +2,12 @@
 
 import logging
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from transfer.data.common.class_names import warn_of_alike_names
 from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.data.voc import records
@@ -45,6 +47,7 @@ def load_voc(names: tuple[str, ...], root: Path, class_names: Sequence[str] | No
     every_image = [image for part in images for image in part]
     if class_names is None:
         class_names = records.class_names_in(every_image)
+        warn_of_alike_names(", ".join(names), Counter(item.name for image in every_image for item in image.objects))
         _log_found_classes(", ".join(names), class_names)
     elif absent := records.absent_classes(every_image, class_names):
         few = f"{len(absent)} of the {len(class_names)} classes"

@@ -134,3 +134,11 @@ def test_mutated_coco_json_is_refused_or_read(tmp_path, data):
             del target[place[-1]]
     make_coco(tmp_path, content)
     refused_naming(tmp_path, lambda: catalog.load_dataset(["coco_2017_train"], tmp_path))
+
+
+def test_a_category_without_object_is_told(tmp_path, caplog):
+    content = coco_content()
+    content["categories"].insert(0, {"id": 0, "name": "tools-x7Qd", "supercategory": "none"})
+    make_coco(tmp_path, content)
+    catalog.load_dataset(["coco_2017_train"], tmp_path)
+    assert "no object of 1 of the 3 categories, each a class of the detector: tools-x7Qd" in caplog.text
