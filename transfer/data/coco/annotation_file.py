@@ -73,14 +73,28 @@ def load_json(path: Path) -> Any:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
         other = next((what for begin, what in _OTHER_FILES.items() if data.lstrip().startswith(begin)), None)
-        raise TransferError(f"{path}: {other or f'not JSON ({error})'}") from error
+        raise TransferError(f"{path}: {other or f'not JSON ({error}){_hint(data, error)}'}") from error
+
+
+def _hint(data: bytes, error: Exception) -> str:
+    """Return words on what a file that is not JSON seems to be; "" if nothing is known."""
+    if not isinstance(error, json.JSONDecodeError):
+        return ""
+    if error.msg == "Extra data":
+        return ": several values, as in a file of JSON lines, where one object is expected"
+    end = error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string")
+    return f": it seems to be cut short, after {len(data)} bytes" if end else ""
 
 
 def _layout_faults(content: Any) -> list[str]:
     """Describe what is missing at the top of an annotation file."""
     expected = "an object with images, categories and annotations is expected at the top"
     if isinstance(content, list):
-        return [f"a list, as results files have; {expected}"]
+        labels = "annotations" in _first(content)
+        kind = (
+            "a list of images with their labels, as CreateML writes it" if labels else "a list, as results files have"
+        )
+        return [f"{kind}; {expected}"]
     if not isinstance(content, dict):
         return [expected]
     others = [name for key, name in _OTHER_FORMATS.items() if key in content]
@@ -89,7 +103,16 @@ def _layout_faults(content: Any) -> list[str]:
     wrong = [key for key in _LISTS if not isinstance(content.get(key), list)]
     if wrong == ["annotations"] and "annotations" not in content:
         return ["a list 'annotations' is expected; images without them, as in COCO's test sets, cannot be scored"]
+    annotation = _first(content.get("annotations"))
+    if "caption" in annotation and "bbox" not in annotation:
+        return ["captions of images, without boxes: the objects are in COCO's file instances_..."]
     return [f"a list {key!r} is expected" + (", not null" if content.get(key, 0) is None else "") for key in wrong]
+
+
+def _first(entries: Any) -> dict[str, Any]:
+    """Return the first entry of a list of objects; an empty one where there is none."""
+    first = entries[0] if isinstance(entries, list) and entries else None
+    return first if isinstance(first, dict) else {}
 
 
 def _examine_lists(content: dict[str, Any], path: Path, findings: Findings) -> dict[str, Any]:

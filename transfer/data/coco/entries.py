@@ -97,7 +97,7 @@ def examine_categories(categories: Sequence[Any], used: set[Any], where: str, fi
     owners = _owners([category for _, category in read], used)
     for here, category in read:
         own, name, points = category["id"], category.get("name"), category.get("keypoints")
-        faults = [] if is_name(name) else ["no name"]
+        faults = [] if is_name(name) else [_name_fault(name)]
         if own in found.keypoints:
             faults.append("the id is used twice")
         for fault in faults:
@@ -128,13 +128,20 @@ def _owners(categories: Sequence[Mapping[str, Any]], used: set[Any]) -> dict[Any
     return owners
 
 
+def _name_fault(name: Any) -> str:
+    if type(name) in (int, float):
+        return f"the name {name!r} is a number, text is expected: {str(name)!r} in quotes"
+    return "no name" if name in (None, "") else f"the name {reprlib.repr(name)} is not text that can be written"
+
+
 def _entry_fault(entry: Any) -> str:
     """Describe an entry that is no object with a whole number as its id."""
     if not isinstance(entry, dict):
         return f"{reprlib.repr(entry)}: an object with an integer id is expected"
     if "id" not in entry:
         return "no id: a whole number is expected"
-    return f"id {reprlib.repr(entry['id'])} is not a whole number"
+    form = " (give each entry another one, a whole number, also where annotations name it)"
+    return f"id {reprlib.repr(entry['id'])} is not a whole number{form if isinstance(entry['id'], str) else ''}"
 
 
 def _size(image: Mapping[str, Any]) -> Size | None:

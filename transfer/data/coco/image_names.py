@@ -6,6 +6,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pretrain.runtime.errors import listed
 from transfer.data.common.faults import GONE, Findings
@@ -78,7 +79,7 @@ class _Finder:
     def find(self, name: str) -> tuple[str | None, str]:
         """Return the path of an image that is not there under its very name, and the kind of fault that it is."""
         if "://" in name:
-            return None, "image_file"
+            return self._walk(str(self.folder), [_SEPARATOR.split(urlsplit(name).path)[-1]]), "folder"
         parts = [part for part in _SEPARATOR.split(os.path.expanduser(name)) if part not in ("", ".")]
         start = "/" if os.path.expanduser(name).startswith("/") else str(self.folder)
         path = self._walk(start, parts)

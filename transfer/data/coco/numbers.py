@@ -1,6 +1,7 @@
 """The whole numbers of an annotation file that are written in another form: as text, or with a decimal point."""
 
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ def read_whole_numbers(
 
 
 def read_annotation_numbers(annotations: Sequence[Any], where: str, findings: Findings) -> list[Any]:
-    """Return the annotations with their ids, and `iscrowd` where it is text, read as whole numbers.
+    """Return the annotations with ids, and `iscrowd` where it is text, read as whole numbers, and boxes as numbers.
 
     Args:
         where: the name of the list in messages.
@@ -39,8 +40,22 @@ def read_annotation_numbers(annotations: Sequence[Any], where: str, findings: Fi
         if isinstance(item, dict):
             fields = (*_IDS, "iscrowd") if isinstance(item.get("iscrowd"), str) else _IDS
             item = read_whole_numbers(item, fields, f"{where}[{i}]", findings)
+            item = _with_box_of_numbers(item, f"{where}[{i}]", findings)
         read.append(item)
     return read
+
+
+def _with_box_of_numbers(item: Mapping[str, Any], where: str, findings: Findings) -> Mapping[str, Any]:
+    """Return an annotation with the numbers of its box; a fault of kind `number` if they are text."""
+    box = item.get("bbox")
+    if not isinstance(box, list) or not any(isinstance(side, str) for side in box):
+        return item
+    try:
+        numbers = [float(side) for side in box]
+    except (TypeError, ValueError):
+        return item
+    findings.add("number", where, f"bbox {reprlib.repr(box)} is text, numbers are expected")
+    return {**item, "bbox": numbers}
 
 
 def _whole_number(value: str | float) -> int | None:

@@ -165,20 +165,30 @@ def _complete(
         masks: True if the file has masks.
     """
     computed: dict[str, Any] = {}
-    if not is_number(annotation.get("area")):
+    area: Any = annotation.get("area")
+    width, height = annotation["bbox"][2:]
+    if not is_number(area) or (area <= 0 and width * height > 0):
         computed["area"] = _area(annotation, size)
     if annotation.get("iscrowd") is None:
         computed["iscrowd"] = 0
     points = annotation.get("keypoints")
     if points and annotation.get("num_keypoints") is None:
         computed["num_keypoints"] = sum(value > 0 for value in points[2::3])
-    if computed and findings.add("incomplete", where, f"no {' and no '.join(computed)}") == "fill":
+    if computed and findings.add("incomplete", where, _missing(annotation, computed)) == "fill":
         annotation = {**annotation, **computed}
     if masks and not annotation.get("iscrowd"):
         fault = _missing_mask(annotation)
         if fault is not None and not findings.allows(fault[0]) and findings.add(fault[0], where, fault[1]) in GONE:
             return None
     return annotation
+
+
+def _missing(annotation: Mapping[str, Any], computed: Mapping[str, Any]) -> str:
+    """Describe the fields that are not there, or have no value that can be used."""
+    return " and ".join(
+        f"no {field}" if annotation.get(field) is None else f"{field} {reprlib.repr(annotation[field])}"
+        for field in computed
+    )
 
 
 def _area(annotation: Mapping[str, Any], size: Size | None) -> float:

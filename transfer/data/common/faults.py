@@ -67,7 +67,9 @@ KINDS = {
     "narrow": FaultKind("images of less than a pixel a side once they are resized", _DROP, of="images"),
     "spelling": FaultKind("image files found under another spelling of their name", ("accept", "refuse")),
     "folder": FaultKind(
-        "image files found in the image folder itself, not in the folder that file_name gives", ("refuse", "accept")
+        "image files found in the image folder itself, not in the folder that file_name gives",
+        ("refuse", "accept"),
+        "file_name is relative to the image folder: write the name alone",
     ),
     "categories": FaultKind("categories with a wrong entry", _REFUSE),
     "unused_category": FaultKind(
@@ -75,7 +77,7 @@ KINDS = {
     ),
     "category_name": FaultKind("categories of a name that another one has", ("refuse", "join")),
     "annotation": FaultKind("annotations without whole-number ids", _DROP),
-    "number": FaultKind("whole numbers written as text or with a decimal point", _CONVERT),
+    "number": FaultKind("numbers written as text, or whole ones with a decimal point", _CONVERT),
     "duplicate_id": FaultKind("annotations without an id of their own", ("refuse", "renumber", "drop")),
     "incomplete": FaultKind("annotations without area, iscrowd or num_keypoints", ("fill", "refuse")),
     "orphan": FaultKind("annotations belong to no image of the file", ("drop", "refuse")),
@@ -95,7 +97,7 @@ KINDS = {
     "negative": FaultKind("boxes of negative width or height", ("refuse", "flip", "drop")),
     "zero_area": FaultKind("boxes without area inside their image", ("keep", "refuse", "drop")),
     "outside": FaultKind("boxes reach beyond their image", ("refuse", "clip", "drop", "keep")),
-    "pairs": FaultKind("masks with polygons as [[x, y], ...], where COCO has [x1, y1, x2, y2, ...]", _CONVERT),
+    "pairs": FaultKind("masks that are not [[x1, y1, x2, y2, ...], ...]: points as [x, y], or no outer list", _CONVERT),
     "polygon": FaultKind("objects with a polygon of fewer than 3 points", ("keep", "refuse", "rectangle", "drop")),
     "mask": FaultKind("masks not finite, far outside their image or not its run lengths", _DROP),
     "boxes_only": FaultKind(

@@ -100,7 +100,12 @@ def with_null(annotation: dict[str, Any], _: Any) -> None:
     annotation["area"] = annotation["iscrowd"] = None
 
 
+def with_box_of_text(annotation: dict[str, Any], box: list[int]) -> None:
+    annotation["bbox"] = [str(side) for side in box]
+
+
 FORMS = [
+    (with_box_of_text, "number=convert", "bbox ['10', '20', '30', '15'] is text, numbers are expected"),
     (as_text, "number=convert", "image_id '1' is text, 1 is expected"),
     (as_float, "number=convert", "id 1.0 is a number with a decimal point, 1 is expected"),
     (as_corners, "corners=convert", "and 6 fit it as x1, y1, x2, y2"),
@@ -133,6 +138,30 @@ def test_area_and_iscrowd_are_computed_with_a_word(
     assert findings.counts() == {"incomplete=fill": 6}
     assert "6 annotations without area, iscrowd or num_keypoints: filled in" in caplog.text
     assert "no area and no iscrowd" in refusal(tmp_path, each(change), incomplete="refuse")
+
+
+@pytest.mark.parametrize("area", [0, -1, float("nan")])
+def test_an_area_that_none_can_have_is_computed(tmp_path: Path, area: float) -> None:
+    changed = each(lambda annotation, _: annotation.update(area=area))
+    filled, findings = read(tmp_path, changed)
+    assert filled == content()
+    assert findings.counts() == {"incomplete=fill": 6}
+    assert f"annotations[0] (id 1): area {area}" in refusal(tmp_path, changed, incomplete="refuse")
+
+
+def test_a_box_without_area_may_state_so(tmp_path: Path) -> None:
+    data = content()
+    data["annotations"][0].update(bbox=[1, 1, 0, 5], area=0)
+    assert read(tmp_path, data, zero_area="keep")[1].counts() == {"zero_area=keep": 1}
+
+
+def test_ids_and_names_of_another_type_come_with_their_repair(tmp_path: Path) -> None:
+    data = content()
+    data["categories"][0]["name"] = 7
+    data["images"][0]["id"] = "0a-1b"
+    said = refusal(tmp_path, data)
+    assert "categories[0] (id 1): the name 7 is a number, text is expected: '7' in quotes" in said
+    assert "id '0a-1b' is not a whole number (give each entry another one" in said
 
 
 def test_an_area_is_that_of_the_mask_where_there_is_one(tmp_path: Path) -> None:

@@ -44,7 +44,10 @@ def test_another_spelling_is_accepted_with_a_word(tmp_path: Path, stated: str, t
     assert find(folder, "other.jpg", stated, spelling="refuse")[1].refused() != []
 
 
-@pytest.mark.parametrize("stated", ["train/a.jpg", "../images/x/a.jpg", "C:\\Users\\me\\a.jpg", "/elsewhere/a.jpg"])
+@pytest.mark.parametrize(
+    "stated",
+    ["train/a.jpg", "../images/x/a.jpg", "C:\\Users\\me\\a.jpg", "/elsewhere/a.jpg", "https://a.org/x/a.jpg?v=1"],
+)
 def test_a_folder_that_is_not_there_is_left_out_by_rule(tmp_path: Path, stated: str) -> None:
     folder = files(tmp_path / "set", "a.jpg", "b.jpg")
     found, findings = find(folder, stated, "b.jpg")

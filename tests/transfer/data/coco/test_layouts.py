@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from transfer.data import catalog
+from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.errors import TransferError
 
 
@@ -22,3 +23,24 @@ def test_another_layout_is_named_with_the_way_to_ours(tmp_path: Path, file: str,
     (tmp_path / file).write_text("{}")
     with pytest.raises(TransferError, match=message):
         catalog.load_dataset(["coco_2017_train"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[{"image": "a.jpg", "annotations": []}]', "of images with their labels, as CreateML writes it"),
+        ('{"id": 1}\n{"id": 2}\n', "several values, as in a file of JSON lines"),
+        ('{"images": [{"id": 1, "file_name": "a', "it seems to be cut short, after 37 bytes"),
+        ('{"images": [', "it seems to be cut short, after 12 bytes"),
+        (
+            '{"images": [], "annotations": [{"id": 1, "image_id": 1, "caption": "a cat"}]}',
+            "captions of images, without boxes",
+        ),
+    ],
+)
+def test_what_is_no_annotation_file_is_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    with pytest.raises(TransferError) as caught:
+        read_coco_annotations(path)
+    assert said in str(caught.value)
