@@ -1,6 +1,7 @@
 """Draw the nearest neighbours of some images among all, by the cosine of a pretrained backbone's features."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -48,20 +49,23 @@ def main() -> None:
     distributed.share_cores(device, arguments.workers)
     with checkpoint_cli.image_progress() as bar:
         task = bar.add_task("features", total=len(images), state="")
-        rows = features.extract_features(
+        broken: list[int] = []
+        rows = features.extract_own_share(
             network,
             images,
             device,
             arguments.image_size,
             workers=arguments.workers,
             on_batch=lambda count: bar.advance(task, count),
+            broken=broken,
         )
-    queries = torch.randperm(len(images), generator=seeds.generator("neighbours", arguments.seed))
+    whole = sorted(set(range(len(images))) - set(broken))
+    checkpoint_cli.report_broken(images, broken, arguments.root)
+    queries = torch.randperm(len(whole), generator=seeds.generator("neighbours", arguments.seed))
     epoch = "not stated" if found.epoch is None else found.epoch
-    title = (
-        f"{arguments.checkpoint}: {found.architecture.name}, epoch {epoch}; {len(images)} images of {arguments.root}"
-    )
-    contact_sheet.save_sheet(draw(images, rows, queries[: arguments.queries], arguments.k, title), arguments.output)
+    title = f"{arguments.checkpoint}: {found.architecture.name}, epoch {epoch}; {len(whole)} images of {arguments.root}"
+    sheet = draw(images, rows[whole], queries[: arguments.queries], arguments.k, title, whole)
+    contact_sheet.save_sheet(sheet, arguments.output)
     print(f"wrote {arguments.output}")
 
 
@@ -83,15 +87,18 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def draw(images: ImageSet, rows: Tensor, queries: Tensor, k: int, title: str) -> Image.Image:
-    """Draw the sheet of `queries` (Q,), from the features (N, C) of all images."""
-    k = min(k, len(images) - 1)
+def draw(
+    images: ImageSet, rows: Tensor, queries: Tensor, k: int, title: str, indices: Sequence[int] | None = None
+) -> Image.Image:
+    """Draw the sheet of `queries` (Q,), from the features (N, C) of all images, or of those with `indices`."""
+    indices = indices or range(len(images))
+    k = min(k, len(indices) - 1)
     similarity, nearby = knn.nearest_rows(rows[queries], rows, k, itself=queries)  # (Q, k) each
     drawn = []
     for query, cosines, found in zip(queries.tolist(), similarity.tolist(), nearby.tolist(), strict=True):
-        own = class_of(images, query)
-        row = [contact_sheet.Tile(picture(images, query), own or Path(images.name(query)).name, contact_sheet.INK)]
-        for cosine, index in zip(cosines, found, strict=True):
+        own, name = class_of(images, indices[query]), images.name(indices[query])
+        row = [contact_sheet.Tile(picture(images, indices[query]), own or Path(name).name, contact_sheet.INK)]
+        for cosine, index in zip(cosines, (indices[row] for row in found), strict=True):
             name = class_of(images, index)
             color = contact_sheet.PALE if not name else SAME if name == own else OTHER
             row.append(contact_sheet.Tile(picture(images, index), f"{cosine:.3f} {name}".strip(), color))

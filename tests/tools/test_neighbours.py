@@ -1,6 +1,7 @@
 """tools/neighbours.py: the pictures of a row are the nearest of all, the query itself left out."""
 
 import pathlib
+import shutil
 
 import numpy as np
 import pytest
@@ -90,3 +91,15 @@ def test_faults_are_named(images: ImageSet, tmp_path: pathlib.Path) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "one" / "only.png")
     assert "a single image has no neighbours" in said(path, tmp_path / "one")
     assert not (tmp_path / "sheet.png").exists()
+
+
+def test_a_broken_image_is_left_out_by_name(tool: Tool, images: ImageSet, tmp_path: pathlib.Path) -> None:
+    path, root, output = checkpoints.write(tmp_path / "moco.pth.tar"), tmp_path / "images", tmp_path / "sheet.png"
+    shutil.copytree(images.base, root)
+    broken = pathlib.Path(open_images(str(root)).path(0))
+    broken.write_bytes(broken.read_bytes()[:60])
+    small = ("--image-size", 32, "--workers", 0, "--device", "cpu", "--queries", 11, "--k", 3)
+    done = tool("neighbours", path, "--root", root, *small, "--output", output)
+    assert done.returncode == 0, done.stderr
+    assert f"left out: {broken}: " in done.stderr
+    assert output.exists()

@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import torch
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from torch import nn
 
+from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import usable_cores, user_path
 from pretrain.runtime.progress import RateColumn, progress_bar
@@ -43,6 +45,19 @@ def load_backbone(
     """
     found = source.read_pretrained(path, encoder, prefix)
     return found, found.network().requires_grad_(False).to(device)
+
+
+def report_broken(images: ImageSet, broken: list[int], root: str) -> None:
+    """Print a line for each broken image, which is left out. Raises PretrainError where too few are left to compare."""
+    for index in broken:
+        try:
+            images.read(index)
+        except PretrainError as error:
+            print(f"left out: {error}", file=sys.stderr)
+        else:
+            print(f"left out: {images.name(index)}: could not be read for a time", file=sys.stderr)
+    if len(images) - len(broken) < 2:
+        raise PretrainError(f"--root: {root}: {len(broken)} of {len(images)} images cannot be read; 2 whole are needed")
 
 
 def default_workers() -> int:
