@@ -59,6 +59,20 @@ def find_images(root: str, setting: str, notices: list[str]) -> Arrays:
         raise PretrainError(f"{setting}: {getattr(error, 'filename', None) or root}: {reason_of(error)}") from error
 
 
+def check_root(root: str, setting: str) -> None:
+    """Raise PretrainError, beginning with `setting`, where a local root is missing or an empty folder: not mounted?"""
+    root = storage.localised(root)
+    kind = _kind(root)
+    if kind == "pattern" or storage.is_url(root):
+        return
+    try:
+        _check_there(root, kind)
+        if kind == "folder" and not os.listdir(root):
+            raise PretrainError(f"{printable(root)}: an empty folder")
+    except (PretrainError, OSError) as error:
+        raise PretrainError(f"{setting}: {error}") from error
+
+
 def base_folder(root: str) -> str:
     """Return the folder that the names of the images are relative to; "" for the current one."""
     root = storage.localised(root)

@@ -3,6 +3,7 @@
 import pathlib
 from dataclasses import dataclass
 
+from pretrain.data.images import roots
 from pretrain.data.images.image_set import ImageSet, digest_of, open_images
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import PretrainError, UserError
@@ -35,7 +36,7 @@ def find_images(root: str, index: pathlib.Path, known_digest: str | None = None)
         known_digest: that of a run to resume; None: a new run. A resumed run that reads shards takes its own index
             where it has this digest: to scan the shards again may take hours.
 
-    Raises PretrainError for what `open_images` does.
+    Raises PretrainError for what `open_images` does, and on every rank where the root is missing on any of them.
     """
     found: list[ImageSet] = []
 
@@ -44,7 +45,17 @@ def find_images(root: str, index: pathlib.Path, known_digest: str | None = None)
         return len(found[0]), found[0].digest
 
     size, digest = distributed.on_main(find)
+    distributed.agree(None if distributed.is_main() else _fault(root))
     return FoundImages(root, size, digest, found[0] if found else None)
+
+
+def _fault(root: str) -> UserError | None:
+    """Return the fault of a root that this rank's machine lacks: it would be taken for an outage and waited for."""
+    try:
+        roots.check_root(root, "data.root")
+    except UserError as error:
+        return error
+    return None
 
 
 def _indexed_shards(index: pathlib.Path, root: str, digest: str) -> ImageSet | None:

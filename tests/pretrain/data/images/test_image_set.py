@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 
 from pretrain.data.images.image_set import ImageSet, open_images, open_labelled
 from pretrain.data.images.path_array import pack_paths
+from pretrain.data.images.shared_set import find_images
 from pretrain.data.images.storage import OPEN_FILES
-from pretrain.runtime.errors import PretrainError
+from pretrain.runtime import distributed, spawn
+from pretrain.runtime.errors import PretrainError, UserError
 from tests.support.pretrain.shard_files import encoded, photograph, write_shard
 
 
@@ -114,6 +116,28 @@ def test_all_that_is_wrong_in_a_list_is_one_message(tmp_path: pathlib.Path) -> N
     assert message.endswith("and 8 more")
     path.write_text("# nothing\n")
     assert "lists no images" in refusal(path)
+
+
+def found_by_rank(roots: list[str], index: pathlib.Path) -> str:
+    """Return the error of this rank, whose machine has its own root."""
+    try:
+        find_images(roots[distributed.rank()], index)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
+def found_by_ranks(roots: list[str], index: pathlib.Path) -> list[str]:
+    return distributed.all_gather_object(found_by_rank(roots, index))
+
+
+def test_a_root_that_one_rank_lacks_is_refused_at_once(tmp_path: pathlib.Path) -> None:
+    fill(tmp_path / "images", ["1.jpg"])
+    (tmp_path / "empty").mkdir()
+    for other, reason in (("gone", "no such folder"), ("empty", "an empty folder")):
+        roots = [str(tmp_path / "images"), str(tmp_path / other)]
+        said = spawn.run_on_ranks(found_by_ranks, 2, roots, tmp_path / "index")
+        assert said == [f"data.root: {tmp_path / other}: {reason}"] * 2
 
 
 def test_a_list_is_read_as_people_write_it(tmp_path: pathlib.Path) -> None:
