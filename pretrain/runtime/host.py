@@ -33,6 +33,8 @@ def expand_home(path: str) -> str:
 
 def user_path(text: str) -> Path:
     """Return the path that a user has written, with the home folder for `~`: the type of a tool's flags."""
+    if "://" in text:  # a Path would lose a slash
+        raise UserError(f"{text}: a URL is not read or written here; download the file and give its path")
     return Path(expand_home(text))
 
 

@@ -47,6 +47,11 @@ def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     assert host.expand_home("~root/x") == os.path.expanduser("~root/x") != "~root/x"
 
 
+def test_a_url_is_no_path_of_a_tool() -> None:
+    with pytest.raises(UserError, match=r"https://host/moco.pth.tar: a URL is not read or written here; download"):
+        host.user_path("https://host/moco.pth.tar")
+
+
 def test_a_tilde_of_no_user_is_refused_unless_it_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"~nobody-here/x: ~nobody-here is the home folder of no user here"):
