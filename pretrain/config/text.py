@@ -5,11 +5,12 @@ import contextlib
 import pathlib
 import typing
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 import yaml
 from fvcore.common.config import CfgNode
 
+from pretrain.runtime import files
 from pretrain.runtime.errors import PretrainError
 
 NAMES = {
@@ -34,13 +35,23 @@ class ConfigError(PretrainError):
         return f"{len(self.faults)} faults in the settings:\n" + "\n".join(f"  {fault}" for fault in self.faults)
 
 
+class _Checked(CfgNode):
+    """A reader of YAML with `_BASE_` that refuses a key given twice in one file."""
+
+    @classmethod
+    def _open_cfg(cls, filename: str) -> IO[str]:
+        with super()._open_cfg(filename) as file:
+            files.load_yaml(file)
+        return super()._open_cfg(filename)
+
+
 def read_yaml(path: str | pathlib.Path) -> dict[Any, Any]:
     """The file's mapping, with that of its `_BASE_` files below it. Raises ConfigError naming the file."""
     if not pathlib.Path(path).is_file():
         raise ConfigError([f"{path}: no such config file"])
     try:
         # Never pass allow_unsafe: YAML tags could run code.
-        content = CfgNode.load_yaml_with_base(str(path))
+        content = _Checked.load_yaml_with_base(str(path))
         if not isinstance(content, dict):
             raise TypeError
         return content

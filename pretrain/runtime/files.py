@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import IO, Any, BinaryIO, TypeVar, cast
 
 import numpy
+import yaml
 
 from pretrain.runtime.errors import NO_ROOM, StorageError, UserError
 from pretrain.runtime.ranks import first_errors
@@ -243,6 +244,24 @@ def _patience(error: Exception, path: str) -> float | None:
         return PATIENCE if error.errno in _MAY_HEAL else None
     never = (PermissionError, ValueError, TypeError, LookupError, ImportError)
     return PATIENCE if "://" in path and not isinstance(error, never) else None
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """A reader of plain YAML that refuses a key given twice, as YAML demands; PyYAML's own takes the last one."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode) and key.value != "<<"):
+            if key.value in seen:
+                raise yaml.MarkedYAMLError(None, None, f"the key {key.value!r} is given twice", key.start_mark)
+            seen.add(key.value)
+        return node
+
+
+def load_yaml(text: str | IO[str]) -> Any:
+    """Read plain YAML, which cannot run code. Raises yaml.YAMLError, also for a key that is given twice."""
+    return yaml.load(text, _UniqueKeys)  # noqa: S506 (a SafeLoader)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

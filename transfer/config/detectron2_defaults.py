@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from fvcore.common.config import CfgNode
 
+from pretrain.runtime import files
 from pretrain.runtime.host import expand_home
 from transfer.errors import TransferError
 
@@ -67,13 +68,15 @@ def read_yaml(path: Path, _children: tuple[Path, ...] = ()) -> dict[str, Any]:
     if path.resolve() in _children:
         raise TransferError(f"{path}: _BASE_ leads back to the file itself")
     try:
-        content = yaml.safe_load(path.read_text())
+        content = files.load_yaml(path.read_text())
     except OSError as error:
         raise TransferError(f"{path}: cannot be read ({error.strerror or error})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.constructor.ConstructorError as error:
         raise TransferError(
             f"{path}: not plain YAML (tags that run code, such as !!python, are refused): {error}"
         ) from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise TransferError(f"{path}: not plain YAML: {' '.join(str(error).split())}") from error
     if content is None:
         content = {}
     if not isinstance(content, dict):

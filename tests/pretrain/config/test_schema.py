@@ -195,6 +195,8 @@ def test_base_files_and_overrides_stack(tmp_path: pathlib.Path) -> None:
     ("text", "reason"),
     [
         ("optim: [", "not valid YAML"),
+        ("optim: {lr: 0.1}\noptim: {epochs: 3}", "the key 'optim' is given twice"),
+        ("optim:\n  lr: 0.1\n  epochs: 3\n  lr: 0.2", "the key 'lr' is given twice"),
         ("x: !!python/object/apply:os.system ['echo unsafe']", "not valid YAML"),
         ("- a\n- b", "must hold mappings"),
         ("", "must hold mappings"),

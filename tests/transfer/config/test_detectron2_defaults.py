@@ -102,6 +102,7 @@ def test_a_wrong_type_names_key_and_value(key: str, value: str) -> None:
     [
         ("SEED: !!python/object/apply:os.getpid []\n", "python"),
         ("SEED: [1\n", "line 2"),
+        ("SOLVER: {MAX_ITER: 1}\nSOLVER: {BASE_LR: 0.1}\n", "the key 'SOLVER' is given twice"),
         ("- SEED\n", "list"),
         ("VERSION: 1\n", "VERSION"),
         ("_BASE_: bad.yaml\n", "_BASE_"),

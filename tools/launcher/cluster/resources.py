@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from pretrain.runtime import files
+
 from .errors import LaunchError
 
 CLUSTERS = ("slurm", "local", "debug")  # debug: this machine, in the foreground
@@ -169,7 +171,7 @@ def _conflicts(resources: Resources) -> list[str]:
 def content(path: Path) -> dict[Any, Any]:
     """Read a YAML file of resources. Raises LaunchError where it cannot be read."""
     try:
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+        found = files.load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise LaunchError(f"{path}: resources cannot be read: {error}") from error
     if not isinstance(found, dict):

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from pretrain.runtime import files
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.host import expand_home, user_path
 from transfer import engines
@@ -64,7 +65,7 @@ def read_pipeline(path: Path, output: Path | None, flags: Mapping[str, Any]) -> 
         LaunchError: every fault of the file, of its configs and of its resources.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = files.load_yaml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise LaunchError(f"{path}: cannot be read: {error}") from error
     reader = _Reader(content, output, flags)

@@ -242,6 +242,7 @@ def test_what_is_no_pipeline_is_one_message(tmp_path: Path, text: str) -> None:
 
 def test_a_file_without_stages_or_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert "nothing to do" in faults(tmp_path, {"output": "x"})
+    assert "the key 'output' is given twice" in faults(tmp_path, "output: x\noutput: y")
     with pytest.raises(LaunchError, match=r"nowhere\.yaml: cannot be read"):
         pipeline.read_pipeline(tmp_path / "nowhere.yaml", None, {})
 
