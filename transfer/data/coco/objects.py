@@ -9,7 +9,7 @@ import pycocotools.mask
 from transfer.data.coco.file_wide import examine_box_forms, examine_crowds
 from transfer.data.coco.object_faults import Size, annotation_faults, box_edges, is_polygon
 from transfer.data.common import rle
-from transfer.data.common.faults import GONE, Findings
+from transfer.data.common.faults import FLAG, GONE, Findings
 from transfer.data.common.values import are_numbers, clip_box, is_id, is_number
 
 
@@ -210,5 +210,8 @@ def _missing_mask(annotation: Mapping[str, Any]) -> tuple[str, str] | None:
     if mask and any(map(is_polygon, mask)):
         return None
     if mask and all(len(polygon) == 4 for polygon in mask):
-        return "no_mask", "segmentation has two points, the corners of a box: polygon=rectangle makes a mask of them"
+        return (
+            "no_mask",
+            f"segmentation has two points, the corners of a box: {FLAG} polygon=rectangle makes masks",
+        )
     return "no_mask", f"no mask: segmentation {reprlib.repr(mask)}" if "segmentation" in annotation else "no mask"

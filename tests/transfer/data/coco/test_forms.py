@@ -231,7 +231,7 @@ def test_ids_that_count_anew_are_numbered_and_none_is_lost(tmp_path: Path) -> No
 
 def test_corners_of_rectangles_become_masks_by_a_rule(tmp_path: Path) -> None:
     said = refusal(tmp_path, each(as_two_corners), no_mask="refuse")
-    assert "has two points, the corners of a box: polygon=rectangle makes a mask of them" in said
+    assert "has two points, the corners of a box: --data-rule polygon=rectangle makes masks" in said
     assert read(tmp_path, each(as_two_corners), no_mask="refuse", polygon="rectangle")[0] == content()
 
 
