@@ -27,6 +27,7 @@ SAYS = {
     "arch": "resnet18",
     "kind": "moco",
     "label": "MoCo",
+    "method": "MoCo",
     "prefix": "module.encoder_q.",
     "source": "source.pth.tar",
     "epoch": 200,
