@@ -212,11 +212,10 @@ def _position(path: pathlib.Path) -> tuple[int, int]:
 def _fault_of_zip(path: pathlib.Path) -> str | None:
     """Return the fault of a checkpoint without a manifest, in words that follow its name; None for a good one."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip()
+        damaged = files.fault_of_zip(path)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         return f"has no manifest, and cannot be read: {error}"
-    return f"has no manifest, and is damaged: {damaged} has not its CRC-32" if damaged else None
+    return f"has no manifest, and is damaged: {damaged}" if damaged else None
 
 
 def _fault(folder: pathlib.Path, manifest: Manifest) -> str | None:

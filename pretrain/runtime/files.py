@@ -43,15 +43,18 @@ LAST = "last_checkpoint"  # text file: the name of the newest checkpoint beside 
 
 # What a pickled NumPy array of numbers is made of, under the names of NumPy 1 and 2. None of these runs code.
 _RECONSTRUCT = numpy.ndarray.__reduce__(numpy.empty(0))[0]
+_SCALAR = numpy.float64(0).__reduce__()[0]  # of a best accuracy, for example
 
 
 _NUMPY: tuple[Any, ...] = (
     (_RECONSTRUCT, "numpy.core.multiarray._reconstruct"),
     (_RECONSTRUCT, "numpy._core.multiarray._reconstruct"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
     (codecs.encode, "_codecs.encode"),
     numpy.ndarray,
     numpy.dtype,
-    *(type(numpy.dtype(name)) for name in ("float16", "float32", "float64", "int32", "int64", "uint8", "bool")),
+    *(type(numpy.dtype(code)) for code in "?bBhHiIlLqQefd"),  # every type of booleans, integers and floats
 )
 
 
@@ -307,6 +310,27 @@ def load_tensors(path: str | os.PathLike[str], mmap: bool = False) -> Any:
         else:
             reason = "not a readable PyTorch checkpoint; it may be damaged or cut short"
         raise UserError(f"{path}: {reason}") from error
+
+
+def fault_of_zip(path: str | os.PathLike[str]) -> str | None:
+    """Return the first entry of a PyTorch file that has not its CRC-32, and why, or None where all have it.
+
+    torch.load does not compare them, so that a flipped bit gives another number without a word. An entry with the
+    CRC-32 0 was written without (torch.serialization.set_crc32_options).
+
+    Raises OSError, ValueError or zipfile.BadZipFile for a file that is no whole zip archive.
+    """
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            if not entry.CRC:
+                continue
+            try:
+                with archive.open(entry) as content:
+                    while content.read(1 << 20):
+                        pass
+            except zipfile.BadZipFile:
+                return f"{entry.filename} has not its CRC-32"
+    return None
 
 
 def _first_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ import collections
 import json
 import pickle
 import shlex
+import zipfile
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,6 +21,8 @@ from transfer.weights import file_form
 from transfer.weights.file_form import Form
 
 AUTHOR = "moco-transfer"  # in the files that tools/convert.py writes
+
+_AGAIN = "copy or download it again"
 
 _KEEP = """\
 import sys, torch
@@ -72,7 +75,7 @@ def read_weights(path: Path) -> Any:
     if form is Form.SAFETENSORS:
         return _read_safetensors(path)
     try:
-        return files.load_tensors(path)
+        content = files.load_tensors(path)
     except UserError as error:
         if path.suffix == ".safetensors":  # by which name torch.load expects the other form
             raise TransferError(
@@ -85,6 +88,10 @@ def read_weights(path: Path) -> Any:
             f"{error}\nIf you trust its author, re-save only its tensors and plain values, in a place where it may "
             f"run code, and give the new file:\n  {resave_command(path, resaved)}"
         ) from error
+    damaged = files.fault_of_zip(path) if zipfile.is_zipfile(path) else None
+    if damaged:
+        raise TransferError(f"{path}: damaged: {damaged}, so that some number is not the one that was saved; {_AGAIN}")
+    return content
 
 
 def resave_command(path: Path, output: Path) -> str:

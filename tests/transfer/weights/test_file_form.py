@@ -143,3 +143,35 @@ def test_a_file_that_is_cut_short_is_called_damaged(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content[:-20])
         with pytest.raises(UserError, match=rf"{name}: .*damaged or cut short"):
             formats.read_weights(tmp_path / name)
+
+
+def flipped(content: bytes, needle: bytes) -> bytes:
+    """The same bytes but for one bit in the middle of `needle`."""
+    changed = bytearray(content)
+    changed[content.index(needle) + len(needle) // 2] ^= 1
+    return bytes(changed)
+
+
+def test_a_flipped_bit_in_a_tensor_is_found(tmp_path: Path) -> None:
+    """torch.load gives another number without a word."""
+    path = tmp_path / "a.pth"
+    path.write_bytes(flipped(torch_bytes(), STATE["conv1.weight"].numpy().tobytes()))
+    assert not torch.equal(torch.load(path)["model"]["conv1.weight"], STATE["conv1.weight"])
+    with pytest.raises(TransferError, match=r"a\.pth: damaged: \S+/data/0 has not its CRC-32.* again"):
+        formats.read_weights(path)
+
+
+def test_a_file_that_was_saved_without_checksums_is_read(tmp_path: Path) -> None:
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({"model": STATE}, tmp_path / "a.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert torch.equal(formats.read_weights(tmp_path / "a.pth")["model"]["conv1.weight"], STATE["conv1.weight"])
+
+
+def test_numpy_numbers_beside_the_tensors_are_plain_values(tmp_path: Path) -> None:
+    numbers = {"best_acc1": np.float64(61.5), "loss": np.float32(6.5), "step": np.int64(7), "done": np.bool_(True)}
+    torch.save({"model": STATE, **numbers}, tmp_path / "a.pth")
+    content = formats.read_weights(tmp_path / "a.pth")
+    assert {name: content[name] for name in numbers} == numbers
