@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.models import get_model_weights
 
 from pretrain.runtime import files
+from pretrain.runtime.host import user_path
 from transfer import results
 from transfer.conversion import convert, equivalence
 from transfer.engines import Engine
@@ -98,7 +99,7 @@ def choose_init(config: Any, options: RunOptions, resume: bool) -> InitialWeight
         return InitialWeights(results.Init("random", "random"))
     if init == "supervised":
         return _supervised_backbone(_arch_name(config.MODEL.RESNETS), options.supervised_weights, options.download)
-    path = Path(init or weights)
+    path = user_path(init or weights)
     if not path.exists():
         raise TransferError(f"{'--init' if init else 'MODEL.WEIGHTS'} {path}: no such file. The choices: {CHOICES}")
     if init or backbone_file.is_backbone(path):
@@ -116,7 +117,7 @@ def _detector_to_score(weights: str, output: Path, init: str | None, resume: boo
         weights = str(output / last.read_text().strip())
     if not weights:
         raise TransferError("--eval-only: name the detector to score, MODEL.WEIGHTS FILE at the end")
-    path = Path(weights)
+    path = user_path(weights)
     if not path.exists():
         raise TransferError(f"MODEL.WEIGHTS {path}: no such file")
     if backbone_file.is_backbone(path):
