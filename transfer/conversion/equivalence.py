@@ -50,10 +50,11 @@ def check_conversion(
         engine: one of transfer.engines.NAMES.
 
     Raises:
-        TransferError: two maps differ by more than TOLERANCE or are not finite; names `path` and the stage.
+        TransferError: two maps differ by more than TOLERANCE, are not finite, or do not depend on the image; names
+            `path` and the stage.
     """
     image = _image()
-    expected = torchvision_features(architecture, source, image)
+    expected = _source_features(architecture, source, image, path)
     backend = engines.load_engine(engine)
     difference = max(
         _difference(expected, detectron2_features(_single_precision(converted), image), path, "the converted tensors"),
@@ -83,7 +84,7 @@ def check_detector(backend: Engine, config: Any, arch: str, converted: Mapping[s
         raise TransferError(f"{path}: {arch!r} is not an architecture that can be placed in a detector")
     image = _image()
     source = {torchvision_name(name): tensor for name, tensor in converted.items()}
-    expected = torchvision_features(architecture, source, image, config.MODEL.RESNETS.RES5_DILATION)
+    expected = _source_features(architecture, source, image, path, config.MODEL.RESNETS.RES5_DILATION)
     found = _detector_features(backend, config, converted, image)
     return _difference(expected, found, path, "the backbone that the config builds")
 
@@ -143,6 +144,21 @@ def detectron2_features(state: Mapping[str, Tensor], image: Tensor) -> dict[str,
 
 def _image() -> Tensor:
     return torch.randn(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
+
+
+def _source_features(
+    architecture: Architecture, state: Mapping[str, Tensor], image: Tensor, path: str, res5_dilation: int = 1
+) -> dict[str, Tensor]:
+    """Return the source's feature maps. Raises TransferError where another image has the same: they prove nothing."""
+    expected = torchvision_features(architecture, state, image, res5_dilation)
+    other = torchvision_features(architecture, state, -image, res5_dilation)
+    for stage, features in expected.items():
+        if torch.equal(features, other[stage]):
+            raise TransferError(
+                f"{path}: the features of {stage} are the same for every image, so that comparing them would prove "
+                "nothing: its weights are zero or constant, those of no trained network"
+            )
+    return expected
 
 
 def _difference(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], path: str, network: str) -> float:

@@ -45,7 +45,7 @@ class Candidate:
     architecture: Architecture  # the nearest
     state: dict[str, Tensor]  # torchvision's names, no head
     names: dict[str, str]  # torchvision's name -> the file's
-    filled: tuple[str, ...]  # names of num_batches_tracked, where the file is older than these buffers
+    filled: tuple[str, ...]  # names of num_batches_tracked that the file lacks
     faults: list[str]  # why it is not that architecture; empty where it is
 
     @property
@@ -114,6 +114,19 @@ def list_faults(faults: Sequence[str]) -> str:
     return "\n" + "\n".join(listed_lines(faults, MOST_FAULTS))
 
 
+def list_unreadable(state: Mapping[str, Tensor]) -> list[str]:
+    """List the tensors whose numbers cannot be copied as they are: none are there, or they are stored otherwise."""
+    faults = []
+    for name, tensor in state.items():
+        if tensor.is_meta:
+            faults.append(f"{name} is on the meta device, a shape without numbers: save it after they are loaded")
+        elif tensor.is_quantized:
+            faults.append(f"{name} is quantised ({tensor.dtype}): give the file from before, or save it .dequantize()d")
+        elif tensor.layout is not torch.strided:
+            faults.append(f"{name} has the layout {tensor.layout}: save it .to_dense()")
+    return faults
+
+
 def _candidate(named: Mapping[str, Tensor], prefix: str) -> Candidate:
     state: dict[str, Tensor] = {}
     names: dict[str, str] = {}
@@ -128,8 +141,8 @@ def _candidate(named: Mapping[str, Tensor], prefix: str) -> Candidate:
         state[inner], names[inner] = tensor, name
     nearest = architecture.nearest_architecture(_shapes(state))
     filled = _fill_counters(state, nearest)
-    faults = _hints(state, nearest) + twice + nearest.faults(_shapes(state))
     own = {name: state[name] for name in nearest.shapes() if name in state}
+    faults = list_unreadable(own) + _hints(state, nearest) + twice + nearest.faults(_shapes(state))
     return Candidate(prefix, nearest, own, {name: names[name] for name in own if name in names}, filled, faults)
 
 
@@ -138,15 +151,19 @@ def _shapes(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
 
 
 def _fill_counters(state: dict[str, Tensor], nearest: Architecture) -> tuple[str, ...]:
-    """Add num_batches_tracked = 0 where a file has none at all: torch had no such buffer before 0.4.1.
+    """Add num_batches_tracked = 0 to every norm with statistics that has none: torch had none before 0.4.1.
 
-    No BN here reads them (momentum is set); they make the file complete. A file that lacks only some is refused.
+    No BN here reads them (momentum is set); they make the file complete.
     """
-    counters = [name for name in nearest.shapes() if name.endswith(".num_batches_tracked")]
-    if any(name in state for name in counters) or "bn1.running_mean" not in state:
-        return ()
-    state.update({name: torch.zeros((), dtype=torch.int64) for name in counters})
-    return tuple(counters)
+    absent = [
+        name
+        for name in nearest.shapes()
+        if name.endswith(".num_batches_tracked")
+        and name not in state
+        and name.replace("num_batches_tracked", "running_mean") in state
+    ]
+    state.update({name: torch.zeros((), dtype=torch.int64) for name in absent})
+    return tuple(absent)
 
 
 def _hints(state: Mapping[str, Tensor], nearest: Architecture) -> list[str]:

@@ -23,6 +23,9 @@ def check_numbers(state: Mapping[str, Tensor], where: str) -> None:
     Raises:
         TransferError: names every tensor at fault and says what of it is.
     """
+    unreadable = locate.list_unreadable(state)
+    if unreadable:
+        raise TransferError(f"{where}: tensors without numbers that can be copied:{locate.list_faults(unreadable)}")
     faults = [f"{name}: {fault}" for name, tensor in state.items() if (fault := _fault(name, tensor, state))]
     if faults:
         raise TransferError(
@@ -47,5 +50,8 @@ def _fault(name: str, tensor: Tensor, state: Mapping[str, Tensor]) -> str | None
             counts["zero, a variance with a mean"] = int(((tensor == 0) & (mean.float().abs() > _DEAD)).sum())
         if tensor.numel() > 1 and not tensor.any():
             counts["zero, all variances of the layer"] = tensor.numel()
+    if name.endswith("weight") and tensor.dim() == 4 and tensor.numel() > 1:
+        first = tensor.reshape(-1)[0]
+        counts[f"equal to {first:g}, all of a convolution"] = tensor.numel() * bool((tensor == first).all())
     found = [f"{count} of {tensor.numel()} {what}" for what, count in counts.items() if count]
     return ", ".join(found) or None

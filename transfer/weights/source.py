@@ -47,7 +47,7 @@ class PretrainedFile:
     state: dict[str, Tensor]  # torchvision's names, no classifier
     names: dict[str, str]  # torchvision's name -> the file's
     dropped: tuple[str, ...]  # names of the file's other tensors
-    filled: tuple[str, ...]  # num_batches_tracked, where the file is older than these buffers: zeros
+    filled: tuple[str, ...]  # num_batches_tracked that the file lacks: zeros
     epoch: int | None
     method: str | None  # the label of the method that trained it; None where the file does not tell
     sha256: str  # of the file

@@ -6,6 +6,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from transfer.conversion.convert import convert
 from transfer.errors import TransferError
 from transfer.weights import formats
 from transfer.weights.architecture import TENSORS, Architecture
+from transfer.weights.numbers import check_numbers
 from transfer.weights.placement import full_name
 from transfer.weights.renaming import detectron2_name
 
@@ -104,11 +106,58 @@ def test_a_file_older_than_the_counters_is_filled_and_says_so(tmp_path: Path) ->
     assert not result.state["stem.conv1.weight"].requires_grad
 
 
-def test_half_the_counters_missing_is_a_fault(tmp_path: Path) -> None:
+def test_counters_that_some_layers_lack_are_filled_too(tmp_path: Path) -> None:
     state = resnet()
     del state["bn1.num_batches_tracked"]
-    with pytest.raises(TransferError, match=r"missing: bn1\.num_batches_tracked"):
+    result = convert(saved(tmp_path, state))
+    assert result.source.filled == ("bn1.num_batches_tracked",)
+    counters = ("stem.conv1", "res2.0.conv1")
+    assert [int(result.state[f"{name}.norm.num_batches_tracked"]) for name in counters] == [0, 7]
+
+
+def test_features_that_no_image_changes_prove_nothing(tmp_path: Path) -> None:
+    state = resnet()
+    state["bn1.weight"] = torch.zeros(64)  # the first norm gives its bias, whatever the image
+    with pytest.raises(TransferError, match="the features of res2 are the same for every image"):
         convert(saved(tmp_path, state))
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5])
+def test_a_convolution_of_one_value_is_refused(value: float, tmp_path: Path) -> None:
+    state = resnet()
+    state["layer3.0.conv1.weight"].fill_(value)
+    message = rf"layer3\.0\.conv1\.weight: 294912 of 294912 equal to {value:g}, all of a convolution"
+    with pytest.raises(TransferError, match=message):
+        convert(saved(tmp_path, state))
+
+
+def on_meta(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.to("meta")
+
+
+def quantised(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:TypedStorage", "ignore:Validating sparse")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (on_meta, "on the meta device"),
+        (torch.Tensor.to_sparse, "layout torch.sparse_coo: save it .to_dense"),
+        (quantised, "quantised .torch.qint8."),
+    ],
+)
+def test_tensors_that_cannot_be_copied_are_named(
+    change: Callable[[torch.Tensor], torch.Tensor], message: str, tmp_path: Path
+) -> None:
+    one, name = resnet(), "layer1.0.conv1.weight"
+    one[name] = change(one[name])
+    for content in (one, {"student": one, "teacher": resnet(seed=1) | {name: one[name]}}):
+        with pytest.raises(TransferError, match=rf"source\.pth\.tar: .*\n  layer1\.0\.conv1\.weight .*{message}"):
+            convert(saved(tmp_path, content))
+    with pytest.raises(TransferError, match=rf"x: .*\n  layer1\.0\.conv1\.weight .*{message}"):
+        check_numbers(one, "x")
 
 
 def test_half_precision_becomes_single_precision(tmp_path: Path) -> None:
