@@ -98,13 +98,13 @@ kinds.register_kind(TOY, EVALUATION)  # this line and this file are all that a k
 
 @pytest.fixture
 def toy_data(tmp_path: Path) -> Path:
-    """Four images to train on and two to test on, each a dark or light square on grey."""
+    """Four images to train on and two to test on, each a dark or light square on grey of its split."""
     root = tmp_path / "toy"
     (root / "images").mkdir(parents=True)
     for name, count in (("toy_train", 4), ("toy_test", 2)):
         lines = []
         for number in range(count):
-            pixels = np.full((SIZE, SIZE, 3), 128, dtype=np.uint8)
+            pixels = np.full((SIZE, SIZE, 3), 128 if count == 4 else 129, dtype=np.uint8)
             pixels[8:40, 16:48] = 255 * (number % 2)
             Image.fromarray(pixels).save(root / "images" / f"{name}_{number}.png")
             lines.append(f"{name}_{number}.png {CLASS_NAMES[number % 2]} 16 8 48 40\n")
