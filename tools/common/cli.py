@@ -12,6 +12,7 @@ from pretrain.runtime.ranks import environment
 
 BAD_INPUT = 2  # argparse's own code for a bad command line
 INTERRUPTED = 130
+PIPE_CLOSED = 141  # as of a program that SIGPIPE ends
 
 
 def run(main: Callable[[], None]) -> None:
@@ -23,6 +24,7 @@ def run(main: Callable[[], None]) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         main()
+        sys.stdout.flush()
     except SystemExit as error:
         if error.code == BAD_INPUT:  # argparse has said why
             _end_all("", BAD_INPUT, error)
@@ -30,6 +32,10 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt as error:
         _end_all("interrupted by SIGINT", INTERRUPTED, error)
         sys.exit(INTERRUPTED)
+    except BrokenPipeError as error:  # `| head` has read enough
+        _end_all("", PIPE_CLOSED, error)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter's end writes what is left
+        sys.exit(PIPE_CLOSED)
     except Exception as error:
         message = user_message(error)
         if message is None:

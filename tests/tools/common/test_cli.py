@@ -1,5 +1,9 @@
 """What every tool does with a user's mistake, and with a bug."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from common import cli
@@ -41,3 +45,16 @@ def test_an_outage_of_the_storage_may_be_tried_again() -> None:
     with pytest.raises(SystemExit) as ended:
         cli.run(failing(StorageError("images: Stale file handle")))
     assert ended.value.code == signals.EXIT_CODE
+
+
+def test_a_closed_pipe_ends_a_tool_without_a_traceback() -> None:
+    tools = Path(cli.__file__).parents[1]
+    code = "from common import cli; cli.run(lambda: [print('x' * 1000) for _ in range(1000)])"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tools, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={"PYTHONPATH": f"{tools}:{tools.parent}"},
+    ) as tool:  # fmt: skip
+        tool.stdout.readline()
+        tool.stdout.close()
+        assert tool.stderr.read() == b""
+    assert tool.returncode == cli.PIPE_CLOSED

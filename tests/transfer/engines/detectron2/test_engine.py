@@ -351,7 +351,7 @@ def test_unreadable_training_image_is_named(workers: str, tmp_path: Path, caplog
 
 def test_unreadable_test_image_is_named(tmp_path: Path) -> None:
     cfg = tiny_config(tmp_path)
-    torch.save({name: torch.zeros(value.shape) for name, value in engine.model_state(cfg).items()}, tmp_path / "w.pth")
+    torch.save({name: torch.rand(value.shape) for name, value in engine.model_state(cfg).items()}, tmp_path / "w.pth")
     (tmp_path / "bad.png").write_bytes(b"not a picture")
     with pytest.raises(TransferError, match=r"bad\.png"):
         engine.load_predictor(cfg, tmp_path / "w.pth")([{"file_name": str(tmp_path / "bad.png")}])
