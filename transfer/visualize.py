@@ -1,4 +1,4 @@
-"""The drawing of detections into their image: boxes, translucent masks, class names with scores."""
+"""The drawing of detections into their image: boxes, translucent masks, keypoints, class names with scores."""
 
 import colorsys
 from collections.abc import Sequence
@@ -12,6 +12,13 @@ Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 _MASK_OPACITY = 0.45
+_KEYPOINT_SCORE = 0.05  # of a keypoint that is drawn, as in Detectron2's Visualizer
+# COCO's person: pairs of keypoints, by their place in the annotation file's list, that a limb joins.
+_LIMBS = (
+    *((15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10)),
+    *((1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6)),
+)
+_PERSON_KEYPOINTS = 17
 _GOLDEN = 0.61803398875  # steps of this round the colour circle come close to each other late
 _SHADES = ((0.85, 0.95), (0.95, 0.7), (0.5, 1.0))  # saturation, value
 
@@ -42,6 +49,8 @@ def draw_detections(
         x1, y1, x2, y2 = detections.boxes[i].tolist()
         # The edges x2, y2 lie after the last pixel inside; a box thinner than a pixel still gets one.
         pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=line)
+        if detections.keypoints is not None:
+            _draw_keypoints(pen, detections.keypoints[i].tolist(), color, line)
     taken: list[Rectangle] = []
     for i, color in reversed(list(zip(shown, colors, strict=True))):  # the best gets its place first
         name = class_names[int(detections.classes[i])]
@@ -66,6 +75,18 @@ def _with_masks(image: np.ndarray, detections: Detections, shown: Sequence[int],
             mask = detections.masks[i].numpy()  # (H, W)
             painted[mask] = np.round((1 - _MASK_OPACITY) * painted[mask] + _MASK_OPACITY * np.array(color))
     return painted
+
+
+def _draw_keypoints(pen: ImageDraw.ImageDraw, points: Sequence[Sequence[float]], color: Color, line: int) -> None:
+    """Draw the keypoints (x, y, score) of one detection, and the limbs between them where it is COCO's person."""
+    found = {place: (x - 0.5, y - 0.5) for place, (x, y, score) in enumerate(points) if score >= _KEYPOINT_SCORE}
+    if len(points) == _PERSON_KEYPOINTS:
+        for one, other in _LIMBS:
+            if one in found and other in found:
+                pen.line((*found[one], *found[other]), fill=color, width=line)
+    radius = 1.5 * line
+    for x, y in found.values():
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=(255, 255, 255), outline=color)
 
 
 def _label(

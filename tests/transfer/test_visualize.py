@@ -53,6 +53,18 @@ def test_a_mask_lets_the_image_through() -> None:
     assert tuple(picture[55, 80]) == (100, 100, 100)
 
 
+def test_keypoints_are_dots_joined_by_a_persons_limbs() -> None:
+    points = torch.zeros(1, 17, 3)
+    points[0, 5], points[0, 7] = torch.tensor([60.5, 70.5, 0.9]), torch.tensor([100.5, 70.5, 0.9])  # an upper arm
+    points[0, 9] = torch.tensor([100.5, 90.5, 0.01])  # too uncertain to be drawn
+    found = detections([[40, 50, 120, 100]], [0.9])
+    found = Detections(found.boxes, found.scores, found.classes, None, points)
+    picture = np.asarray(draw_detections(grey, found, CLASSES, min_score=0))
+    assert tuple(picture[70, 60]) == tuple(picture[70, 100]) == (255, 255, 255)
+    assert tuple(picture[70, 80]) == class_color(0)
+    assert tuple(picture[90, 100]) == tuple(picture[80, 100]) == (100, 100, 100)
+
+
 @unhurried
 @given(
     st.lists(st.tuples(*[st.floats(-50, 400, width=32)] * 4), max_size=6),
