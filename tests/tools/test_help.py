@@ -1,6 +1,7 @@
-"""The --help of every tool fits a terminal of 120 columns."""
+"""The --help of every tool fits a terminal of 120 columns, and its examples name files that are there."""
 
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -11,16 +12,18 @@ WIDTH = 120
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tools").glob("*.py")), ids=lambda path: path.stem)
-def test_no_line_of_help_is_too_wide(
+def test_help_fits_the_terminal_and_names_files_that_exist(
     path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", str(WIDTH))
     monkeypatch.setattr("sys.argv", [str(path), "--help"])
     with pytest.raises(SystemExit) as end:
         importlib.import_module(path.stem).main()
-    lines = capsys.readouterr().out.splitlines()
+    text = capsys.readouterr().out
     assert end.value.code == 0
-    assert [line for line in lines if len(line) > WIDTH] == []
+    assert [line for line in text.splitlines() if len(line) > WIDTH] == []
+    named = re.findall(r"(?:tools|configs)/[\w/.-]+\.(?:py|yaml)", text)
+    assert [name for name in named if not (ROOT / name).is_file()] == []
 
 
 def test_every_flag_for_a_path_knows_the_home_folder() -> None:

@@ -18,7 +18,7 @@ EXAMPLES = """examples:
       --config-file configs/transfer/voc_r50_c4_24k.yaml --dataset-root VOCdevkit --init moco.pth OUTPUT_DIR output/voc
 
   # from images to the report; given again, it runs what is missing
-  python tools/launch.py pipeline configs/launch/pipeline_voc.yaml --partition gpu
+  python tools/launch.py pipeline configs/launch/pipeline_r50.yaml --partition gpu
 
   # its progress; a stage's output; stop all; run again what failed
   python tools/launch.py status output/study
