@@ -20,7 +20,7 @@ from transfer.evaluation.coco_results import SCORED_FIELD
 FOUND = 1  # exit code where there are faults, and the rules accept or mend them all
 SHOWN = 10  # faults of a kind, unless all are asked for
 
-_KINDS = "\n".join(f"  {name:<14} {'|'.join(kind.rules):<24} {kind.meaning}" for name, kind in KINDS.items())
+_KINDS = "\n".join(f"  {name:<15} {'|'.join(kind.rules):<26} {kind.meaning}" for name, kind in KINDS.items())
 EXAMPLES = f"""examples:
   python tools/check_dataset.py voc --dataset-root VOCdevkit/VOC2007 --split trainval
   python tools/check_dataset.py voc --dataset-root VOCdevkit/VOC2007 --split test --results detections/

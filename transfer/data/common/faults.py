@@ -67,7 +67,7 @@ KINDS = {
     "narrow": FaultKind("images of less than a pixel a side once they are resized", _DROP, of="images"),
     "spelling": FaultKind("image files found under another spelling of their name", ("accept", "refuse")),
     "folder": FaultKind(
-        "image files found in the image folder itself, not in the folder that file_name gives",
+        "image files found in the image folder, not in file_name's own",
         ("refuse", "accept"),
         "file_name is relative to the image folder: write the name alone",
     ),
@@ -97,7 +97,7 @@ KINDS = {
     "negative": FaultKind("boxes of negative width or height", ("refuse", "flip", "drop")),
     "zero_area": FaultKind("boxes without area inside their image", ("keep", "refuse", "drop")),
     "outside": FaultKind("boxes reach beyond their image", ("refuse", "clip", "drop", "keep")),
-    "pairs": FaultKind("masks that are not [[x1, y1, x2, y2, ...], ...]: points as [x, y], or no outer list", _CONVERT),
+    "pairs": FaultKind("masks not as [[x1, y1, x2, ...], ...]: points [x, y], or no outer list", _CONVERT),
     "polygon": FaultKind("objects with a polygon of fewer than 3 points", ("keep", "refuse", "rectangle", "drop")),
     "mask": FaultKind("masks not finite, far outside their image or not its run lengths", _DROP),
     "boxes_only": FaultKind(
@@ -105,7 +105,7 @@ KINDS = {
     ),
     "no_mask": FaultKind("objects without a mask, in a file that has masks", _NEEDED),
     "run_length": FaultKind(
-        "objects with a run-length mask, which INPUT.MASK_FORMAT polygon cannot train on",
+        "objects with a run-length mask, which MASK_FORMAT polygon cannot use",
         _NEEDED,
         "INPUT.MASK_FORMAT bitmask trains on polygons and run lengths",
     ),
