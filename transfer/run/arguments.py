@@ -95,17 +95,16 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--keep-checkpoints",
         type=int,
-        default=engines.KEEP_CHECKPOINTS,
         metavar="N",
-        help="how many of the newest model_NNNNNNN.pth stay (default: %(default)s); model_final.pth always does",
+        help=f"how many of the newest model_NNNNNNN.pth stay (default: {engines.KEEP_CHECKPOINTS}); model_final.pth "
+        "always does",
     )
     add(
         "--max-broken",
         type=float,
-        default=engines.MAX_BROKEN,
         metavar="SHARE",
         help="share of the training images that may be unreadable; another takes the place of each (default: "
-        "%(default)s); every test image must be readable",
+        f"{engines.MAX_BROKEN}); every test image must be readable",
     )
     add("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
     add("--resume", action="store_true", help="resume from OUTPUT_DIR's last checkpoint")
@@ -155,7 +154,6 @@ def words_from(options: RunOptions) -> list[str]:
 
 
 def _flags(options: RunOptions) -> Iterator[str]:
-    kept = options.keep_checkpoints
     values = {
         "--dataset-root": options.dataset_root,
         catalog.CLASSES_FLAG: options.classes,
@@ -167,8 +165,8 @@ def _flags(options: RunOptions) -> Iterator[str]:
         "--seed": options.seed,
         "--trials": options.trials,
         "--trial": options.trial,
-        "--max-broken": None if options.max_broken == engines.MAX_BROKEN else options.max_broken,
-        "--keep-checkpoints": None if kept == engines.KEEP_CHECKPOINTS else kept,
+        "--max-broken": options.max_broken,
+        "--keep-checkpoints": options.keep_checkpoints,
     }
     for flag, value in values.items():
         if value is not None:

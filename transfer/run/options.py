@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from transfer.data.common.faults import Rules
-from transfer.engines import KEEP_CHECKPOINTS, MAX_BROKEN
 from transfer.errors import TransferError
 
 
@@ -33,8 +32,9 @@ class RunOptions:
             ...; each resumes by itself.
         trial: the number of a single one of them.
         keep_checkpoints: how many of the newest periodic checkpoints stay, 2 or more, since one may be damaged;
-            model_final.pth always does.
-        max_broken: share of the training images that may be unreadable, 0 to 1; others take their place.
+            model_final.pth always does. None: transfer.engines.KEEP_CHECKPOINTS.
+        max_broken: share of the training images that may be unreadable, 0 to 1; others take their place. None:
+            transfer.engines.MAX_BROKEN.
         eval_only: score the detector of MODEL.WEIGHTS, train nothing.
         resume: resume from OUTPUT_DIR's last checkpoint; with eval_only: score it.
         auto_resume: resume where there is a checkpoint, begin where there is none; a finished run is only checked. The
@@ -58,18 +58,18 @@ class RunOptions:
     scale_to: int | None = None
     trials: int | None = None
     trial: int | None = None
-    keep_checkpoints: int = KEEP_CHECKPOINTS
-    max_broken: float = MAX_BROKEN
+    keep_checkpoints: int | None = None
+    max_broken: float | None = None
     eval_only: bool = False
     resume: bool = False
     auto_resume: bool = False
 
     def __post_init__(self) -> None:
-        if self.keep_checkpoints < 2:
+        if self.keep_checkpoints is not None and self.keep_checkpoints < 2:
             raise TransferError(
                 f"--keep-checkpoints {self.keep_checkpoints}: a number from 2 up is expected, since one may be damaged"
             )
-        if not 0 <= self.max_broken <= 1:
+        if self.max_broken is not None and not 0 <= self.max_broken <= 1:
             raise TransferError(f"--max-broken {self.max_broken}: a share of the images from 0 to 1 is expected")
         if self.trials is not None and self.trial is not None:
             raise TransferError("--trials runs all of them, --trial one: give one of the two")

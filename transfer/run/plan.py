@@ -124,8 +124,8 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         command=tuple(command),
         scaled=scaled,
         finished=finished,
-        keep_checkpoints=options.keep_checkpoints,
-        max_broken=options.max_broken,
+        keep_checkpoints=options.keep_checkpoints or engines.KEEP_CHECKPOINTS,
+        max_broken=_max_broken(options),
         auto_resume=options.auto_resume,
         data_remark=shared_images_remark(train.records, test.records) if train else None,
     )
@@ -184,7 +184,7 @@ def _read_data(
         )
     names = known.names if known else asked
     root, rules = options.dataset_root, options.data_rules
-    train, check = None, DataCheck(config, files, options.max_broken)
+    train, check = None, DataCheck(config, files, _max_broken(options))
     if not options.eval_only:
         train = catalog.load_dataset(config.DATASETS.TRAIN, root, names, rules_for_training(rules, config))
     test = catalog.load_dataset(
@@ -193,6 +193,10 @@ def _read_data(
     _check_keypoints(config, [part for part in (train, test) if part is not None])
     checked = None if train is None else check.training(replace(train, rules=rules))
     return checked, check.test(replace(test, rules=rules))
+
+
+def _max_broken(options: RunOptions) -> float:
+    return engines.MAX_BROKEN if options.max_broken is None else options.max_broken
 
 
 def _check_processes(processes: int) -> None:
