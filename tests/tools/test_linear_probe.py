@@ -105,7 +105,7 @@ def test_faults_are_named(given: tuple[str, ...], tmp_path: pathlib.Path) -> Non
     for fault in ("--lr: nan must be at least", "--epochs: 0 must", "--workers: -1 must", "--milestones: -4 must"):
         assert fault in ranges
     (tmp_path / "notes.pth").write_text("no checkpoint")
-    assert "notes.pth: not a readable" in said(tmp_path / "notes.pth", *given[1:])
+    assert "notes.pth: it is text" in said(tmp_path / "notes.pth", *given[1:])
     assert not (tmp_path / "out").exists()
 
 

@@ -84,7 +84,7 @@ def test_faults_are_named(images: ImageSet, tmp_path: pathlib.Path) -> None:
         given = (checkpoint_file, "--root", root, "--output", tmp_path / "sheet.png", "--device", "cpu", *more)
         return refusal(neighbours.main, *given)
 
-    assert f"{tmp_path}/gone.pth: no such checkpoint" in said(tmp_path / "gone.pth", images.base)
+    assert f"{tmp_path}/gone.pth: no such file" in said(tmp_path / "gone.pth", images.base)
     assert f"--root: {tmp_path}/gone: no such" in said(path, tmp_path / "gone")
     assert "--k: 0 must be at least 1; " in said(path, images.base, "--queries", 3, "--k", 0, "--workers", -1)
     (tmp_path / "one").mkdir()

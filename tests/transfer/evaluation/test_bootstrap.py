@@ -66,7 +66,7 @@ def repeated(
     for image, count in zip(content["images"], times, strict=True):
         for _ in range(count):
             number = len(new["images"]) + 1
-            new["images"].append({**image, "id": number})
+            new["images"].append({**image, "id": number, "file_name": f"{number}.jpg"})
             for item in content["annotations"]:
                 if item["image_id"] == image["id"]:
                     new["annotations"].append({**item, "image_id": number, "id": len(new["annotations"]) + 1})
