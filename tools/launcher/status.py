@@ -128,7 +128,7 @@ def _silence(stage: Stage, lines: list[dict[str, Any]]) -> float:
 
 
 def _why(record: Record, stage: Stage, entry: Entry, state: State | None, lines: list[dict[str, Any]]) -> str:
-    """Return why a stage failed: what the cluster says, and the last line of the log of the rank that failed first.
+    """Return why a stage failed: what the cluster says, and the error that one of its ranks has printed for all.
 
     Args:
         lines: events of the newest attempt of its newest job.
@@ -140,9 +140,11 @@ def _why(record: Record, stage: Stage, entry: Entry, state: State | None, lines:
     failed = [line for line in lines if line.get("outcome") == "failed"][:1]
     reasons = [state.name] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []
     reasons += [f"exit code {line['code']}" for line in failed]
-    ranks = [*(line["rank"] for line in failed), 0]  # a mistake that all ranks meet is reported only by rank 0
-    last = [logs.last_line(record.logs(stage), entry.job or "", rank) for rank in ranks]
-    message = next((line for line in last if line.startswith("error: ")), last[0])
+    folder, job = record.logs(stage), entry.job or ""
+    ranks = dict.fromkeys([*(line["rank"] for line in failed), 0, *logs.ranks_with_logs(folder, job)])
+    last = (logs.last_line(folder, job, rank) for rank in ranks)
+    first = next(last)
+    message = first if logs.is_error(first) else next(filter(logs.is_error, last), first)
     return ", ".join(reasons or ["ended without a message"]) + (f": {message}" if message else "")
 
 

@@ -194,6 +194,16 @@ def test_a_job_that_was_killed_ended_without_a_word(run: Record) -> None:
     assert (row.state, row.note, row.attempt) == ("FAILED", "ended without a message: the last step", 1)
 
 
+def test_the_error_is_found_in_the_log_of_any_rank(run: Record) -> None:
+    submit(run, "pretrain")
+    log_event(run, "pretrain", GONE, event="start")
+    log(run, "pretrain", "the last step\n")
+    log(run, "pretrain", "error: images: no such folder\n", rank=1)
+    for rank in (0, 1):
+        ended(run, "pretrain", "failed", 2, rank=rank)
+    assert rows(run)["pretrain"].note == "exit code 2: error: images: no such folder"
+
+
 def test_attempts_of_all_jobs_count_and_the_newest_decides(run: Record) -> None:
     for job, outcome, code in (("4194997", "failed", 2), ("4194998", "stopped", 75)):
         submit(run, "pretrain", job)
@@ -344,6 +354,11 @@ def test_a_job_that_has_been_silent_for_long_is_looked_at(run: Record, tmp_path:
         ("one\nsubmitit INFO (2026) - Job\nsrun: error: x\nsubmitit ERROR: y\n", "one"),
         ("error: " + "x\n" * 50, "error: x x x x"),
         ("\xff\n", "\xff"),
+        ("error on rank 1 of host a: x.jpg: empty\nsrun: error\n", "error on rank 1 of host a: x.jpg: empty"),
+        (
+            "error on rank 1 of host a:\nTraceback\n  File x\n    raise\nKeyError: 1\n",
+            "error on rank 1 of host a: KeyError: 1",
+        ),
     ],
 )
 def test_the_last_line_of_a_log_is_that_of_the_tool(run: Record, text: str, last: str) -> None:

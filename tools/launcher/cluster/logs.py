@@ -20,6 +20,17 @@ def log_path(folder: Path, job: str, rank: int) -> Path:
     return folder / f"{job}_{rank}_log.out"
 
 
+def ranks_with_logs(folder: Path, job: str) -> list[int]:
+    """Return the ranks of a job that have a file in the folder of its stage's logs, in order."""
+    found = (re.fullmatch(rf"{re.escape(job)}_(\d+)_log\.out", file.name) for file in folder.glob("*_log.out"))
+    return sorted(int(match[1]) for match in found if match)
+
+
+def is_error(line: str) -> bool:
+    """Return whether a line begins the message of an error: "error: ..." or "error on rank 1 of host a: ..."."""
+    return line.startswith(("error: ", "error on rank"))
+
+
 def last_line(folder: Path, job: str, rank: int) -> str:
     """Return the last line that a rank printed, without those of SLURM and submitit; where there is one, its error."""
     file = log_path(folder, job, rank)
@@ -29,9 +40,11 @@ def last_line(folder: Path, job: str, rank: int) -> str:
         content.seek(max(0, file.stat().st_size - _TAIL))
         lines = content.read().decode(errors="replace").splitlines()
     printed = [line.strip() for line in lines if not _NOISE.match(line)]
-    errors = [number for number, line in enumerate(printed) if line.startswith("error: ")]
+    errors = [number for number, line in enumerate(printed) if is_error(line)]
     if errors:
-        return " ".join(printed[errors[-1] :][:_MESSAGE])
+        message = printed[errors[-1] :]
+        of_a_bug = message[0].endswith(":")  # its traceback follows, and what it says comes last
+        return f"{message[0]} {message[-1]}" if of_a_bug and len(message) > 1 else " ".join(message[:_MESSAGE])
     return printed[-1] if printed else ""
 
 
