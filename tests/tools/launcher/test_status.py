@@ -350,7 +350,7 @@ def test_a_job_that_has_been_silent_for_long_is_looked_at(run: Record, tmp_path:
         ("one\ntwo\n", "two"),
         ("one\nTraceback (most recent call last):\n  File x\n    raise\nValueError: two\n", "ValueError: two"),
         ("error: a\n  b\n  c\n", "error: a b c"),
-        ("error: old\nsteps\nerror: new\nslurmstepd: error: killed\n", "error: new"),
+        ("error: old\nsteps\nerror: new\nslurmstepd-n1: error: killed\n", "error: new"),
         ("one\nsubmitit INFO (2026) - Job\nsrun: error: x\nsubmitit ERROR: y\n", "one"),
         ("error: " + "x\n" * 50, "error: x x x x"),
         ("\xff\n", "\xff"),

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-_NOISE = re.compile(r"\s*$|srun: |slurmstepd: |submitit (ERROR|INFO|WARNING)|\s+(at|File) |Traceback ")
+_NOISE = re.compile(r"\s*$|srun: |slurmstepd(-[^ :]+)?: |submitit (ERROR|INFO|WARNING)|\s+(at|File) |Traceback ")
 _PAUSE = 0.5  # seconds between two looks at a file that grows
 _MESSAGE = 4  # lines that are shown of one
 _TAIL = 65536  # bytes of a file that the last line is looked for in
