@@ -53,21 +53,6 @@ def train(
     """Fine-tune a detector; see transfer.engines.Engine.train."""
     _join_local_processes()
     check_training(cfg, comm.get_world_size())
-    with arithmetic(cfg):
-        return _train(cfg, dataset, initial, evaluate, resume, checkpoint_extra, stop, keep_checkpoints, max_broken)
-
-
-def _train(
-    cfg: CfgNode,
-    dataset: Dataset,
-    initial: Mapping[str, Tensor],
-    evaluate: Evaluate,
-    resume: bool,
-    checkpoint_extra: Mapping[str, Any],
-    stop: StopRequest | None,
-    keep_checkpoints: int,
-    max_broken: float,
-) -> Scores:
     seed_all_rng(cfg.SEED + comm.get_rank())
     model = build_model(cfg)
     _load_over(model, initial)
@@ -82,6 +67,7 @@ def _train(
     first, parallel = after.work.done, distributed.data_parallel(model)
     try:
         with (
+            arithmetic(cfg),
             quiet(),
             _without_fusion(),
             contextlib.closing(data.batches(first, cfg.DATALOADER.NUM_WORKERS)) as batches,
