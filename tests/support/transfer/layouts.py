@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -68,3 +69,18 @@ def refused_naming(folder: Path, read: Callable[[], object]) -> None:
     except TransferError as error:
         if str(folder) not in str(error):
             raise AssertionError(f"no path in: {error}") from error
+
+
+def fruit_content(images: int, width: int, height: int, boxes: list[list[float]]) -> dict[str, Any]:
+    """The content of a COCO annotation file: two objects an image, apple and pear, with masks of four corners."""
+    return {
+        "images": [{"id": i, "file_name": f"{i}.jpg", "width": width, "height": height} for i in range(1, images + 1)],
+        "categories": [{"id": 1, "name": "apple"}, {"id": 2, "name": "pear"}],
+        "annotations": [
+            {
+                "id": i + 1, "image_id": i // 2 + 1, "category_id": i % 2 + 1, "bbox": [x, y, w, h], "area": w * h,
+                "iscrowd": 0, "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
+            }
+            for i, (x, y, w, h) in enumerate(boxes)
+        ],
+    }  # fmt: skip

@@ -15,6 +15,7 @@ from PIL import Image
 
 import check_dataset
 from tests.conftest import ROOT
+from tests.support.transfer.layouts import fruit_content
 from transfer.config.resolve import Config
 from transfer.data import catalog
 from transfer.engines import torchvision as engine
@@ -27,17 +28,7 @@ Content = dict[str, Any]
 
 
 def good() -> Content:
-    return {
-        "images": [{"id": i, "file_name": f"{i}.jpg", "width": 40, "height": 30} for i in (1, 2)],
-        "categories": [{"id": 1, "name": "apple"}, {"id": 2, "name": "pear"}],
-        "annotations": [
-            {
-                "id": i + 1, "image_id": i // 2 + 1, "category_id": i % 2 + 1, "bbox": [x, y, w, h], "area": w * h,
-                "iscrowd": 0, "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
-            }
-            for i, (x, y, w, h) in enumerate(BOXES)
-        ],
-    }  # fmt: skip
+    return fruit_content(2, 40, 30, BOXES)
 
 
 def make(root: Path, train: Content, test: Content | None = None) -> Path:

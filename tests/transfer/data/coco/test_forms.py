@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.transfer.layouts import make_coco
+from tests.support.transfer.layouts import fruit_content, make_coco
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
@@ -17,19 +17,7 @@ BOXES = [[10, 20, 30, 15], [50, 40, 20, 25], [5, 8, 40, 30], [60, 10, 30, 50], [
 
 def content() -> dict[str, Any]:
     """Three images of two objects each, with masks of four corners."""
-    return {
-        "images": [
-            {"id": i, "file_name": f"{i}.jpg", "width": WIDTH, "height": HEIGHT} for i in (1, 2, 3)
-        ],
-        "categories": [{"id": 1, "name": "apple"}, {"id": 2, "name": "pear"}],
-        "annotations": [
-            {
-                "id": i + 1, "image_id": i // 2 + 1, "category_id": i % 2 + 1, "bbox": [x, y, w, h], "area": w * h,
-                "iscrowd": 0, "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]],
-            }
-            for i, (x, y, w, h) in enumerate(BOXES)
-        ],
-    }  # fmt: skip
+    return fruit_content(3, WIDTH, HEIGHT, BOXES)
 
 
 def each(change: Any) -> dict[str, Any]:
