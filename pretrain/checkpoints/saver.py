@@ -140,9 +140,10 @@ def newest_good(folder: pathlib.Path) -> tuple[pathlib.Path, list[str]]:
         except UserError as error:
             skipped.append(f"{name} has no manifest, and {error}")
     for _, name, manifest in sorted(found, key=lambda one: one[0], reverse=True):
-        fault = _fault(folder, manifest) if manifest else _fault_of_zip(folder / name)
+        path = folder / name
+        fault = files.contradiction(path, manifest.bytes, manifest.sha256) if manifest else _fault_of_zip(path)
         if fault is None:
-            return folder / name, skipped
+            return path, skipped
         skipped.append(f"{name} {fault}")
     if skipped:
         raise PretrainError(
@@ -216,17 +217,3 @@ def _fault_of_zip(path: pathlib.Path) -> str | None:
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         return f"has no manifest, and cannot be read: {error}"
     return f"has no manifest, and is damaged: {damaged}" if damaged else None
-
-
-def _fault(folder: pathlib.Path, manifest: Manifest) -> str | None:
-    """Return the fault of a checkpoint, in words that follow its name; None for a good one."""
-    try:
-        size = (folder / manifest.file).stat().st_size
-        digest = files.file_sha256(folder / manifest.file)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    if size != manifest.bytes:
-        return f"has {size} bytes, its manifest says {manifest.bytes}"
-    if digest != manifest.sha256:
-        return "is damaged: its SHA-256 is not that of its manifest"
-    return None

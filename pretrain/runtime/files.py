@@ -276,6 +276,17 @@ def file_sha256(path: str | os.PathLike[str]) -> str:
     return digest.hexdigest()
 
 
+def contradiction(path: pathlib.Path, size: int, sha256: str) -> str | None:
+    """Return how a file differs from its manifest's size and SHA-256, in words that follow its name; None if not."""
+    try:
+        found, digest = path.stat().st_size, file_sha256(path)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    if found != size:
+        return f"has {found} bytes, its manifest says {size}"
+    return None if digest == sha256 else "is damaged: its SHA-256 is not that of its manifest"
+
+
 def save_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a small text file as `save_tensors` writes a large one."""
     content = text.encode()

@@ -115,9 +115,9 @@ FAULTS = (
     ),
     fault(
         "checkpoint-hash",
-        "pretrain/checkpoints/saver.py",
-        '    if digest != manifest.sha256:\n        return "is damaged: its SHA-256 is not that of its manifest"\n',
-        "",
+        "pretrain/runtime/files.py",
+        'return None if digest == sha256 else "is damaged: its SHA-256 is not that of its manifest"',
+        "return None",
         "a run resumes from a checkpoint with a flipped bit",
         "pretrain/checkpoints/test_saver.py::test_any_bit_that_turns_over_is_noticed",
     ),

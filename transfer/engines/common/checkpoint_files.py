@@ -92,7 +92,7 @@ def fault_of(path: Path) -> str | None:
         except UserError as error:
             return str(error).removeprefix(f"{path}: ")
         return None
-    return _contradiction(path, manifest)
+    return files.contradiction(path, manifest.bytes, manifest.sha256)
 
 
 def check_manifest(path: Path, sha256: str) -> None:
@@ -150,18 +150,6 @@ def _age(path: Path) -> tuple[int, int]:
         return manifest.done, -len(manifest.pending)
     number = re.fullmatch(r"model_(\d+)\.pth", path.name)
     return (int(number[1]) + 1 if number else -1), -99
-
-
-def _contradiction(path: Path, manifest: Manifest) -> str | None:
-    try:
-        size, digest = path.stat().st_size, files.file_sha256(path)
-    except OSError as error:
-        return f"cannot be read: {error.strerror}"
-    if size != manifest.bytes:
-        return f"has {size} bytes, its manifest says {manifest.bytes}"
-    if digest != manifest.sha256:
-        return "is damaged: its SHA-256 is not that of its manifest"
-    return None
 
 
 def _read_manifest(path: Path) -> Manifest | None:
