@@ -1,7 +1,7 @@
 """The command line of tools/finetune.py: words to RunOptions, and RunOptions to words."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pretrain.runtime import signals
 from pretrain.runtime.host import expand_home, user_path
@@ -85,6 +85,22 @@ def parser() -> argparse.ArgumentParser:
     add("--num-gpus", type=int, default=1, help="processes on this machine, one GPU each; on a CPU: processes")
     add("--scale-to", type=int, metavar="GPUS", help="rescale a recipe, written for 8 GPUs, by the linear rule")
     add("--seed", type=int, help="default: the config's SEED, else a fresh one (result.json); resumed: the run's own")
+    _add_limits(add)
+    add("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
+    add("--resume", action="store_true", help="resume from OUTPUT_DIR's last checkpoint")
+    add(
+        "--auto-resume",
+        action="store_true",
+        help="resume where OUTPUT_DIR has a checkpoint, begin where it has none, end where the run is finished; "
+        "default SEED 0; each trial does so by itself",
+    )
+    add("--dry-run", action="store_true", help="check everything, print the resolved config, run nothing")
+    add("overrides", nargs="*", metavar="KEY VALUE", help="config keys over the file, as Detectron2 names them")
+    return options
+
+
+def _add_limits(add: Callable[..., object]) -> None:
+    """Add how many runs there are, how many checkpoints stay, and how many images may be broken."""
     add(
         "--trials",
         type=int,
@@ -106,17 +122,6 @@ def parser() -> argparse.ArgumentParser:
         help="share of the training images that may be unreadable; another takes the place of each (default: "
         f"{engines.MAX_BROKEN}); every test image must be readable",
     )
-    add("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
-    add("--resume", action="store_true", help="resume from OUTPUT_DIR's last checkpoint")
-    add(
-        "--auto-resume",
-        action="store_true",
-        help="resume where OUTPUT_DIR has a checkpoint, begin where it has none, end where the run is finished; "
-        "default SEED 0; each trial does so by itself",
-    )
-    add("--dry-run", action="store_true", help="check everything, print the resolved config, run nothing")
-    add("overrides", nargs="*", metavar="KEY VALUE", help="config keys over the file, as Detectron2 names them")
-    return options
 
 
 def options_from(args: argparse.Namespace) -> RunOptions:
