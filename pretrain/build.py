@@ -1,11 +1,11 @@
-"""The model and the optimizer that the settings ask for."""
+"""The model, the optimizer and the learning rate that the settings ask for."""
 
 from typing import Any
 
 import torch
 
 from pretrain.config import schema
-from pretrain.engine.optim import SGD
+from pretrain.engine.optim import SGD, cosine_schedule, step_schedule
 from pretrain.models import shuffle_bn
 from pretrain.models.encoders import build_encoder
 from pretrain.models.method import Method
@@ -43,3 +43,10 @@ def build_optimizer(model: Method, optim: schema.Optim) -> SGD:
     The key encoder's parameters get no gradient and so no update; they are listed as in the published optimizer.
     """
     return SGD(model.parameters(), optim.lr, optim.sgd_momentum, weight_decay=optim.weight_decay)
+
+
+def learning_rate(settings: schema.Optim, epoch: int) -> float:
+    """Return the rate of an epoch, counted from 0."""
+    if settings.schedule == "step":
+        return settings.lr * step_schedule(epoch, settings.milestones, settings.gamma)
+    return settings.lr * cosine_schedule(epoch, settings.epochs)

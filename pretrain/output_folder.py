@@ -1,14 +1,23 @@
 """The output folder of a pretraining run, before it begins: it must not hold another run."""
 
+import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
-from pretrain.runtime import files, metrics_file
+from pretrain.runtime import files, metrics_file, run_folder
 from pretrain.runtime.errors import UserError, listed
 
 FILES = ("config.yaml", "command.txt", "env.json", "log.txt", metrics_file.NAME, files.LAST)
 INDEX = "images"  # folder of the index of the run's images, which every process maps into memory
+
+
+@contextlib.contextmanager
+def locked(folder: pathlib.Path) -> Iterator[None]:
+    """Keep other starts out of the folder in the block. Raises UserError where it is a file, or another start's."""
+    refuse_file(folder)
+    with run_folder.locked(folder):
+        yield
 
 
 def refuse_existing_run(folder: pathlib.Path) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from pretrain import output_folder
-from pretrain.build import build_model, build_optimizer
+from pretrain.build import build_model, build_optimizer, learning_rate
 from pretrain.checkpoints import moco_file
-from pretrain.checkpoints.saver import Saver, to_host, write_missing_manifest
+from pretrain.checkpoints.saver import Saver, to_host
 from pretrain.config import schema
 from pretrain.data.augment import recipe
 from pretrain.data.broken_images import BrokenImages
@@ -21,7 +21,6 @@ from pretrain.data.two_views import Batch, TwoViews
 from pretrain.engine import arithmetic, diagnostics
 from pretrain.engine.finite_check import DivergedError, NotFiniteError
 from pretrain.engine.metrics import Monitor, console_handler
-from pretrain.engine.optim import cosine_schedule, step_schedule
 from pretrain.engine.profiler import Tracer
 from pretrain.engine.step import Result, TrainingStep
 from pretrain.models.published_state import load_published_state, published_state
@@ -29,7 +28,7 @@ from pretrain.plan import Plan, make_plan
 from pretrain.runtime import distributed, files, host, provenance, run_folder, seeds, signals
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
 from pretrain.runtime.periodic_work import every
-from pretrain.work import work_between_steps
+from pretrain.work import complete_manifest, is_milestone, work_between_steps
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +64,8 @@ def run(
         distributed.share_cores(device, settings.data.workers)
         kept = device.type == "cpu" and host.keep_freed_memory()
         if not dry_run:
-            distributed.on_main(lambda: _lock(settings, stack))
+            folder = pathlib.Path(settings.output_dir)
+            distributed.on_main(lambda: stack.enter_context(output_folder.locked(folder)))
         plan = make_plan(settings, device, resume)
         if dry_run:
             if distributed.is_main():
@@ -77,33 +77,13 @@ def run(
         environment = {**provenance.describe_environment(device, settings.seed), "freed_memory_kept": kept}
         yaml = schema.to_yaml(settings)
         distributed.on_main(lambda: run_folder.write_description(plan.folder, yaml, command, environment))
-        distributed.on_main(lambda: _complete_manifest(plan))
+        distributed.on_main(lambda: complete_manifest(plan))
         logger = logging.getLogger("pretrain")
         if distributed.is_main():
             stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))
         _log_start(plan)
         images = plan.images.share(plan.folder / output_folder.INDEX)
         return Trainer(plan, images, stop, profile).train()
-
-
-def _lock(settings: schema.Config, stack: contextlib.ExitStack) -> None:
-    """Keep other starts out of the output folder until the stack ends."""
-    folder = pathlib.Path(settings.output_dir)
-    output_folder.refuse_file(folder)
-    stack.enter_context(run_folder.locked(folder))
-
-
-def _complete_manifest(plan: Plan) -> None:
-    """Write the manifest of the checkpoint to resume where it has none: it may have been the last thing to do."""
-    if plan.resume_from:
-        ends_epoch = plan.resume_from.name == moco_file.file_name(plan.first_epoch - 1)
-        write_missing_manifest(plan.resume_from, ends_epoch and _is_milestone(plan.config, plan.first_epoch))
-
-
-def _is_milestone(settings: schema.Config, finished: int) -> bool:
-    """Return whether the checkpoint after that many epochs stays for good."""
-    period = settings.milestone_period
-    return finished == settings.optim.epochs or (period > 0 and finished % period == 0)
 
 
 class Trainer:
@@ -192,8 +172,9 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> None:
         """Do the steps of an epoch that are not done yet and the work after each, until a signal comes."""
+        lr = learning_rate(self.settings.optim, epoch)
         for group in self.optimizer.param_groups:
-            group["lr"] = self._lr(epoch)
+            group["lr"] = lr
         log_due = every(self.settings.log_period, (epoch + 1) * self.epoch_steps)
         for batch in self.monitor.watch(self._batches(epoch)):
             result = self._step(batch)
@@ -203,7 +184,7 @@ class Trainer:
             done = self.done + 1
             if log_due(done):  # not among the work between steps: it needs the step's result
                 self._flush_checks(done)
-                self.monitor.report(done, epoch, self._lr(epoch), self._diagnostics(done, result))
+                self.monitor.report(done, epoch, lr, self._diagnostics(done, result))
             self.work.advance()
 
     def _batches(self, epoch: int) -> Iterator[Batch]:
@@ -268,10 +249,8 @@ class Trainer:
         if distributed.is_main():
             log.warning(
                 "stopped by %s after step %d of %d, saved; the same command with --resume continues it",
-                names,
-                self.done,
-                self.last_step,
-            )
+                names, self.done, self.last_step,
+            )  # fmt: skip
 
     def _saved_before(self, error: UserError) -> UserError:
         """Save, unless that is done, and return the error with words on what is saved. Every rank takes part.
@@ -323,7 +302,7 @@ class Trainer:
             "moco_transfer": self._state(),
         }
         self.saved_step = self.done
-        milestone = ends_epoch and _is_milestone(self.settings, finished)
+        milestone = ends_epoch and is_milestone(self.settings, finished)
         if self.saver:
             name = moco_file.file_name(epoch, None if ends_epoch else self.done)
             self.saver.save(name, content, finished, self.done, milestone)
@@ -352,12 +331,6 @@ class Trainer:
     def _fault(self) -> UserError | None:
         """The disk's fault that this rank has met since the last agreement, if any."""
         return self.monitor.fault or (self.saver.fault if self.saver else None)
-
-    def _lr(self, epoch: int) -> float:
-        settings = self.settings.optim
-        if settings.schedule == "step":
-            return settings.lr * step_schedule(epoch, settings.milestones, settings.gamma)
-        return settings.lr * cosine_schedule(epoch, settings.epochs)
 
     def _diagnostics(self, done: int, result: Result) -> dict[str, Any]:
         """Return numbers that distinguish a run that learns from one that has collapsed or leaks."""

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+from pretrain.checkpoints import moco_file
+from pretrain.checkpoints.saver import write_missing_manifest
+from pretrain.config import schema
 from pretrain.plan import Plan
 from pretrain.runtime import distributed, metrics_file
 from pretrain.runtime.periodic_work import PeriodicWork, Work, every
@@ -37,6 +40,19 @@ def work_between_steps(plan: Plan, save: Callable[[bool], None], validate: Calla
     ]
     undone = _undone(plan, steps)
     return PeriodicWork(works, plan.first_step, [x.name for x in works if x.name in undone and x.due(plan.first_step)])
+
+
+def is_milestone(settings: schema.Config, finished: int) -> bool:
+    """Return whether the checkpoint after that many epochs stays for good."""
+    period = settings.milestone_period
+    return finished == settings.optim.epochs or (period > 0 and finished % period == 0)
+
+
+def complete_manifest(plan: Plan) -> None:
+    """Write the manifest of the checkpoint to resume where it has none: it may have been the last thing to do."""
+    if plan.resume_from:
+        ends_epoch = plan.resume_from.name == moco_file.file_name(plan.first_epoch - 1)
+        write_missing_manifest(plan.resume_from, ends_epoch and is_milestone(plan.config, plan.first_epoch))
 
 
 def _undone(plan: Plan, steps: int) -> set[str]:

@@ -34,7 +34,7 @@ RULES: dict[str, str] = {
     "pretrain/evaluation": "pretrain/data/images pretrain/models pretrain/engine pretrain/runtime",
     "pretrain/build": "pretrain/config pretrain/models pretrain/engine pretrain/runtime",
     "pretrain/plan": "pretrain/*",
-    "pretrain/work": "pretrain/plan pretrain/runtime",
+    "pretrain/work": "pretrain/checkpoints pretrain/config pretrain/plan pretrain/runtime",
     "pretrain/train": "pretrain/*",
     "transfer/errors": "pretrain/runtime",
     "transfer/results": "transfer/errors",
