@@ -68,7 +68,11 @@ RULES: dict[str, str] = {
         "transfer/config transfer/conversion transfer/engines transfer/engines/common transfer/evaluation "
         f"transfer/visualize transfer/weights {_DATA} {_LEAVES}"
     ),
-    "transfer/report": (f"transfer/config transfer/engines transfer/evaluation transfer/visualize {_DATA} {_LEAVES}"),
+    "transfer/report/published": "transfer/data/coco transfer/data/voc transfer/results",
+    "transfer/report": (
+        "transfer/report/published transfer/config transfer/engines transfer/evaluation transfer/visualize "
+        f"{_DATA} {_LEAVES}"
+    ),
     "tools/common": "pretrain/* transfer/*",
     "tools/synthetic": "pretrain/* transfer/*",
     "tools/benchmarks": "tools/common pretrain/* transfer/*",

@@ -9,7 +9,7 @@ import yaml
 from fvcore.common.config import CfgNode
 
 from transfer.config import detectron2_defaults
-from transfer.report import published
+from transfer.report.published import rows as published
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ROOT / "configs" / "transfer"

@@ -14,8 +14,8 @@ from transfer.evaluation.kinds import evaluation_of
 from transfer.report import config_diff, curves
 from transfer.report.analysis import Analysis, analyse_table
 from transfer.report.pictures import compared_rows, describe_choice, describe_scores, draw_picture_grid
-from transfer.report.published import find_recipe
-from transfer.report.published_data import describe, describe_data, is_published_test
+from transfer.report.published.data import describe, describe_data, is_published_test
+from transfer.report.published.rows import find_recipe
 from transfer.report.tables import BASELINES, FinishedRun, Row, Score, Table, table_title
 from transfer.report.warnings import report_warnings
 

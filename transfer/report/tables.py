@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from transfer.report.published_data import is_published_test
+from transfer.report.published.data import is_published_test
 from transfer.results import Init, Result
 
 BASELINES = ("random", "supervised")  # kinds of initialization that every other row is compared to

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer.errors import TransferError
-from transfer.report import config_diff, published
+from transfer.report import config_diff
+from transfer.report.published import rows as published
 from transfer.report.tables import Table, experiment, table_title
 
 

@@ -25,11 +25,13 @@ from transfer.data.coco.records import CLASS_NAMES as COCO_CLASSES
 from transfer.data.voc.records import CLASS_NAMES as VOC_CLASSES
 from transfer.engines.torchvision import load_config
 from transfer.errors import TransferError
-from transfer.report import config_diff, published, published_data, warnings
+from transfer.report import config_diff, warnings
 from transfer.report import content as report_content
 from transfer.report import page as report
 from transfer.report import tables as trials
 from transfer.report.content import Options
+from transfer.report.published import data
+from transfer.report.published import rows as published
 from transfer.report.run_folders import read_curves, read_runs
 from transfer.report.tables import FinishedRun, Score
 from transfer.results import Engine, Init
@@ -578,10 +580,10 @@ def test_data_under_a_published_name_are_not_called_by_it() -> None:
 def test_coco_with_or_without_empty_images_is_coco(images: tuple[int, int]) -> None:
     task = {"train_images": images[0], "test_images": images[1], "class_names": COCO_CLASSES}
     result = make_result("coco", "MoCo", 0, 40.0, task=task)
-    assert published_data.published_differences(result.task) == []
+    assert data.published_differences(result.task) == []
     keypoints = {"train": ("keypoints_coco_2017_train",), "test": ("keypoints_coco_2017_val",)}
     people = make_result("coco", "MoCo", 0, 40.0, task=task | keypoints | {"class_names": ("person",)})
-    assert len(published_data.published_differences(people.task)) == (0 if images[0] == 118287 else 2)
+    assert len(data.published_differences(people.task)) == (0 if images[0] == 118287 else 2)
 
 
 def test_a_run_that_differs_from_its_recipe_is_a_warning(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The published rows of the recipes that configs/transfer/ repeats, read from published.yaml."""
+"""The published rows of the recipes that configs/transfer/ repeats, read from rows.yaml."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import yaml
 
-from transfer.report.published_data import published_differences
+from transfer.report.published.data import published_differences
 from transfer.results import Task
 
-_FILE = Path(__file__).with_name("published.yaml")
+_FILE = Path(__file__).with_name("rows.yaml")
 _BATCH = 16  # images an iteration, of every recipe of the papers
 _METRICS = ("AP", "AP50", "AP75")
 _PARTS = ("bbox", "segm", "keypoints")
