@@ -164,8 +164,8 @@ FAULTS = (
     fault(
         "stopped-counts-as-failed",
         "tools/launcher/cluster/task.py",
-        "        elif code == EXIT_CODE:\n",
-        "        elif code == EXIT_CODE and signals:\n",
+        "        elif code == TRY_AGAIN:\n",
+        "        elif code == TRY_AGAIN and signals:\n",
         "a tool that stopped and saved by itself is marked as failed",
         "tools/launcher/cluster/test_task.py",
     ),

@@ -4,6 +4,8 @@ submitit's pickle holds only this configuration. A run resumes from its own chec
 same command each time. Our handler takes the place of submitit's, which acts at once and only on rank 0: here every
 rank passes the signal on to its tool, the ranks agree on a step to stop at, rank 0 saves, and when the tool has
 ended rank 0 requeues the job.
+
+This process must not import torch: it waits beside every rank, and would start seconds later and hold its memory.
 """
 
 import contextlib
@@ -23,10 +25,11 @@ from typing import Any
 import submitit
 import submitit.helpers
 
+from pretrain.runtime.errors import TRY_AGAIN
 from pretrain.runtime.ranks.environment import port_for
-from pretrain.runtime.signals import EXIT_CODE, STOPPING
 
 from . import slurm
+from .block_signals import STOPPING
 
 _AGAIN_HERE = 144  # what submitit's local executor takes for "start the tasks once more"
 _LAUNCHERS = ("MASTER_ADDR", "MASTER_PORT", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
@@ -60,7 +63,7 @@ class Task:
         if code == 0:
             if main:
                 self._log({**end, "outcome": "finished"})
-        elif code == EXIT_CODE:
+        elif code == TRY_AGAIN:
             if not main:
                 sys.exit(0)  # another code would end rank 0 before it has requeued the job
             self._log({**end, "outcome": "stopped", "signal": signals[0] if signals else None})
@@ -92,7 +95,7 @@ class Task:
                 print(f"saved, but not requeued: {fault}", file=sys.stderr)
         elif environment.cluster == "local" and not cancelled:  # by SIGTERM
             sys.exit(_AGAIN_HERE)
-        sys.exit(EXIT_CODE)
+        sys.exit(TRY_AGAIN)
 
     def _log(self, line: dict[str, Any]) -> None:
         path = Path(self.attempts)

@@ -1,6 +1,7 @@
 """tools/launcher/cluster/task.py: what a task makes of the end of its tool."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,3 +47,10 @@ def test_a_stage_has_stopped_where_its_tool_says_so(tool: str, code: int, end: d
     message = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
     assert [line["event"] for line in message] == ["start", "end"]
     assert message[1].items() >= end.items()
+
+
+def test_a_task_imports_no_torch(tmp_path: Path) -> None:
+    code = "import sys\nimport launcher.cluster.task\nprint('torch' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.stdout == "False\n", done.stdout + done.stderr
