@@ -56,6 +56,9 @@ def make_parser(description: str) -> argparse.ArgumentParser:
             action.add_argument(
                 "--output", type=user_path, metavar="RUN", help="folder of the run, for the file's `output`"
             )
+            action.add_argument(
+                "--seed", type=int, metavar="N", help="of scenes and pretraining; trials get 1000 N, 1000 N + 1, ..."
+            )
         else:
             action.add_argument(
                 "--config-file", type=expand_home, required=name == "finetune", metavar="YAML", help="of the tool"

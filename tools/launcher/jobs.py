@@ -32,7 +32,7 @@ def command(stage: Stage, code: Path, config: Path | None) -> tuple[str, ...]:
 def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
     """Return the task that submitit pickles."""
     attempts = str(record.attempts(stage).resolve())
-    once = stage.kind == "convert"
+    once = stage.kind in ("scenes", "convert")
     return Task(words, record.cwd, str(stage.result), once, attempts, stage.resources.tasks)
 
 

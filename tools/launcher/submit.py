@@ -46,7 +46,7 @@ def launch_fine_tuning(arguments: argparse.Namespace, words: Sequence[str]) -> N
         output = build.check_fine_tuning(run)
         stages = [build.fine_tuning("finetune", run, output, requested)]
     else:
-        _check_at_least_one("--trials", arguments.trials)
+        _check_at_least("--trials", arguments.trials, 1)
         output = build.check_fine_tuning(run)
         more = {"array": "trials", "parallel": arguments.parallel}
         stages = [
@@ -60,7 +60,9 @@ def launch_pipeline(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     """Launch all stages of a pipeline file."""
     if arguments.resources:
         raise LaunchError("--resources: a pipeline's file names its own; flags such as --partition go over those")
-    read = pipeline.read_pipeline(arguments.file, arguments.output, _flags(arguments))
+    if arguments.seed is not None:
+        _check_at_least("--seed", arguments.seed, 0)
+    read = pipeline.read_pipeline(arguments.file, arguments.output, _flags(arguments), arguments.seed)
     if arguments.parallel is not None:
         stages = [dataclasses.replace(s, parallel=arguments.parallel) if s.array else s for s in read.stages]
         read = Pipeline(read.output, tuple(stages))
@@ -85,7 +87,7 @@ def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
 def _launch(run: Pipeline, arguments: argparse.Namespace) -> None:
     """Check, print the plan, and submit it unless this is a dry run."""
     if getattr(arguments, "parallel", None) is not None:
-        _check_at_least_one("--parallel", arguments.parallel)
+        _check_at_least("--parallel", arguments.parallel, 1)
     check_cluster(arguments.cluster, run, arguments.dry_run)
     for group, lines, text in reconcile.preview(run.output, run.stages, arguments.cluster):
         _print_group(group, lines, arguments.cluster)
@@ -113,12 +115,13 @@ def _print_group(group: Sequence[Stage], lines: Sequence[str], cluster: str) -> 
 
 
 def _missing_inputs(stages: Sequence[Stage]) -> list[str]:
-    """Return a warning for each input that this machine does not have. A node may have it."""
+    """Return a warning for each input that this machine does not have. A node may have it, or a stage makes it."""
     inputs = {item: None for stage in stages for item in stage.options.inputs().items()}
+    made = [stage.folder for stage in stages]
     return [
         f"{word} {path}: is not on this machine"
         for word, path in inputs
-        if "://" not in path and not Path(path).exists()
+        if "://" not in path and not Path(path).exists() and not any(map(Path(path).is_relative_to, made))
     ]
 
 
@@ -148,6 +151,6 @@ def check_cluster(cluster: str, run: Pipeline, dry_run: bool) -> None:
         raise LaunchError("\n".join(faults))
 
 
-def _check_at_least_one(flag: str, value: int) -> None:
-    if value < 1:
-        raise LaunchError(f"{flag} {value}: a number from 1 up is expected")
+def _check_at_least(flag: str, value: int, least: int) -> None:
+    if value < least:
+        raise LaunchError(f"{flag} {value}: a number from {least} up is expected")

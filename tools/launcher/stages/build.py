@@ -18,11 +18,14 @@ from .options import FinetuneOptions, PretrainOptions
 from .stage import Stage
 
 
-def pretraining(name: str, config_file: str | None, settings: Sequence[str], resources: Resources) -> Stage:
+def pretraining(
+    name: str, config_file: str | None, settings: Sequence[str], resources: Resources, after: tuple[str, ...] = ()
+) -> Stage:
     """Return a stage of tools/train_moco.py, which writes into the `output_dir` of its settings.
 
     Args:
         settings: KEY VALUE KEY VALUE ... over the file.
+        after: names of the stages that make its images.
 
     Raises:
         PretrainError: every fault of the settings.
@@ -32,7 +35,7 @@ def pretraining(name: str, config_file: str | None, settings: Sequence[str], res
     pairs = zip(settings[::2], settings[1::2], strict=True)
     named = tuple((key, expand_home(value) if key in schema.PATHS else value) for key, value in pairs)
     options = PretrainOptions(config_file, named)
-    return Stage(name, options, checked.output_dir, str(last), resources)
+    return Stage(name, options, checked.output_dir, str(last), resources, after)
 
 
 def fine_tuning(

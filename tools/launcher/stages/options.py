@@ -11,6 +11,33 @@ from transfer.run.options import RunOptions
 
 
 @dataclass(frozen=True)
+class ScenesOptions:
+    """The options of tools/make_scenes.py, which writes made-up images to pretrain on and to fine-tune on."""
+
+    kind: ClassVar[str] = "scenes"
+    tool: ClassVar[str] = "make_scenes.py"
+    config_file: ClassVar[None] = None
+    output: str
+    unlabelled: int
+    train: int
+    test: int
+    seed: int = 0
+
+    def words(self) -> tuple[str, ...]:
+        """Return the command line after the tool."""
+        return tuple(word for name, value in vars(self).items() for word in (f"--{name}", str(value)))
+
+    def inputs(self) -> dict[str, str]:
+        """Return nothing: the images are painted."""
+        return {}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "ScenesOptions":
+        """Return the options of a record."""
+        return cls(**content)
+
+
+@dataclass(frozen=True)
 class PretrainOptions:
     """The options of tools/train_moco.py, which resumes by itself."""
 
@@ -121,9 +148,9 @@ class ReportOptions:
         return cls(**{**content, "folders": tuple(content["folders"])})
 
 
-Options = PretrainOptions | ConvertOptions | FinetuneOptions | ReportOptions
+Options = ScenesOptions | PretrainOptions | ConvertOptions | FinetuneOptions | ReportOptions
 KINDS: dict[str, type[Options]] = {
-    kind.kind: kind for kind in (PretrainOptions, ConvertOptions, FinetuneOptions, ReportOptions)
+    kind.kind: kind for kind in (ScenesOptions, PretrainOptions, ConvertOptions, FinetuneOptions, ReportOptions)
 }
 
 

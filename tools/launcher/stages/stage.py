@@ -24,7 +24,7 @@ class Stage:
 
     @property
     def kind(self) -> str:
-        """The name of the kind: "pretrain", "convert", "finetune" or "report"."""
+        """The name of the kind: "scenes", "pretrain", "convert", "finetune" or "report"."""
         return self.options.kind
 
     @property

@@ -1,5 +1,6 @@
 """The check of a stage's result: it is there, whole, and what this stage would have made."""
 
+import json
 from pathlib import Path
 
 from pretrain import plan
@@ -11,7 +12,7 @@ from transfer import engines, results
 from transfer.weights import backbone_file
 
 from ..cluster.errors import LaunchError
-from .options import ConvertOptions, FinetuneOptions, PretrainOptions, ReportOptions
+from .options import ConvertOptions, FinetuneOptions, PretrainOptions, ReportOptions, ScenesOptions
 from .stage import Stage
 
 
@@ -36,6 +37,8 @@ def verify(stage: Stage) -> bool:
 
 def _faults(stage: Stage) -> list[str]:
     match stage.options:
+        case ScenesOptions():
+            return _scenes_faults(stage, stage.options)
         case PretrainOptions():
             return _pretraining_faults(stage, stage.options)
         case ConvertOptions():
@@ -44,6 +47,16 @@ def _faults(stage: Stage) -> list[str]:
             return _fine_tuning_faults(stage, stage.options)
         case ReportOptions():
             return []
+
+
+def _scenes_faults(stage: Stage, options: ScenesOptions) -> list[str]:
+    try:
+        used = json.loads(Path(stage.result).read_text())
+    except (OSError, ValueError) as error:
+        return [f"{stage.result} cannot be read: {error}"]
+    requested = {name: value for name, value in vars(options).items() if name != "output"}
+    other = [f"{name} {used.get(name)}, not {value}" for name, value in requested.items() if used.get(name) != value]
+    return [f"{stage.folder} holds scenes of {', '.join(other)}"] if other else []
 
 
 def _pretraining_faults(stage: Stage, options: PretrainOptions) -> list[str]:

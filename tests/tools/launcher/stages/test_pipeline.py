@@ -55,14 +55,16 @@ SMALL["finetune"] |= {"trials": 1, "starts": {"moco": "pretrained"}}
 del SMALL["finetune"]["tasks"]["coco"]
 
 
-def read(tmp_path: Path, content: Any, output: Path | None = None, **flags: Any) -> pipeline.Pipeline:
+def read(
+    tmp_path: Path, content: Any, output: Path | None = None, seed: int | None = None, **flags: Any
+) -> pipeline.Pipeline:
     path = tmp_path / "study.yaml"
     path.write_text(content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False))
-    return pipeline.read_pipeline(path, output, flags)
+    return pipeline.read_pipeline(path, output, flags, seed)
 
 
-def stages(tmp_path: Path, content: Any, **flags: Any) -> dict[str, Stage]:
-    return {stage.name: stage for stage in read(tmp_path, content, **flags).stages}
+def stages(tmp_path: Path, content: Any, seed: int | None = None, **flags: Any) -> dict[str, Stage]:
+    return {stage.name: stage for stage in read(tmp_path, content, seed=seed, **flags).stages}
 
 
 def faults(tmp_path: Path, content: Any, **flags: Any) -> str:
@@ -142,6 +144,36 @@ def test_other_starts(tmp_path: Path) -> None:
     assert (imagenet.supervised_weights, imagenet.download) == (Path("r50.pth"), False)
 
 
+def test_scenes_come_first_and_are_read_by_default(tmp_path: Path) -> None:
+    content = changed("scenes", {"unlabelled": 30, "train": 20, "test": 10})
+    content["finetune"]["starts"]["random"] = "random"
+    found = stages(tmp_path, content)
+    assert next(iter(found)) == "scenes"
+    assert found["scenes"].arguments == (
+        *("--output", "out/scenes", "--unlabelled", "30", "--train", "20", "--test", "10", "--seed", "0"),
+    )
+    assert [found[name].after for name in ("pretrain", "voc/random/trial_0")] == [("scenes",), ("scenes",)]
+    assert found["pretrain"].options.inputs() == {"data.root": "some images"}  # named in the file
+    assert run_options(found["voc/random/trial_0"]).dataset_root == Path("scenes")
+    del content["pretrain"]["settings"]["data.root"], content["finetune"]["dataset_root"]
+    found = stages(tmp_path, content)
+    assert found["pretrain"].options.inputs() == {"data.root": "out/scenes/unlabelled"}
+    assert run_options(found["voc/random/trial_0"]).dataset_root == Path("out/scenes")
+
+
+def test_a_seed_of_the_command_line_is_everythings(tmp_path: Path) -> None:
+    content = changed("scenes", {"unlabelled": 30, "train": 20, "test": 10, "seed": 9})
+    seeds = set()
+    for seed in (0, 1, 2):
+        found = stages(tmp_path, content, seed=seed)
+        assert found["scenes"].arguments[-1] == str(seed)
+        assert "seed" in found["pretrain"].arguments
+        assert found["pretrain"].arguments[found["pretrain"].arguments.index("seed") + 1] == str(seed)
+        seeds.add(run_options(found["voc/moco/trial_0"]).seed)
+    assert seeds == {0, 1000, 2000}  # of the first trial; the trials of one share none with those of another
+    assert stages(tmp_path, content)["scenes"].arguments[-1] == "9"
+
+
 def test_output_of_the_command_line_is_over_the_files(tmp_path: Path) -> None:
     found = read(tmp_path, SMALL, Path("mine"))
     assert found.output == Path("mine")
@@ -183,6 +215,8 @@ def test_resources_may_be_the_path_of_a_file(tmp_path: Path) -> None:
         ("finetune/trails", 2, "finetune.trails: no such key; there are trials, seed"),
         ("finetune/tasks/voc/conf", 2, "finetune.tasks.voc.conf: no such key; there are config"),
         ("report/title", 2, "report.title: no such key; there are images"),
+        ("scenes", {"unlabelled": 30, "test": 5}, "scenes: give the number of images, train: N"),
+        ("scenes", {"unlabelled": 1, "train": 5, "test": 5}, "scenes.unlabelled: is 1, must be a whole number, 2"),
         ("output", None, "output: no folder is named"),
         ("output", 5, "output: is 5, must be text"),
         ("pretrain", None, "finetune.starts: pretrained needs a section pretrain"),
@@ -258,7 +292,7 @@ def test_pretraining_alone_and_fine_tuning_alone_are_pipelines(tmp_path: Path) -
 def test_every_file_of_ours_is_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = pipeline.read_pipeline(path, None, {}).stages
-    assert found[0].name == "pretrain"
+    assert {"pretrain", "convert"} < {stage.name for stage in found}
     assert found[-1].name == "report"
 
 

@@ -16,7 +16,7 @@ from launcher.job_states import adopt_lost_jobs
 from launcher.reconcile import Round
 from launcher.record import Entry, Record, Submission
 from launcher.stages import build, snapshot, verify
-from launcher.stages.options import ConvertOptions, FinetuneOptions, ReportOptions
+from launcher.stages.options import ConvertOptions, FinetuneOptions, ReportOptions, ScenesOptions
 from launcher.stages.stage import Stage
 from pretrain.runtime.files import file_sha256
 from tests.conftest import ROOT
@@ -76,6 +76,17 @@ def test_a_backbone_of_this_checkpoint_alone_is_good(converted: Path, tmp_path: 
     (folder / "backbone.pth").write_bytes(b"half of it")
     with pytest.raises(LaunchError, match=r"backbone\.pth"):
         verify.verify(stage)
+
+
+def test_scenes_of_these_numbers_and_this_seed_alone_are_good(scenes: Path, tmp_path: Path) -> None:
+    options = ScenesOptions(str(scenes), 8, 6, 4)
+    stage = Stage("scenes", options, str(scenes), str(scenes / "scenes.json"), Resources())
+    assert verify.verify(stage)
+    other = dataclasses.replace(stage, options=dataclasses.replace(options, test=5, seed=1))
+    assert f"{scenes} holds scenes of test 4, not 5, seed 0, not 1; move it away" in refused(other)
+    broken = dataclasses.replace(stage, result=str(tmp_path / "scenes.json"))
+    (tmp_path / "scenes.json").write_text('{"seed"')
+    assert "scenes.json cannot be read" in refused(broken)
 
 
 def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, tmp_path: Path) -> None:
