@@ -14,7 +14,12 @@ from pretrain.runtime import distributed, sync_batchnorm
 
 
 def build_model(
-    settings: schema.Model, device: torch.device | str, images: int, shuffle: bool, own: Any = None
+    settings: schema.Model,
+    device: torch.device | str,
+    images: int,
+    shuffle: bool,
+    own: Any = None,
+    classes: int = 0,
 ) -> Method:
     """Build the method with the BN that the settings ask for. Its weights come from the CPU's default generator.
 
@@ -23,8 +28,10 @@ def build_model(
         images: the number of images to train on, the size of a memory bank.
         shuffle: encode the keys in another order than the queries.
         own: the section of the method's own settings, None where it has none.
+        classes: their number, for a method that learns them: its head is one linear layer with so many outputs; else 0.
     """
-    encoder = build_encoder(settings.arch, settings.dim, settings.head)
+    dim, head = (classes, "fc") if classes else (settings.dim, settings.head)
+    encoder = build_encoder(settings.arch, dim, head)
     model = METHODS[settings.mechanism].from_settings(encoder, settings, own, images, shuffle)
     model.to(device)
     if settings.channels_last:

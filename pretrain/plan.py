@@ -1,5 +1,6 @@
 """The plan of an attempt of a run, checked as a whole before anything is written or trained."""
 
+import logging
 import pathlib
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from pretrain.checkpoints import saver
 from pretrain.config import schema as config
 from pretrain.config.schema import Config, ConfigError
 from pretrain.data.images.integrity import wide_values_notices
+from pretrain.data.images.labelled_set import label_by_folder
 from pretrain.data.images.shared_set import FoundImages, find_images
 from pretrain.data.sampler import EpochSampler
 from pretrain.engine import arithmetic
@@ -18,6 +20,8 @@ from pretrain.evaluation.knn import KnnMonitor
 from pretrain.models.registry import METHODS
 from pretrain.runtime import distributed, files
 from pretrain.runtime.errors import PretrainError, UserError, listed, printable
+
+log = logging.getLogger(__name__)
 
 # What a resumed run may change: settings of the machine and of watching, not of the experiment.
 FREE = (
@@ -37,6 +41,7 @@ class Plan:
     device: torch.device
     folder: pathlib.Path
     images: FoundImages
+    classes: tuple[str, ...]  # of the images, for a method that learns them; else none
     sampler: EpochSampler  # this rank's share of each batch
     shuffle: bool  # whether keys are encoded in another order than queries
     validation: KnnMonitor | None
@@ -54,12 +59,30 @@ class Plan:
             f"images       {self.images.size} in {printable(self.config.data.root)}",
             f"steps        {optim.epochs} epochs of {steps} steps of {optim.batch_size} images, "
             f"{self.images.size - steps * optim.batch_size} images left out of each epoch",
+            f"compute      {optim.epochs * steps * optim.batch_size} images seen, in {self.views} "
+            f"view{'s' if self.views > 1 else ''} each",
             f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}",
             f"arithmetic   {arithmetic.describe(optim.precision, self.config.deterministic)}",
             f"shuffle-BN   {'on' if self.shuffle else 'off'}",
             f"output       {self.folder}" + (f", resumed at step {step} of epoch {epoch}" if self.resume_from else ""),
         ]
+        if self.classes:
+            named = listed(map(printable, self.classes))
+            lines.insert(1, f"classes      {len(self.classes)}, the folders in data.root: {named}")
         return "\n".join(lines)
+
+    @property
+    def views(self) -> int:
+        """The number of views of an image that the method compares in a step."""
+        return 2 if METHODS[self.config.model.mechanism].keys_of_batch else 1
+
+    def log(self) -> None:
+        """Log, on the main process, what the attempt will do and what the user should know before."""
+        if distributed.is_main():
+            for line in self.describe().splitlines():
+                log.info(line)
+            for notice in self.notices:
+                log.warning("warning: %s", notice)
 
 
 def make_plan(settings: Config, device: torch.device, resume: bool | None = False) -> Plan:
@@ -93,6 +116,7 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     ours = start.get("moco_transfer") if start else None
     known = ours["digest"] if ours else None
     images = find_images(settings.data.root, folder / output_folder.INDEX, known)
+    classes = distributed.on_main(lambda: _classes(settings, images))
     notices = [f"--resume passes over {reason}" for reason in skipped]
     if path and not saver.manifest_path(path).exists():
         notices.append(f"--resume takes {path.name}, which has no manifest, by the checksums of its own format")
@@ -106,7 +130,25 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     keys = optim.batch_size // optim.accumulate
     notices += [*reasons, *METHODS[settings.model.mechanism].notices(settings.model, keys)]
     step, epoch = (ours["step"], start["epoch"]) if start and ours else (0, 0)
-    return Plan(settings, device, folder, images, sampler, shuffle, validation, path, step, epoch, tuple(notices))
+    return Plan(
+        settings, device, folder, images, classes, sampler, shuffle, validation, path, step, epoch, tuple(notices)
+    )
+
+
+def _classes(settings: Config, images: FoundImages) -> tuple[str, ...]:
+    """Return the classes that the method learns, on the main process. Raises PretrainError where there are none."""
+    mechanism, root = settings.model.mechanism, settings.data.root
+    if not METHODS[mechanism].labelled or images.on_main is None:
+        return ()
+    setting = f"model.mechanism {mechanism} learns the class folders in data.root"
+    classes = label_by_folder(images.on_main, root, setting).classes
+    if set(classes) <= {"train", "val", "test"}:
+        part = "train" if "train" in classes else classes[0]
+        raise PretrainError(
+            f"{setting}: {root}: its folders are {listed(classes)}, parts of a data set and not its classes; give one "
+            f"of them: data.root {pathlib.Path(root) / part}"
+        )
+    return classes
 
 
 def _open_validation(settings: Config) -> KnnMonitor | None:

@@ -16,6 +16,7 @@ from pretrain.config import schema
 from pretrain.data.augment import recipe
 from pretrain.data.broken_images import BrokenImages
 from pretrain.data.images.image_set import ImageSet
+from pretrain.data.images.labelled_set import label_by_folder
 from pretrain.data.loader import DevicePrefetch, EpochLoader
 from pretrain.data.two_views import Batch, TwoViews
 from pretrain.engine import arithmetic, diagnostics
@@ -81,7 +82,7 @@ def run(
         logger = logging.getLogger("pretrain")
         if distributed.is_main():
             stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))
-        _log_start(plan)
+        plan.log()
         images = plan.images.share(plan.folder / output_folder.INDEX)
         return Trainer(plan, images, stop, profile).train()
 
@@ -103,7 +104,9 @@ class Trainer:
         self.epoch_steps = len(plan.sampler)
         self.last_step = optim.epochs * self.epoch_steps
         torch.manual_seed(settings.seed)
-        self.model = build_model(settings.model, plan.device, plan.images.size, plan.shuffle, settings.method).train()
+        self.model = build_model(
+            settings.model, plan.device, plan.images.size, plan.shuffle, settings.method, len(plan.classes)
+        ).train()
         self.optimizer = build_optimizer(self.model, optim)
         start = files.load_tensors(plan.resume_from, mmap=True) if plan.resume_from else None  # not kept: it is large
         if start:
@@ -116,12 +119,14 @@ class Trainer:
                 recipe.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale),
                 settings.seed,
                 settings.data.pipeline,
+                plan.views,
             ),
             plan.sampler,
             settings.data.workers,
             pin_memory=plan.device.type == "cuda",
         )
         self.prefetch = DevicePrefetch(plan.device, settings.model.channels_last)
+        self.labels = label_by_folder(images, settings.data.root, "data.root").labels if plan.classes else None
         self.broken = BrokenImages(images, settings.data.max_broken)
         self.saver = Saver(plan.folder, settings.checkpoint_keep) if distributed.is_main() else None
         self.monitor = Monitor(plan.folder, self.last_step, plan.first_step, optim.batch_size, plan.first_epoch)
@@ -209,8 +214,9 @@ class Trainer:
         parts = range(settings.optim.accumulate)
         generators = [seeds.generator("step", settings.seed, self.done, part) for part in parts]
         query, key = self.prefetch(batch)  # (N, 3, size, size) uint8 each
+        indices = batch.requested if self.labels is None else self.labels[batch.used]  # (N,)
         try:
-            return self.step(query, key, batch.requested, generators)
+            return self.step(query, key, indices, generators)
         except NotFiniteError as error:
             raise self._diverged(error, self.done + 1) from error
 
@@ -340,11 +346,3 @@ class Trainer:
         if self.step.scaler.is_enabled():
             numbers["loss_scale"] = self.step.scaler.get_scale()
         return {**numbers, "broken_images": self.broken.count}
-
-
-def _log_start(plan: Plan) -> None:
-    if distributed.is_main():
-        for line in plan.describe().splitlines():
-            log.info(line)
-        for notice in plan.notices:
-            log.warning("warning: %s", notice)

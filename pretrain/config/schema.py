@@ -62,7 +62,11 @@ class Data:
 class Model:
     """The encoder, the dictionary, and what keeps BN from leaking."""
 
-    mechanism: str = setting("moco", "where the keys come from (figure 2 of the paper)", choices=METHODS)
+    mechanism: str = setting(
+        "moco",
+        "where the keys come from (figure 2 of the paper); supervised: none, the class folders in data.root are learnt",
+        choices=METHODS,
+    )
     arch: str = setting("resnet50", "torchvision's name of the encoder", choices=ARCHITECTURES)
     dim: int = setting(128, "length of a feature vector", at_least=2)
     head: str = setting("mlp", "projection: fc (v1) or two layers with ReLU (v2)", choices=("fc", "mlp"))

@@ -89,9 +89,11 @@ class DevicePrefetch:
 
     def __call__(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the query and the key views on the device, (N, 3, size, size) uint8 each."""
-        query, key, draws = self._copy(batch.query, batch.key, batch.draws)
+        made = (batch.query, batch.key)[: batch.draws.shape[1]]
+        *crops, draws = self._copy(*made, batch.draws)
         with record_function("augment"):
-            return self._view(query, draws[:, 0]), self._view(key, draws[:, 1])
+            views = [self._view(crop, draws[:, side]) for side, crop in enumerate(crops)]
+        return views[0], views[-1]
 
     def _view(self, crops: Tensor, draws: Tensor) -> Tensor:
         return augment_batch(crops, draws).contiguous(memory_format=self.layout)

@@ -24,10 +24,10 @@ class Batch(NamedTuple):
     """A batch of N images in two views, channels last in memory: the layout in which images are decoded and resized."""
 
     query: Tensor  # (N, 3, size, size) uint8; of pipeline device crops, for gpu.augment_batch
-    key: Tensor  # (N, 3, size, size) uint8
+    key: Tensor  # (N, 3, size, size) uint8; `query` itself where only one view is made
     requested: Tensor  # (N,) int64: indices of the images that the sampler named
     used: Tensor  # (N,) int64: indices of the images that the views are of; another one where an image is broken
-    draws: Tensor  # (N, 2, D) float32: what is left to do to query and key on the device; D is 0 where nothing is
+    draws: Tensor  # (N, views, D) float32: what is left to do to each view on the device; D is 0 where nothing is
 
 
 class Pipeline(NamedTuple):
@@ -51,9 +51,12 @@ class TwoViews(Dataset[Batch]):
     An image that cannot be read is replaced by another, the same in every epoch.
     """
 
-    def __init__(self, images: ImageSet, recipe: Recipe, seed: int, pipeline: str = "published") -> None:
-        """See the class; `pipeline` is a name of PIPELINES."""
+    def __init__(
+        self, images: ImageSet, recipe: Recipe, seed: int, pipeline: str = "published", views: int = 2
+    ) -> None:
+        """See the class; `pipeline` is a name of PIPELINES. Of one view query and key are the same."""
         self.images, self.recipe, self.seed, self.pipeline = images, recipe, seed, pipeline
+        self.views = views
 
     def __len__(self) -> int:
         return len(self.images)
@@ -62,20 +65,20 @@ class TwoViews(Dataset[Batch]):
         """Make a Batch. Raises PretrainError where an image and all REPLACEMENTS for it are broken, or StorageError."""
         _, view, encode = PIPELINES[self.pipeline]
         size = self.recipe.size
-        views = torch.empty(2, len(positions), size, size, 3, dtype=torch.uint8)
+        views = torch.empty(self.views, len(positions), size, size, 3, dtype=torch.uint8)
         pixels = views.numpy()
         used = torch.empty(len(positions), dtype=torch.int64)
         rows = []
         for number, (epoch, index) in enumerate(positions):
             used[number], image = self._read(index)
             seed = seeds.seed_of("views", self.seed, epoch, index)
-            draws = draw_two_views(self.recipe, *_height_and_width(image), seed)
+            draws = draw_two_views(self.recipe, *_height_and_width(image), seed)[: self.views]
             for side, draw in enumerate(draws):
                 pixels[side, number] = view(image, draw, size)
             rows.append([encode(draw) for draw in draws])
-        query, key = views.permute(0, 1, 4, 2, 3)
+        made = views.permute(0, 1, 4, 2, 3)
         requested = torch.tensor([index for _, index in positions])
-        return Batch(query, key, requested, used, torch.tensor(rows, dtype=torch.float32))
+        return Batch(made[0], made[-1], requested, used, torch.tensor(rows, dtype=torch.float32))
 
     def _read(self, requested: int) -> tuple[int, Any]:
         """Return the index of the image to use, and that image."""

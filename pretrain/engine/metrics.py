@@ -123,6 +123,7 @@ class Monitor:
             "epoch": epoch,
             "step": done,
             "steps": self.steps,
+            "images_seen": done * self.batch_size,
             "loss": loss,
             "contrast_accuracy": accuracy,
             "lr": lr,

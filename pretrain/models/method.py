@@ -53,12 +53,14 @@ class Method(nn.Module):
             form the section of the settings that is named as the method is. Its `__post_init__` may raise ValueError
             for a value out of range. A field's `metadata` may hold its `text` and its `allowed` range, for `--help`.
         keys_of_batch: whether the keys are made of the batch's own images, so that BN can leak them to the queries
-            and shuffling can help (MoCo, arXiv 1911.05722, section 3.3).
+            and shuffling can help (MoCo, arXiv 1911.05722, section 3.3). Without, only the query view is made.
+        labelled: whether the classes of the images are learnt. `encoder_q` then ends in a score for each class.
     """
 
     encoder_q: nn.Module
     section: ClassVar[type | None] = None
     keys_of_batch: ClassVar[bool] = True
+    labelled: ClassVar[bool] = False
 
     @classmethod
     def from_settings(cls, encoder: nn.Module, model: ModelSettings, own: Any, images: int, shuffle: bool) -> Self:
@@ -97,8 +99,8 @@ class Method(nn.Module):
 
         Args:
             query_images: (N, 3, H, W), uint8, or normalised and of the encoder's type.
-            key_images: (N, 3, H, W), likewise.
-            indices: (N,) int64 on the CPU, which images of the data set they are.
+            key_images: (N, 3, H, W), likewise; the query images themselves where `keys_of_batch` is False.
+            indices: (N,) int64 on the CPU, which images of the data set they are, or of which class where `labelled`.
             generator: on the CPU and in the same state on every rank; all that is random is drawn from it.
         """
         raise NotImplementedError
@@ -131,7 +133,13 @@ class Method(nn.Module):
 
 def encode(encoder: nn.Module, images: Tensor) -> Tensor:
     """Encode images, uint8 or normalised: (N, 3, H, W) -> (N, dim) of length 1."""
-    return unit_length(encoder(normalize(images) if images.dtype == torch.uint8 else images))
+    return unit_length(apply_encoder(encoder, images))
+
+
+def apply_encoder(encoder: nn.Module, images: Tensor) -> Tensor:
+    """Pass images, uint8 or normalised, through an encoder: (N, 3, H, W) -> (N, dim)."""
+    features: Tensor = encoder(normalize(images) if images.dtype == torch.uint8 else images)
+    return features
 
 
 def unit_length(features: Tensor) -> Tensor:

@@ -8,5 +8,11 @@ from pretrain.models.end_to_end import EndToEnd
 from pretrain.models.memory_bank import MemoryBank
 from pretrain.models.method import Method
 from pretrain.models.moco import MoCo
+from pretrain.models.supervised import Supervised
 
-METHODS: dict[str, type[Method]] = {"moco": MoCo, "end_to_end": EndToEnd, "memory_bank": MemoryBank}
+METHODS: dict[str, type[Method]] = {
+    "moco": MoCo,
+    "end_to_end": EndToEnd,
+    "memory_bank": MemoryBank,
+    "supervised": Supervised,
+}

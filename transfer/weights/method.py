@@ -25,7 +25,12 @@ _NAMES = {
     "ibot": "iBOT", "esvit": "EsViT", "wmse": "W-MSE", "dcl": "DCL", "allforone": "All4One", "vibcreg": "VIbCReg",
     "interclr": "InterCLR", "clsa": "CLSA", "mocoplusplus": "MoCo", "end2end": "end-to-end", "simmim": "SimMIM",
 }  # fmt: skip
-_OURS = {"moco": "MoCo", "end_to_end": "end-to-end", "memory_bank": "memory bank"}  # model.mechanism
+_OURS = {  # model.mechanism
+    "moco": "MoCo",
+    "end_to_end": "end-to-end",
+    "memory_bank": "memory bank",
+    "supervised": "supervised",
+}
 _KEYS = ("method", "algorithm", "model_name", "model", "name", "arch", "type", "ssl_method", "pretrain_method")
 _SETTINGS = ("args", "config", "cfg", "hparams", "hyper_parameters", "opt", "opts", "options", "meta", "metadata")
 _CONTAINERS = ("model", "state_dict", "net", "network", "classy_state_dict", "base_model")

@@ -6,14 +6,12 @@ Names lie in arrays, not in a list: a set of 10^9 images can be built, saved, an
 import hashlib
 import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from PIL import Image
-from torch import Tensor
 
 from pretrain.data.images import decode as rgb
 from pretrain.data.images import roots, storage
@@ -173,29 +171,3 @@ def open_images(root: str, setting: str = "data.root") -> ImageSet:
     images = ImageSet(roots.base_folder(root), roots.find_images(root, setting, notices))
     images.notices = tuple(f"{setting}: {notice}" for notice in notices)
     return images
-
-
-def open_labelled(root: str, setting: str) -> tuple[ImageSet, Tensor, list[str]]:
-    """Find the images of a tree root/<class>/...: the set, labels (N,) int64, and the names of the classes, sorted.
-
-    Raises PretrainError for what `open_images` does, for another kind of root, and for images outside a class folder.
-    """
-    images = open_images(root, setting)
-    if images.shards is not None or root.lower().endswith(".txt"):
-        raise PretrainError(f"{setting}: {root}: must be a folder with a folder of images for each class")
-    classes: list[str] = []
-    labels = np.empty(len(images), dtype=np.int64)
-    for index, name in enumerate(_first_folders(images)):
-        if not classes or classes[-1] != name:  # the walk is sorted: a class is one run of images
-            classes.append(name)
-        labels[index] = len(classes) - 1
-    if "" in classes:
-        outside = int((labels == classes.index("")).sum())
-        raise PretrainError(
-            f"{setting}: {root}: {outside} images lie outside the class folders, {images.name(0)} first"
-        )
-    return images, torch.from_numpy(labels), classes
-
-
-def _first_folders(images: ImageSet) -> Iterator[str]:
-    return (name.partition("/")[0] if "/" in name else "" for name in images.names)

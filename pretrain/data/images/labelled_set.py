@@ -2,12 +2,14 @@
 
 import os
 import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from pretrain.data.images.image_set import ImageSet, open_labelled
+from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.data.images.path_array import pack_paths
 from pretrain.runtime.errors import PretrainError, listed, printable
 
@@ -61,14 +63,39 @@ def open_train_and_val(root: str, setting: str) -> tuple[LabelledImages, Labelle
 
 
 def open_tree(root: str, setting: str, at_least: int = 2) -> LabelledImages:
-    """Find the images of root/CLASS.
+    """Find the images of root/CLASS, at any depth, and label them.
 
-    Raises PretrainError where the folder is missing or empty, or has fewer than `at_least` classes.
+    Raises PretrainError where the folder is missing or empty, and for what `label_by_folder` does.
     """
-    images, labels, classes = open_labelled(root, setting)
+    return label_by_folder(open_images(root, setting), root, setting, at_least)
+
+
+def label_by_folder(images: ImageSet, root: str, setting: str, at_least: int = 2) -> LabelledImages:
+    """Label the images of a root by the first folder below it; the classes are sorted by name, as torchvision does.
+
+    Raises PretrainError, beginning with `setting`, for a root that is no folder of images, for images outside a class
+    folder, and for fewer than `at_least` classes.
+    """
+    if images.shards is not None or root.lower().endswith(".txt"):
+        raise PretrainError(f"{setting}: {root}: must be a folder with a folder of images for each class")
+    classes: list[str] = []
+    labels = np.empty(len(images), dtype=np.int64)
+    for index, name in enumerate(_first_folders(images)):
+        if not classes or classes[-1] != name:  # the walk is sorted: a class is one run of images
+            classes.append(name)
+        labels[index] = len(classes) - 1
+    if "" in classes:
+        outside = int((labels == classes.index("")).sum())
+        raise PretrainError(
+            f"{setting}: {root}: {outside} images lie outside the class folders, {images.name(0)} first"
+        )
     if len(classes) < at_least:
         raise PretrainError(f"{setting}: {root}: one class folder ({classes[0]}); at least {at_least} are needed")
-    return LabelledImages(images, labels, tuple(classes))
+    return LabelledImages(images, torch.from_numpy(labels), tuple(classes))
+
+
+def _first_folders(images: ImageSet) -> Iterator[str]:
+    return (name.partition("/")[0] if "/" in name else "" for name in images.names)
 
 
 def _holds_folders(folder: str) -> bool:

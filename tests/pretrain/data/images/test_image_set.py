@@ -14,7 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pretrain.data.images.image_set import ImageSet, open_images, open_labelled
+from pretrain.data.images.image_set import ImageSet, open_images
+from pretrain.data.images.labelled_set import open_tree
 from pretrain.data.images.path_array import pack_paths
 from pretrain.data.images.shared_set import find_images
 from pretrain.data.images.storage import OPEN_FILES
@@ -354,10 +355,11 @@ def test_more_shards_than_are_kept_open(tmp_path: pathlib.Path) -> None:
 
 def test_labels_are_the_class_folders(tmp_path: pathlib.Path) -> None:
     fill(tmp_path / "x", ["dog/1.jpg", "cat/deep/3.jpg", "cat/2.jpg", "Ant/4.jpg"])
-    images, labels, classes = open_labelled(str(tmp_path / "x"), "knn.root")
-    assert classes == ["Ant", "cat", "dog"]
-    assert labels.dtype == torch.int64
-    assert [(name, classes[label]) for name, label in zip(relative(images, tmp_path / "x"), labels, strict=True)] == [
+    found = open_tree(str(tmp_path / "x"), "knn.root")
+    assert found.classes == ("Ant", "cat", "dog")
+    assert found.labels.dtype == torch.int64
+    names = relative(found.images, tmp_path / "x")
+    assert [(name, found.classes[label]) for name, label in zip(names, found.labels, strict=True)] == [
         ("Ant/4.jpg", "Ant"),
         ("cat/2.jpg", "cat"),
         ("cat/deep/3.jpg", "cat"),
@@ -365,9 +367,9 @@ def test_labels_are_the_class_folders(tmp_path: pathlib.Path) -> None:
     ]
     fill(tmp_path / "x", ["stray.jpg", "lost.jpg"])
     with pytest.raises(PretrainError, match=rf"knn.root: {tmp_path}/x: 2 images lie outside .*, {tmp_path}/x/lost.jpg"):
-        open_labelled(str(tmp_path / "x"), "knn.root")
+        open_tree(str(tmp_path / "x"), "knn.root")
     shards_in(tmp_path / "y")
     with pytest.raises(PretrainError, match=r"knn.root: .*must be a folder with a folder of images for each class"):
-        open_labelled(str(tmp_path / "y"), "knn.root")
+        open_tree(str(tmp_path / "y"), "knn.root")
     with pytest.raises(PretrainError, match=r"knn.root: .*no such folder"):
-        open_labelled(str(tmp_path / "z"), "knn.root")
+        open_tree(str(tmp_path / "z"), "knn.root")
