@@ -13,6 +13,7 @@ from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import user_path
 from transfer.report import content as report_content
 from transfer.report import page
+from transfer.report.summary import signed
 
 EXAMPLES = """examples:
   # all runs below a folder; trials of one start and one configuration become one row
@@ -61,8 +62,8 @@ def main() -> None:
         console.print(_as_text(table))
         for note in table["notes"]:
             console.print(Text(note))
-    for line in content["summary"]:
-        console.print(Text(line))
+    for one in content["summary"]:
+        console.print(Text(one["first"], style="bold"), Text(one["more"]))
     for warning in content["warnings"]:
         console.print(Text(f"warning: {warning}", style="yellow"))
     print(arguments.output / page.PAGE)
@@ -85,9 +86,7 @@ def _as_text(table: dict[str, Any]) -> Table:
         text.add_row(Text(row["label"]), str(row["n"]), *cells)
     for row in table["differences"]:
         deltas = [row["scores"].get(column["key"]) for column in columns]
-        text.add_row(
-            Text(row["label"]), "", *("-" if delta is None else report_content.signed(delta) for delta in deltas)
-        )
+        text.add_row(Text(row["label"]), "", *("-" if delta is None else signed(delta) for delta in deltas))
     return text
 
 

@@ -16,7 +16,8 @@ from transfer.report.analysis import Analysis, analyse_table
 from transfer.report.pictures import compared_rows, describe_choice, describe_scores, draw_picture_grid
 from transfer.report.published.data import describe, describe_data, is_published_test
 from transfer.report.published.rows import find_recipe
-from transfer.report.tables import BASELINES, FinishedRun, Row, Score, Table, table_title
+from transfer.report.summary import summarize
+from transfer.report.tables import FinishedRun, Row, Score, Table, table_title, test_data_name
 from transfer.report.warnings import report_warnings
 
 PICTURES = "pictures"  # folder beside the page
@@ -53,7 +54,7 @@ def describe_tables(all_tables: Sequence[Table], folder: Path, options: Options)
         "min_score": options.min_score,
         "resamples": options.resamples,
         "lead": _lead(described),
-        "summary": [line for table in described for line in _summary(table)],
+        "summary": summarize(described),
         "warnings": report_warnings(all_tables),
         "tables": described,
     }
@@ -81,6 +82,7 @@ def _describe_table(table: Table, number: int, folder: Path, options: Options) -
     notes += [*_remark_notes(table), *identity_notes(table)]
     return {
         "title": table_title(table),
+        "data": test_data_name(table),
         "task": dataclasses.asdict(result.task),
         "iterations": result.iterations,
         "eval_only": result.eval_only,
@@ -262,40 +264,6 @@ def identity_notes(table: Table) -> list[str]:
     ours = describe_data(task.test_images, task.class_names)
     names = ", ".join(task.test)
     return [f"The name {names} is that of {describe(task.test)}; these runs are tested on {ours} under this name."]
-
-
-def _summary(table: dict[str, Any]) -> list[str]:
-    """Return one sentence for each pretrained row and baseline, on the first metric, with its uncertainty."""
-    metric, title = next(((column["key"], column["title"]) for column in table["shown"]), ("", ""))
-    rows = {row["label"]: row for row in table["rows"]}
-    return [
-        f"{table['title']}: {difference['row']} against {difference['baseline']} "
-        f"{signed(difference['scores'][metric])} {title} "
-        f"(n = {rows[difference['row']]['n']} and {rows[difference['baseline']]['n']})"
-        f"{_uncertainty(difference, metric, rows)}."
-        for difference in table["differences"]
-        if rows[difference["row"]]["init"]["kind"] not in BASELINES and metric in difference["scores"]
-    ]
-
-
-def _uncertainty(difference: dict[str, Any], metric: str, rows: dict[str, Any]) -> str:
-    """Return what is known of the chance in a difference: its interval, else the spread of the trials."""
-    scores = [rows[difference[side]]["scores"][metric] for side in ("row", "baseline")]
-    alone = any(score["std"] is None for score in scores)
-    if ends := difference["intervals"].get(metric):
-        low, high = ends
-        which = " over test images, without the chance of training" if alone else ""
-        includes = ", which includes 0" if low <= 0 <= high else ""
-        return f", 95 % interval{which} {signed(low)} to {signed(high)}{includes}"
-    if alone:
-        return "; a single trial tells nothing of chance"
-    spread = max(score["std"] for score in scores)
-    return ", which is within the spread of the trials" if abs(difference["scores"][metric]) <= spread else ""
-
-
-def signed(value: float) -> str:
-    """Return points with their sign, "\N{MINUS SIGN}0.4"; -0.04 is +0.0."""
-    return f"{round(value, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _device(device: Any) -> str:

@@ -11,10 +11,11 @@ from typing import Any
 import jinja2
 
 from transfer.errors import TransferError, refuse
-from transfer.report.content import PICTURES, Options, describe_tables, signed
+from transfer.report.content import PICTURES, Options, describe_tables
 from transfer.report.csv_files import CSV, write_csv
 from transfer.report.figures import FIGURES, draw_figures, inline
 from transfer.report.run_folders import read_runs
+from transfer.report.summary import signed
 from transfer.report.tables import build_tables
 
 PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"

@@ -76,12 +76,17 @@ def build_tables(runs: Iterable[FinishedRun]) -> list[Table]:
 
 
 def table_title(table: Table) -> str:
-    """Return the heading of a table: configuration, test set, engine. Own data are not what their name says."""
+    """Return the heading of a table: configuration, test set, engine."""
     task = table.first.task
     config = Path(task.config_file).stem if task.config_file else f"configuration {task.config_sha256[:8]}"
+    return f"{config} on {test_data_name(table)} ({table.first.engine.name})"
+
+
+def test_data_name(table: Table) -> str:
+    """Return the name of the test data, which is said to be a mere name where own data bear a published one."""
+    task = table.first.task
     names = ", ".join(task.test)
-    data = names if is_published_test(task) else f"{task.test_images:,} images named {names}"
-    return f"{config} on {data} ({table.first.engine.name})"
+    return names if is_published_test(task) else f"{task.test_images:,} images named {names}"
 
 
 def experiment(result: Result) -> dict[str, object]:
