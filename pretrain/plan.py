@@ -10,6 +10,7 @@ import torch
 from pretrain import output_folder
 from pretrain.checkpoints import saver
 from pretrain.config import schema as config
+from pretrain.config.notices import unusual_settings
 from pretrain.config.schema import Config, ConfigError
 from pretrain.data.images.integrity import wide_values_notices
 from pretrain.data.images.labelled_set import label_by_folder
@@ -125,7 +126,7 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     notices += [*images.on_main.notices, *wide_values_notices(images.on_main)] if images.on_main else []
     shuffle, reasons = _shuffle_effect(settings, world)
     sampler = EpochSampler(images.size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
-    notices += _costly_settings(settings, device, images.size)
+    notices += unusual_settings(settings, device, images.size)
     optim = settings.optim
     keys = optim.batch_size // optim.accumulate
     notices += [*reasons, *METHODS[settings.model.mechanism].notices(settings.model, keys)]
@@ -208,21 +209,6 @@ def _other_settings(settings: Config, path: pathlib.Path) -> list[str]:
     """Return the keys in which the settings of a run that began differ, of those that a resumed run must keep."""
     before, now = config.flat(config.load(path, [])), config.flat(settings)
     return [key for key in now if key not in (*FREE, *SHARES, "optim.epochs") and before.get(key) != now[key]]
-
-
-def _costly_settings(settings: Config, device: torch.device, images: int) -> list[str]:
-    """Return notices of settings that are allowed and seldom wanted."""
-    notices = []
-    keys = settings.model.queue_size
-    if settings.model.mechanism == "moco" and keys >= images:
-        notices.append(
-            f"model.queue_size: the queue holds {keys} keys of {images} images, so about {keys / images:.3g} of an "
-            "image's negatives are its own keys of earlier steps; a queue of a small part of the images has hardly any "
-            "(published: 65536 of 1.28 million)"
-        )
-    if settings.optim.precision == "fp16" and device.type == "cpu":
-        notices.append("optim.precision: fp16 on a CPU takes about 15 times as long as fp32; use fp32, or bf16")
-    return notices
 
 
 def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundImages) -> list[str]:

@@ -589,18 +589,6 @@ def test_a_missing_validation_folder_stops_before_any_write(pictures: pathlib.Pa
     assert not (tmp_path / "run").exists()
 
 
-def test_a_queue_longer_than_the_data_gets_one_notice(
-    pictures: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for queue, told in ((900, "model.queue_size: the queue holds 900 keys of 9 images, so about 100 of"), (8, "")):
-        overrides = ["data.root", str(pictures), "output_dir", str(tmp_path / "run"), "model.queue_size", str(queue)]
-        settings = schema.load(None, [*overrides, "optim.batch_size", "4", "device", "cpu"])
-        train.run(settings, dry_run=True)
-        printed = capsys.readouterr().out
-        assert printed.count("the queue holds") == bool(told)
-        assert told in printed
-
-
 def test_half_precision_on_a_cpu_gets_a_notice(
     pictures: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

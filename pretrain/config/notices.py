@@ -1,0 +1,58 @@
+"""The notices of settings that are allowed and seldom wanted: what of them the user should know before the run."""
+
+import torch
+
+from pretrain.config import rules
+from pretrain.config.schema import Config
+
+FIRST_WEIGHTS = 0.1  # share of its first weights in the key encoder's last that is worth a word
+
+
+def unusual_settings(settings: Config, device: torch.device, images: int) -> list[str]:
+    """Return a sentence for each setting that hardly fits the images, the length of the run or the device.
+
+    Args:
+        settings: of the run.
+        device: that it trains on.
+        images: found in `data.root`, at least as many as a batch has.
+    """
+    notices = []
+    if settings.model.mechanism == "moco":
+        notices += _queue_notices(settings, images) + _momentum_notices(settings, images)
+    if settings.optim.precision == "fp16" and device.type == "cpu":
+        notices.append("optim.precision: fp16 on a CPU takes about 15 times as long as fp32; use fp32, or bf16")
+    return notices
+
+
+def _queue_notices(settings: Config, images: int) -> list[str]:
+    keys, batch = settings.model.queue_size, settings.optim.batch_size
+    steps = images // batch  # of an epoch
+    until_full = -(-keys // batch)  # steps
+    notices = []
+    if keys >= images:
+        notices.append(
+            f"model.queue_size: the queue holds {keys} keys of {images} images, so about {keys / images:.3g} of an "
+            "image's negatives are its own keys of earlier steps; a queue of a quarter of the images has hardly any: "
+            f"model.queue_size {rules.queue_size(images, batch)} (published: 65536 of 1.28 million)"
+        )
+    if until_full > steps:
+        total = steps * settings.optim.epochs
+        when = f"is full only after {until_full / steps:.3g} epochs" if until_full <= total else "never becomes full"
+        needed = f"{until_full} steps of {batch} keys fill it, the run has {total}"
+        notices.append(
+            f"model.queue_size: the queue {when} ({needed}), and random vectors stand for the keys that it lacks; a "
+            f"queue of at most {steps * batch} is full after one epoch"
+        )
+    return notices
+
+
+def _momentum_notices(settings: Config, images: int) -> list[str]:
+    m, total = settings.model.momentum, images // settings.optim.batch_size * settings.optim.epochs
+    left = m**total
+    if left <= FIRST_WEIGHTS:
+        return []
+    return [
+        f"model.momentum: with {m} over the {total} steps of the run, {100 * left:.3g} % of the key encoder's last "
+        "weights are still its first ones; one with a shorter memory follows: model.momentum "
+        f"{rules.momentum(total)}, or train for longer"
+    ]
