@@ -7,6 +7,7 @@ from common import cli
 from pretrain.runtime import signals
 from pretrain.runtime.signals import Stopped
 from transfer import results
+from transfer.data.labels import describe_labels
 from transfer.run import arguments, trials
 from transfer.run.execute import execute
 from transfer.run.plan import Plan
@@ -36,6 +37,8 @@ def print_plans(base: Plan, plans: Sequence[Plan]) -> None:
     for notice in base.image_notices():
         print(f"# warning: {notice}")
     print(f"# engine {base.engine}, init {base.initial.init.label}, {base.processes} process(es)")
+    if base.labelled:
+        print(f"# labels {describe_labels(base.labelled.labels)}, {base.config.SOLVER.MAX_ITER} iterations")
     for plan in plans:
         state = "finished" if plan.finished else "resumes" if plan.resume else "runs"
         print(f"# {state}: {plan.output}, seed {plan.config.SEED}")

@@ -48,12 +48,30 @@ class Engine:
 
 
 @dataclass(frozen=True)
+class Labels:
+    """The part of the training images whose labels a run learnt from (--labels of tools/finetune.py).
+
+    `asked` is the option as given. `images` of the `of` images that show something to learn have labels, which is
+    `fraction` of them; `objects` counts their objects without crowds. `seed` is that of the draw, None where a list
+    was given or everything is labelled. `sha256` is that of labels.txt in the folder of the run.
+    """
+
+    asked: str
+    fraction: float
+    images: int
+    of: int
+    objects: int
+    seed: int | None
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Task:
     """The data trained and tested on. `config_sha256` is `config_hash` of the resolved configuration.
 
     `kind` is the kind of data ("voc", "coco" or one that transfer.evaluation.kinds was given). `data_rules` are the
     rules given by --data-rule of tools/finetune.py; `data_faults` counts the faults of the `train` and `test` data by
-    the rule that was applied: {"train": {"zero_area=keep": 2}, "test": {}}.
+    the rule that was applied: {"train": {"zero_area=keep": 2}, "test": {}}. `labels`: None where no part was asked for.
     """
 
     kind: str
@@ -66,6 +84,7 @@ class Task:
     test_images: int
     data_rules: dict[str, str] = dataclasses.field(default_factory=dict)
     data_faults: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
+    labels: Labels | None = None
 
 
 @dataclass(frozen=True)

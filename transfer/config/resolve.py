@@ -6,6 +6,7 @@ A configuration is frozen from `load_config` of an engine on; `with_settings` ma
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -108,3 +109,16 @@ def with_scale(config: Config, gpus: int) -> tuple[Config, Scaled]:
     """
     settings, scaled = scale.scaled_settings(config, gpus)
     return with_settings(config, settings), scaled
+
+
+def with_fewer_labels(config: Config, fraction: Fraction, overrides: Sequence[str]) -> Config:
+    """Return `config` with the schedule for a fraction of its labelled images, and log what has changed.
+
+    The arguments are those of transfer.config.scale.shortened_settings.
+    """
+    settings = scale.shortened_settings(config, fraction, overrides)
+    if not settings:
+        return config
+    changed = ", ".join(f"{key} {value}" for key, value in settings.items())
+    log.info("the schedule for %.3g %% of the labels: %s", 100 * float(fraction), changed)
+    return with_settings(config, settings)

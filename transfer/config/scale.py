@@ -1,11 +1,16 @@
-"""The recipe for another number of GPUs, by the linear scaling rule (arXiv 1706.02677, section 2.1)."""
+"""The recipe for another number of GPUs or of labelled images.
 
+GPUs: by the linear scaling rule (arXiv 1706.02677, section 2.1).
+"""
+
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
 from transfer.errors import TransferError
 from transfer.results import Scaled
 
+LEAST_SHARE = Fraction(1, 10)  # of the iterations, that stays with however few labels
 REFERENCE_GPUS = 8  # every published recipe was run on as many, with 2 images each
 
 
@@ -53,6 +58,33 @@ def refuse_implicit_scaling(config: Any) -> None:
             f"SOLVER.REFERENCE_WORLD_SIZE {reference}: say with --scale-to how many GPUs the run is for "
             f"(--scale-to {reference} changes nothing)"
         )
+
+
+def shortened_settings(config: Any, fraction: Fraction, overrides: Sequence[str]) -> dict[str, Any]:
+    """Return the schedule of a recipe for a fraction of its labelled images.
+
+    Iterations, drops, warm-up and the periods of tests and checkpoints shrink by the fraction, so that each image is
+    seen as often as in the recipe, but never below LEAST_SHARE of them: a detector needs some iterations however few
+    its images are, and a schedule that is too short favours the better start.
+
+    Args:
+        fraction: above 0, at most 1.
+        overrides: the user's KEY VALUE pairs. What they name stays, and with SOLVER.MAX_ITER everything does.
+
+    Returns:
+        Values by full names; {} where nothing changes.
+    """
+    if fraction == 1 or "SOLVER.MAX_ITER" in overrides[::2]:
+        return {}
+    factor, solver = 1 / max(fraction, LEAST_SHARE), config.SOLVER
+    settings = {
+        "SOLVER.MAX_ITER": _divided(solver.MAX_ITER, factor),
+        "SOLVER.WARMUP_ITERS": _divided(solver.WARMUP_ITERS, factor),
+        "SOLVER.STEPS": type(solver.STEPS)(_divided(step, factor) for step in solver.STEPS),
+        "SOLVER.CHECKPOINT_PERIOD": _divided(solver.CHECKPOINT_PERIOD, factor),
+        "TEST.EVAL_PERIOD": _divided(config.TEST.EVAL_PERIOD, factor),
+    }
+    return {key: value for key, value in settings.items() if key not in overrides[::2]}
 
 
 def _divided(iterations: int, factor: Fraction) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.runtime.errors import listed
+from transfer.data.labels import describe_labels
 from transfer.errors import TransferError
 from transfer.evaluation.kinds import evaluation_of
 from transfer.report import config_diff, curves
@@ -17,7 +18,7 @@ from transfer.report.pictures import compared_rows, describe_choice, describe_sc
 from transfer.report.published.data import describe, describe_data, is_published_test
 from transfer.report.published.rows import find_recipe
 from transfer.report.summary import summarize
-from transfer.report.tables import FinishedRun, Row, Score, Table, table_title, test_data_name
+from transfer.report.tables import FinishedRun, Row, Score, Table, labelled_part, table_title, test_data_name
 from transfer.report.warnings import report_warnings
 
 PICTURES = "pictures"  # folder beside the page
@@ -79,7 +80,7 @@ def _describe_table(table: Table, number: int, folder: Path, options: Options) -
             grid, caption = _picture_grid(table, analysis, folder, f"strip_{number}", options)
         except TransferError as error:
             notes.append(f"There are no pictures: {error}")
-    notes += [*_remark_notes(table), *identity_notes(table)]
+    notes += [*_label_notes(table), *_remark_notes(table), *identity_notes(table)]
     return {
         "title": table_title(table),
         "data": test_data_name(table),
@@ -127,6 +128,12 @@ def _picture_grid(
         for row in rows
     ]
     return grid, caption
+
+
+def _label_notes(table: Table) -> list[str]:
+    """Return which images have labels, where these are not all."""
+    labels = labelled_part(table.first.task)
+    return [f"Labels: {describe_labels(labels)}, the same images in every row and trial."] if labels else []
 
 
 def _remark_notes(table: Table) -> list[str]:

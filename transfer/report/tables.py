@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transfer.report.published.data import is_published_test
-from transfer.results import Init, Result
+from transfer.results import Init, Labels, Result, Task
 
 BASELINES = ("random", "supervised")  # kinds of initialization that every other row is compared to
 
@@ -76,9 +76,11 @@ def build_tables(runs: Iterable[FinishedRun]) -> list[Table]:
 
 
 def table_title(table: Table) -> str:
-    """Return the heading of a table: configuration, test set, engine."""
+    """Return the heading of a table: configuration, labels, test set, engine."""
     task = table.first.task
     config = Path(task.config_file).stem if task.config_file else f"configuration {task.config_sha256[:8]}"
+    if labels := labelled_part(task):
+        config = f"{config} with {labels.images:,} labelled image{'' if labels.images == 1 else 's'} ({labels.asked})"
     return f"{config} on {test_data_name(table)} ({table.first.engine.name})"
 
 
@@ -89,15 +91,22 @@ def test_data_name(table: Table) -> str:
     return names if is_published_test(task) else f"{task.test_images:,} images named {names}"
 
 
+def labelled_part(task: Task) -> Labels | None:
+    """Return the part of the training images whose labels a task uses; None where it is all of them."""
+    return task.labels if task.labels and task.labels.fraction < 1 else None
+
+
 def experiment(result: Result) -> dict[str, object]:
     """Return what must be the same for two runs to stand in one table, by the names that a warning uses."""
     task = result.task
+    labels = labelled_part(task)
     return {
         "kind": task.kind,
         "engine": result.engine.name,
         "training sets": task.train,
         "test sets": task.test,
         "training images": task.train_images,
+        "labelled images": labels.sha256 if labels else "all",
         "test images": task.test_images,
         "classes": task.class_names,
         "rules for faulty data": tuple(sorted(task.data_rules.items())),

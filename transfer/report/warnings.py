@@ -19,7 +19,8 @@ def report_warnings(all_tables: Sequence[Table]) -> list[str]:
 def _between_tables(all_tables: Sequence[Table]) -> list[str]:
     same_test: dict[tuple[object, ...], list[Table]] = defaultdict(list)
     for table in all_tables:
-        same_test[(table.first.task.kind, table.first.task.test)].append(table)
+        labels = experiment(table.first)["labelled images"]  # nobody takes few labels for many: the headings say it
+        same_test[(table.first.task.kind, table.first.task.test, labels)].append(table)
     found = []
     for group in same_test.values():
         if len(group) > 1:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pretrain.runtime import signals
 from pretrain.runtime.host import expand_home, user_path
 from transfer import engines
-from transfer.data import catalog
+from transfer.data import catalog, labels
 from transfer.data.common import faults
 from transfer.run.options import RunOptions
 
@@ -20,6 +20,10 @@ EPILOG = f"""examples:
       OUTPUT_DIR output/coco/random_1
   python tools/finetune.py --config-file configs/transfer/coco_r50_fpn_1x.yaml --init supervised \\
       --supervised-weights resnet50-0676ba61.pth OUTPUT_DIR output/coco/supervised_1
+
+  # few labels: a drawn twentieth of the images, the same for all starts and trials; it needs a shorter schedule, too
+  python tools/finetune.py --config-file configs/transfer/voc_r50_c4_24k.yaml --num-gpus 8 \\
+      --dataset-root VOCdevkit --init moco_r50.pth --labels 5%% --trials 5 OUTPUT_DIR output/voc_5pct/moco
 
   # five trials, seeds 0 to 4, in output/voc/moco/trial_0 to trial_4; after an interruption the same command resumes
   python tools/finetune.py --config-file configs/transfer/voc_r50_c4_24k.yaml --num-gpus 8 \\
@@ -74,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="KIND=RULE",
         help="what to do about a kind of fault in the data, such as zero_area=drop; tools/check_dataset.py lists them",
     )
+    _add_labels(add)
     add(
         "--init",
         type=expand_home,
@@ -97,6 +102,23 @@ def parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="check everything, print the resolved config, run nothing")
     add("overrides", nargs="*", metavar="KEY VALUE", help="config keys over the file, as Detectron2 names them")
     return options
+
+
+def _add_labels(add: Callable[..., object]) -> None:
+    """Add the part of the training images whose labels are used."""
+    add(
+        labels.FLAG,
+        type=expand_home,
+        metavar="PART",
+        help=f"train on this part of the images: {labels.FORMS.replace('%', '%%')} with an image id or file name on "
+        "each line; the schedule shrinks with it unless SOLVER.MAX_ITER is given",
+    )
+    add(
+        labels.SEED_FLAG,
+        type=int,
+        metavar="SEED",
+        help=f"of the draw of {labels.FLAG} (default 0); one draw serves all starts, trials and processes",
+    )
 
 
 def _add_limits(add: Callable[..., object]) -> None:
@@ -136,6 +158,8 @@ def options_from(args: argparse.Namespace) -> RunOptions:
         engine=args.engine,
         dataset_root=args.dataset_root,
         classes=args.classes,
+        labels=args.labels,
+        labels_seed=args.labels_seed,
         data_rules=faults.parse_rules(args.data_rule),
         init=args.init,
         supervised_weights=args.supervised_weights,
@@ -162,6 +186,8 @@ def _flags(options: RunOptions) -> Iterator[str]:
     values = {
         "--dataset-root": options.dataset_root,
         catalog.CLASSES_FLAG: options.classes,
+        labels.FLAG: options.labels,
+        labels.SEED_FLAG: options.labels_seed,
         "--init": options.init,
         "--supervised-weights": options.supervised_weights,
         "--engine": None if options.engine == "auto" else options.engine,

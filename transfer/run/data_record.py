@@ -11,6 +11,9 @@ from typing import Any
 from pretrain.runtime import files
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import KINDS
+from transfer.data.labels import FLAG as LABELS_FLAG
+from transfer.data.labels import describe_labels
+from transfer.results import Labels
 
 FILE_NAME = "data.json"
 
@@ -24,15 +27,17 @@ class DataRecord:
         rules: --data-rule, by kind.
         images: (file name, digest of its id, size and objects) of each image in order.
         files: name -> SHA-256 of each annotation file that the evaluator reads itself.
+        labels: the part of the training images that --labels asked for; None: all.
     """
 
     class_names: tuple[str, ...]
     rules: dict[str, str]
     images: tuple[tuple[str, str], ...]
     files: dict[str, str]
+    labels: Labels | None = None
 
     @classmethod
-    def of(cls, dataset: Dataset, evaluated: bool) -> "DataRecord":
+    def of(cls, dataset: Dataset, evaluated: bool, labels: Labels | None = None) -> "DataRecord":
         """Return the record of a data set; `evaluated`: its annotation files are read by an evaluator."""
         paths = [Path(part) for part in dataset.annotations if isinstance(part, str | Path)] if evaluated else []
         return cls(
@@ -40,6 +45,7 @@ class DataRecord:
             dict(dataset.rules),
             tuple((Path(record["file_name"]).name, _digest(record)) for record in dataset.records),
             {path.name: files.file_sha256(path) for path in paths},
+            labels,
         )
 
 
@@ -80,12 +86,23 @@ def _differences(part: str, begun: DataRecord, now: DataRecord) -> list[str]:
         lines.append(
             f"the classes of {data}: begun with {', '.join(begun.class_names)}, now {', '.join(now.class_names)}"
         )
+    elif _list_of(begun) != _list_of(now):
+        lines.append(f"{LABELS_FLAG}: begun with {_describe(begun.labels)}, now {_describe(now.labels)}")
     elif begun.images != now.images:
         counts = f"{len(begun.images)} images, now {len(now.images)}"
         lines.append(f"{data} changed: {counts}; first difference: {_first_difference(begun, now)}")
     elif changed := sorted(name for name in now.files if begun.files.get(name) != now.files[name]):
         lines.append(f"{data} changed: another content of {', '.join(changed)}, which the evaluation reads")
     return lines
+
+
+def _list_of(record: DataRecord) -> str | None:
+    """Return the SHA-256 of the list of labelled images; of all images there is none."""
+    return None if record.labels is None or record.labels.fraction == 1 else record.labels.sha256
+
+
+def _describe(labels: Labels | None) -> str:
+    return "all images" if labels is None else describe_labels(labels)
 
 
 def _first_difference(begun: DataRecord, now: DataRecord) -> str:
@@ -108,7 +125,14 @@ def _first_difference(begun: DataRecord, now: DataRecord) -> str:
 
 def _from_json(content: Any) -> DataRecord:
     images = tuple((name, digest) for name, digest in content["images"])
-    return DataRecord(tuple(content["class_names"]), dict(content["rules"]), images, dict(content["files"]))
+    labels = content.get("labels")
+    return DataRecord(
+        tuple(content["class_names"]),
+        dict(content["rules"]),
+        images,
+        dict(content["files"]),
+        None if labels is None else Labels(**labels),
+    )
 
 
 def _digest(record: Mapping[str, Any]) -> str:

@@ -114,7 +114,7 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest) -> None:
     config = resolve.with_settings(plan.config, {"SEED": seed})
     distributed.on_main(
         lambda: provenance.write_provenance(
-            plan.output, config, plan.command, plan.engine, plan.initial.init, plan.data
+            plan.output, config, plan.command, plan.engine, plan.initial.init, plan.data, plan.labelled
         )
     )
     if distributed.is_main():
@@ -170,6 +170,7 @@ def _result(plan: Plan, config: Config, scores: results.Scores, seconds: dict[st
             test_images=len(plan.test.records),
             data_rules=dict(plan.test.rules),
             data_faults={"train": plan.train.faults if plan.train else {}, "test": plan.test.faults},
+            labels=plan.labelled.labels if plan.labelled else None,
         ),
         init=plan.initial.init,
         seed=config.SEED,
@@ -178,7 +179,7 @@ def _result(plan: Plan, config: Config, scores: results.Scores, seconds: dict[st
         metrics=scores.metrics,
         voc_metrics=scores.voc_metrics,
         per_class=scores.per_class,
-        remarks=(plan.data_remark, *scores.remarks) if plan.data_remark else scores.remarks,
+        remarks=(*plan.data_remarks, *scores.remarks),
         replaced_images=scores.replaced_images,
         device=provenance.describe_device(config.MODEL.DEVICE, distributed.world_size(), torch.get_num_threads()),
         seconds=seconds,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from transfer.data.common.faults import Rules
+from transfer.data.labels import FLAG, SEED_FLAG, parse_labels
 from transfer.errors import TransferError
 
 
@@ -20,6 +21,9 @@ class RunOptions:
             (transfer.data.common.faults).
         classes: the classes, as transfer.data.catalog.parse_class_names reads them; None: those found in the training
             data, or those of the detector in MODEL.WEIGHTS.
+        labels: the part of the training images whose labels are used: "5%", "10-per-class" or the path of a list
+            (transfer.data.labels); None: all.
+        labels_seed: of the draw of `labels`, the same for all trials; None: 0.
         init: initial weights of the backbone: "random", "supervised" or a file of tools/convert.py; None where
             MODEL.WEIGHTS names a detector, or where the run in OUTPUT_DIR is resumed.
         supervised_weights: a torchvision ResNet file, for init "supervised".
@@ -50,6 +54,8 @@ class RunOptions:
     dataset_root: Path | None = None
     data_rules: Rules = field(default_factory=dict)
     classes: str | None = None
+    labels: str | None = None
+    labels_seed: int | None = None
     init: str | None = None
     supervised_weights: Path | None = None
     download: bool = False
@@ -71,6 +77,7 @@ class RunOptions:
             )
         if self.max_broken is not None and not 0 <= self.max_broken <= 1:
             raise TransferError(f"--max-broken {self.max_broken}: a share of the images from 0 to 1 is expected")
+        _check_labels(self)
         if self.trials is not None and self.trial is not None:
             raise TransferError("--trials runs all of them, --trial one: give one of the two")
         resumes_itself = {
@@ -81,3 +88,18 @@ class RunOptions:
         flag = next((name for name, given in resumes_itself.items() if given), None)
         if flag and (self.eval_only or self.resume):
             raise TransferError(f"{flag} trains, and resumes by itself: it takes neither --eval-only nor --resume")
+
+
+def _check_labels(options: RunOptions) -> None:
+    """Refuse a part of the labels where nothing learns from them, and a draw seed where nothing is drawn."""
+    if options.labels is None:
+        if options.labels_seed is not None:
+            raise TransferError(f"{SEED_FLAG} {options.labels_seed}: draws what {FLAG} asks for, which is not given")
+        return
+    request = parse_labels(options.labels)
+    if options.eval_only:
+        raise TransferError(f"{FLAG} {options.labels}: --eval-only trains nothing, leave it out")
+    if options.labels_seed is not None and options.labels_seed < 0:
+        raise TransferError(f"{SEED_FLAG} {options.labels_seed}: a whole number from 0 up is expected")
+    if options.labels_seed is not None and request.path is not None:
+        raise TransferError(f"{SEED_FLAG} {options.labels_seed}: {options.labels} is a list, nothing is drawn")

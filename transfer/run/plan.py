@@ -10,10 +10,12 @@ from pretrain.runtime.errors import listed
 from transfer import engines, results
 from transfer.config import resolve, scale
 from transfer.config.resolve import Config
-from transfer.data import catalog
+from transfer.data import catalog, labels
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import wide_values_notices
 from transfer.data.common.shared_images import shared_images_remark
+from transfer.data.common.trainable import trainable_images
+from transfer.data.labels import LabelledImages
 from transfer.engines import Engine
 from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_checkpoint
 from transfer.errors import TransferError, refuse
@@ -44,7 +46,8 @@ class Plan:
         finished: the run was finished before this command: nothing is left to do.
         keep_checkpoints: how many of the newest periodic checkpoints stay.
         max_broken: share of the training images that may be unreadable.
-        data_remark: what a reader of its scores must know of its data; None: nothing.
+        data_remarks: what a reader of its scores must know of its data.
+        labelled: the training images whose labels are used; None: all that `train` has.
         auto_resume: what lies in OUTPUT_DIR when the run begins decides if it begins, resumes or is finished.
     """
 
@@ -63,7 +66,8 @@ class Plan:
     keep_checkpoints: int = engines.KEEP_CHECKPOINTS
     max_broken: float = engines.MAX_BROKEN
     auto_resume: bool = False
-    data_remark: str | None = None
+    data_remarks: tuple[str, ...] = ()
+    labelled: LabelledImages | None = None
 
     @property
     def output(self) -> Path:
@@ -79,7 +83,7 @@ class Plan:
             if part
             for notice in wide_values_notices(part.records)
         ]
-        return wide if self.data_remark is None else [*wide, self.data_remark]
+        return [*wide, *self.data_remarks]
 
 
 def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
@@ -102,12 +106,16 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     resume = _is_resumed(output, options)
     seed = _choose_seed(config, options, output if resume and not options.eval_only else None)
     initial = choose_init(config, options, resume)
-    train, test = _read_data(config, initial, options, files=not resume)
+    train, test, labelled = _read_data(config, initial, options, files=not resume)
+    if labelled is not None:
+        config = resolve.with_fewer_labels(config, labelled.fraction, options.overrides)
     config = resolve.with_classes_of_data(config, test.class_names, options.overrides)
     config = resolve.with_settings(config, {"SEED": seed, "MODEL.WEIGHTS": str(initial.path or "")})
     initial.check(config, backend.model_state(config))
     initial.check_features(backend, config)
-    data = {part: DataRecord.of(found, part == "test") for part, found in (("train", train), ("test", test)) if found}
+    data = {"test": DataRecord.of(test, evaluated=True)}
+    if train is not None:
+        data = {"train": DataRecord.of(train, evaluated=False, labels=labelled.labels if labelled else None), **data}
     if resume:
         init = None if options.eval_only else initial.init
         refuse(resuming.differences(output, config, backend.NAME, init, data), resuming.ADVICE)
@@ -127,7 +135,8 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         keep_checkpoints=options.keep_checkpoints or engines.KEEP_CHECKPOINTS,
         max_broken=_max_broken(options),
         auto_resume=options.auto_resume,
-        data_remark=shared_images_remark(train.records, test.records) if train else None,
+        data_remarks=_data_remarks(train, test, labelled),
+        labelled=labelled,
     )
 
 
@@ -169,8 +178,10 @@ def _choose_seed(config: Config, options: RunOptions, resumed: Path | None) -> i
 
 def _read_data(
     config: Config, initial: InitialWeights, options: RunOptions, files: bool
-) -> tuple[Dataset | None, Dataset]:
+) -> tuple[Dataset | None, Dataset, LabelledImages | None]:
     """Read and check the data to train and to test on, with the classes of the initial detector where there is one.
+
+    Where a part of the labels is asked for, the training data are that part.
 
     Args:
         files: compare the image files with the annotations.
@@ -191,8 +202,30 @@ def _read_data(
         config.DATASETS.TEST, root, train.class_names if train else names, rules_for_scoring(rules, config)
     )
     _check_keypoints(config, [part for part in (train, test) if part is not None])
-    checked = None if train is None else check.training(replace(train, rules=rules))
-    return checked, check.test(replace(test, rules=rules))
+    labelled, checked = None, None
+    if train is not None:
+        train, labelled = _choose_labels(replace(train, rules=rules), config, options)
+        checked = check.training(train)
+    return checked, check.test(replace(test, rules=rules)), labelled
+
+
+def _choose_labels(train: Dataset, config: Config, options: RunOptions) -> tuple[Dataset, LabelledImages | None]:
+    """Return the part of the training data whose labels are used, and what it is; all of them where none is asked."""
+    if options.labels is None:
+        return train, None
+    if config.DATALOADER.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
+        raise TransferError(
+            f"{labels.FLAG} {options.labels}: DATALOADER.SAMPLER_TRAIN RandomSubsetTrainingSampler draws a part of "
+            "that part, another one under each seed; leave one of the two out"
+        )
+    least = config.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if config.MODEL.KEYPOINT_ON else 0
+    useful = trainable_images(train.records, config.DATALOADER.FILTER_EMPTY_ANNOTATIONS, least)
+    return labels.choose_labels(train, options.labels, options.labels_seed or 0, useful)
+
+
+def _data_remarks(train: Dataset | None, test: Dataset, labelled: LabelledImages | None) -> tuple[str, ...]:
+    shared = shared_images_remark(train.records, test.records) if train else None
+    return tuple(remark for remark in (labelled and labelled.remark, shared) if remark)
 
 
 def _max_broken(options: RunOptions) -> float:

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
-from pretrain.runtime import provenance, run_folder
+from pretrain.runtime import files, provenance, run_folder
 from transfer import results
+from transfer.data import labels
+from transfer.data.labels import LabelledImages
 from transfer.engines.common.arithmetic import arithmetic
 from transfer.run import data_record
 from transfer.run.data_record import Records
@@ -18,9 +20,18 @@ _PACKAGES = ("torch", "torchvision", "detectron2", "pycocotools", "fvcore", "num
 
 
 def write_provenance(
-    output: Path, config: Any, command: Sequence[str], engine: str, init: results.Init, data: Records
+    output: Path,
+    config: Any,
+    command: Sequence[str],
+    engine: str,
+    init: results.Init,
+    data: Records,
+    labelled: LabelledImages | None = None,
 ) -> None:
-    """Write config.yaml, command.txt, env.json and data.json into `output`: what a later attempt is compared with."""
+    """Write config.yaml, command.txt, env.json and data.json into `output`: what a later attempt is compared with.
+
+    With `labelled`, labels.txt too, the list of the images whose labels are used.
+    """
     with arithmetic(config):
         flags = provenance.arithmetic_flags()
     environment = {
@@ -36,6 +47,8 @@ def write_provenance(
     }
     run_folder.write_description(output, config.dump(), command, environment)
     data_record.write_records(output, data)
+    if labelled is not None:
+        files.save_text(output / labels.FILE_NAME, labelled.text)
 
 
 def installed_versions() -> dict[str, str]:

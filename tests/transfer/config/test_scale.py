@@ -1,5 +1,6 @@
 """--scale-to: the linear rule, the same as Detectron2's own, and nothing rescaled unasked."""
 
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -79,3 +80,23 @@ def test_detectron2s_own_rule_gives_the_same(gpus: int) -> None:
     cfg, _ = resolve.with_scale(resolved("TEST.EVAL_PERIOD", "1234"), gpus)
     assert {**of_interest(cfg), "STEPS": tuple(cfg.SOLVER.STEPS)} == of_interest(theirs)
     assert cfg.SOLVER.REFERENCE_WORLD_SIZE == theirs.SOLVER.REFERENCE_WORLD_SIZE
+
+
+def test_the_schedule_shrinks_with_the_labels_to_a_tenth() -> None:
+    cfg = resolved("TEST.EVAL_PERIOD", "2000")
+    half = of_interest(resolve.with_fewer_labels(cfg, Fraction(1, 2), []))
+    assert half == {
+        "IMS_PER_BATCH": 16, "BASE_LR": 0.02, "MAX_ITER": 12000, "STEPS": [9000, 11000], "WARMUP_ITERS": 50,
+        "CHECKPOINT_PERIOD": 2500, "EVAL_PERIOD": 1000,
+    }  # fmt: skip
+    tenth = of_interest(resolve.with_fewer_labels(cfg, Fraction(1, 10), []))
+    assert (tenth["MAX_ITER"], tenth["STEPS"]) == (2400, [1800, 2200])
+    assert of_interest(resolve.with_fewer_labels(cfg, Fraction(1, 1000), [])) == tenth
+    assert resolve.with_fewer_labels(cfg, Fraction(1), []) == cfg
+
+
+def test_settings_of_the_user_stay_with_few_labels() -> None:
+    cfg = resolved("SOLVER.WARMUP_ITERS", "7")
+    some = of_interest(resolve.with_fewer_labels(cfg, Fraction(1, 2), ["SOLVER.WARMUP_ITERS", "7"]))
+    assert (some["WARMUP_ITERS"], some["MAX_ITER"]) == (7, 12000)
+    assert resolve.with_fewer_labels(cfg, Fraction(1, 2), ["SOLVER.MAX_ITER", "24000"]) == cfg

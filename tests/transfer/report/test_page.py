@@ -107,6 +107,25 @@ def test_different_experiments_get_own_tables_and_a_warning(changes: dict[str, A
     assert named in warning
 
 
+def few_labels(asked: str, images: int, digest: str) -> dict[str, Any]:
+    return {"labels": results.Labels(asked, images / 40, images, 40, 3 * images, 0, digest), "train_images": images}
+
+
+def test_runs_with_other_labels_are_never_averaged() -> None:
+    parts = [few_labels("5%", 2, "a1"), few_labels("5%", 2, "b2"), few_labels("10%", 4, "c3")]
+    runs = [make_result("coco", start, 0, 10.0, task=part) for part in parts for start in ("random", "MoCo")]
+    runs += [make_result("coco", "random", 0, 10.0), make_result("coco", "random", 1, 10.0, task={"labels": None})]
+    whole = few_labels("100%", 40, "d4") | {"train_images": 4}  # the same as no option
+    runs.append(make_result("coco", "MoCo", 0, 12.0, task=whole))
+    tables = trials.build_tables([run_of(result) for result in runs])
+    assert [[len(row.runs) for row in table.rows] for table in tables] == [[1, 1], [1, 1], [1, 1], [2, 1]]
+    titles = [trials.table_title(table) for table in tables]
+    assert "with 2 labelled images (5%) on" in titles[0]
+    assert "with 4 labelled images (10%) on" in titles[2]
+    assert "labelled" not in titles[3]
+    assert not [text for text in warnings.report_warnings(tables) if "must not be compared" in text]
+
+
 def test_differing_configurations_are_named_by_their_keys(tmp_path: Path) -> None:
     runs = []
     for place, iterations in enumerate((100, 200)):

@@ -24,6 +24,7 @@ OPTIONS = [
         keep_checkpoints=9,
         max_broken=0.25,
     ),
+    RunOptions(FILE, init="random", labels="5%", labels_seed=3),
     RunOptions(FILE, init="supervised", download=True, auto_resume=True),
     RunOptions(FILE, ("MODEL.WEIGHTS", "final.pth"), eval_only=True, resume=True),
 ]
@@ -50,6 +51,11 @@ def test_every_option_differs_from_its_default_in_some_example() -> None:
         ({"trial": 1, "eval_only": True}, "--trial trains"),
         ({"max_broken": 1.5}, "--max-broken 1.5: a share of the images from 0 to 1"),
         ({"keep_checkpoints": 1}, "--keep-checkpoints 1: a number from 2 up"),
+        ({"labels_seed": 1}, "--labels-seed 1: draws what --labels asks for, which is not given"),
+        ({"labels": "5%", "eval_only": True}, "--labels 5%: --eval-only trains nothing"),
+        ({"labels": "5%", "labels_seed": -1}, "--labels-seed -1: a whole number from 0 up"),
+        ({"labels": "list.txt", "labels_seed": 1}, "--labels-seed 1: list.txt is a list, nothing is drawn"),
+        ({"labels": "101%"}, "--labels 101%: a percentage above 0 and up to 100"),
         ({"auto_resume": True, "eval_only": True}, "--auto-resume trains, and resumes by itself"),
     ],
 )

@@ -9,6 +9,7 @@ from pretrain.checkpoints import moco_file
 from pretrain.config import schema
 from pretrain.runtime.host import expand_home
 from transfer import engines, results
+from transfer.data.labels import check_labels
 from transfer.run import trials
 from transfer.run.options import RunOptions
 
@@ -61,7 +62,7 @@ def check_fine_tuning(run: RunOptions) -> Path:
 
     Raises:
         LaunchError: options that say when to resume, which jobs do by themselves, or that a cluster decides.
-        TransferError: every fault of the configuration.
+        TransferError: every fault of the configuration, or a list of labelled images that is not there.
     """
     given = {
         "--resume": run.resume,
@@ -80,4 +81,6 @@ def check_fine_tuning(run: RunOptions) -> Path:
         faults.append("--init: no initial weights are given: random, supervised or a file of tools/convert.py")
     if faults:
         raise LaunchError("\n".join(faults))
+    if run.labels is not None:
+        check_labels(run.labels)
     return Path(engines.load_engine(run.engine).load_config(run.config_file, list(run.overrides)).OUTPUT_DIR)

@@ -1,6 +1,7 @@
 """A pipeline file as stages: made-up scenes, pretraining, conversion, fine-tuning on several tasks, the report."""
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 from pretrain.runtime import files
 from pretrain.runtime.host import expand_home, user_path
 from transfer import engines
+from transfer.data import labels
 from transfer.data.common import faults
 from transfer.report import page
 from transfer.run.options import RunOptions
@@ -31,11 +33,11 @@ KEYS = {
     "convert": ("encoder", "resources"),
     "finetune": (
         *("trials", "seed", "parallel", "starts", "supervised_weights", "tasks"),
-        *("dataset_root", "engine", "resources"),
+        *("dataset_root", "engine", "labels", "labels_seed", "resources"),
     ),
     "finetune.tasks": (
         *("config", "settings", "dataset_root", "classes", "engine", "scale_to", "data_rules"),
-        *("trials", "parallel", "resources"),
+        *("labels", "labels_seed", "trials", "parallel", "resources"),
     ),
     "report": ("images", "resamples", "resources"),
 }
@@ -148,17 +150,34 @@ class _Reader(SectionReader):
         if PRETRAINED in starts.values() and "pretrain" not in self.content:
             self.faults.append(f"finetune.starts: {PRETRAINED} needs a section pretrain")
         for task, content in tasks.items():
-            where = f"finetune.tasks.{task}"
-            for start, init in starts.items():
-                yield from self._trials(
-                    task, start, init, section, self.mapping(content, where, KEYS["finetune.tasks"]), made
-                )
+            own = self.mapping(content, f"finetune.tasks.{task}", KEYS["finetune.tasks"])
+            for part in self._label_parts({**section, **own}, f"finetune.tasks.{task}"):
+                for start, init in starts.items():
+                    yield from self._trials(task, start, init, section, {**own, "labels": part}, made)
+
+    def _label_parts(self, both: dict[str, Any], where: str) -> list[str | None]:
+        """Return each part of the labels that the starts are fine-tuned with; [None] for all labels."""
+        given = both.get("labels")
+        if given is None:
+            return [None]
+        parts: list[Any] = given if isinstance(given, list) else [given]
+        if not parts or (wrong := [part for part in parts if not isinstance(part, str)]):
+            self.faults.append(
+                f"{where}.labels: is {wrong[0] if parts else parts!r}; expected: {labels.FORMS}, or a list of these"
+            )
+            return []
+        names = [self.built(f"{where}.labels", functools.partial(labels.folder_name, part)) for part in parts]
+        if twice := [part for part, name in zip(parts, names, strict=True) if name and names.count(name) > 1]:
+            self.faults.append(f"{where}.labels: would share a folder: {', '.join(twice)}")
+        return [part for part, name in zip(parts, names, strict=True) if name]
 
     def _trials(
         self, task: str, start: str, init: Any, section: dict[str, Any], own: dict[str, Any], made: list[Stage]
     ) -> Iterator[Stage]:
         where = f"finetune.tasks.{task}"
         both = {**section, **own}
+        part: str | None = both["labels"]
+        place = f"{task}/{labels.folder_name(part)}/{start}" if part else f"{task}/{start}"
         trials = self.value(both, "trials", f"{where}.trials", int, 1, least=1)
         parallel = self.value(both, "parallel", f"{where}.parallel", int, None, least=1)
         seed = self.value(both, "seed", "finetune.seed", int, 0)
@@ -169,7 +188,7 @@ class _Reader(SectionReader):
         asked = self.resources(section, "finetune", own, where)
         pretrained = init == PRETRAINED
         after = (made[-1].name,) if pretrained and made else self.after
-        overrides = (*self.settings(own, where, "OUTPUT_DIR"), "OUTPUT_DIR", str(self.output / task / start))
+        overrides = (*self.settings(own, where, "OUTPUT_DIR"), "OUTPUT_DIR", str(self.output / place))
 
         def checked() -> tuple[RunOptions, Path]:
             run = RunOptions(
@@ -186,8 +205,8 @@ class _Reader(SectionReader):
             return
         run, output = found
         for trial in range(trials):
-            name, array = f"{task}/{start}/trial_{trial}", f"{task}/{start}"
-            yield fine_tuning(name, run, output, asked, trial, after=after, array=array, parallel=parallel)
+            name = f"{place}/trial_{trial}"
+            yield fine_tuning(name, run, output, asked, trial, after=after, array=place, parallel=parallel)
 
     def _run_options(self, both: dict[str, Any], where: str, init: Any) -> dict[str, Any]:
         """Return the options of a fine-tuning run that a section gives, as RunOptions names them."""
@@ -200,6 +219,8 @@ class _Reader(SectionReader):
         options = {
             "dataset_root": root and Path(root),
             "classes": self.value(both, "classes", f"{where}.classes", str, None),
+            "labels": both["labels"] and expand_home(both["labels"]),
+            "labels_seed": self.value(both, "labels_seed", f"{where}.labels_seed", int, None),
             "engine": engine,
             "scale_to": self.value(both, "scale_to", f"{where}.scale_to", int, None, least=1),
             "data_rules": faults.parse_rules([f"{kind}={rule}" for kind, rule in rules.items()]),

@@ -85,6 +85,11 @@ def _fine_tuning_faults(stage: Stage, options: FinetuneOptions) -> list[str]:
         faults.append(f"{stage.result} is of seed {result.seed}, not {run.seed + (run.trial or 0)}")
     if run.engine != "auto" and result.engine.name != engines.load_engine(run.engine).NAME:
         faults.append(f"{stage.result} is of the engine {result.engine.name}, not {run.engine}")
+    wanted, used = (run.labels or "all images").strip(), result.task.labels
+    if wanted != (used.asked if used else "all images"):
+        faults.append(f"{stage.result} was trained on {used.asked if used else 'all images'}, not --labels {wanted}")
+    elif used and used.seed is not None and used.seed != (run.labels_seed or 0):
+        faults.append(f"{stage.result} is of the draw seed {used.seed}, not --labels-seed {run.labels_seed or 0}")
     file = Path(run.init) if run.init not in ("random", "supervised", None) else None
     if file is not None and file.exists() and result.init.sha256 != file_sha256(file):
         faults.append(f"{stage.result} started from another file than {file} is now")

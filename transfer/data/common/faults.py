@@ -116,6 +116,7 @@ KINDS = {
     ),
     "flag": FaultKind("objects with a wrong iscrowd, ignore or difficult", _DROP),
     "no_object": FaultKind("data without an object to train on or to score", _REFUSE),
+    "class_without_label": FaultKind("classes of which no labelled image shows an object", ("refuse", "keep")),
     "unscored": FaultKind("objects that pycocotools cannot score", _REFUSE),
     "row": FaultKind("results without all their fields", _DROP),
     "score": FaultKind("scores that are not finite numbers", _DROP),

@@ -174,6 +174,32 @@ def test_a_seed_of_the_command_line_is_everythings(tmp_path: Path) -> None:
     assert stages(tmp_path, content)["scenes"].arguments[-1] == "9"
 
 
+def test_parts_of_the_labels_multiply_the_runs(tmp_path: Path) -> None:
+    content = changed("finetune/labels", ["1%", "10%", "100%"])
+    content["finetune"] |= {"starts": {"random": "random", "moco": "pretrained"}, "labels_seed": 4}
+    found = stages(tmp_path, content)
+    names = ("labels_1pct", "labels_10pct", "labels_100pct")
+    tuned = [f"voc/{name}/{start}/trial_0" for name in names for start in ("random", "moco")]
+    assert list(found) == ["pretrain", "convert", *tuned, "report"]
+    one = run_options(found[tuned[0]])
+    assert (one.labels, one.labels_seed, one.overrides[-1]) == ("1%", 4, "out/voc/labels_1pct/random")
+    assert found[tuned[0]].arguments[2:6] == ("--labels", "1%", "--labels-seed", "4")
+    assert found[tuned[5]].folder == "out/voc/labels_100pct/moco/trial_0"
+    assert found["report"].arguments[0] == "out/voc"
+    own = stages(tmp_path, changed("finetune/tasks/voc/labels", "2-per-class"))
+    assert run_options(own["voc/labels_2-per-class/moco/trial_0"]).labels == "2-per-class"
+
+
+def test_bad_parts_of_the_labels_are_named(tmp_path: Path) -> None:
+    for given, said in [
+        (5, "finetune.tasks.voc.labels: is 5; expected: a percentage"),
+        (["5%", "0%"], "--labels 0%: a percentage above 0"),
+        (["5%", "5 %"], "would share a folder: 5%, 5 %"),
+        ("nowhere.txt", "--labels nowhere.txt: no such file"),
+    ]:
+        assert said in faults(tmp_path, changed("finetune/labels", given))
+
+
 def test_output_of_the_command_line_is_over_the_files(tmp_path: Path) -> None:
     found = read(tmp_path, SMALL, Path("mine"))
     assert found.output == Path("mine")

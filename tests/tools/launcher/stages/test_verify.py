@@ -112,6 +112,16 @@ def test_a_result_of_this_seed_engine_and_start_alone_is_good(converted: Path, t
         verify.verify(tuning(tmp_path, **asked))
 
 
+def test_a_result_of_these_labels_alone_is_good(tmp_path: Path) -> None:
+    labels = results.Labels("5%", 0.05, 2, 40, 6, 1, "a1")
+    results.write_result(tmp_path / results.FILE_NAME, make_result("voc", "random", 0, 30.0, task={"labels": labels}))
+    asked: dict[str, Any] = {"init": "random", "labels": "5%", "labels_seed": 1}
+    assert verify.verify(tuning(tmp_path, **asked))
+    assert "was trained on 5%, not --labels 10%" in refused(tuning(tmp_path, **asked | {"labels": "10%"}))
+    assert "was trained on 5%, not --labels all images" in refused(tuning(tmp_path, init="random"))
+    assert "is of the draw seed 1, not --labels-seed 0" in refused(tuning(tmp_path, **asked | {"labels_seed": None}))
+
+
 def test_a_report_is_made_anew_after_a_later_run(tmp_path: Path) -> None:
     page, run = tmp_path / "report/index.html", tmp_path / "voc/random/trial_0/result.json"
     for path in (page, run):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from pretrain.runtime.signals import StopRequest
+from transfer.data.common.trainable import trainable_images
 from transfer.engines.common.batches import Batches, Draw, batches
 from transfer.engines.common.broken_images import BrokenImages
 from transfer.engines.torchvision.data.mapper import TrainingInput, load_sample
@@ -28,16 +29,10 @@ def usable(records: Sequence[dict[str, Any]], filter_empty: bool, min_keypoints:
     Raises:
         TransferError: no record is left.
     """
-    kept = [r for r in records if not filter_empty or any(not a.get("iscrowd", 0) for a in r["annotations"])]
-    if min_keypoints:
-        kept = [r for r in kept if _labelled_keypoints(r) >= min_keypoints]
+    kept = [records[index] for index in trainable_images(records, filter_empty, min_keypoints)]
     if not kept:
         raise TransferError(f"DATASETS.TRAIN: none of the {len(records)} images shows an object to train on")
     return kept
-
-
-def _labelled_keypoints(record: dict[str, Any]) -> int:
-    return sum(visibility > 0 for a in record["annotations"] for visibility in a.get("keypoints", ())[2::3])
 
 
 def stream(size: int, seed: int) -> Iterator[Draw]:

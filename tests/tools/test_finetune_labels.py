@@ -1,0 +1,131 @@
+"""tools/finetune.py --labels: a part of the labels, the same for all trials, in the run's folder and its result."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import finetune
+from tests.conftest import ROOT
+from tests.support.in_process import refusal
+from transfer import results
+from transfer.errors import TransferError
+from transfer.run import trials
+from transfer.run.execute import execute
+from transfer.run.options import RunOptions
+from transfer.run.plan import Plan, plan_run
+
+CONFIGS = ROOT / "configs/transfer"
+TINY = (
+    "SOLVER.IMS_PER_BATCH", "2", "INPUT.MIN_SIZE_TRAIN", "[64]", "INPUT.MIN_SIZE_TEST", "64",
+    "MODEL.RPN.POST_NMS_TOPK_TEST", "20", "TEST.PRECISE_BN.ENABLED", "False", "DATALOADER.NUM_WORKERS", "0",
+)  # fmt: skip
+ENGINES = ["torchvision", *(["detectron2"] if importlib.util.find_spec("detectron2") else [])]
+KEEP = {"class_without_label": "keep"}
+
+
+def options(data: Path, output: Path, kind: str = "coco", engine: str = "torchvision", **more: Any) -> RunOptions:
+    """Options of a run of two iterations, which are named: so the schedule stays."""
+    words = (*TINY, "SOLVER.MAX_ITER", "2", "SOLVER.STEPS", "[1]", "OUTPUT_DIR", str(output))
+    config = CONFIGS / f"{kind}_r18_fpn_cpu.yaml"
+    return RunOptions(config, words, engine, data, **{"init": "random", "data_rules": KEEP, "seed": 3, **more})
+
+
+def plan(data: Path, output: Path, *args: Any, **more: Any) -> Plan:
+    return plan_run(options(data, output, *args, **more))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["coco", "voc"])
+def test_a_run_learns_from_its_list_alone(kind: str, engine: str, scenes: Path, tmp_path: Path) -> None:
+    planned = plan(scenes, tmp_path / "run", kind, engine, labels="50%", labels_seed=2)
+    result = results.read_result(execute(planned))
+    said = result.task.labels
+    assert said is not None
+    assert (said.asked, said.fraction, said.images, said.of, said.seed) == ("50%", 0.5, 3, 6, 2)
+    assert (result.task.train_images, result.iterations) == (3, 2)
+    text = (tmp_path / "run" / "labels.txt").read_bytes()
+    assert hashlib.sha256(text).hexdigest() == said.sha256
+    assert planned.train is not None
+    assert text.decode().split() == [str(record["image_id"]) for record in planned.train.records]
+    assert said.objects == sum(len(record["annotations"]) for record in planned.train.records)
+    with pytest.raises(TransferError, match=r"--labels: begun with 50% \(3 of 6 .*now 100%") as caught:
+        plan(scenes, tmp_path / "run", kind, engine, labels="100%", auto_resume=True)
+    assert "training data changed" not in str(caught.value)
+    with pytest.raises(TransferError, match=r"--labels: begun with 50% .*now all images"):
+        plan(scenes, tmp_path / "run", kind, engine, auto_resume=True)
+    with pytest.raises(TransferError, match=r"--labels: begun with 50% .*draw seed 2.*now 50% .*draw seed 5"):
+        plan(scenes, tmp_path / "run", kind, engine, labels="50%", labels_seed=5, auto_resume=True)
+    given = str(tmp_path / "run" / "labels.txt")
+    assert plan(scenes, tmp_path / "run", kind, engine, labels=given, auto_resume=True).finished
+
+
+def test_all_labels_are_the_run_without_the_option(scenes: Path, tmp_path: Path) -> None:
+    whole, part = plan(scenes, tmp_path / "a"), plan(scenes, tmp_path / "b", labels="100%")
+    assert whole.train is not None
+    assert part.train is not None
+    assert whole.train.records == part.train.records
+    assert results.config_hash(whole.config) == results.config_hash(part.config)
+
+
+def test_trials_differ_in_seed_and_share_the_list(scenes: Path, tmp_path: Path) -> None:
+    asked = options(scenes, tmp_path, labels="50%", trials=3)
+    planned = trials.plan_runs(trials.plan_base(asked), asked)
+    assert [one.config.SEED for one in planned] == [3, 4, 5]
+    assert len({one.labelled.text for one in planned if one.labelled}) == 1
+    other = plan(scenes, tmp_path / "supervised", init="random", seed=9, labels="50%").labelled
+    assert other is not None
+    assert planned[0].labelled is not None
+    assert other.text == planned[0].labelled.text
+
+
+def test_the_schedule_shrinks_unless_it_is_named(scenes: Path, tmp_path: Path) -> None:
+    words = (*TINY, "OUTPUT_DIR", str(tmp_path / "run"))
+    base = RunOptions(CONFIGS / "voc_r18_fpn_cpu.yaml", words, "torchvision", scenes, KEEP, labels="50%", init="random")
+    planned = plan_run(base)
+    assert (planned.config.SOLVER.MAX_ITER, list(planned.config.SOLVER.STEPS)) == (150, [125])
+    assert plan(scenes, tmp_path / "run", labels="50%").config.SOLVER.MAX_ITER == 2
+
+
+def test_bad_parts_are_one_message_and_write_nothing(scenes: Path, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    words = ["--config-file", CONFIGS / "voc_r18_fpn_cpu.yaml", "--dataset-root", scenes, "--engine", "torchvision"]
+    words += ["--init", "random", "OUTPUT_DIR", output]
+    unknown = tmp_path / "list.txt"
+    unknown.write_text("nothing\n")
+    for part, said in [
+        ("1%", "less than 1 of 6 images; 17% is 1 image"),
+        ("17%", "--data-rule class_without_label=keep"),
+        (unknown, "1 of 1 lines name no image of the training data"),
+        ("1000-per-class", "the training data have fewer objects of"),
+        ("nowhere.txt", "no such file; expected: a percentage"),
+    ]:
+        assert said in refusal(finetune.main, *words, "--labels", part)
+    sampler = ("DATALOADER.SAMPLER_TRAIN", "RandomSubsetTrainingSampler")
+    twice = (*TINY, *sampler, "DATALOADER.RANDOM_SUBSET_RATIO", "0.5", "OUTPUT_DIR", str(output))
+    if "detectron2" in ENGINES:
+        with pytest.raises(TransferError, match="draws a part of that part"):
+            plan_run(
+                RunOptions(CONFIGS / "voc_r18_fpn_cpu.yaml", twice, "detectron2", scenes, labels="50%", init="random")
+            )
+    assert not output.exists()
+
+
+def test_a_class_that_is_kept_without_label_is_remarked(scenes: Path, tmp_path: Path) -> None:
+    planned = plan(scenes, tmp_path / "run", labels="17%")
+    (remark,) = planned.data_remarks
+    assert remark.startswith("no labelled image shows ")
+    assert any(remark in notice for notice in planned.image_notices())
+
+
+def test_the_dry_run_says_labels_and_iterations(
+    scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    planned = plan(scenes, tmp_path / "run", labels="50%")
+    finetune.print_plans(planned, [planned])
+    assert "# labels 50% (3 of 6 images, " in (said := capsys.readouterr().out)
+    assert "draw seed 0" in said
+    assert yaml.safe_load(said)["SOLVER"]["MAX_ITER"] == 2
