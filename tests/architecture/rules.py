@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- rules -->\n", "<!-- /rules -->"
 STAGES = ("pretrain", "transfer", "tools")
-TOOL_PACKAGES = ("common", "launcher", "benchmarks", "fault_injection", "synthetic")
+TOOL_PACKAGES = ("common", "launcher", "benchmarks", "fault_injection", "synthetic", "exports")
 
 _LEAVES = "pretrain/runtime transfer/errors transfer/results transfer/predictions"
 _DATA = "transfer/data transfer/data/coco transfer/data/voc transfer/data/common"
@@ -75,6 +75,7 @@ RULES: dict[str, str] = {
     ),
     "tools/common": "pretrain/* transfer/*",
     "tools/synthetic": "pretrain/* transfer/*",
+    "tools/exports": "pretrain/* transfer/*",
     "tools/benchmarks": "tools/common pretrain/* transfer/*",
     "tools/fault_injection": "tools/common pretrain/* transfer/*",
     "tools/launcher/cluster": "pretrain/runtime pretrain/runtime/ranks",

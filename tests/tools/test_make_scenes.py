@@ -7,13 +7,10 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from synthetic import layouts, painter
+from synthetic import painter
 from tests.conftest import Tool, refused
 
 # pycocotools 2.0.11 under NumPy 2
@@ -121,22 +118,3 @@ def test_a_shape_and_its_mask_lie_in_the_same_place() -> None:
         change = np.abs(np.diff(colours, axis=1)).sum(2)
         edge = item.mask[:, 1:] != item.mask[:, :-1]
         assert change[edge].mean() > 2 * np.median(change)
-
-
-@given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.booleans()))
-def test_polygons_are_the_mask(mask: np.ndarray) -> None:
-    loops = layouts.polygons(mask)
-    covered = np.zeros_like(mask, dtype=int)
-    for loop in loops:
-        flat = [float(value) for corner in loop for value in corner]
-        covered += coco_mask.decode(coco_mask.frPyObjects([flat], *mask.shape))[..., 0]
-    assert (covered == mask).all()
-
-
-def test_a_mask_with_a_hole_is_cut_so_that_polygons_can_say_it() -> None:
-    mask = np.ones((5, 5), dtype=bool)
-    mask[2, 2] = False
-    loops = layouts.polygons(mask)
-    assert len(loops) == 2
-    flat = [[float(value) for corner in loop for value in corner] for loop in loops]
-    assert coco_mask.area(coco_mask.merge(coco_mask.frPyObjects(flat, 5, 5))) == 24

@@ -1,7 +1,6 @@
 """The painted scenes as files: unlabelled images, the VOC layout and the COCO layout."""
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,9 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from .painter import Scene, SceneObject
+from transfer.data.common.outlines import mask_polygons
 
-Loop = list[tuple[int, int]]  # corners (x, y) of a closed outline along pixel edges
+from .painter import Scene, SceneObject
 
 
 def write_images(folder: Path, scenes: Iterable[Scene]) -> None:
@@ -62,68 +61,6 @@ def write_coco(root: Path, splits: Mapping[str, Iterable[Scene]], class_names: S
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
 
 
-def polygons(mask: np.ndarray) -> list[Loop]:
-    """Return outlines of exactly the pixels of `mask` (H, W) bool; their union is the mask.
-
-    A polygon has no holes, so a mask with one is cut in two along a column through it.
-    """
-    loops = _outlines(mask)
-    holes = [loop for loop in loops if _signed_area(loop) < 0]
-    if not holes:
-        return loops
-    columns = [x for x, _ in holes[0]]
-    cut = (min(columns) + max(columns) + 1) // 2  # strictly inside a hole of two columns or more, else at its edge
-    left = mask.copy()
-    left[:, cut:] = False
-    return polygons(left) + polygons(mask & ~left)
-
-
-def _outlines(mask: np.ndarray) -> list[Loop]:
-    """Return closed walks along the pixel edges of `mask`, the mask on the right: outer ones clockwise, holes not."""
-    steps = _edges(mask)
-    loops: list[Loop] = []
-    while steps:
-        corner = min(steps, key=lambda point: (point[1], point[0]))  # no two walks meet at the topmost corner left
-        step = (0, 0)
-        loop: Loop = []
-        while corner in steps:
-            right_turn = (-step[1], step[0])  # where two walks meet, a right turn stays with its own pixel
-            choices = steps[corner]
-            new = right_turn if right_turn in choices else choices[0]
-            choices.remove(new)
-            if not choices:
-                del steps[corner]
-            if new != step:
-                loop.append(corner)
-                step = new
-            corner = (corner[0] + step[0], corner[1] + step[1])
-        loops.append(loop)
-    return loops
-
-
-def _edges(mask: np.ndarray) -> dict[tuple[int, int], list[tuple[int, int]]]:
-    """Return the pixel edges of a mask: for each corner (x, y), the steps of length 1 that leave it."""
-    height, width = mask.shape
-    padded = np.pad(mask, 1)
-    steps: defaultdict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
-    for (dx, dy), (start_x, start_y), step in (
-        ((0, -1), (0, 0), (1, 0)),  # the upper edge of a pixel is walked to the right,
-        ((1, 0), (1, 0), (0, 1)),  # the right one down,
-        ((0, 1), (1, 1), (-1, 0)),  # the lower one to the left,
-        ((-1, 0), (0, 1), (0, -1)),  # the left one up
-    ):
-        neighbour = padded[1 + dy : 1 + dy + height, 1 + dx : 1 + dx + width]
-        for y, x in np.argwhere(mask & ~neighbour).tolist():
-            steps[(x + start_x, y + start_y)].append(step)
-    return steps
-
-
-def _signed_area(loop: Loop) -> float:
-    """Return the signed area of a walk: positive for a clockwise one (y points down)."""
-    following = [*loop[1:], loop[0]]
-    return sum(x * next_y - next_x * y for (x, y), (next_x, next_y) in zip(loop, following, strict=True)) / 2
-
-
 def _box(mask: np.ndarray) -> tuple[int, int, int, int]:
     """The box around a mask: x0, y0, x1, y1, the last two exclusive."""
     columns, rows = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
@@ -136,7 +73,7 @@ def _coco_annotation(item: SceneObject) -> dict[str, Any]:
         "bbox": [x0, y0, x1 - x0, y1 - y0],
         "area": int(item.mask.sum()),
         "iscrowd": 0,
-        "segmentation": [[value for corner in loop for value in corner] for loop in polygons(item.mask)],
+        "segmentation": mask_polygons(item.mask),
     }
 
 

@@ -1,0 +1,104 @@
+"""Convert the labels of other tools into COCO's layout, which fine-tuning reads.
+
+    OUTPUT/annotations/instances_train2017.json, instances_val2017.json
+    OUTPUT/train2017/, val2017/     the images: second names of the same files, copies where the disk has no links
+
+masks    images and PNG masks: ID/images/ID.png with ID/masks/*.png, one for each object; or two folders such as images/
+         and masks/, with one file of instance ids, or one folder of masks, for each image
+
+Nothing is overwritten, and nothing is written before all of the export has been read.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from common import cli
+from exports.contents import Contents, Picture
+from exports.masks import MaskOptions, read_masks
+from exports.splits import named_splits
+from exports.write_coco import new_folder, refuse_existing, write_coco
+from pretrain.runtime.errors import listed
+from pretrain.runtime.host import user_path
+from transfer.errors import TransferError
+
+EXAMPLES = """examples:
+  python tools/convert_dataset.py stage1_train --class nucleus --split 80/20 --seed 0 --output data/nuclei
+  python tools/convert_dataset.py PennFudanPed --class person --split 80/20 --output data/pedestrians --dry-run
+  python tools/convert_dataset.py . --images photos --masks labels --class leaf --split none --output data/leaves
+"""
+
+
+def main() -> None:
+    arguments = _parser().parse_args()
+    if not arguments.source.is_dir():
+        raise TransferError(f"{arguments.source}: no such folder")
+    refuse_existing(arguments.output)
+    contents: Contents = _read_masks(arguments)
+    splits = named_splits(contents.splits, arguments.split, arguments.seed)
+    for notice in contents.notices:
+        print(f"notice: {notice}")
+    for split, pictures in splits.items():
+        print(f"{split}: {_summary(pictures)}")
+    if arguments.dry_run:
+        print(f"{arguments.output}: not written (--dry-run)")
+        return
+    info: dict[str, object] = {"converted_by": "tools/convert_dataset.py", "source": str(arguments.source.resolve())}
+    if arguments.split:
+        info |= {"split": arguments.split, "seed": arguments.seed}
+    with new_folder(arguments.output) as folder:
+        copied = write_coco(folder, splits, contents.class_names, info)
+    total = sum(map(len, splits.values()))
+    print(f"{arguments.output}: written; {copied} images are copies, {total - copied} second names of the same files")
+    print(_next(arguments.output, splits))
+
+
+def _summary(pictures: Sequence[Picture]) -> str:
+    counts = Counter(item.class_name for picture in pictures for item in picture.items)
+    classes = listed((f"{name} {count}" for name, count in counts.most_common()), 20)
+    bare = sum(not picture.items for picture in pictures)
+    return f"{len(pictures)} images ({bare} without an object), {counts.total()} objects" + (
+        f" ({classes})" if counts else ""
+    )
+
+
+def _next(output: object, splits: Mapping[str, object]) -> str:
+    names = " and ".join(f"coco_2017_{split.removesuffix('2017')}" for split in splits)
+    return f"next: --dataset-root {output} with {names} in DATASETS.TRAIN and DATASETS.TEST"
+
+
+def _read_masks(arguments: argparse.Namespace) -> Contents:
+    ignored = {None: None, "none": -1}.get(arguments.ignore_value, arguments.ignore_value)
+    if isinstance(ignored, str):
+        if not (ignored.isascii() and ignored.isdigit()):
+            raise TransferError(f"--ignore-value {ignored}: a whole number is expected, or none")
+        ignored = int(ignored)
+    regions = {None: None, "regions": True, "object": False}[arguments.one_value]
+    options = MaskOptions(arguments.class_name, regions, ignored, arguments.mask_format == "run-lengths")
+    return read_masks(arguments.source, options, arguments.images, arguments.masks)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("source", type=user_path, metavar="EXPORT", help="the folder of the export")
+    add("--output", type=user_path, required=True, help="folder to make; an error if it exists")
+    add("--split", metavar="80/20", help="draw training and test images, where the export has no split; or none")
+    add("--seed", type=int, default=0, help="of the drawing (%(default)s)")
+    add("--dry-run", action="store_true", help="read all, say what would be written, write nothing")
+    masks = parser.add_argument_group("images with masks").add_argument
+    masks("--class", dest="class_name", default="object", metavar="NAME", help="the class of all objects (%(default)s)")
+    masks("--images", type=user_path, metavar="DIR", help="the images, where their folder is not found")
+    masks("--masks", type=user_path, metavar="DIR", help="the masks, likewise")
+    masks("--one-value", choices=("regions", "object"), help="where a mask holds one value beside 0: each connected "
+          "region is an object, or all of it is one")  # fmt: skip
+    masks("--ignore-value", metavar="N", help="the value, beside 0, of pixels of no object; or none")
+    masks("--mask-format", choices=("polygons", "run-lengths"), default="polygons", help="both say exactly the same "
+          "pixels; run lengths need INPUT.MASK_FORMAT bitmask (%(default)s)")  # fmt: skip
+    return parser
+
+
+if __name__ == "__main__":
+    cli.run(main)
