@@ -1,5 +1,6 @@
 """Find the faults of annotations and results before training or evaluation does.
 
+data  files and folders of annotated data, in either layout, as --train and --test of finetune.py take them
 voc   the XML files of one split of a VOC folder, its images, and the devkit's result files
 coco  an annotation file in COCO layout, its images, and a COCO results file
 """
@@ -8,9 +9,9 @@ import argparse
 import sys
 
 from common import cli
-from common.dataset_check import check_coco, check_voc, fault_lines
+from common.dataset_check import check_coco, check_data, check_voc, fault_lines
 from pretrain.runtime.host import user_path
-from transfer.data import catalog
+from transfer.data import catalog, own
 from transfer.data.common import faults as data_rules
 from transfer.data.common.detector_needs import MAX_SIZE
 from transfer.data.common.faults import KINDS, Findings
@@ -22,6 +23,8 @@ SHOWN = 10  # faults of a kind, unless all are asked for
 
 _KINDS = "\n".join(f"  {name:<15} {'|'.join(kind.rules):<26} {kind.meaning}" for name, kind in KINDS.items())
 EXAMPLES = f"""examples:
+  python tools/check_dataset.py data cells/train cells/valid
+  python tools/check_dataset.py data --data cells.yaml
   python tools/check_dataset.py voc --dataset-root VOCdevkit/VOC2007 --split trainval
   python tools/check_dataset.py voc --dataset-root VOCdevkit/VOC2007 --split test --results detections/
   python tools/check_dataset.py coco --annotations instances_val2017.json --images val2017
@@ -60,7 +63,7 @@ def _rules(rules: dict[str, str], masks: str | None) -> dict[str, str]:
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=layout)
-    layouts = parser.add_subparsers(required=True, metavar="voc|coco")
+    layouts = parser.add_subparsers(required=True, metavar="data|voc|coco")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--rule", data_rules.FLAG, dest="rules", action="append", default=[], metavar="KIND=RULE",
@@ -74,6 +77,12 @@ def _parser() -> argparse.ArgumentParser:
         help=f"INPUT.MAX_SIZE_TRAIN and MAX_SIZE_TEST, for images too narrow (default {MAX_SIZE})",
     )  # fmt: skip
     common.add_argument("--all", action="store_true", help=f"list every fault, not {SHOWN} of a kind")
+
+    data = layouts.add_parser("data", parents=[common], help="data by path", epilog=EXAMPLES, formatter_class=layout)
+    data.add_argument("names", nargs="*", metavar="PATH_OR_NAME", help=own.PATH_HELP)
+    data.add_argument("--data", type=user_path, metavar="FILE.yaml", help=own.DATA_HELP)
+    data.add_argument(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
+    data.set_defaults(check=check_data, masks=None, no_images=False, results=None)
 
     voc = layouts.add_parser("voc", parents=[common], help="VOC layout", epilog=EXAMPLES, formatter_class=layout)
     voc.add_argument(

@@ -72,6 +72,8 @@ class Task:
     `kind` is the kind of data ("voc", "coco" or one that transfer.evaluation.kinds was given). `data_rules` are the
     rules given by --data-rule of tools/finetune.py; `data_faults` counts the faults of the `train` and `test` data by
     the rule that was applied: {"train": {"zero_area=keep": 2}, "test": {}}. `labels`: None where no part was asked for.
+    `data` has the format and the absolute paths of each data set that was named by path:
+    {"cells_train": {"format": "coco", "images": "/cells", ...}}.
     """
 
     kind: str
@@ -85,6 +87,7 @@ class Task:
     data_rules: dict[str, str] = dataclasses.field(default_factory=dict)
     data_faults: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     labels: Labels | None = None
+    data: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,22 @@
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pretrain.runtime.errors import listed_lines
-from transfer.data import catalog
+from transfer.data import catalog, own
 from transfer.data.coco.annotation_file import examine_coco_annotations
 from transfer.data.coco.image_names import find_image_files
 from transfer.data.coco.records import add_missing_keypoints, is_trained_on
 from transfer.data.common.class_names import warn_of_alike_names
+from transfer.data.common.data_files import DataFiles
 from transfer.data.common.detector_needs import examine_objects, examine_shapes
 from transfer.data.common.faults import KINDS, Fault, Findings
 from transfer.data.common.image_files import StatedImage, check_image_files
 from transfer.data.voc import records
-from transfer.data.voc.files import ANNOTATIONS, sub_folder
-from transfer.data.voc.records import examine_voc_split
+from transfer.data.voc.records import VocSplit, examine_voc_split
 from transfer.errors import TransferError
 from transfer.evaluation.coco import ground_truth_faults
 from transfer.evaluation.coco_results import apply_rules_to_detections, read_coco_results
@@ -37,41 +37,75 @@ def fault_lines(faults: Sequence[Fault], shown: int | None) -> Iterator[str]:
 
 def check_voc(arguments: argparse.Namespace, findings: Findings) -> str:
     """Check a VOC split; return a summary of its contents."""
-    folder = arguments.dataset_root
+    split = VocSplit.of(arguments.dataset_root, arguments.split)
+    return _check_split(split, f"{arguments.dataset_root}, {arguments.split}", arguments, findings)
+
+
+def check_coco(arguments: argparse.Namespace, findings: Findings) -> str:
+    """Check a COCO annotation file; return a summary of its contents."""
+    return _check_file(arguments.annotations, arguments.images, arguments, findings)
+
+
+def check_data(arguments: argparse.Namespace, findings: Findings) -> str:
+    """Check data that are named by path, or by the names of a YAML file; return a summary of their contents."""
+    known = own.read_data_file(arguments.data) if arguments.data else {}
+    words = arguments.names or list(known)
+    if not words:
+        raise TransferError("no data are named: give paths, or a YAML file of data sets by --data")
+    summaries = []
+    for files in [_found(word, known) for word in words]:
+        shown = ", ".join(f"{key} {value}" for key, value in files.described().items())
+        print(f"{files.name}: {shown}")
+        if files.format == "coco":
+            contents = _check_file(files.annotations, files.images, arguments, findings)
+        else:
+            split = VocSplit(files.annotations, files.images, files.image_list)
+            contents = _check_split(split, files.name, arguments, findings)
+        summaries.append(f"{files.name}: {contents}")
+        findings.totals.clear()
+    return "\n".join(summaries)
+
+
+def _found(word: str, known: Mapping[str, DataFiles]) -> DataFiles:
+    found = own.find_data(word, known)
+    if found is None:
+        raise TransferError(f"{word}: a built-in name; `voc` and `coco` check those data, by their folder and files")
+    return found
+
+
+def _check_split(split: VocSplit, title: str, arguments: argparse.Namespace, findings: Findings) -> str:
     asked = None if arguments.classes is None else catalog.parse_class_names(arguments.classes)
-    images = examine_voc_split(records.VocSplit(folder, arguments.split), findings, asked)
+    images = examine_voc_split(split, findings, asked)
     if not arguments.no_images:
-        _check_voc_images(folder, images, arguments, findings)
+        _check_voc_images(split, images, arguments, findings)
     objects = [item for image in images for item in image.objects]
     if not findings.refused():
         marked = [{"difficult": item.difficult} for item in objects]
-        examine_objects(marked, True, f"{folder}, {arguments.split}", findings, findings.counts())
+        examine_objects(marked, True, title, findings, findings.counts())
     if arguments.results is not None:
         names = asked or records.class_names_in(images)
         image_ids = [image.image_id for image in images]
         examine_voc_results(arguments.results, names, arguments.split, findings, image_ids)
     by_class = Counter(item.name for item in objects)
-    warn_of_alike_names(f"{folder}, {arguments.split}", by_class)
+    warn_of_alike_names(title, by_class)
     return _contents(len(images), by_class)
 
 
-def check_coco(arguments: argparse.Namespace, findings: Findings) -> str:
-    """Check a COCO annotation file; return a summary of its contents."""
-    path = arguments.annotations
+def _check_file(path: Path, image_folder: Path | None, arguments: argparse.Namespace, findings: Findings) -> str:
     content = examine_coco_annotations(path, findings)
     if content is None:
         return "0 images"
     named = [(f"{path}: image id {image['id']}", image["file_name"]) for image in content["images"]]
     files: Sequence[str | None] = [name for _, name in named]
-    if arguments.images is not None:
-        files = find_image_files(named, arguments.images, findings)
+    if image_folder is not None:
+        files = find_image_files(named, image_folder, findings)
     stated = [
         StatedImage(where, Path(file), (image["height"], image["width"]))
         for (where, _), file, image in zip(named, files, content["images"], strict=True)
         if file is not None
     ]
     examine_shapes(stated, arguments.max_size, findings)
-    if arguments.images is not None:
+    if image_folder is not None:
         check_image_files(stated, findings, decode=not arguments.headers_only)
     if not findings.refused():
         sizes = {image["id"]: (image["height"], image["width"]) for image in content["images"]}
@@ -108,13 +142,13 @@ def _check_coco_results(path: Path, content: dict[str, Any], iou_type: str, find
 
 
 def _check_voc_images(
-    folder: Path, images: Sequence[records.VocImage], arguments: argparse.Namespace, findings: Findings
+    split: VocSplit, images: Sequence[records.VocImage], arguments: argparse.Namespace, findings: Findings
 ) -> None:
-    files = records.image_files(folder)
+    files = split.image_files()
     findings.totals["images"] = len(images)
     stated = []
     for image in images:
-        where = str(sub_folder(folder, ANNOTATIONS) / f"{image.image_id}.xml")
+        where = str(split.annotations / f"{image.image_id}.xml")
         try:
             stated.append(StatedImage(where, files.file(image.image_id), image.size))
         except TransferError as error:  # there is no file, or more than one

@@ -29,7 +29,7 @@ def score_coco(arguments: argparse.Namespace) -> dict[str, Any]:
 def score_voc(arguments: argparse.Namespace) -> dict[str, Any]:
     """Score a folder of VOC result files by the metric of the year and by both, as `score_coco` does."""
     findings = Findings(faults.parse_rules(arguments.data_rules))
-    split = records.VocSplit(arguments.dataset_root, arguments.split)
+    split = records.VocSplit.of(arguments.dataset_root, arguments.split)
     asked = None if arguments.classes is None else catalog.parse_class_names(arguments.classes)
     images = read_voc_split(split, findings, asked)
     class_names = asked or _found_classes(images, arguments.split)

@@ -83,6 +83,11 @@ def class_count(config: Config) -> int:
     return config.MODEL[class_key(config).split(".")[1]].NUM_CLASSES
 
 
+def with_data_sets(config: Config, train: Sequence[str], test: Sequence[str]) -> Config:
+    """Return `config` with the names of the data sets to train and to test on."""
+    return with_settings(config, {"DATASETS.TRAIN": tuple(train), "DATASETS.TEST": tuple(test)})
+
+
 def with_classes_of_data(config: Config, class_names: Sequence[str], overrides: Sequence[str]) -> Config:
     """Return `config` with the number of classes that the data have.
 

@@ -6,10 +6,11 @@ What scores a kind is listed in transfer.evaluation.kinds.
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from transfer.data.coco.dataset import COCO
+from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import DataKind, Dataset
 from transfer.data.common.faults import Rules
 from transfer.data.voc.dataset import VOC
@@ -93,7 +94,11 @@ def parse_class_names(text: str) -> tuple[str, ...]:
 
 
 def load_dataset(
-    names: Sequence[str], root: Path | None, class_names: Sequence[str] | None = None, rules: Rules | None = None
+    names: Sequence[str],
+    root: Path | None,
+    class_names: Sequence[str] | None = None,
+    rules: Rules | None = None,
+    files: Mapping[str, DataFiles] | None = None,
 ) -> Dataset:
     """Read the data sets `names` and join them. Image files are looked for, not opened.
 
@@ -104,13 +109,26 @@ def load_dataset(
         class_names: the classes there may be, of class 0, 1, ...: those that a model was trained on, or that a user
             names. None: taken from the data, as the kind's loader says.
         rules: for kinds of fault whose default is not wanted (transfer.data.common.faults).
+        files: the files of those names that are not built in.
 
     Raises:
         TransferError: lists what is missing or malformed (each with its path), or classes that are not among these.
     """
+    own = {name: files[name] for name in names if name in files} if files else {}
+    if own and len(own) == len(names):
+        return _load_files(tuple(own.values()), class_names, rules or {})
+    if own:
+        built_in = ", ".join(name for name in names if name not in own)
+        raise TransferError(f"{', '.join(own)}, {built_in}: data by path do not join data with a built-in name")
     kinds = {name: kind for kind in _KINDS.values() for name in kind.dataset_names}
     unknown = [name for name in names if name not in kinds]
-    refuse([f"no data set is named {name!r}{_near(name)}; known: {', '.join(kinds)}" for name in unknown])
+    refuse(
+        [
+            f"no data set is named {name!r}{_near(name)}; known: {', '.join(kinds)}, and those of --data FILE.yaml; "
+            "--train and --test take paths"
+            for name in unknown
+        ]
+    )
     if not names:
         raise TransferError(f"no data set is named in DATASETS; known: {', '.join(kinds)}")
     kind = kinds[names[0]]
@@ -123,6 +141,18 @@ def load_dataset(
             f"{folder}: no such folder; --dataset-root (or $DETECTRON2_DATASETS) names the folder of the data sets"
         )
     return kind.load(tuple(names), folder, class_names, rules or {})
+
+
+def _load_files(files: tuple[DataFiles, ...], class_names: Sequence[str] | None, rules: Rules) -> Dataset:
+    """Read data that are named by path, and join them."""
+    titles = sorted({part.format.upper() for part in files})
+    if len(titles) > 1:
+        names = ", ".join(part.name for part in files)
+        raise TransferError(f"{names}: {' and '.join(titles)} data do not join, their classes differ")
+    kind = kind_named(files[0].format)
+    if kind.load_files is None:
+        raise TransferError(f"{files[0].name}: data of the kind {kind.name} are not named by path")
+    return kind.load_files(files, class_names, rules)
 
 
 def _near(name: str) -> str:

@@ -22,6 +22,8 @@ from transfer.evaluation.voc import (
 from transfer.evaluation.voc_results import devkit_detections
 from transfer.results import Result, Scores, ap_point, ap_points
 
+_NEWEST = 2012  # the last year of the challenge
+
 log = logging.getLogger(__name__)
 
 
@@ -88,11 +90,9 @@ def _read_images(dataset: Dataset) -> list[VocImage]:
 
 
 def _metric(dataset: Dataset) -> str:
-    """The metric of the year in a VOC data set's name, such as "voc_2007_test"."""
-    match = re.fullmatch(r"voc_(\d{4})_\w+", dataset.names[0])
-    if match is None:
-        raise ValueError(f"{dataset.names[0]!r} is not the name of a VOC data set")
-    return official_metric(int(match[1]))
+    """Return the metric of the year in a VOC data set's name, such as "voc_2007_test"; today's for own data."""
+    match = None if dataset.files else re.fullmatch(r"voc_(\d{4})_\w+", dataset.names[0])
+    return official_metric(int(match[1]) if match else _NEWEST)
 
 
 def _occurring(metric: str) -> str:

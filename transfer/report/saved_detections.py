@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.data import catalog
+from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.values import are_numbers, is_id, is_number
 from transfer.errors import TransferError, refuse
@@ -22,11 +23,14 @@ def detections_file(run_folder: Path) -> Path:
 
 
 def read_test_set(task: Task, run_folder: Path) -> Dataset:
-    """Read the test set of a run; the data set's root is known from the paths of the images it was tested on.
+    """Read the test set of a run: from the paths in its result, or else below a root found from its images' paths.
 
     Raises:
         TransferError: the paths no longer exist, or the data there have changed.
     """
+    files = {name: DataFiles.from_described(name, described) for name, described in task.data.items()}
+    if set(task.test) <= set(files):
+        return catalog.load_dataset(task.test, None, task.class_names, task.data_rules, files)
     path = run_folder / FOLDER / IMAGES_FILE
     paths = _read_json(path)
     if not isinstance(paths, dict) or not paths:

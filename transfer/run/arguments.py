@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pretrain.runtime import signals
 from pretrain.runtime.host import expand_home, user_path
 from transfer import engines
-from transfer.data import catalog, labels
+from transfer.data import catalog, labels, own
 from transfer.data.common import faults
 from transfer.run.options import RunOptions
 
@@ -35,6 +35,10 @@ EPILOG = f"""examples:
 
   # one command to begin, to resume after an interruption, and to do nothing once the run is finished
   python tools/finetune.py --config-file X.yaml --init random --auto-resume OUTPUT_DIR output/voc/random
+
+  # your own data by path; their name in the report is that of the folder
+  python tools/finetune.py --config-file configs/transfer/coco_r18_fpn_cpu.yaml --init moco_r18.pth \\
+      --train cells/train --test cells/valid OUTPUT_DIR output/cells/moco
 
   # check everything and print the resolved config, run nothing
   python tools/finetune.py --config-file configs/transfer/voc_r18_fpn_cpu.yaml --init random \\
@@ -70,6 +74,9 @@ def parser() -> argparse.ArgumentParser:
         help="a YAML file in Detectron2's vocabulary (configs/transfer/)",
     )
     add("--dataset-root", type=user_path, help=f"folder of the data: {ROOT_HELP}")
+    add("--train", action="append", default=[], metavar="PATH_OR_NAME", help=f"data to train on: {own.PATH_HELP}")
+    add("--test", action="append", default=[], metavar="PATH_OR_NAME", help=f"data to test on: {own.PATH_HELP}")
+    add("--data", type=user_path, metavar="FILE.yaml", help=own.DATA_HELP)
     add(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
     add(
         faults.FLAG,
@@ -157,6 +164,9 @@ def options_from(args: argparse.Namespace) -> RunOptions:
         overrides=tuple(args.overrides),
         engine=args.engine,
         dataset_root=args.dataset_root,
+        data=args.data,
+        train=tuple(args.train),
+        test=tuple(args.test),
         classes=args.classes,
         labels=args.labels,
         labels_seed=args.labels_seed,
@@ -185,6 +195,7 @@ def words_from(options: RunOptions) -> list[str]:
 def _flags(options: RunOptions) -> Iterator[str]:
     values = {
         "--dataset-root": options.dataset_root,
+        "--data": options.data,
         catalog.CLASSES_FLAG: options.classes,
         labels.FLAG: options.labels,
         labels.SEED_FLAG: options.labels_seed,
@@ -202,6 +213,9 @@ def _flags(options: RunOptions) -> Iterator[str]:
     for flag, value in values.items():
         if value is not None:
             yield from (flag, str(value))
+    for flag, words in (("--train", options.train), ("--test", options.test)):
+        for word in words:
+            yield from (flag, word)
     for kind, rule in options.data_rules.items():
         yield from (faults.FLAG, f"{kind}={rule}")
     switches = {

@@ -43,6 +43,9 @@ class RunOptions:
         resume: resume from OUTPUT_DIR's last checkpoint; with eval_only: score it.
         auto_resume: resume where there is a checkpoint, begin where there is none; a finished run is only checked. The
             seed is 0 where nothing gives one, so that the same command can resume the run.
+        data: a YAML file of data sets by path (transfer.data.own).
+        train: paths and names of the data to train on, over DATASETS.TRAIN.
+        test: paths and names of the data to test on, over DATASETS.TEST.
 
     Raises:
         TransferError: options that exclude each other.
@@ -69,6 +72,9 @@ class RunOptions:
     eval_only: bool = False
     resume: bool = False
     auto_resume: bool = False
+    data: Path | None = None
+    train: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.keep_checkpoints is not None and self.keep_checkpoints < 2:

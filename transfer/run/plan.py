@@ -10,12 +10,13 @@ from pretrain.runtime.errors import listed
 from transfer import engines, results
 from transfer.config import resolve, scale
 from transfer.config.resolve import Config
-from transfer.data import catalog, labels
+from transfer.data import catalog, labels, own
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import wide_values_notices
 from transfer.data.common.shared_images import shared_images_remark
 from transfer.data.common.trainable import trainable_images
 from transfer.data.labels import LabelledImages
+from transfer.data.own import ChosenData
 from transfer.engines import Engine
 from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_checkpoint
 from transfer.errors import TransferError, refuse
@@ -98,6 +99,8 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     """
     backend = engines.load_engine(options.engine)
     config, scaled = _read_config(backend, options)
+    chosen = own.choose_data(options.data, options.train, options.test, _configured(config))
+    config = resolve.with_data_sets(config, chosen.train, chosen.test)
     _check_training(backend, config, options)
     if not config.OUTPUT_DIR.strip():
         raise TransferError("OUTPUT_DIR is empty: name the folder of the run")
@@ -106,7 +109,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     resume = _is_resumed(output, options)
     seed = _choose_seed(config, options, output if resume and not options.eval_only else None)
     initial = choose_init(config, options, resume)
-    train, test, labelled = _read_data(config, initial, options, files=not resume)
+    train, test, labelled = _read_data(config, initial, options, chosen, check_files=not resume)
     if labelled is not None:
         config = resolve.with_fewer_labels(config, labelled.fraction, options.overrides)
     config = resolve.with_classes_of_data(config, test.class_names, options.overrides)
@@ -153,6 +156,10 @@ def _read_config(backend: Engine, options: RunOptions) -> tuple[Config, results.
     return config, None
 
 
+def _configured(config: Config) -> ChosenData:
+    return ChosenData(tuple(config.DATASETS.TRAIN), tuple(config.DATASETS.TEST))
+
+
 def _check_training(backend: Engine, config: Config, options: RunOptions) -> None:
     """Refuse settings of the training that the processes or the engine would refuse later, in a folder begun."""
     if not options.eval_only:
@@ -177,14 +184,15 @@ def _choose_seed(config: Config, options: RunOptions, resumed: Path | None) -> i
 
 
 def _read_data(
-    config: Config, initial: InitialWeights, options: RunOptions, files: bool
+    config: Config, initial: InitialWeights, options: RunOptions, chosen: ChosenData, check_files: bool
 ) -> tuple[Dataset | None, Dataset, LabelledImages | None]:
     """Read and check the data to train and to test on, with the classes of the initial detector where there is one.
 
     Where a part of the labels is asked for, the training data are that part.
 
     Args:
-        files: compare the image files with the annotations.
+        chosen: the data as the user names them.
+        check_files: compare the image files with the annotations.
     """
     known = detector_file.read_classes(initial.path) if initial.path else None
     asked = None if options.classes is None else catalog.parse_class_names(options.classes)
@@ -195,12 +203,11 @@ def _read_data(
         )
     names = known.names if known else asked
     root, rules = options.dataset_root, options.data_rules
-    train, check = None, DataCheck(config, files, _max_broken(options))
+    train, check = None, DataCheck(config, check_files, _max_broken(options))
     if not options.eval_only:
-        train = catalog.load_dataset(config.DATASETS.TRAIN, root, names, rules_for_training(rules, config))
-    test = catalog.load_dataset(
-        config.DATASETS.TEST, root, train.class_names if train else names, rules_for_scoring(rules, config)
-    )
+        train = catalog.load_dataset(chosen.train, root, names, rules_for_training(rules, config), chosen.files)
+    names = train.class_names if train else names
+    test = catalog.load_dataset(chosen.test, root, names, rules_for_scoring(rules, config), chosen.files)
     _check_keypoints(config, [part for part in (train, test) if part is not None])
     labelled, checked = None, None
     if train is not None:
@@ -245,8 +252,9 @@ def _check_processes(processes: int) -> None:
 def _check_keypoints(config: Config, data: Sequence[Dataset]) -> None:
     for part in data:
         if config.MODEL.KEYPOINT_ON and not part.has_keypoints:
+            lacking = "has objects without the 17 keypoints of a person" if part.files else "has no keypoints"
             raise TransferError(
-                f"MODEL.KEYPOINT_ON True: {', '.join(part.names)} has no keypoints, keypoints_coco_2017_train has"
+                f"MODEL.KEYPOINT_ON True: {', '.join(part.names)} {lacking}, keypoints_coco_2017_train has them"
             )
 
 

@@ -50,7 +50,7 @@ def squares(folder: Path, count: int = 4) -> Dataset:
         records.append(
             {"file_name": str(path), "image_id": str(index), "height": SIDE, "width": SIDE, "annotations": [found]}
         )
-    split = VocSplit(folder, "trainval")
+    split = VocSplit.of(folder, "trainval")
     return Dataset(("voc_2007_trainval",), VOC, ("dark", "light"), (0, 1), records, (split,))
 
 

@@ -98,8 +98,9 @@ def _coco_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
 
 def _voc_xml(folder: Path) -> Callable[[Random, dict[str, str]], None]:
     """A damaged XML file, or list of images: loaded as for training, and scored."""
-    split = records.VocSplit(_voc(folder), "trainval")
-    xml, images = split.folder / "Annotations" / "a.xml", split.folder / "ImageSets" / "Main" / "trainval.txt"
+    split = records.VocSplit.of(_voc(folder), "trainval")
+    voc_folder = split.annotations.parent
+    xml, images = voc_folder / "Annotations" / "a.xml", voc_folder / "ImageSets" / "Main" / "trainval.txt"
     whole = {path: path.read_bytes() for path in (xml, images)}
 
     def run(random: Random, rules: dict[str, str]) -> None:
@@ -107,7 +108,7 @@ def _voc_xml(folder: Path) -> Callable[[Random, dict[str, str]], None]:
             path.write_bytes(content)
         path = xml if random.random() < 0.8 else images
         path.write_bytes(damaged(whole[path], random))
-        check("voc", "--dataset-root", split.folder, "--split", "trainval", rules=rules)
+        check("voc", "--dataset-root", voc_folder, "--split", "trainval", rules=rules)
         read = read_voc_split(split, Findings(rules), ["cat", "dog"] if random.random() < 0.5 else None)
         names = records.class_names_in(read)
         records.voc_records(split, read, names, Findings(rules))
@@ -119,7 +120,7 @@ def _voc_xml(folder: Path) -> Callable[[Random, dict[str, str]], None]:
 
 def _voc_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
     """A damaged result file of the devkit: scored."""
-    split, results = records.VocSplit(_voc(folder), "trainval"), folder / "results"
+    split, results = records.VocSplit.of(_voc(folder), "trainval"), folder / "results"
     truth = {image.image_id: image.objects for image in read_voc_split(split)}
     results.mkdir()
     (results / "dog.txt").write_text("b 0.5 1 1 40 30\n")

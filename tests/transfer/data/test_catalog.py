@@ -121,7 +121,7 @@ def test_records_are_what_detectron2_loads(shared_data):
         from detectron2.data.datasets.coco import load_coco_json
         from detectron2.data.datasets.pascal_voc import load_voc_instances
     dataset = catalog.load_dataset(["voc_2012_val"], shared_data / "voc2012_real40")
-    theirs = load_voc_instances(str(dataset.annotations[0].folder), "val", dataset.class_names)
+    theirs = load_voc_instances(str(dataset.annotations[0].annotations.parent), "val", dataset.class_names)
     for record in dataset.records:
         for item in record["annotations"]:
             del item["difficult"]

@@ -117,7 +117,7 @@ def test_published_values_of_review_object_detection_metrics(shared_data: Path) 
 @pytest.mark.data
 def test_detectron2s_values_on_real_voc2012(shared_data: Path) -> None:
     folder = shared_data / "voc2012_real40"
-    images = read_voc_split(VocSplit(folder / "VOCdevkit" / "VOC2012", "trainval"))
+    images = read_voc_split(VocSplit.of(folder / "VOCdevkit" / "VOC2012", "trainval"))
     names = class_names_in(images)
     found, unread = voc_results.read_voc_results(folder / "evalref", names, "trainval")
     assert unread == []

@@ -106,16 +106,18 @@ class FinetuneOptions:
 
     def inputs(self) -> dict[str, str]:
         """Return the folders that are read, by the word that names them."""
-        root = self.run.dataset_root
-        return {} if root is None else {"--dataset-root": str(root)}
+        paths = {"--dataset-root": self.run.dataset_root, "--data": self.run.data}
+        return {flag: str(path) for flag, path in paths.items() if path is not None}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "FinetuneOptions":
         """Return the options of a record."""
         run = dict(content["run"])
-        for name in ("config_file", "dataset_root", "supervised_weights"):
-            run[name] = None if run[name] is None else Path(run[name])
-        return cls(RunOptions(**{**run, "overrides": tuple(run["overrides"])}))
+        for name in ("config_file", "dataset_root", "data", "supervised_weights"):
+            run[name] = None if run.get(name) is None else Path(run[name])
+        for name in ("overrides", "train", "test"):
+            run[name] = tuple(run.get(name, ()))
+        return cls(RunOptions(**run))
 
 
 @dataclass(frozen=True)

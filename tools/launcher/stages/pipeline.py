@@ -37,6 +37,7 @@ KEYS = {
     ),
     "finetune.tasks": (
         *("config", "settings", "dataset_root", "classes", "engine", "scale_to", "data_rules"),
+        *("data", "train", "test"),
         *("labels", "labels_seed", "trials", "parallel", "resources"),
     ),
     "report": ("images", "resamples", "resources"),
@@ -211,6 +212,7 @@ class _Reader(SectionReader):
     def _run_options(self, both: dict[str, Any], where: str, init: Any) -> dict[str, Any]:
         """Return the options of a fine-tuning run that a section gives, as RunOptions names them."""
         root = self.path(both, "dataset_root", f"{where}.dataset_root") or (self.scenes and self.scenes.folder)
+        data = self.path(both, "data", f"{where}.data")
         engine = self.value(both, "engine", f"{where}.engine", str, "auto")
         if engine not in engines.NAMES:
             self.faults.append(f"{where}.engine: is {engine!r}, must be one of {', '.join(engines.NAMES)}")
@@ -218,6 +220,9 @@ class _Reader(SectionReader):
         rules = self.mapping(both.get("data_rules", {}), f"{where}.data_rules", None)
         options = {
             "dataset_root": root and Path(root),
+            "data": data and Path(data),
+            "train": self.words(both, "train", f"{where}.train"),
+            "test": self.words(both, "test", f"{where}.test"),
             "classes": self.value(both, "classes", f"{where}.classes", str, None),
             "labels": both["labels"] and expand_home(both["labels"]),
             "labels_seed": self.value(both, "labels_seed", f"{where}.labels_seed", int, None),

@@ -89,6 +89,15 @@ class SectionReader:
         value = self.value(section, key, where, str, None)
         return None if value is None else expand_home(value)
 
+    def words(self, section: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
+        """Return the paths and names that a section gives: one, or a list of them."""
+        value = section.get(key) or []
+        words = value if isinstance(value, list) else [value]
+        if any(not isinstance(word, str) or not word for word in words):
+            self.faults.append(f"{where}: is {value!r}, must be a path or a name, or a list of them")
+            return ()
+        return tuple(map(expand_home, words))
+
     def settings(self, section: dict[str, Any], where: str, ours: str) -> list[str]:
         """Return the KEY VALUE words of a mapping; a value is written as Python writes it, as the tools read it."""
         words = []

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from pretrain.runtime.errors import listed
 from transfer.data.coco import records
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.common.class_names import warn_of_alike_names
+from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.errors import TransferError, refuse
@@ -43,7 +45,26 @@ def load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | N
         TransferError: lists what is missing or malformed, each with its path, or categories that training lacks.
     """
     base = _base_folder(root)
-    paths = tuple(base / "annotations" / _FILES[name][1] for name in names)
+    files = tuple(
+        DataFiles(name, "coco", base / _FILES[name][0], base / "annotations" / _FILES[name][1]) for name in names
+    )
+    has_keypoints = all(name.startswith(_KEYPOINTS) for name in names)
+    return replace(_join(files, class_names, rules), has_keypoints=has_keypoints)
+
+
+def load_coco_files(files: tuple[DataFiles, ...], class_names: Sequence[str] | None, rules: Rules) -> Dataset:
+    """Read annotation files that are named by path, and join them; otherwise as `load_coco`.
+
+    They have keypoints if every object has a person's 17.
+    """
+    joined = _join(files, class_names, rules)
+    objects = [item for record in joined.records for item in record["annotations"]]
+    whole = all(len(item.get("keypoints", ())) == 3 * records.PERSON_KEYPOINTS for item in objects)
+    return replace(joined, files=files, has_keypoints=bool(objects) and whole)
+
+
+def _join(files: tuple[DataFiles, ...], class_names: Sequence[str] | None, rules: Rules) -> Dataset:
+    names, paths = tuple(part.name for part in files), tuple(part.annotations for part in files)
     findings = Findings(rules)
     contents = [read_coco_annotations(path, findings) for path in paths]
     if class_names is None:
@@ -63,12 +84,11 @@ def load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | N
     )
     ids = [[records.categories_of(content)[name] for name in known] for content in contents]
     joined: list[dict[str, Any]] = []
-    for name, path, content, category_ids in zip(names, paths, contents, ids, strict=True):
-        folder, with_keypoints = base / _FILES[name][0], name.startswith(_KEYPOINTS)
-        joined += records.coco_records(path, content, folder, category_ids, findings, with_keypoints)
-        findings.raise_if_refused(path)
-    has_keypoints = all(name.startswith(_KEYPOINTS) for name in names)
-    return Dataset(names, COCO, known, tuple(ids[0]), joined, paths, rules, findings.counts(), has_keypoints)
+    for part, content, category_ids in zip(files, contents, ids, strict=True):
+        with_keypoints = part.name in _FILES and part.name.startswith(_KEYPOINTS)
+        joined += records.coco_records(part.annotations, content, part.images, category_ids, findings, with_keypoints)
+        findings.raise_if_refused(part.annotations)
+    return Dataset(names, COCO, known, tuple(ids[0]), joined, paths, rules, findings.counts())
 
 
 def _class_faults(path: Path, content: dict[str, Any], class_names: Sequence[str]) -> list[str]:
@@ -105,4 +125,6 @@ def _layout_hint(root: Path) -> str:
 
 
 # Images are ROOT/val2017/x.jpg.
-COCO = DataKind("coco", tuple(_FILES), load_coco, image_depth=1, class_names=records.CLASS_NAMES)
+COCO = DataKind(
+    "coco", tuple(_FILES), load_coco, image_depth=1, class_names=records.CLASS_NAMES, load_files=load_coco_files
+)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transfer.data.common.data_files import DataFiles
 from transfer.data.common.faults import Rules
 
 CLASSES_FROM = "(the classes are those of --classes, of the detector in MODEL.WEIGHTS, or else of the training data)"
@@ -23,6 +24,8 @@ class DataKind:
         image_depth: folders from the root down to an image's own, 2 for ROOT/VOC2007/JPEGImages/x.jpg. By this a
             report finds the root again from the images of a run.
         class_names: of a detector that names none of its own and has as many classes; () where there is no standard.
+        load_files: (files, class names or None, rules for faults) -> Dataset, of data that are named by path. None:
+            this kind has only data sets by name.
     """
 
     name: str
@@ -30,6 +33,7 @@ class DataKind:
     load: "Callable[[tuple[str, ...], Path, Sequence[str] | None, Rules], Dataset]"
     image_depth: int = 1
     class_names: tuple[str, ...] = ()
+    load_files: "Callable[[tuple[DataFiles, ...], Sequence[str] | None, Rules], Dataset] | None" = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,7 @@ class Dataset:
         rules: for faults of the annotations, which the evaluator applies too.
         faults: "KIND=RULE" -> the number of faults that this rule was applied to.
         has_keypoints: every object has a person's 17 keypoints.
+        files: of data that are named by path, in the order of `names`; () for data sets by name.
     """
 
     names: tuple[str, ...]
@@ -60,3 +65,4 @@ class Dataset:
     rules: Rules = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)
     has_keypoints: bool = False
+    files: tuple[DataFiles, ...] = ()

@@ -4,10 +4,12 @@ import logging
 import shlex
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from transfer.data.common.class_names import warn_of_alike_names
+from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.data.voc import records
@@ -36,7 +38,19 @@ def load_voc(names: tuple[str, ...], root: Path, class_names: Sequence[str] | No
     Raises:
         TransferError: lists what is missing or malformed, each with its path.
     """
-    splits = tuple(VocSplit(_year_folder(root, _SPLITS[name][0]), _SPLITS[name][1]) for name in names)
+    splits = tuple(VocSplit.of(_year_folder(root, _SPLITS[name][0]), _SPLITS[name][1]) for name in names)
+    return _join(names, splits, class_names, rules)
+
+
+def load_voc_files(files: tuple[DataFiles, ...], class_names: Sequence[str] | None, rules: Rules) -> Dataset:
+    """Read images with XML files that are named by path, and join them; otherwise as `load_voc`."""
+    splits = tuple(VocSplit(part.annotations, part.images, part.image_list) for part in files)
+    return replace(_join(tuple(part.name for part in files), splits, class_names, rules), files=files)
+
+
+def _join(
+    names: tuple[str, ...], splits: tuple[VocSplit, ...], class_names: Sequence[str] | None, rules: Rules
+) -> Dataset:
     findings = Findings(rules)
     try:
         images = [read_voc_split(split, findings, class_names) for split in splits]
@@ -103,4 +117,6 @@ def _year_hint(root: Path, year: str) -> str:
 
 
 # Images are ROOT/VOC2007/JPEGImages/x.jpg.
-VOC = DataKind("voc", tuple(_SPLITS), load_voc, image_depth=2, class_names=records.CLASS_NAMES)
+VOC = DataKind(
+    "voc", tuple(_SPLITS), load_voc, image_depth=2, class_names=records.CLASS_NAMES, load_files=load_voc_files
+)

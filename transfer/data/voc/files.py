@@ -50,6 +50,10 @@ class FilesById:
         names = files.get(stem) or files.get(_form(stem), [])
         return [Path(self._place(parent), name) for name in names]
 
+    def ids(self) -> list[str]:
+        """Return the ids of the files that lie in the folder itself, sorted, each in composed form."""
+        return sorted({_form(stem) for stem in self._files("")})
+
     def file(self, image_id: str) -> Path:
         """Return the file of an image.
 

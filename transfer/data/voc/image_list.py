@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from transfer.data.common.faults import Findings
-from transfer.data.voc.files import ANNOTATIONS, IMAGE_SUFFIXES, IMAGES, LISTS, XML_SUFFIXES, FilesById, sub_folder
+from transfer.data.voc.files import ANNOTATIONS, IMAGE_SUFFIXES, IMAGES, XML_SUFFIXES, FilesById, sub_folder
 
 _MARKED = re.compile(r"(.*\S)\s+(?:-1|0|1)")  # a line of a class's list: a name, then -1, 0 or 1
 _ABSOLUTE = re.compile(r"[/\\]|[A-Za-z]:")
@@ -17,7 +17,7 @@ _SUFFIXES = (*IMAGE_SUFFIXES, *XML_SUFFIXES)
 log = logging.getLogger(__name__)
 
 
-def read_image_ids(folder: Path, split: str, annotations: FilesById, findings: Findings) -> list[str]:
+def read_image_ids(path: Path, annotations: FilesById, findings: Findings) -> list[str]:
     """Return the ids of the images of a split in the order of its list, each once.
 
     A line is a name, which may hold blanks; one that begins with # and is no name is a comment. Where no
@@ -25,16 +25,14 @@ def read_image_ids(folder: Path, split: str, annotations: FilesById, findings: F
     a backslash, or without the -1, 0 or 1 of a class's list.
 
     Args:
-        folder: of the year.
-        split: name of the list, without `.txt`.
-        annotations: the annotation files of the folder.
+        path: of the list.
+        annotations: the annotation files of the images.
         findings: every fault is added.
     """
-    path = sub_folder(folder, LISTS) / f"{split}.txt"
     ids: dict[str, int] = {}  # id -> line
     reread: list[tuple[str, str]] = []
     comments: list[str] = []
-    for number, entry in _entries(folder, path, findings):
+    for number, entry in _entries(path, findings):
         where = f"{path}, line {number}"
         if entry.startswith("#") and not annotations.find(entry):
             comments.append(entry)
@@ -59,9 +57,9 @@ def read_image_ids(folder: Path, split: str, annotations: FilesById, findings: F
     return list(ids)
 
 
-def _entries(folder: Path, path: Path, findings: Findings) -> Iterator[tuple[int, str]]:
+def _entries(path: Path, findings: Findings) -> Iterator[tuple[int, str]]:
     """Yield the number and the text of each line that is not blank."""
-    text = _read_text(folder, path, findings)
+    text = _read_text(path, findings)
     if text is None:
         return
     lines = [line.strip(" \t\v\f\ufeff") for line in re.split(r"\r\n|\r|\n", text)]
@@ -70,12 +68,12 @@ def _entries(folder: Path, path: Path, findings: Findings) -> Iterator[tuple[int
     yield from ((number, line) for number, line in enumerate(lines, start=1) if line)
 
 
-def _read_text(folder: Path, path: Path, findings: Findings) -> str | None:
+def _read_text(path: Path, findings: Findings) -> str | None:
     """Return the text of a list in UTF-8, or in UTF-16 with its mark, as Windows writes it."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
-        findings.add("file", str(path), f"no such list of images ({_lists_there(folder, path)})")
+        findings.add("file", str(path), f"no such list of images ({_lists_there(path)})")
         return None
     except OSError as error:
         findings.add("file", str(path), f"not readable as a list of image names ({error})")
@@ -88,8 +86,9 @@ def _read_text(folder: Path, path: Path, findings: Findings) -> str | None:
         return None
 
 
-def _lists_there(folder: Path, path: Path) -> str:
+def _lists_there(path: Path) -> str:
     """Describe what there is in place of a missing list: other lists, or the folders of years."""
+    folder = path.parent.parent.parent  # of ImageSets/Main/x.txt
     years = sorted(item.parent.name for item in folder.glob("*/ImageSets"))
     if years and not sub_folder(folder, "ImageSets").is_dir():
         return f"name the folder of one year: {folder / years[0]}"

@@ -11,7 +11,15 @@ from pretrain.runtime.errors import listed
 from transfer.data.common.faults import Findings
 from transfer.data.common.images import image_size
 from transfer.data.voc import xml_file
-from transfer.data.voc.files import ANNOTATIONS, IMAGE_SUFFIXES, IMAGES, XML_SUFFIXES, FilesById, sub_folder
+from transfer.data.voc.files import (
+    ANNOTATIONS,
+    IMAGE_SUFFIXES,
+    IMAGES,
+    LISTS,
+    XML_SUFFIXES,
+    FilesById,
+    sub_folder,
+)
 from transfer.data.voc.image_list import read_image_ids
 from transfer.data.voc.xml_file import VocObject
 from transfer.errors import TransferError
@@ -26,15 +34,41 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class VocSplit:
-    """A split of a VOC folder.
+    """Images with an XML file each.
 
     Args:
-        folder: holds Annotations/, ImageSets/Main/ and JPEGImages/.
-        split: name of the list in ImageSets/Main, without `.txt`.
+        annotations: the folder of the XML files.
+        images: the folder of the images.
+        image_list: the text file with an image's name on each line; None: every image that has an XML file.
     """
 
-    folder: Path
-    split: str
+    annotations: Path
+    images: Path
+    image_list: Path | None = None
+
+    @classmethod
+    def of(cls, folder: Path, split: str) -> "VocSplit":
+        """Return a split of a VOC folder.
+
+        Args:
+            folder: holds Annotations/, ImageSets/Main/ and JPEGImages/.
+            split: name of the list in ImageSets/Main, without `.txt`.
+        """
+        image_list = sub_folder(folder, LISTS) / f"{split}.txt"
+        return cls(sub_folder(folder, ANNOTATIONS), sub_folder(folder, IMAGES), image_list)
+
+    @property
+    def place(self) -> Path:
+        """The list of the images, or the folder of their XML files where there is none: what messages name."""
+        return self.image_list or self.annotations
+
+    def annotation_files(self) -> FilesById:
+        """Return the XML files by image id."""
+        return FilesById(self.annotations, XML_SUFFIXES)
+
+    def image_files(self) -> FilesById:
+        """Return the image files by image id."""
+        return FilesById(self.images, IMAGE_SUFFIXES)
 
 
 class VocImage(NamedTuple):
@@ -64,16 +98,15 @@ def read_voc_split(
     """
     findings = findings or Findings()
     images = examine_voc_split(split, findings, class_names)
-    findings.raise_if_refused(split.folder)
+    findings.raise_if_refused(split.place)
     return images
 
 
 def examine_voc_split(split: VocSplit, findings: Findings, class_names: Sequence[str] | None = None) -> list[VocImage]:
     """Read what passes by the rules of `findings`, to which every fault is added; otherwise as `read_voc_split`."""
-    annotations = FilesById(sub_folder(split.folder, ANNOTATIONS), XML_SUFFIXES)
-    files = image_files(split.folder)
+    annotations, files = split.annotation_files(), split.image_files()
     images, misnamed, missized = [], [], []
-    for image_id in read_image_ids(split.folder, split.split, annotations, findings):
+    for image_id in _image_ids(split, annotations, files, findings):
         path = _annotation_file(annotations, image_id, findings)
         annotation = None if path is None else xml_file.read_annotation(path, findings)
         if path is None or annotation is None:
@@ -130,23 +163,23 @@ def voc_records(
         TransferError: lists missing images, or the split has no object.
     """
     findings.totals["images"] = len(images)
-    files = image_files(split.folder)
+    files = split.image_files()
     index = {name: i for i, name in enumerate(class_names)}
     made, dropped = [], []
     for image in images:
         try:
             record = _record(image, files.file(image.image_id), index)
         except TransferError as error:  # no file, or no size in the XML and none in the image
-            findings.add("image_file", str(sub_folder(split.folder, ANNOTATIONS) / f"{image.image_id}.xml"), str(error))
+            findings.add("image_file", str(split.annotations / f"{image.image_id}.xml"), str(error))
             continue
         made.append(record)
         dropped += [f"{image.image_id}.xml"] * (len(image.objects) - len(record["annotations"]))
-    findings.raise_if_refused(split.folder)
+    findings.raise_if_refused(split.place)
     if not any(image.objects for image in images):
-        raise TransferError(f"{split.folder}: no image of the split {split.split} has an object")
+        raise TransferError(f"{split.place}: no image of it has an object")
     if dropped:
         shown = ", ".join(sorted(set(dropped))[:10])
-        log.warning("%s: %d boxes without area are left out of training (%s)", split.folder, len(dropped), shown)
+        log.warning("%s: %d boxes without area are left out of training (%s)", split.place, len(dropped), shown)
     return made
 
 
@@ -171,9 +204,20 @@ def _record(image: VocImage, file: Path, index: dict[str, int]) -> dict[str, Any
     }
 
 
-def image_files(folder: Path) -> FilesById:
-    """Return the image files of a VOC folder by image id."""
-    return FilesById(sub_folder(folder, IMAGES), IMAGE_SUFFIXES)
+def _image_ids(split: VocSplit, annotations: FilesById, files: FilesById, findings: Findings) -> list[str]:
+    """Return the ids of the images in the order of their list, or sorted where there is none."""
+    if split.image_list is not None:
+        return read_image_ids(split.image_list, annotations, findings)
+    ids = annotations.ids()
+    if not ids:
+        findings.add("file", str(split.annotations), "holds no XML file")
+    if without := sorted(set(files.ids()) - set(ids)):
+        log.warning(
+            "%s: %d of %d images have no XML file and are left out (%s); one without an object belongs to the data if "
+            "it has an XML file without <object>",
+            split.images, len(without), len(without) + len(ids), listed(without, 3),
+        )  # fmt: skip
+    return ids
 
 
 def _annotation_file(annotations: FilesById, image_id: str, findings: Findings) -> Path | None:

@@ -20,7 +20,7 @@ def ids_of(folder: Path, names: list[str], listed: str | bytes) -> tuple[list[st
     path = folder / "ImageSets/Main/trainval.txt"
     path.write_bytes(listed if isinstance(listed, bytes) else listed.encode())
     findings = Findings()
-    images = examine_voc_split(VocSplit(folder, "trainval"), findings)
+    images = examine_voc_split(VocSplit.of(folder, "trainval"), findings)
     return [image.image_id for image in images], [str(fault) for fault in findings.faults]
 
 
@@ -99,7 +99,7 @@ def test_a_missing_list_is_named_with_what_is_there(tmp_path: Path) -> None:
         (folder.parent.parent, "splits there: none"),
     ):
         findings = Findings()
-        examine_voc_split(VocSplit(given, "val"), findings)
+        examine_voc_split(VocSplit.of(given, "val"), findings)
         assert f"no such list of images ({hint}" in findings.faults[0].what
 
 
@@ -123,5 +123,5 @@ def test_a_missing_list_comes_with_its_repair(tmp_path: Path, there: list[str], 
     for name in there:
         (folder / f"ImageSets/Main/{name}.txt").write_text("a\n")
     findings = Findings()
-    examine_voc_split(VocSplit(folder, "trainval"), findings)
+    examine_voc_split(VocSplit.of(folder, "trainval"), findings)
     assert repair in findings.faults[0].what

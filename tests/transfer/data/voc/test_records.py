@@ -21,7 +21,7 @@ def test_voc_record_is_detectron2s(tmp_path):
     assert dataset.kind.name == "voc"
     assert dataset.class_names == records.CLASS_NAMES
     assert dataset.category_ids == tuple(range(20))
-    assert dataset.annotations == (VocSplit(folder, "trainval"),)
+    assert dataset.annotations == (VocSplit.of(folder, "trainval"),)
     assert dataset.records == [
         {
             "file_name": str(folder / "JPEGImages" / "a.jpg"),
@@ -48,7 +48,7 @@ def test_a_size_that_is_not_the_images_explains_its_boxes(tmp_path, caplog):
     objects = voc_object() + voc_object(box=(31, 1, 40, 20))
     folder = make_voc(tmp_path / "VOC2007", {"a": exchanged + objects, "b": SIZE + voc_object(box=(1, 1, 60, 20))})
     findings = Findings()
-    first, _ = examine_voc_split(VocSplit(folder, "trainval"), findings)
+    first, _ = examine_voc_split(VocSplit.of(folder, "trainval"), findings)
     assert len(first.objects) == 2
     assert [fault.where for fault in findings.faults] == [f"{folder}/Annotations/b.xml, object 1 (line 1)"]
     assert "the <size> of 1 files is not that of their image (a.xml)" in caplog.text
@@ -62,7 +62,7 @@ def test_boxes_without_area_leave_training_with_one_warning(tmp_path, caplog, bo
     (warning,) = caplog.messages
     assert "1 boxes" in warning
     assert "a.xml" in warning
-    first, _ = read_voc_split(VocSplit(folder, "trainval"))
+    first, _ = read_voc_split(VocSplit.of(folder, "trainval"))
     assert len(first.objects) == 2  # the evaluator counts it
 
 

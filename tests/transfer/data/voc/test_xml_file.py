@@ -19,7 +19,7 @@ CAT = voc_object("cat", (3, 4, 20, 25))
 def read(folder: Path, inside: str, **rules: str) -> tuple[VocImage, Findings]:
     make_voc(folder, {"a": inside})
     findings = Findings(rules)
-    (image,) = read_voc_split(VocSplit(folder, "trainval"), findings, ["cat", "dog"])
+    (image,) = read_voc_split(VocSplit.of(folder, "trainval"), findings, ["cat", "dog"])
     return image, findings
 
 
@@ -115,7 +115,7 @@ def test_without_a_size_in_the_xml_the_image_file_has_it(tmp_path: Path) -> None
     with pytest.raises(TransferError, match="reaches beyond the image"):
         read(tmp_path, voc_object("cat", (1, 1, 50, 30)))
     (tmp_path / "JPEGImages" / "a.jpg").unlink()
-    (image,) = read_voc_split(VocSplit(tmp_path, "trainval"))
+    (image,) = read_voc_split(VocSplit.of(tmp_path, "trainval"))
     assert (image.size, image.objects[0].box) == (None, (1, 1, 50, 30))
 
 
@@ -141,7 +141,7 @@ def test_faults_of_files_and_lists_have_no_other_rule(
     if content is not None:
         (tmp_path / file).write_text(content)
     findings = Findings()
-    examine_voc_split(VocSplit(tmp_path, "trainval"), findings)
+    examine_voc_split(VocSplit.of(tmp_path, "trainval"), findings)
     (fault,) = findings.faults
     assert (fault.kind, fault.rule, fault.where) == (kind, "refuse", f"{tmp_path / file}{where}")
     assert message in fault.what
@@ -150,7 +150,7 @@ def test_faults_of_files_and_lists_have_no_other_rule(
 def test_all_faults_of_a_split_come_at_once(tmp_path: Path) -> None:
     make_voc(tmp_path, {"a": SIZE + voc_object(box=(9, 1, 4, 5)) + voc_object(" "), "b": "<", "c": SIZE + CAT})
     with pytest.raises(TransferError) as caught:
-        read_voc_split(VocSplit(tmp_path, "trainval"))
+        read_voc_split(VocSplit.of(tmp_path, "trainval"))
     assert str(caught.value).startswith("3 faults:")
 
 
@@ -191,4 +191,4 @@ def test_coordinates_may_be_decimal_and_counted_from_0(tmp_path: Path) -> None:
 
 def test_an_image_without_objects_is_an_image(tmp_path: Path) -> None:
     make_voc(tmp_path, {"a": SIZE, "b": SIZE + CAT})
-    assert [len(image.objects) for image in read_voc_split(VocSplit(tmp_path, "trainval"))] == [0, 1]
+    assert [len(image.objects) for image in read_voc_split(VocSplit.of(tmp_path, "trainval"))] == [0, 1]

@@ -1,0 +1,123 @@
+"""The recognition of annotated data by a path alone: what a user's file or folder is, and what it is called.
+
+What can be read in one way only is read; of anything else, one message says what it is and what would be right.
+"""
+
+import re
+from pathlib import Path
+
+from pretrain.runtime.errors import listed
+from transfer.data.coco import layout as coco
+from transfer.data.common.data_files import DataFiles, sub_folders
+from transfer.data.voc import layout as voc
+from transfer.errors import TransferError
+
+EXPECTED = (
+    "expected: an annotation file in COCO layout (.json), a folder with one, a VOC folder or a list in it "
+    "(ImageSets/Main/train.txt), or a folder of images with their XML files"
+)
+# Parts of a path that do not tell one data set from another: the part above them does.
+_COMMON = re.compile(
+    r"(train|val|valid|validation|trainval|test|dev|default|images?|annotations?|labels?|xmls?|jpegimages|imagesets|main|"
+    r"data|dataset|result|coco|voc|vocdevkit|)[_-]?\d*",
+    re.IGNORECASE,
+)
+_PLAIN = re.compile(
+    r"annotations?|imagesets|main|images?|jpegimages|xmls?|data|dataset|result|coco|voc|vocdevkit|", re.IGNORECASE
+)
+
+
+def recognise(path: Path) -> DataFiles:
+    """Return the data that a path names, under a name made of the path.
+
+    Args:
+        path: an annotation file in COCO layout, a list of images of a VOC folder, or a folder of either layout.
+
+    Raises:
+        TransferError: there is nothing, it can be read in several ways, or it is no layout that is read.
+    """
+    if path.is_dir():
+        return _recognise_folder(path)
+    if not path.is_file():
+        raise TransferError(f"{path}: no such file or folder")
+    if path.suffix.lower() == ".json":
+        if not coco.is_coco(path):
+            raise TransferError(f"{path}: not COCO's layout, whose images have a file_name{_other_format(path)}")
+        return DataFiles(name_of(path), "coco", coco.find_image_folder(path), path)
+    if path.suffix.lower() == ".txt" and (folder := voc.folder_of_list(path)):
+        return _voc_files(folder, path, path)
+    raise TransferError(f"{path}: not annotated data{_other_format(path)}; {EXPECTED}")
+
+
+def find_image_folder(annotations: Path) -> Path:
+    """Return the folder that holds the images of an annotation file, or of a folder of XML files.
+
+    Raises:
+        TransferError: no folder near it holds them, or several do.
+    """
+    if annotations.is_file():
+        return coco.find_image_folder(annotations)
+    xml_folder = voc.find_xml_folder(annotations)
+    if xml_folder is None:
+        raise TransferError(f"{annotations}: holds no XML files of VOC's layout")
+    return voc.find_image_folder(xml_folder)
+
+
+def name_of(path: Path) -> str:
+    """Return a name for data, from the last parts of its path: "cells_train" for cells/train."""
+    parts: list[str] = []
+    absolute = path.absolute()
+    for part in (coco.plain_stem(absolute) if path.is_file() else absolute.name, *(p.name for p in absolute.parents)):
+        if not (_PLAIN.fullmatch(part) or part in parts):
+            parts.insert(0, part)
+        if part and not _COMMON.fullmatch(part):
+            break
+    return re.sub(r"[^\w.-]+", "_", "_".join(parts)).strip("_.-") or "data"
+
+
+def _recognise_folder(folder: Path) -> DataFiles:
+    files = coco.annotation_files(folder)
+    if len(files) == 1:
+        return DataFiles(name_of(folder), "coco", coco.find_image_folder(files[0]), files[0])
+    if files:
+        raise TransferError(f"{folder}: holds {len(files)} annotation files, name one of them: {listed(files, 4)}")
+    if xml_folder := voc.find_xml_folder(folder):
+        lists = voc.image_lists(folder)
+        if len(lists) > 1:
+            raise TransferError(f"{folder}: holds {len(lists)} lists of images, name one of them: {listed(lists, 4)}")
+        inside = folder if folder != xml_folder or not voc.find_xml_folder(folder.parent) else folder.parent
+        return _voc_files(folder, lists[0] if lists else None, inside)
+    parts = _annotated_below(folder)
+    if len(parts) == 1:
+        return _recognise_folder(parts[0])
+    if parts:
+        raise TransferError(f"{folder}: holds {len(parts)} annotated folders, name one of them: {listed(parts, 4)}")
+    raise TransferError(f"{folder}: no annotated data are recognised in it{_other_format(folder)}; {EXPECTED}")
+
+
+def _annotated_below(folder: Path) -> list[Path]:
+    """Return the annotated folders in a folder or, where there is none, in its folders (VOCdevkit/VOC2007)."""
+    below = sub_folders(folder)
+    for level in (below, [child for inner in below for child in sub_folders(inner)]):
+        if found := [child for child in level if coco.annotation_files(child) or voc.find_xml_folder(child)]:
+            return found
+    return []
+
+
+def _voc_files(folder: Path, image_list: Path | None, named: Path) -> DataFiles:
+    xml_folder = voc.find_xml_folder(folder)
+    if xml_folder is None:
+        raise ValueError(f"{folder} holds no XML files")
+    return DataFiles(name_of(named), "voc", voc.find_image_folder(xml_folder), xml_folder, image_list)
+
+
+def _other_format(path: Path) -> str:
+    """Return words on what a file or folder of another format seems to be; "" if it is not known."""
+    beside = path if path.is_dir() else path.parent
+    if path.suffix.lower() in (".yaml", ".yml"):
+        return " (a YAML file of data sets is given by --data)"
+    if path.suffix.lower() in (".zip", ".tar", ".gz"):
+        return " (an archive: unpack it)"
+    if (beside / "data.yaml").is_file() or any(child.name == "labels" for child in sub_folders(beside)):
+        return " (this looks like YOLO's layout: export or convert the labels to COCO's format)"
+    return ""
