@@ -3,8 +3,12 @@
     OUTPUT/annotations/instances_train2017.json, instances_val2017.json
     OUTPUT/train2017/, val2017/     the images: second names of the same files, copies where the disk has no links
 
-masks    images and PNG masks: ID/images/ID.png with ID/masks/*.png, one for each object; or two folders such as images/
-         and masks/, with one file of instance ids, or one folder of masks, for each image
+What is in EXPORT is recognised by the names of its folders and files:
+
+masks    ID/images/ID.png with ID/masks/*.png, one for each object; or two folders such as images/ and masks/, with one
+         file of instance ids, or one folder of masks, for each image
+yolo     data.yaml, classes.txt or obj.names; images/ and labels/, or images and their .txt side by side; boxes or
+         polygons
 
 Nothing is overwritten, and nothing is written before all of the export has been read.
 """
@@ -14,27 +18,29 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from common import cli
-from exports.contents import Contents, Picture
-from exports.masks import MaskOptions, read_masks
+from exports.contents import Picture
+from exports.forms import FORMS, read_export
+from exports.masks import parse_mask_options
 from exports.splits import named_splits
 from exports.write_coco import new_folder, refuse_existing, write_coco
 from pretrain.runtime.errors import listed
 from pretrain.runtime.host import user_path
-from transfer.errors import TransferError
 
 EXAMPLES = """examples:
   python tools/convert_dataset.py stage1_train --class nucleus --split 80/20 --seed 0 --output data/nuclei
   python tools/convert_dataset.py PennFudanPed --class person --split 80/20 --output data/pedestrians --dry-run
+  python tools/convert_dataset.py my-project.yolov8 --output data/my_project
   python tools/convert_dataset.py . --images photos --masks labels --class leaf --split none --output data/leaves
 """
 
 
 def main() -> None:
     arguments = _parser().parse_args()
-    if not arguments.source.is_dir():
-        raise TransferError(f"{arguments.source}: no such folder")
     refuse_existing(arguments.output)
-    contents: Contents = _read_masks(arguments)
+    options = parse_mask_options(
+        arguments.class_name, arguments.one_value, arguments.ignore_value, arguments.mask_format
+    )
+    contents = read_export(arguments.source, arguments.form, options, arguments.images, arguments.masks)
     splits = named_splits(contents.splits, arguments.split, arguments.seed)
     for notice in contents.notices:
         print(f"notice: {notice}")
@@ -67,17 +73,6 @@ def _next(output: object, splits: Mapping[str, object]) -> str:
     return f"next: --dataset-root {output} with {names} in DATASETS.TRAIN and DATASETS.TEST"
 
 
-def _read_masks(arguments: argparse.Namespace) -> Contents:
-    ignored = {None: None, "none": -1}.get(arguments.ignore_value, arguments.ignore_value)
-    if isinstance(ignored, str):
-        if not (ignored.isascii() and ignored.isdigit()):
-            raise TransferError(f"--ignore-value {ignored}: a whole number is expected, or none")
-        ignored = int(ignored)
-    regions = {None: None, "regions": True, "object": False}[arguments.one_value]
-    options = MaskOptions(arguments.class_name, regions, ignored, arguments.mask_format == "run-lengths")
-    return read_masks(arguments.source, options, arguments.images, arguments.masks)
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -85,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("source", type=user_path, metavar="EXPORT", help="the folder of the export")
     add("--output", type=user_path, required=True, help="folder to make; an error if it exists")
+    add("--from", dest="form", choices=FORMS, help="what EXPORT is, where that is not clear")
     add("--split", metavar="80/20", help="draw training and test images, where the export has no split; or none")
     add("--seed", type=int, default=0, help="of the drawing (%(default)s)")
     add("--dry-run", action="store_true", help="read all, say what would be written, write nothing")

@@ -40,6 +40,20 @@ class MaskOptions:
     run_lengths: bool = False
 
 
+def parse_mask_options(class_name: str, one_value: str | None, ignored: str | None, form: str) -> MaskOptions:
+    """Return the options that a command line gives as text.
+
+    Raises:
+        TransferError: `ignored` is no whole number and not "none".
+    """
+    value = -1 if ignored == "none" else None
+    if ignored not in (None, "none"):
+        if not (ignored.isascii() and ignored.isdigit()):
+            raise TransferError(f"--ignore-value {ignored}: a whole number is expected, or none")
+        value = int(ignored)
+    return MaskOptions(class_name, None if one_value is None else one_value == "regions", value, form == "run-lengths")
+
+
 @dataclass
 class _Seen:
     """The kinds of value met in all masks of an export."""

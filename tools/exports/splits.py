@@ -9,13 +9,16 @@ from transfer.errors import TransferError
 from .contents import Picture
 
 TRAIN, VAL, TEST = "train2017", "val2017", "test2017"  # COCO's own names; the first two are names of Detectron2
-_WORDS = (("train", "train"), ("val", "val"), ("test", "test"))  # in the name of a folder -> the split that it holds
+_WORDS = {  # in the name of a folder -> the split that it holds
+    "train": "train", "training": "train", "trainval": "train",
+    "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 def split_of_folder(name: str) -> str:
     """Return the split that a folder's name stands for, such as "val" for "valid" or "stage1_test"; "" for none."""
     words = re.split(r"[^a-z]+", re.sub(r"\d+", " ", name.lower()))
-    return next((split for start, split in _WORDS for word in words if word.startswith(start)), "")
+    return next((_WORDS[word] for word in words if word in _WORDS), "")
 
 
 def parse_split(text: str) -> tuple[int, int] | None:
@@ -44,7 +47,13 @@ def named_splits(splits: Mapping[str, Sequence[Picture]], asked: str | None, see
         TransferError: a split is needed and not asked for, or asked for and there already.
     """
     own = [name for name in ("train", "val", "test") if name in splits]
-    if len(own) > 1 or (own and own != ["train"]):
+    if own and "" in splits:
+        stray = splits[""]
+        raise TransferError(
+            f"{len(stray)} images, such as {stray[0].file}, lie outside the folders of the splits {', '.join(own)}: "
+            "move them into one"
+        )
+    if len(own) > 1:
         if asked is not None:
             raise TransferError(f"--split {asked}: the export has its own splits: {', '.join(own)}")
         return _own_splits(splits)

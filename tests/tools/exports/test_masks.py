@@ -1,36 +1,17 @@
 """Images with PNG masks through tools/convert_dataset.py, as a user runs it."""
 
-import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-import convert_dataset
-from common import cli
+from tests.support.tools.converted import Ran, coco, mask_of
 from transfer.data import catalog
 
 # pycocotools 2.0.11 under NumPy 2
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
-
-class Ran:
-    """The output of a call of the tool in this process, and its exit code."""
-
-    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["convert_dataset.py", *map(str, arguments)])
-            try:
-                cli.run(convert_dataset.main)
-            except SystemExit as done:
-                self.code = done.code
-            else:
-                self.code = 0
-        self.out, self.err = capsys.readouterr()
 
 
 def save_mask(path: Path, values: np.ndarray) -> None:
@@ -64,17 +45,6 @@ def pedestrians(tmp_path: Path) -> Path:
         save_mask(root / f"PedMasks/P{index}_mask.png", ids)
     (root / "Annotation").mkdir()
     return root
-
-
-def coco(root: Path, split: str) -> dict[str, Any]:
-    return json.loads((root / f"annotations/instances_{split}.json").read_text())
-
-
-def mask_of(row: dict[str, Any], height: int, width: int) -> np.ndarray:
-    drawn = row["segmentation"]
-    return coco_mask.decode(drawn if isinstance(drawn, dict) else coco_mask.merge(
-        coco_mask.frPyObjects([list(map(float, polygon)) for polygon in drawn], height, width)
-    ))  # fmt: skip
 
 
 @pytest.mark.parametrize("form", ["polygons", "run-lengths"])
@@ -243,5 +213,10 @@ def test_masks_in_jpeg_are_refused(pedestrians: Path, capsys: pytest.CaptureFixt
 
 def test_a_folder_of_another_kind_says_what_is_expected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ran = Ran(capsys, tmp_path, "--split", "none", "--output", tmp_path / "made")
+    assert (ran.code, ran.err) == (
+        2,
+        f"error: {tmp_path}: no export is recognised in it; --help lists those that are\n",
+    )
+    ran = Ran(capsys, tmp_path, "--from", "masks", "--split", "none", "--output", tmp_path / "made")
     assert ran.code == 2
     assert "images with masks are expected as ID/images/ID.png" in ran.err

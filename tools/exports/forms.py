@@ -1,0 +1,43 @@
+"""The forms of export that are converted, recognised by the names of folders and files."""
+
+from pathlib import Path
+
+from transfer.errors import TransferError
+
+from .contents import Contents
+from .mask_folders import has_masks
+from .masks import MaskOptions, read_masks
+from .yolo import read_yolo
+from .yolo_folders import is_yolo
+
+FORMS = ("masks", "yolo")
+
+
+def read_export(
+    root: Path, form: str | None, options: MaskOptions, images: Path | None, masks: Path | None
+) -> Contents:
+    """Read an export.
+
+    Args:
+        root: its folder.
+        form: one of FORMS; None: to be recognised.
+        options: of images with masks.
+        images, masks: the folders of both, where the user names them.
+
+    Raises:
+        TransferError: it is in none of the forms, or may be in several; or it has faults, which are listed.
+    """
+    if not root.is_dir():
+        raise TransferError(f"{root}: no such folder")
+    found = [form] if form else [name for name in FORMS if _is_in(name, root, masks)]
+    if len(found) > 1:
+        raise TransferError(f"{root}: may be {' or '.join(found)}: choose one by --from")
+    if not found:
+        raise TransferError(f"{root}: no export is recognised in it; --help lists those that are")
+    return read_masks(root, options, images, masks) if found == ["masks"] else read_yolo(root)
+
+
+def _is_in(form: str, root: Path, masks: Path | None) -> bool:
+    if form == "masks":
+        return masks is not None or has_masks(root)
+    return masks is None and is_yolo(root)
