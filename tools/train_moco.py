@@ -1,15 +1,17 @@
 """Pretrain MoCo on a folder of images."""
 
 import argparse
+import os
 import sys
 import textwrap
 
 from common import cli
+from common.suggested_config import print_suggestion
 from pretrain import train
 from pretrain.config import schema
 from pretrain.runtime import distributed, signals
 from pretrain.runtime.errors import PretrainError
-from pretrain.runtime.host import expand_home
+from pretrain.runtime.host import expand_home, user_path
 
 WIDTH, MEANING = 120, 44  # columns of the help, and where the meaning of a setting begins
 
@@ -26,6 +28,8 @@ examples:
       data.root IMAGES output_dir output/moco model.bn_groups 1
   python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --profile data.root IMAGES \\
       output_dir output/profiled optim.epochs 1
+  python tools/train_moco.py --suggest 24 --save my.yaml data.root IMAGES output_dir output/moco
+  python tools/train_moco.py --config-file my.yaml
   (--resume added to the command that began a run resumes it, from any step; with --auto-resume the same command
   begins a run and resumes it, as a job that a cluster may start again needs it)
 
@@ -53,10 +57,23 @@ def main() -> None:
     parser.add_argument(
         "--profile", action="store_true", help="leave a trace of a few steps, for a browser, in output_dir"
     )
+    parser.add_argument(
+        "--suggest",
+        metavar="MACHINE",
+        help="print settings for data.root with a reason for each: for a GPU of so many GB (11, 24, 80), for cpu, or "
+        "for auto, the machine at hand. Those given are kept, and the others follow them",
+    )
+    parser.add_argument("--save", type=user_path, metavar="YAML", help="with --suggest: write them to a new file, too")
     parser.add_argument("settings", nargs="*", metavar="KEY VALUE", help="settings, over those of the file")
     arguments = parser.parse_intermixed_args()  # options may also follow the settings
     if arguments.resume and arguments.auto_resume:
         raise PretrainError("--resume and --auto-resume: give one of them")
+    if arguments.suggest is not None:
+        _refuse_beside_suggest(arguments)
+        print_suggestion(arguments.suggest, arguments.settings, arguments.save, os.environ)
+        return
+    if arguments.save is not None:
+        raise PretrainError("--save: writes what --suggest MACHINE suggests; give that, too")
     settings = schema.load(arguments.config_file, arguments.settings)
     finished = train.run(
         settings,
@@ -68,6 +85,14 @@ def main() -> None:
     distributed.shutdown()
     if not finished:
         sys.exit(signals.EXIT_CODE)
+
+
+def _refuse_beside_suggest(arguments: argparse.Namespace) -> None:
+    """Raise PretrainError for an option that has no meaning where nothing is trained."""
+    names = ("config_file", "resume", "auto_resume", "dry_run", "profile")
+    given = [f"--{name.replace('_', '-')}" for name in names if getattr(arguments, name)]
+    if given:
+        raise PretrainError(f"--suggest: trains nothing and reads no config file; leave out {', '.join(given)}")
 
 
 if __name__ == "__main__":

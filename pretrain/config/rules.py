@@ -90,5 +90,8 @@ def own_keys(images: int, keys: int) -> float:
 
 
 def bn_groups(part: int) -> int:
-    """Return the BN groups of a part of the batch: 32 images in each as published, and two at least, for shuffle-BN."""
-    return max(2, part // GROUP)
+    """Return the BN groups of a part of the batch: of 32 images as published, but two at least, for shuffle-BN.
+
+    They are equal, so that of 100 images they are 2 of 50; an odd number of images stays one group.
+    """
+    return next((groups for groups in range(max(2, part // GROUP), 1, -1) if part % groups == 0), 1)
