@@ -66,7 +66,9 @@ def main() -> None:
         console.print(Text(one["first"], style="bold"), Text(one["more"]))
     for warning in content["warnings"]:
         console.print(Text(f"warning: {warning}", style="yellow"))
-    print(arguments.output / page.PAGE)
+    written = arguments.output / page.PAGE
+    print(f"one file of {written.stat().st_size / 1e6:.1f} MB, to open or to mail:")
+    print(written)
 
 
 def _as_text(table: dict[str, Any]) -> Table:

@@ -2,6 +2,7 @@
 
 import colorsys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -12,6 +13,7 @@ Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 _MASK_OPACITY = 0.45
+_CASING = (0, 0, 0)
 _KEYPOINT_SCORE = 0.05  # of a keypoint that is drawn, as in Detectron2's Visualizer
 # COCO's person: pairs of keypoints, by their place in the annotation file's list, that a limb joins.
 _LIMBS = (
@@ -23,12 +25,31 @@ _GOLDEN = 0.61803398875  # steps of this round the colour circle come close to e
 _SHADES = ((0.85, 0.95), (0.95, 0.7), (0.5, 1.0))  # saturation, value
 
 
+@dataclass(frozen=True)
+class DrawnBox:
+    """A box as it is drawn, with the text on its plate.
+
+    Args:
+        corners: (x1, y1, x2, y2) in pixels.
+        color: of the line, the plate and the mask.
+        text: "" for no plate.
+        cased: lay the line, which is a little wider then, on a black one, so that it shows on any image.
+        dashed: break the line; the gaps show the black one of a cased box.
+        mask: (H, W) bool, or None.
+        keypoints: each (x, y, score).
+    """
+
+    corners: Sequence[float]
+    color: Color
+    text: str
+    cased: bool = False
+    dashed: bool = False
+    mask: np.ndarray | None = None
+    keypoints: Sequence[Sequence[float]] = ()
+
+
 def draw_detections(
-    image: np.ndarray,
-    detections: Detections,
-    class_names: Sequence[str],
-    min_score: float,
-    with_scores: bool = True,
+    image: np.ndarray, detections: Detections, class_names: Sequence[str], min_score: float
 ) -> Image.Image:
     """Draw detections into a copy of the image, in its own size.
 
@@ -37,25 +58,45 @@ def draw_detections(
         detections: those of this image, in its pixels.
         class_names: of class 0, 1, ...; the colour depends on the class index only.
         min_score: detections below are left out, in [0, 1].
-        with_scores: write scores beside the class names; annotations have none.
     """
     shown = [i for i in range(len(detections)) if float(detections.scores[i]) >= min_score]
     shown.sort(key=lambda i: float(detections.scores[i]))  # the best is drawn last, on top
-    colors = [class_color(int(detections.classes[i])) for i in shown]
-    picture = Image.fromarray(_with_masks(image, detections, shown, colors))
+    return draw_boxes(
+        image,
+        [
+            DrawnBox(
+                detections.boxes[i].tolist(),
+                class_color(int(detections.classes[i])),
+                f"{class_names[int(detections.classes[i])]} {float(detections.scores[i]):.0%}",
+                mask=None if detections.masks is None else detections.masks[i].numpy(),
+                keypoints=() if detections.keypoints is None else detections.keypoints[i].tolist(),
+            )
+            for i in shown
+        ],
+    )
+
+
+def draw_boxes(image: np.ndarray, boxes: Sequence[DrawnBox]) -> Image.Image:
+    """Draw boxes into a copy of the image (H, W, 3), uint8 RGB, each over those before it."""
+    picture = Image.fromarray(_with_masks(image, boxes))
     pen = ImageDraw.Draw(picture)
-    line = max(1, round(min(picture.size) / 250))
-    for i, color in zip(shown, colors, strict=True):
-        x1, y1, x2, y2 = detections.boxes[i].tolist()
+    thin = max(1, round(min(picture.size) / 250))
+    for box in boxes:
+        line = thin + box.cased
+        x1, y1, x2, y2 = box.corners
         # The edges x2, y2 lie after the last pixel inside; a box thinner than a pixel still gets one.
-        pen.rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=color, width=line)
-        if detections.keypoints is not None:
-            _draw_keypoints(pen, detections.keypoints[i].tolist(), color, line)
+        frame = (x1, y1, max(x1, x2 - 1), max(y1, y2 - 1))
+        if box.cased:
+            pen.rectangle((frame[0] - 1, frame[1] - 1, frame[2] + 1, frame[3] + 1), outline=_CASING, width=line + 2)
+        if box.dashed:
+            _draw_dashes(pen, frame, box.color, line)
+        else:
+            pen.rectangle(frame, outline=box.color, width=line)
+        _draw_keypoints(pen, box.keypoints, box.color, line)
     taken: list[Rectangle] = []
-    for i, color in reversed(list(zip(shown, colors, strict=True))):  # the best gets its place first
-        name = class_names[int(detections.classes[i])]
-        text = f"{name} {float(detections.scores[i]):.0%}" if with_scores else name
-        _label(pen, text, detections.boxes[i].tolist(), color, picture.size, taken)
+    for box in reversed(boxes):  # the last gets its place first
+        if box.text:
+            _label(pen, box.text, box.corners, box.color, picture.size, taken)
     return picture
 
 
@@ -67,14 +108,31 @@ def class_color(index: int) -> Color:
     return round(255 * red), round(255 * green), round(255 * blue)
 
 
-def _with_masks(image: np.ndarray, detections: Detections, shown: Sequence[int], colors: Sequence[Color]) -> np.ndarray:
-    """Return a copy of the image (H, W, 3) with the masks of the shown detections laid over it."""
+def ink_on(color: Color) -> Color:
+    """Return the colour of letters on a plate of this colour: black or white."""
+    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    return (0, 0, 0) if luminance > 140 else (255, 255, 255)
+
+
+def _with_masks(image: np.ndarray, boxes: Sequence[DrawnBox]) -> np.ndarray:
+    """Return a copy of the image (H, W, 3) with the masks of the boxes laid over it."""
     painted = image.copy()
-    if detections.masks is not None:
-        for i, color in zip(shown, colors, strict=True):
-            mask = detections.masks[i].numpy()  # (H, W)
-            painted[mask] = np.round((1 - _MASK_OPACITY) * painted[mask] + _MASK_OPACITY * np.array(color))
+    for box in boxes:
+        if box.mask is not None:
+            below = painted[box.mask]
+            painted[box.mask] = np.round((1 - _MASK_OPACITY) * below + _MASK_OPACITY * np.array(box.color))
     return painted
+
+
+def _draw_dashes(pen: ImageDraw.ImageDraw, frame: Rectangle, color: Color, line: int) -> None:
+    """Draw the edges of a rectangle as dashes, six times as long as the line is wide, with gaps of four."""
+    left, top, right, bottom = frame
+    for x in np.arange(left, right + 1, 10 * line):
+        for y in (top, bottom):
+            pen.line((x, y, min(x + 6 * line, right), y), fill=color, width=line)
+    for y in np.arange(top, bottom + 1, 10 * line):
+        for x in (left, right):
+            pen.line((x, y, x, min(y + 6 * line, bottom)), fill=color, width=line)
 
 
 def _draw_keypoints(pen: ImageDraw.ImageDraw, points: Sequence[Sequence[float]], color: Color, line: int) -> None:
@@ -108,9 +166,7 @@ def _label(
     plate = next((free for free in plates if not any(_overlap(free, other) for other in taken)), plates[0])
     taken.append(plate)
     pen.rectangle((plate[0], plate[1], plate[2] - 1, plate[3] - 1), fill=color)
-    luminance = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
-    ink = (0, 0, 0) if luminance > 140 else (255, 255, 255)
-    pen.text((plate[0] + 2 - left, plate[1] + 2 - top), text, font=font, fill=ink)
+    pen.text((plate[0] + 2 - left, plate[1] + 2 - top), text, font=font, fill=ink_on(color))
 
 
 def _overlap(one: Rectangle, other: Rectangle) -> bool:

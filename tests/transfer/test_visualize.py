@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.predictions import Detections
-from transfer.visualize import class_color, draw_detections
+from transfer.visualize import DrawnBox, class_color, draw_boxes, draw_detections
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 
@@ -93,16 +93,14 @@ def test_the_best_label_has_its_place_and_others_move_away() -> None:
     np.testing.assert_array_equal(np.asarray(one)[:49], np.asarray(two)[:49])
 
 
-def test_annotations_are_named_without_a_score() -> None:
-    pictures = [
-        np.asarray(
-            draw_detections(grey, detections([[40, 50, 120, 100]], [score]), CLASSES, 0, with_scores=with_scores)
-        )
-        for with_scores in (False, True)
-        for score in (1.0, 0.5)
-    ]
-    np.testing.assert_array_equal(pictures[0], pictures[1])
-    assert (pictures[2] != pictures[3]).any()
+def test_a_cased_dashed_box_shows_on_an_image_of_its_color() -> None:
+    image = np.full((120, 200, 3), 255, dtype=np.uint8)
+    box = DrawnBox((40, 50, 120, 100), (255, 255, 255), "", cased=True, dashed=True)
+    picture = np.asarray(draw_boxes(image, [box]))
+    for line in (picture[50, 40:120], picture[99, 40:120], picture[50:100, 40], picture[50:100, 119]):
+        assert {tuple(pixel) for pixel in line.tolist()} == {(0, 0, 0), (255, 255, 255)}
+    assert (picture[49, 39:121] == 0).all()
+    assert (picture[54:96, 44:116] == 255).all()  # no plate
 
 
 def test_class_colors_differ() -> None:

@@ -51,9 +51,17 @@ class MatchedErrors:
     found: np.ndarray
 
     @property
-    def mistakes(self) -> int:
-        """The number of false detections and of objects not found."""
-        return int((~np.isin(self.outcomes, (TRUE, IGNORED))).sum() + (~self.found).sum())
+    def missed(self) -> np.ndarray:
+        """(G,) bool, True for an object that no detection found and no class or localisation error is matched with."""
+        matched = np.zeros(len(self.found), dtype=bool)
+        matched[self.objects[self.objects >= 0]] = True
+        return ~(self.found | matched)
+
+    @property
+    def mistakes(self) -> dict[str, int]:
+        """The number of each of ERROR_TYPES that occurs."""
+        counts = {kind: int((self.outcomes == kind).sum()) for kind in ERROR_TYPES} | {"missed": int(self.missed.sum())}
+        return {kind: count for kind, count in counts.items() if count}
 
 
 def match_errors(
@@ -173,8 +181,7 @@ class _TestSetErrors(MatchedErrors):
     def fix(self, error_type: str) -> "_TestSetErrors":
         """Return the same with the errors of one type fixed."""
         if error_type == "missed":
-            kept = self.found.copy()
-            kept[self.objects[self.objects >= 0]] = True
+            kept = ~self.missed
             return _TestSetErrors(
                 self.scores, self.classes, self.outcomes, self.objects, self.object_classes[kept], self.found[kept]
             )

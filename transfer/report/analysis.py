@@ -122,7 +122,7 @@ def _analyse_run(run: FinishedRun, dataset: Dataset, weights: np.ndarray, min_sc
         min_score=min_score,
         finds_objects=best is not None,
         detections=len(detections),
-        mistakes=np.array([image.mistakes for image in shown]),
+        mistakes=np.array([sum(image.mistakes.values()) for image in shown]),
     )
 
 

@@ -14,6 +14,7 @@ from transfer.errors import TransferError
 from transfer.evaluation.kinds import evaluation_of
 from transfer.report import config_diff, curves
 from transfer.report.analysis import Analysis, analyse_table
+from transfer.report.mistakes import legend
 from transfer.report.pictures import compared_rows, describe_choice, describe_scores, draw_picture_grid
 from transfer.report.published.data import describe, describe_data, is_published_test
 from transfer.report.published.rows import find_recipe
@@ -22,7 +23,7 @@ from transfer.report.tables import FinishedRun, Row, Score, Table, labelled_part
 from transfer.report.warnings import report_warnings
 
 PICTURES = "pictures"  # folder beside the page
-SCHEMA = 2
+SCHEMA = 3
 _MOST_CLASSES = 40  # a longer table of classes stands only in classes.csv and report.json
 
 
@@ -66,8 +67,7 @@ def _describe_table(table: Table, number: int, folder: Path, options: Options) -
     evaluation = evaluation_of(result.task.kind)
     recipe, notes = _published_rows(table)
     analysis: Analysis | None = None
-    grid: list[dict[str, Any]] = []
-    caption = ""
+    grid: dict[str, Any] = {"strip": [], "strip_caption": "", "legend": []}
     try:
         analysis = analyse_table(table, options.min_score, options.resamples)
     except TransferError as error:
@@ -77,7 +77,7 @@ def _describe_table(table: Table, number: int, folder: Path, options: Options) -
         )
     if analysis:
         try:
-            grid, caption = _picture_grid(table, analysis, folder, f"strip_{number}", options)
+            grid = _picture_grid(table, analysis, folder, number, options)
         except TransferError as error:
             notes.append(f"There are no pictures: {error}")
     notes += [*_label_notes(table), *_remark_notes(table), *identity_notes(table)]
@@ -99,8 +99,7 @@ def _describe_table(table: Table, number: int, folder: Path, options: Options) -
         "precision_recall": curves.precision_recall_curves(analysis) if analysis else [],
         "errors": curves.error_costs(analysis) if analysis else {},
         "compared": compared_rows(table),
-        "strip": grid,
-        "strip_caption": caption,
+        **grid,
         "min_scores": {label: trials[0].min_score for label, trials in analysis.rows.items()} if analysis else {},
         "per_class": _per_class(table),
         "devices": list(dict.fromkeys(_device(run.result.device) for run in table.runs)),
@@ -109,25 +108,23 @@ def _describe_table(table: Table, number: int, folder: Path, options: Options) -
     }
 
 
-def _picture_grid(
-    table: Table, analysis: Analysis, folder: Path, prefix: str, options: Options
-) -> tuple[list[dict[str, Any]], str]:
-    """Draw the pictures; return the rows of their grid and its caption."""
-    mistakes = {label: trials[0].mistakes for label, trials in analysis.rows.items()}
-    scores = {label: trials[0].min_score for label, trials in analysis.rows.items()}
-    pictures = folder / PICTURES
-    rows = draw_picture_grid(table, analysis.dataset, mistakes, pictures, prefix, options.images, scores)
-    caption = f"{describe_choice(table, rows)} {describe_scores(analysis, options.min_score is not None)}"
-    grid = [
-        {
-            "image": row.image,
-            "pictures": {label: f"{PICTURES}/{name}" for label, name in row.pictures.items()},
-            "mistakes": row.mistakes,
-            "drawn": row.drawn,
-        }
-        for row in rows
-    ]
-    return grid, caption
+def _picture_grid(table: Table, analysis: Analysis, folder: Path, number: int, options: Options) -> dict[str, Any]:
+    """Draw the pictures; return the rows of their grid, its caption and its legend."""
+    rows = draw_picture_grid(table, analysis, folder / PICTURES, f"strip_{number}", options.images)
+    return {
+        "strip": [
+            {
+                "image": row.image,
+                "pictures": {label: f"{PICTURES}/{name}" for label, name in row.pictures.items()},
+                "mistakes": {label: sum(counts.values()) for label, counts in row.mistakes.items()},
+                "kinds": row.mistakes,
+                "drawn": row.drawn,
+            }
+            for row in rows
+        ],
+        "strip_caption": f"{describe_choice(table, rows)} {describe_scores(analysis, options.min_score is not None)}",
+        "legend": legend(kind for row in rows for of_row in row.outcomes.values() for kind in of_row),
+    }
 
 
 def _label_notes(table: Table) -> list[str]:

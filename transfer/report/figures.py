@@ -16,11 +16,16 @@ from transfer.evaluation.tide import ERROR_TYPES
 from transfer.report.tables import BASELINES
 
 FIGURES = "figures"  # folder beside the page
-_KIND_COLOURS = {"random": "#7f858d", "supervised": "#2f6db3"}
-_OTHER_COLOURS = ("#c8443b", "#d98b16", "#3f8f5b", "#7a5ea8", "#158a99")
-_BETTER, _WORSE, _UNSURE = "#3f8f5b", "#c8443b", "#b9bec5"
+# All are legible on white and on the page's dark ground.
+_KIND_COLOURS = {"random": "#7f858d", "supervised": "#3f7fc9"}
+_OTHER_COLOURS = ("#d04a40", "#b5740a", "#3f8f5b", "#8a6bbd", "#158a99")
+_KIND_DASHES = {"random": ":", "supervised": "--"}
+_OTHER_DASHES = ("-", "-.", (0, (6, 1.5)), (0, (4, 1, 1, 1, 1, 1)))
+_BETTER, _WORSE, _UNSURE = "#3f8f5b", "#c8443b", "#8e949b"
 _WIDTH = 4.4  # inches: as wide as a phone, with legible letters
 _MOST_CLASSES = 40  # the two ends of a longer list are drawn
+_INK, _GRID, _PAPER = "#1d2126", "#dfe3e8", "#ffffff"
+_VARIABLES = {_INK: "var(--ink)", _GRID: "var(--line)", _PAPER: "var(--paper)"}  # of the page's style sheet
 _STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -30,7 +35,12 @@ _STYLE: Any = {
     "axes.spines.right": False,
     "axes.grid": True,
     "axes.axisbelow": True,
-    "grid.color": "#e6e6e6",
+    "grid.color": _GRID,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.titlecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
     "axes.edgecolor": "#999999",
     "legend.frameon": False,
     "svg.fonttype": "none",  # letters stay letters: small, searchable, sharp
@@ -55,14 +65,14 @@ def draw_figures(table: Mapping[str, Any], folder: Path, number: int) -> list[di
 
 def _figures(table: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]]:
     """Yield title, caption and figure of everything there is to draw."""
-    colours = _colours(table["rows"])
+    colours, dashes = _colours(table["rows"]), _dashes(table["rows"])
     for curve in table["curves"]:
         spread = _spread_caption([point for points in curve["rows"].values() for point in points], "the band")
-        yield curve["title"], spread[0].upper() + spread[1:], _curve(curve, colours, "iteration")
+        yield curve["title"], spread[0].upper() + spread[1:], _curve(curve, colours, dashes, "iteration")
     for curve in table["precision_recall"]:
         spread = _spread_caption([point for points in curve["rows"].values() for point in points], "the band")
         caption = f"Boxes, mean over the classes that occur; {spread}"
-        yield curve["title"], caption, _curve(curve, colours, "recall")
+        yield curve["title"], caption, _curve(curve, colours, dashes, "recall")
     if table["errors"]:
         spread = _spread_caption([cost for costs in table["errors"].values() for cost in costs.values()], "the line")
         caption = f"Rise of box AP50 when only the errors of one type are fixed (TIDE); {spread}"
@@ -84,20 +94,26 @@ def _spread_caption(points: Sequence[Mapping[str, Any]], mark: str) -> str:
 
 
 def inline(path: Path) -> str:
-    """Return the SVG element of a file for use within a page: its ids are made unique, and it grows with the page."""
+    """Return the SVG element of a file for use within a page: with ids of its own, and in the page's colours."""
     text = path.read_text(encoding="utf-8")
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     own = re.sub(r"\W", "_", path.stem)
     names = re.compile(r'( id="|href="#|url\(#)')
-    return re.sub(r"<[^>]*>", lambda tag: names.sub(rf"\g<1>{own}_", tag[0]), text)  # only in tags: a label is text
+    colours = re.compile("|".join(_VARIABLES))
+
+    def in_page(tag: re.Match[str]) -> str:
+        return colours.sub(lambda colour: _VARIABLES[colour[0]], names.sub(rf"\g<1>{own}_", tag[0]))
+
+    return re.sub(r"<[^>]*>", in_page, text)  # only in tags: a label is text
 
 
-def _curve(curve: Mapping[str, Any], colours: Mapping[str, str], x_title: str) -> Figure:
+def _curve(curve: Mapping[str, Any], colours: Mapping[str, str], dashes: Mapping[str, Any], x_title: str) -> Figure:
     figure, axes = _axes(2.9, curve["title"])
     for label, points in curve["rows"].items():
         x = [point["x"] for point in points]
         mean = [point["mean"] for point in points]
-        axes.plot(x, mean, color=colours[label], label=_plain(label), lw=1.6, marker="o" if len(x) < 12 else None, ms=3)
+        marker = "o" if len(x) < 12 else None
+        axes.plot(x, mean, color=colours[label], ls=dashes[label], label=_plain(label), lw=1.6, marker=marker, ms=3)
         if points and points[0]["std"] is not None:
             low = [point["mean"] - point["std"] for point in points]
             high = [point["mean"] + point["std"] for point in points]
@@ -118,7 +134,7 @@ def _error_bars(errors: Mapping[str, Any], colours: Mapping[str, str]) -> Figure
         means = [costs[kind]["mean"] for kind in ERROR_TYPES]
         axes.barh(y, means, height, color=colours[label], label=_plain(label))
         axes.errorbar(
-            [costs[kind]["mean"] for kind in ERROR_TYPES], y, xerr=deviations, fmt="none", ecolor="#333333", lw=0.8
+            [costs[kind]["mean"] for kind in ERROR_TYPES], y, xerr=deviations, fmt="none", ecolor=_INK, lw=0.8
         )
     axes.set_yticks(range(len(ERROR_TYPES)), ERROR_TYPES)
     axes.invert_yaxis()
@@ -153,8 +169,8 @@ def _bars(classes: Sequence[tuple[str, float, Any]], title: str) -> Figure:
         unsure = ends[0] <= 0 <= ends[1] if ends is not None else with_intervals
         axes.barh(y, points, 0.7, color=_UNSURE if unsure else _BETTER if points > 0 else _WORSE)
         if ends is not None:
-            axes.plot(ends, (y, y), color="#333333", lw=0.8)
-    axes.axvline(0, color="#333333", lw=0.8)
+            axes.plot(ends, (y, y), color=_INK, lw=0.8)
+    axes.axvline(0, color=_INK, lw=0.8)
     axes.set_yticks(range(len(classes)), [_plain(name) for name, *_ in classes])
     axes.set_ylim(len(classes) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
@@ -164,7 +180,7 @@ def _bars(classes: Sequence[tuple[str, float, Any]], title: str) -> Figure:
 def _axes(height: float, title: str) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(_WIDTH, height), layout="constrained")
     axes = figure.subplots()
-    axes.set_title(_plain(title), wrap=True)
+    axes.set_title(_plain(title[:1].upper() + title[1:]), wrap=True)
     return figure, axes
 
 
@@ -182,6 +198,11 @@ def _plain(text: str) -> str:
 def _colours(rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     others = itertools.cycle(_OTHER_COLOURS)
     return {row["label"]: _KIND_COLOURS.get(row["init"]["kind"]) or next(others) for row in rows}
+
+
+def _dashes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    others = itertools.cycle(_OTHER_DASHES)
+    return {row["label"]: _KIND_DASHES.get(row["init"]["kind"]) or next(others) for row in rows}
 
 
 def _file_name(title: str) -> str:

@@ -1,5 +1,8 @@
 """The report of finished runs: a static page, its figures also as SVG, its numbers as Markdown, CSV and JSON."""
 
+import base64
+import calendar
+import datetime
 import json
 import re
 import shutil
@@ -14,6 +17,7 @@ from transfer.errors import TransferError, refuse
 from transfer.report.content import PICTURES, Options, describe_tables
 from transfer.report.csv_files import CSV, write_csv
 from transfer.report.figures import FIGURES, draw_figures, inline
+from transfer.report.mistakes import describe_mistakes
 from transfer.report.run_folders import read_runs
 from transfer.report.summary import signed
 from transfer.report.tables import build_tables
@@ -101,6 +105,9 @@ def _render(template: str, folder: Path, content: dict[str, Any], files: dict[st
         "md": _escape_markdown,
         "counted": _counted,
         "svg": lambda file: inline(folder / file),
+        "inlined": lambda file: data_url(folder / file),
+        "mistakes": describe_mistakes,
+        "day": _day,
     }
     return environment.get_template(template).render(report=content, **files)
 
@@ -109,11 +116,22 @@ def _points(value: float) -> str:
     return f"{value:.1f}"
 
 
+def _day(stamp: str) -> str:
+    """Return "28 November 2026, 21:45 UTC" for a time in ISO format, in UTC."""
+    time = datetime.datetime.fromisoformat(stamp)
+    return f"{time.day} {calendar.month_name[time.month]} {time:%Y, %H:%M} UTC"
+
+
 def _counted(count: int, noun: str) -> str:
     """Return "1 class" or "5 classes"."""
     if count == 1:
         return f"1 {noun}"
     return f"{count:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
+def data_url(picture: Path) -> str:
+    """Return a JPEG file as a URL that holds its bytes, so that the page needs no file beside it."""
+    return f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
 def _escape_markdown(text: object) -> str:

@@ -1,24 +1,21 @@
 """The picture grid of a report: the test images where two rows differ most, with the detections of every row."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pycocotools.mask
-import torch
 from PIL import Image
-from torch.nn import functional
 
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import read_record_image
-from transfer.predictions import Detections
+from transfer.evaluation import tide
 from transfer.report import saved_detections
 from transfer.report.analysis import Analysis
+from transfer.report.mistakes import annotation_boxes, outcome_boxes, scaled
 from transfer.report.tables import BASELINES, FinishedRun, Table
-from transfer.results import Task
-from transfer.visualize import draw_detections
+from transfer.visualize import DrawnBox, draw_boxes
 
 GROUND_TRUTH = "ground truth"
 _WIDTH = 320  # pixels of each picture; small images are enlarged so that names and scores can be read
@@ -28,50 +25,51 @@ _WIDTH = 320  # pixels of each picture; small images are enlarged so that names 
 class GridRow:
     """A test image: `pictures` maps "ground truth" and the label of each row to a file name in the folder given.
 
-    `mistakes` and `drawn`, the number of detections in the picture, are by label.
+    By label: `mistakes` has the number of each kind of mistake, `drawn` the number of detections in the picture,
+    `outcomes` the outcomes that are drawn.
     """
 
     image: str
     pictures: dict[str, str]
-    mistakes: dict[str, int]
+    mistakes: dict[str, dict[str, int]]
     drawn: dict[str, int]
+    outcomes: dict[str, set[str]]
 
 
-def draw_picture_grid(
-    table: Table,
-    dataset: Dataset,
-    mistakes: Mapping[str, np.ndarray],
-    folder: Path,
-    prefix: str,
-    images: int,
-    min_scores: Mapping[str, float],
-) -> list[GridRow]:
+def draw_picture_grid(table: Table, analysis: Analysis, folder: Path, prefix: str, images: int) -> list[GridRow]:
     """Draw `images` test images with the detections of each row's first trial, as `folder`/`prefix`...jpg.
 
-    Args:
-        mistakes: label -> (I,) of the first trial, in each test image.
-        min_scores: label -> the least score of a detection that is drawn.
+    Every box has the colour and letter of its outcome; detections below the row's least score are left out.
 
     Raises:
         TransferError: a test image no longer exists, or has another size than its annotations say.
     """
-    task = table.first.task
-    chosen_indices = choose_images(table, dataset, mistakes, images)
+    dataset = analysis.dataset
+    first = {label: trials[0] for label, trials in analysis.rows.items()}
+    chosen_indices = choose_images(table, dataset, {label: run.mistakes for label, run in first.items()}, images)
     chosen = [dataset.records[index] for index in chosen_indices]
-    masks = "segm" in table.first.metrics
-    found = {row.label: _detections(row.runs[0], chosen, dataset) for row in table.rows}
+    found = {row.label: _by_record(row.runs[0], chosen, dataset) for row in table.rows}
     rows = []
-    for number, (index, record) in enumerate(zip(chosen_indices, chosen, strict=True)):
+    for number, record in enumerate(chosen):
         image = read_record_image(record)
-        shown = {GROUND_TRUTH: _annotated(record, masks)} | {label: own[number] for label, own in found.items()}
-        pictures = {}
-        for column, (label, detections) in enumerate(shown.items()):
-            pictures[label] = f"{prefix}_{number}_{column}.jpg"
-            picture = _draw_scaled(image, detections, task, min_scores.get(label))
-            picture.save(folder / pictures[label], quality=88)
-        counts = {label: int(of_run[index]) for label, of_run in mistakes.items()}
-        drawn = {label: int((own[number].scores >= min_scores[label]).sum()) for label, own in found.items()}
-        rows.append(GridRow(Path(record["file_name"]).name, pictures, counts, drawn))
+        shown = {GROUND_TRUTH: annotation_boxes(record, dataset, "segm" in table.first.metrics)}
+        errors = {
+            label: tide.match_errors(record, own[number], dataset, first[label].min_score)
+            for label, own in found.items()
+        }
+        shown |= {label: outcome_boxes(record, own[number], errors[label], dataset) for label, own in found.items()}
+        pictures = {label: f"{prefix}_{number}_{column}.jpg" for column, label in enumerate(shown)}
+        for label, boxes in shown.items():
+            _draw_scaled(image, boxes).save(folder / pictures[label], quality=88)
+        rows.append(
+            GridRow(
+                Path(record["file_name"]).name,
+                pictures,
+                {label: one.mistakes for label, one in errors.items()},
+                {label: len(one.outcomes) for label, one in errors.items()},
+                {label: {*one.outcomes.tolist(), *one.mistakes} for label, one in errors.items()},
+            )
+        )
     return rows
 
 
@@ -121,7 +119,7 @@ def describe_choice(table: Table, rows: Sequence[GridRow]) -> str:
     if pair is None:
         return "Evenly spaced test images."
     ours, theirs = pair
-    differences = [row.mistakes[ours] - row.mistakes[theirs] for row in rows]
+    differences = [sum(row.mistakes[ours].values()) - sum(row.mistakes[theirs].values()) for row in rows]
     if not any(differences):
         return f"Evenly spaced test images: {ours} and {theirs} make equally many mistakes in every annotated one."
     sides = [
@@ -155,57 +153,17 @@ def describe_scores(analysis: Analysis, asked: bool) -> str:
     return " ".join(sentences)
 
 
-def _detections(run: FinishedRun, records: Sequence[dict[str, Any]], dataset: Dataset) -> list[Detections]:
-    """Return the detections of a run in these images."""
-    index = {category: i for i, category in enumerate(dataset.category_ids)}
+def _by_record(run: FinishedRun, records: Sequence[dict[str, Any]], dataset: Dataset) -> list[list[dict[str, Any]]]:
+    """Return the saved detections of a run in each of these images, best first."""
     by_image = saved_detections.by_image(saved_detections.read_detections(run.folder, dataset), dataset)
     places = {record["image_id"]: i for i, record in enumerate(dataset.records)}
-    return [_from_coco(by_image[places[record["image_id"]]], index) for record in records]
+    return [by_image[places[record["image_id"]]] for record in records]
 
 
-def _from_coco(saved: list[dict[str, Any]], index: dict[int, int]) -> Detections:
-    boxes = torch.tensor([item["bbox"] for item in saved], dtype=torch.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]  # (N, 4) XYWH -> XYXY
-    masks = [_mask(item["segmentation"]) for item in saved if "segmentation" in item]
-    return Detections(
-        boxes,
-        torch.tensor([item["score"] for item in saved], dtype=torch.float32),
-        torch.tensor([index[item["category_id"]] for item in saved], dtype=torch.int64),
-        torch.stack(masks) if masks and len(masks) == len(saved) else None,
-    )
-
-
-def _annotated(record: dict[str, Any], masks: bool) -> Detections:
-    """Return the annotations of an image as detections, each with score 1."""
-    items = [item for item in record["annotations"] if not item.get("iscrowd")]
-    size = (record["height"], record["width"])
-    outlines = [_mask(item["segmentation"], size) for item in items if masks and "segmentation" in item]
-    return Detections(
-        torch.tensor([item["bbox"] for item in items], dtype=torch.float32).reshape(-1, 4),
-        torch.ones(len(items)),
-        torch.tensor([item["category_id"] for item in items], dtype=torch.int64),
-        torch.stack(outlines) if outlines and len(outlines) == len(items) else None,
-    )
-
-
-def _mask(segmentation: Any, size: tuple[int, int] = (0, 0)) -> torch.Tensor:
-    """Decode a run-length mask, or polygons in an image of `size` (height, width), to (H, W) bool."""
-    if isinstance(segmentation, list):
-        segmentation = pycocotools.mask.merge(pycocotools.mask.frPyObjects(segmentation, *size))
-    return torch.from_numpy(pycocotools.mask.decode(segmentation)).bool()
-
-
-def _draw_scaled(image: np.ndarray, detections: Detections, task: Task, min_score: float | None) -> Image.Image:
-    """Draw detections into the image resized to _WIDTH, so that all names and scores have one size.
-
-    A `min_score` of None is for annotations: they have no scores.
-    """
+def _draw_scaled(image: np.ndarray, boxes: Sequence[DrawnBox]) -> Image.Image:
+    """Draw boxes into the image (H, W, 3) resized to _WIDTH, so that all names and scores have one size."""
     height, width = image.shape[:2]
     scale = _WIDTH / width
     size = (_WIDTH, max(1, round(height * scale)))
     enlarged = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-    masks = detections.masks
-    if masks is not None and len(masks):
-        masks = functional.interpolate(masks[None].float(), size=(size[1], size[0]), mode="bilinear")[0] > 0.5
-    scaled = replace(detections, boxes=detections.boxes * scale, masks=masks)
-    return draw_detections(enlarged, scaled, task.class_names, min_score or 0.0, with_scores=min_score is not None)
+    return draw_boxes(enlarged, [scaled(box, scale, size) for box in boxes])

@@ -131,7 +131,7 @@ def _sentence(gains: Sequence[_Gain], start: str, base: str, named: bool) -> str
     """Return a clause for each table; with `named`, after the name of the metric."""
     base = _in_words(gains[0].table, base)
     clauses = [
-        f"{_labels(gain.table, in_full=not place)}{_claim(gain, start, base, in_full=not place)}"
+        f"{_labels(gain.table, in_full=not place)}{_claim(gain, start, base, in_full=not place, named=named)}"
         for place, gain in enumerate(gains)
     ]
     text = "; ".join(clauses)
@@ -154,15 +154,21 @@ def _in_words(table: Described, label: str) -> str:
     return {"random": "a random start", "supervised": "the supervised start"}[kinds[label]] if alone else label
 
 
-def _claim(gain: _Gain, start: str, base: str, in_full: bool) -> str:
-    """Return the claim that a difference allows; `in_full`: with the names that later clauses need not repeat."""
+def _claim(gain: _Gain, start: str, base: str, in_full: bool, named: bool) -> str:
+    """Return the claim that a difference allows.
+
+    Args:
+        in_full: with the names of both starts, which later clauses need not repeat.
+        named: the sentence has named the metric already.
+    """
+    title = "" if named else f" {gain.title}"
     than = f" than {base}" if in_full else ""
     who = start if in_full else "it"
     if gain.outcome == "no difference":
         between = f" between {start} and {base}" if in_full else ""
-        amount = f"{signed(gain.points)} {gain.title}, " if in_full else f"{signed(gain.points)}, "
-        return f"no difference{between} is shown ({amount}{_interval(gain, in_full)})"
-    points = f"{abs(gain.points):.1f} {gain.title}"
+        amount = f"{signed(gain.points)}{title if in_full else ''}"
+        return f"no difference{between} is shown ({amount}, {_interval(gain, in_full)})"
+    points = f"{abs(gain.points):.1f}{title}"
     if gain.outcome in ("better", "worse"):
         return f"{who} is {gain.outcome}{than} by {points} ({_interval(gain, in_full)})"
     scores = f"{who} scores {points} {'more' if gain.points >= 0 else 'less'}{than}"

@@ -63,7 +63,7 @@ def test_one_detection_beside_one_cat(found: tuple[int, list[float]], expected: 
 def test_the_worse_of_two_on_one_object_is_a_duplicate() -> None:
     errors = match_errors(record((CAT, A)), detections((CAT, A, 0.9), (CAT, A, 0.8)), DATASET)
     assert errors.outcomes.tolist() == [TRUE, "duplicate"]
-    assert errors.mistakes == 1
+    assert errors.mistakes == {"duplicate": 1}
 
 
 def test_a_detection_takes_the_free_object_that_it_overlaps_most() -> None:
@@ -91,15 +91,15 @@ def test_crowds_and_difficult_objects_make_no_errors(mark: str) -> None:
 
 def test_an_image_without_objects_or_detections() -> None:
     assert match_errors(record(), detections((CAT, A, 0.9)), DATASET).outcomes.tolist() == ["background"]
-    assert match_errors(record((CAT, A)), [], DATASET).mistakes == 1
-    assert match_errors(record(), [], DATASET).mistakes == 0
+    assert match_errors(record((CAT, A)), [], DATASET).mistakes == {"missed": 1}
+    assert match_errors(record(), [], DATASET).mistakes == {}
 
 
 def test_mistakes_count_from_the_least_score_up() -> None:
     errors = match_errors(
         record((CAT, A), (DOG, B)), detections((CAT, A, 0.4), (CAT, NOWHERE, 0.6)), DATASET, min_score=0.5
     )
-    assert errors.mistakes == 3  # one false, two not found
+    assert errors.mistakes == {"background": 1, "missed": 2}
 
 
 # -- dAP --------------------------------------------------------------------------------------------------------------

@@ -300,9 +300,11 @@ def test_the_page_is_static_and_whole(written: tuple[Path, dict[str, Any]]) -> N
     text = (output / "index.html").read_text()
     page = Page(text)
     assert not page.tags & {"script", "link", "iframe"}
-    assert all((output / link).is_file() for link in page.links if link != "#method")  # its own files and nothing else
-    linked = {(output / link).resolve() for link in page.links}
-    assert {path for path in output.rglob("*.*") if path.suffix in (".svg", ".csv", ".jpg")} <= linked
+    embedded = {link for link in page.links if link.startswith("data:image/jpeg;base64,")}
+    own = {f"#{name}" for name in page.ids}
+    assert set(page.links) - embedded <= own  # it needs no other file, and can be mailed
+    assert embedded == {report.data_url(path) for path in (output / "pictures").iterdir()}
+    assert all(path.name in text for path in (output / "csv").iterdir())
     assert len(page.ids) == len(set(page.ids))  # also those of the figures
     used = set(re.findall(r'(?:xlink:href="#|url\(#)([^")]+)', text))
     assert used
@@ -401,6 +403,7 @@ def test_every_row_is_drawn_on_the_same_images(written: tuple[Path, dict[str, An
         assert table["compared"] == ["MoCo", "supervised"]
         assert len(table["strip"]) == 3
         for row in table["strip"]:
+            assert {label: sum(kinds.values()) for label, kinds in row["kinds"].items()} == row["mistakes"]
             assert list(row["pictures"]) == ["ground truth", "random", "supervised", "MoCo"]
             drawn = [(output / name).read_bytes() for name in row["pictures"].values()]
             assert len(set(drawn)) > 1
