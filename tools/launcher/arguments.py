@@ -57,7 +57,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
                 "--output", type=user_path, metavar="RUN", help="folder of the run, for the file's `output`"
             )
             action.add_argument(
-                "--seed", type=int, metavar="N", help="of scenes and pretraining; trials get 1000 N, 1000 N + 1, ..."
+                "--seed", type=int, metavar="N", help="of all but the trials, whose seeds are 1000 N, 1000 N + 1, ..."
             )
         else:
             action.add_argument(

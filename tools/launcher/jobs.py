@@ -33,7 +33,8 @@ def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
     """Return the task that submitit pickles."""
     attempts = str(record.attempts(stage).resolve())
     once = stage.kind in ("scenes", "convert")
-    return Task(words, record.cwd, str(stage.result), once, attempts, stage.resources.tasks)
+    saves = stage.kind in ("pretrain", "finetune")
+    return Task(words, record.cwd, str(stage.result), once, saves, attempts, stage.resources.tasks)
 
 
 class _Sbatch(submitit.SlurmExecutor):
@@ -100,8 +101,12 @@ def submit_slurm(
     return _submit(executor, [task(stage, record, line) for stage, line in zip(stages, words, strict=True)])
 
 
-def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...]) -> str:
-    """Start a stage on this machine, in processes that outlive this one; returns its id."""
+def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...], threads: int | None = None) -> str:
+    """Start a stage on this machine, in processes that outlive this one; returns its id.
+
+    Args:
+        threads: of each process, where the user has set no number of his own; None: what its tool takes.
+    """
     executor = submitit.LocalExecutor(record.logs(stage).resolve(), python=_python(code))
     executor.update_parameters(
         tasks_per_node=stage.resources.tasks_per_node,
@@ -111,7 +116,8 @@ def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...
         stderr_to_stdout=True,
         setup=stage.resources.setup or [],
     )
-    with local.detached(record.logs(stage) / "controller.out"):
+    chosen = {} if threads is None or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
+    with submitit.helpers.environment_variables(**chosen), local.detached(record.logs(stage) / "controller.out"):
         return _submit(executor, [task(stage, record, words)])[0]
 
 

@@ -53,24 +53,33 @@ def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:
 
 def cancel(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     """End all jobs of a run; stages that were not submitted yet count as cancelled, too."""
-    folder = enter(arguments.folder)
+    ended = cancel_jobs(enter(arguments.folder))
+    for name, job in ended.items():
+        print(f"cancelled   {name}: job {job}")
+    if not ended:
+        print("nothing to cancel: no job of this run is on its way")
+
+
+def cancel_jobs(folder: Path) -> dict[str, str]:
+    """End all jobs of a run; return them by stage.
+
+    Raises:
+        LaunchError: SLURM refuses, or does not answer.
+    """
     with locked(folder):
         record = load_record(folder)
         adopt_lost_jobs(record)
         live = live_states(record)
-        ended = {name: entry for name, entry in record.entries.items() if entry.job in live}
+        ended = {name: entry.job for name, entry in record.entries.items() if entry.job and entry.job in live}
         if record.cluster == "slurm":
-            slurm.cancel(entry.job for entry in ended.values() if entry.job)
+            slurm.cancel(ended.values())
         else:
             local.cancel(local_jobs(record))
         record.cancels += 1
         for entry in record.entries.values():
             entry.cancelled = entry.cancelled or entry.job is None or entry.job in live
         record.save()
-    for name, entry in ended.items():
-        print(f"cancelled   {name}: job {entry.job}")
-    if not ended:
-        print("nothing to cancel: no job of this run is on its way")
+    return ended
 
 
 def enter(folder: Path) -> Path:

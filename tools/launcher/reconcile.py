@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
-from . import jobs
+from . import jobs, sharing
 from .cluster import slurm
 from .cluster.errors import LaunchError
 from .job_states import adopt_lost_jobs, known_states, live_states
@@ -122,11 +122,12 @@ def _never_satisfiable(record: Record, known: Mapping[str, slurm.State]) -> set[
     return never_satisfiable
 
 
-def submit_ready(folder: Path, allowed: Round, limit: int, known_good: Collection[str] = ()) -> Reconciled:
+def submit_ready(folder: Path, allowed: Round, known_good: Collection[str] = ()) -> Reconciled:
     """Submit every stage of the record that can be and is neither finished nor live. The run's lock must be held.
 
+    On this machine, only as many as fit beside those that are live.
+
     Args:
-        limit: the number of stages that may be live at a time on this machine; where more are already, none is added.
         known_good: stages that have been found finished before, and are not verified again.
 
     Raises:
@@ -139,7 +140,10 @@ def submit_ready(folder: Path, allowed: Round, limit: int, known_good: Collectio
     done = _finished(record, live, known_good)
     todo = [stage for stage in stages if stage.name not in done | live and allowed.submits(record, stage)]
     if record.cluster != "slurm":
-        todo = [stage for stage in todo if set(stage.after) <= done][: max(0, limit - len(live))]
+        ready = [stage for stage in todo if set(stage.after) <= done]
+        todo = sharing.next_stages(
+            ready, [stage for stage in stages if stage.name in live], sharing.local_limit(record)
+        )
     submitted = _submit(record, todo, done) if todo else []
     waiting = [stage.name for stage in stages if stage.name not in done | live | set(submitted)]
     return Reconciled(tuple(sorted(done)), tuple(sorted(live)), tuple(submitted), tuple(waiting))
@@ -228,7 +232,7 @@ def _hand_over(
         return jobs.submit_slurm(group, record, code, words, needs, token)
     (stage,), (line,) = group, words
     if record.cluster == "local":
-        return [jobs.submit_local(stage, record, code, line)]
+        return [jobs.submit_local(stage, record, code, line, sharing.threads(stage, sharing.local_limit(record)))]
     return [jobs.run_here(stage, record, code, line)]
 
 

@@ -1,5 +1,6 @@
 """The rounds over a run: submit what is ready, look again, until all is submitted or, if asked, has ended."""
 
+import json
 import shlex
 import sys
 import time
@@ -7,48 +8,68 @@ from pathlib import Path
 
 from rich.console import Console
 
+from transfer.report.page import NUMBERS
+
 from . import reconcile, status
-from .job_states import pause
+from .cluster import logs
+from .following import Follower
+from .job_states import live_states
+from .manage import cancel_jobs
 from .reconcile import Reconciled
 from .record import Record, load_record, locked
+from .stages.pipeline import Measured
+
+_INTERRUPTED = 130
+_TAIL = 15  # lines of a failed stage's log that are shown
+_LOOK = 0.2  # seconds between two looks at jobs that are stopping
 
 
-def run_rounds(folder: Path, wait: bool) -> None:
-    """Submit what is neither finished nor live; wait for it if asked, and to start what must wait on this machine.
+def run_rounds(folder: Path, wait: bool, measured: Measured | None = None, note: str | None = None) -> None:
+    """Submit what is neither finished nor live; wait for it if asked, and where stages wait for others on this machine.
 
-    Exits with code 1 where it waited and a stage has not finished.
+    Ctrl-C while it waits stops the jobs of this machine, which save; those of a cluster go on. Exits with code 1 where
+    it waited and a stage has not finished.
+
+    Args:
+        measured: the minutes that the run took elsewhere.
+        note: what is printed at the end of a run that has finished.
     """
     with locked(folder):
         allowed = reconcile.begin_round(folder)
         record = load_record(folder)
-    wait = wait or record.cluster == "debug"  # there a job has ended when it has been submitted
-    first = True
-    good: tuple[str, ...] = ()
+    # On debug a job has ended when it has been submitted; with several stages this command starts the next ones.
+    wait = wait or record.cluster == "debug" or (record.cluster == "local" and len(record.entries) > 1)
+    try:
+        with Follower(record, measured) as follower:
+            record = _submit_until_done(record, allowed, wait, follower)
+    except KeyboardInterrupt:
+        if not wait or record.cluster != "local":
+            raise
+        _stop(folder)
+    if wait:
+        _end(record, follower, note)
+
+
+def _submit_until_done(record: Record, allowed: reconcile.Round, wait: bool, follower: Follower) -> Record:
+    """Submit what is ready, whenever a job has ended, until none is left; return the run's record as it is then."""
+    first, good = True, ()  # type: tuple[bool, tuple[str, ...]]
     while True:
-        with locked(folder):
-            found = reconcile.submit_ready(folder, allowed, local_limit(record), good)
-        record, good = load_record(folder), found.finished
+        with locked(record.folder):
+            found = reconcile.submit_ready(record.folder, allowed, good)
+        record, good = load_record(record.folder), found.finished
         if first:
-            _print_first(found, record)
-        elif found.submitted:
-            print(f"submitted   {', '.join(found.submitted)}", flush=True)
+            _print_first(found, record, wait)
+        else:
+            follower.tell(record)
+            if found.submitted:
+                print(f"submitted   {', '.join(found.submitted)}", flush=True)
         first = False
-        unfinished = bool(found.submitted or found.live)
-        if not unfinished or not (wait or (record.cluster != "slurm" and found.waiting)):
-            break
-        time.sleep(pause(record))
-    if wait or (record.cluster != "slurm" and not unfinished):
-        _end(record)
+        if not wait or not (found.submitted or found.live):
+            return record
+        follower.until_one_ends(record)
 
 
-def local_limit(record: Record) -> int:
-    """Return the number of stages that may run at a time on this machine: 1 with GPUs, or all would use the same."""
-    if any(entry.stage.resources.gpus for entry in record.entries.values()):
-        return 1
-    return max((entry.stage.parallel or 1 for entry in record.entries.values()), default=1)
-
-
-def _print_first(found: Reconciled, record: Record) -> None:
+def _print_first(found: Reconciled, record: Record, wait: bool) -> None:
     if found.finished:
         print(f"finished    {', '.join(found.finished)}")
     if found.live:
@@ -57,16 +78,58 @@ def _print_first(found: Reconciled, record: Record) -> None:
         print(f"submitted   {name}: job {record.entries[name].job}")
     if not found.submitted and not found.live:
         print("nothing to submit" + ("" if found.waiting else ": all has finished"))
-    elif record.cluster != "debug":
-        print(f"see         python tools/launch.py status {shlex.quote(str(record.folder))}", flush=True)
+        return
+    if record.cluster != "debug":
+        print(f"see         python tools/launch.py status {shlex.quote(str(record.folder))}")
+    if record.cluster == "local" and wait:
+        print("            Ctrl-C stops the jobs, which save; the same command continues")
+    sys.stdout.flush()
 
 
-def _end(record: Record) -> None:
-    """Print the table; exit with code 1 where something has not finished."""
+def _stop(folder: Path) -> None:
+    """End all jobs and wait until they have saved. Does not return; another Ctrl-C stops the wait."""
+    print("stopping    the jobs save first", flush=True)
+    cancel_jobs(folder)
+    record = load_record(folder)
+    while live_states(record):
+        time.sleep(_LOOK)
+    print("stopped     the same command continues", flush=True)
+    sys.exit(_INTERRUPTED)
+
+
+def _end(record: Record, follower: Follower, note: str | None) -> None:
+    """Print the table and what came out; exit with code 1 where something has not finished."""
     shown = status.stage_rows(record)
     status.print_rows(record, shown, Console())
     bad = [row for row in shown if row.state != status.FINISHED]
     for row in bad:
-        print(f"error: {row.stage}: {row.state} {row.note}", file=sys.stderr)
+        print(f"error: {row.stage}: {row.state} {row.note}{_log_end(record, row)}", file=sys.stderr)
     if bad:
         sys.exit(1)
+    print(follower.pace.told())
+    for entry in record.entries.values():
+        if entry.stage.kind == "report":
+            print("\n".join(_found(Path(entry.stage.result))))
+    if note:
+        print(note)
+
+
+def _found(page: Path) -> list[str]:
+    """Return the first sentences of a report, and where it is."""
+    try:
+        summary = json.loads((page.parent / NUMBERS).read_text())["summary"]
+        sentences = [one["first"] for one in summary]
+    except (OSError, ValueError, KeyError, TypeError):  # of an earlier version
+        sentences = []
+    return [*sentences, f"the report: {page}"]
+
+
+def _log_end(record: Record, row: status.Row) -> str:
+    """Return the last lines of a failed stage's output, each on a line of its own."""
+    if row.state != status.FAILED or row.job is None:
+        return ""
+    folder = record.logs(record.entries[row.stage].stage)
+    ranks = [line["rank"] for line in record.events(record.entries[row.stage].stage) if line.get("outcome") == "failed"]
+    file = logs.log_path(folder, row.job, ranks[-1] if ranks else 0)
+    lines = logs.last_lines(file, _TAIL)
+    return "".join(f"\n    {line}" for line in (f"the end of {file}:", *lines)) if lines else ""

@@ -1,7 +1,9 @@
 """The progress of a run: a row a stage, from what the cluster says, what its jobs logged, and its metrics.json."""
 
+import functools
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -40,11 +42,17 @@ class Row:
     total: int | None
     left_seconds: float | None
     note: str
+    speed: str = ""  # of the steps, such as "310 images/s"
+    seconds: float | None = None  # of the newest attempt so far, while it runs
 
 
-def stage_rows(record: Record) -> list[Row]:
-    """Return a row for each stage of a run, in the order of the pipeline."""
-    known = known_states(record)
+def stage_rows(record: Record, known: Mapping[str, State] | None = None) -> list[Row]:
+    """Return a row for each stage of a run, in the order of the pipeline.
+
+    Args:
+        known: what the cluster says of its jobs; None: it is asked.
+    """
+    known = known_states(record) if known is None else known
     found: dict[str, Row] = {}
     for name, entry in record.entries.items():
         found[name] = _row(record, entry, known.get(entry.job or ""), found)
@@ -54,13 +62,14 @@ def stage_rows(record: Record) -> list[Row]:
 def _row(record: Record, entry: Entry, state: State | None, before: dict[str, Row]) -> Row:
     stage, events = entry.stage, record.events(entry.stage)
     name, note = _state(record, entry, state, events, before)
-    done, total, left = _progress(stage) if events else (None, None, None)
-    starts = sum(line["event"] == "start" for line in events)
+    done, total, left, speed = _progress(stage) if events else _UNKNOWN
+    starts = [line["time"] for line in events if line["event"] == "start"]
     if name != RUNNING:
-        left = None
-    elif done is not None and done == total:
+        return Row(stage.name, entry.job, name, len(starts), done, total, None, note)
+    if done is not None and done == total:
         left, note = None, "evaluates" if stage.kind == "finetune" else note
-    return Row(stage.name, entry.job, name, starts, done, total, left, note)
+    seconds = time.time() - datetime.fromisoformat(starts[-1]).timestamp() if starts else None
+    return Row(stage.name, entry.job, name, len(starts), done, total, left, note, speed, seconds)
 
 
 def _state(
@@ -148,35 +157,47 @@ def _why(record: Record, stage: Stage, entry: Entry, state: State | None, lines:
     return ", ".join(reasons or ["ended without a message"]) + (f": {message}" if message else "")
 
 
-def _progress(stage: Stage) -> tuple[int | None, int | None, float | None]:
-    """Return the steps done, those in all, and the seconds left at the speed of the last rows of metrics.json."""
+_Progress = tuple[int | None, int | None, float | None, str]
+_UNKNOWN: _Progress = (None, None, None, "")
+
+
+def _progress(stage: Stage) -> _Progress:
+    """Return the steps done, those in all, and by the last rows of metrics.json the seconds left and the speed."""
     folder = Path(stage.folder)
     try:
         rows = [json.loads(line) for line in _tail(folder / "metrics.json")]
-        settings = yaml.safe_load((folder / "config.yaml").read_text())
+        settings = _read_settings(folder / "config.yaml", (folder / "config.yaml").stat().st_mtime_ns)
         if stage.kind == "pretrain":
             return _pretraining_progress([row for row in rows if "images_per_second" in row], settings)
         if stage.kind == "finetune":
             return _fine_tuning_progress([row for row in rows if "time" in row], settings)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):  # not there yet, or half-written
         pass
-    return None, None, None
+    return _UNKNOWN
 
 
-def _pretraining_progress(rows: list[dict[str, Any]], settings: Any) -> tuple[int | None, int | None, float | None]:
+@functools.lru_cache(maxsize=256)
+def _read_settings(path: Path, written: int) -> Any:
+    """Read a YAML file, which takes long, once each time that it is `written`: the progress is read every second."""
+    return yaml.safe_load(path.read_text())
+
+
+def _pretraining_progress(rows: list[dict[str, Any]], settings: Any) -> _Progress:
     if not rows:
-        return None, None, None
+        return _UNKNOWN
     done, total = rows[-1]["step"], rows[-1]["steps"]
     speed = sum(row["images_per_second"] for row in rows) / len(rows)
-    return done, total, (total - done) * settings["optim"]["batch_size"] / speed if speed else None
+    left = (total - done) * settings["optim"]["batch_size"] / speed if speed else None
+    return done, total, left, f"{speed:.0f} images/s"
 
 
-def _fine_tuning_progress(rows: list[dict[str, Any]], settings: Any) -> tuple[int | None, int | None, float | None]:
+def _fine_tuning_progress(rows: list[dict[str, Any]], settings: Any) -> _Progress:
     total = settings["SOLVER"]["MAX_ITER"]
     if not rows:
-        return 0, total, None
+        return 0, total, None, ""
     done = rows[-1]["iteration"] + 1
-    return done, total, (total - done) * sum(row["time"] for row in rows) / len(rows)
+    each = sum(row["time"] for row in rows) / len(rows)
+    return done, total, (total - done) * each, f"{each:.2f} s/iteration"
 
 
 def _tail(path: Path) -> list[str]:

@@ -65,7 +65,7 @@ def launch_pipeline(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     read = pipeline.read_pipeline(arguments.file, arguments.output, _flags(arguments), arguments.seed)
     if arguments.parallel is not None:
         stages = [dataclasses.replace(s, parallel=arguments.parallel) if s.array else s for s in read.stages]
-        read = Pipeline(read.output, tuple(stages))
+        read = dataclasses.replace(read, stages=tuple(stages))
     _launch(read, arguments)
 
 
@@ -90,7 +90,7 @@ def _launch(run: Pipeline, arguments: argparse.Namespace) -> None:
         _check_at_least("--parallel", arguments.parallel, 1)
     check_cluster(arguments.cluster, run, arguments.dry_run)
     for group, lines, text in reconcile.preview(run.output, run.stages, arguments.cluster):
-        _print_group(group, lines, arguments.cluster)
+        _print_group(group, lines if arguments.dry_run else (), arguments.cluster)
         if arguments.dry_run and text:
             print(text)
     print(f"run folder  {run.output}", flush=True)
@@ -100,7 +100,7 @@ def _launch(run: Pipeline, arguments: argparse.Namespace) -> None:
         return
     with locked(run.output):
         reconcile.enter_stages(run.output, run.stages, arguments.cluster)
-    run_rounds(run.output, arguments.wait)
+    run_rounds(run.output, arguments.wait, run.measured, run.note)
 
 
 def _print_group(group: Sequence[Stage], lines: Sequence[str], cluster: str) -> None:

@@ -99,8 +99,8 @@ FAULTS = (
     fault(
         "stage-before-its-needs",
         "tools/launcher/reconcile.py",
-        "        todo = [stage for stage in todo if set(stage.after) <= done][: max(0, limit - len(live))]\n",
-        "        todo = todo[: max(0, limit - len(live))]\n",
+        "        ready = [stage for stage in todo if set(stage.after) <= done]\n",
+        "        ready = todo\n",
         "on this machine a backbone is converted before it is trained",
         _VERIFY,
     ),

@@ -210,4 +210,4 @@ def test_words_survive_the_pickle(scratch: Path, given: list[tuple[str, str]], c
     )
     assert list(map(type, task.command)) == [str] * len(task.command)
     plain = {name: type(value) for name, value in vars(task).items() if name != "command"}
-    assert plain == {"cwd": str, "result": str, "once": bool, "attempts": str, "tasks": int}
+    assert plain == {"cwd": str, "result": str, "once": bool, "saves": bool, "attempts": str, "tasks": int}

@@ -231,7 +231,7 @@ def test_json_is_a_list_of_rows_with_promised_names(run: Record, capsys: pytest.
     done = call(capsys, "status", run.folder, "--json")
     message = json.loads(done.stdout)
     assert [row["stage"] for row in message] == list(run.entries)
-    names = {"stage", "job", "state", "attempt", "done", "total", "left_seconds", "note"}
+    names = {"stage", "job", "state", "attempt", "done", "total", "left_seconds", "note", "speed", "seconds"}
     assert set(message[0]) == names
     assert record.load_record(run.folder) == run
 

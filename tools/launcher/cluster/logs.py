@@ -33,19 +33,24 @@ def is_error(line: str) -> bool:
 
 def last_line(folder: Path, job: str, rank: int) -> str:
     """Return the last line that a rank printed, without those of SLURM and submitit; where there is one, its error."""
-    file = log_path(folder, job, rank)
-    if not file.exists():
-        return ""
-    with open(file, "rb") as content:
-        content.seek(max(0, file.stat().st_size - _TAIL))
-        lines = content.read().decode(errors="replace").splitlines()
-    printed = [line.strip() for line in lines if not _NOISE.match(line)]
+    printed = [line.strip() for line in last_lines(log_path(folder, job, rank)) if not _NOISE.match(line)]
     errors = [number for number, line in enumerate(printed) if is_error(line)]
     if errors:
         message = printed[errors[-1] :]
         of_a_bug = message[0].endswith(":")  # its traceback follows, and what it says comes last
         return f"{message[0]} {message[-1]}" if of_a_bug and len(message) > 1 else " ".join(message[:_MESSAGE])
     return printed[-1] if printed else ""
+
+
+def last_lines(file: Path, most: int | None = None) -> list[str]:
+    """Return the last lines of a file, those of its last 64 KB, at most `most`; none where it is not there."""
+    try:
+        with open(file, "rb") as content:
+            content.seek(max(0, file.stat().st_size - _TAIL))
+            lines = content.read().decode(errors="replace").splitlines()
+    except FileNotFoundError:
+        return []
+    return lines if most is None else lines[-most:]
 
 
 def print_log(file: Path, follow: Callable[[], bool], every: float) -> None:

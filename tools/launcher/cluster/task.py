@@ -43,6 +43,7 @@ class Task:
     cwd: str
     result: str  # there once the tool has finished
     once: bool  # the tool refuses to write it a second time
+    saves: bool  # the tool notes a signal and saves; the others have nothing to save
     attempts: str  # the file that starts and ends are logged in
     tasks: int
 
@@ -75,15 +76,27 @@ class Task:
     def _run(self) -> tuple[int, list[str]]:
         """Run the tool; return its exit code, and the signals that came meanwhile."""
         came: list[str] = []
-        # Started with the signals blocked, as this process is: the tool lets them in when it can note them.
-        process = subprocess.Popen(self.command, env={**os.environ, **(_rank() if self.tasks > 1 else {})})
+        started: list[subprocess.Popen[bytes]] = []
+        interrupted = not self.saves and submitit.JobEnvironment().cluster == "local"
 
         def pass_on(number: int, _: FrameType | None) -> None:
             came.append(signal.Signals(number).name)
-            process.send_signal(number)
+            for process in started:
+                if not interrupted:
+                    process.send_signal(number)
+                elif number in (signal.SIGTERM, signal.SIGINT):
+                    process.send_signal(signal.SIGINT)  # it has nothing to save, and cleans up
 
-        with _handled(pass_on):
-            code = process.wait()
+        with contextlib.ExitStack() as stack:
+            if interrupted:
+                stack.enter_context(_handled(pass_on))
+            # Else started with the signals blocked, as this process is: the tool lets them in when it can note them.
+            started.append(subprocess.Popen(self.command, env={**os.environ, **(_rank() if self.tasks > 1 else {})}))
+            if not interrupted:
+                stack.enter_context(_handled(pass_on))
+            elif came:  # before there was a process
+                started[0].send_signal(signal.SIGINT)
+            code = started[0].wait()
         return code, came
 
     def _again(self, environment: Any, cancelled: bool) -> None:

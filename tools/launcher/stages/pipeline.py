@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from .stage import Stage
 PRETRAINED = "pretrained"  # a start: what this pipeline pretrains
 TRIAL_SEEDS = 1000  # of one seed of the whole: no other's trials share theirs
 KEYS = {
-    "": ("output", "title", "resources", "scenes", "pretrain", "convert", "finetune", "report"),
+    "": ("output", "title", "resources", "scenes", "pretrain", "convert", "finetune", "report", "measured", "note"),
     "scenes": ("unlabelled", "train", "test", "seed", "resources"),
     "pretrain": ("config", "settings", "resources"),
     "convert": ("encoder", "resources"),
@@ -41,15 +41,35 @@ KEYS = {
         *("labels", "labels_seed", "trials", "parallel", "resources"),
     ),
     "report": ("images", "resamples", "resources"),
+    "measured": ("machine", "minutes"),
 }
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The minutes that the parts of a pipeline took on some machine: "pretrain", all trials of the task "voc", ..."""
+
+    machine: str
+    minutes: Mapping[str, float]
+
+    def told(self) -> str:
+        """Return the time of the whole in words."""
+        return f"the whole took {sum(self.minutes.values()):.1f} min on {self.machine}"
+
+
+@dataclass(frozen=True)
 class Pipeline:
-    """A run: where it lies, and its stages in an order in which each comes after those that it needs."""
+    """A run: where it lies, and its stages in an order in which each comes after those that it needs.
+
+    Attributes:
+        measured: what it took where somebody measured it.
+        note: what its output ends with.
+    """
 
     output: Path
     stages: tuple[Stage, ...]
+    measured: Measured | None = None
+    note: str | None = None
 
 
 def read_pipeline(path: Path, output: Path | None, flags: Mapping[str, Any], seed: int | None = None) -> Pipeline:
@@ -58,7 +78,8 @@ def read_pipeline(path: Path, output: Path | None, flags: Mapping[str, Any], see
     Args:
         output: in place of the file's.
         flags: resources over those of the file, for every stage.
-        seed: of the scenes and of pretraining, in place of the file's; that of the first trial is 1000 times it.
+        seed: of the scenes, of pretraining and of drawn labels, in place of the file's; the first trial's is 1000 times
+            it.
 
     Raises:
         LaunchError: every fault of the file, of its configs and of its resources.
@@ -69,9 +90,12 @@ def read_pipeline(path: Path, output: Path | None, flags: Mapping[str, Any], see
         raise LaunchError(f"{path}: cannot be read: {error}") from error
     reader = _Reader(content, output, flags, seed)
     stages = tuple(reader.stages())
+    read = Pipeline(
+        reader.output, stages, reader.measured(stages), reader.value(reader.content, "note", "note", str, None)
+    )
     if reader.faults:
         raise LaunchError("\n  ".join([f"{path}:", *dict.fromkeys(reader.faults)]))
-    return Pipeline(reader.output, stages)
+    return read
 
 
 class _Reader(SectionReader):
@@ -99,6 +123,22 @@ class _Reader(SectionReader):
             yield self._report(tuned)
         if not made and not tuned and not self.faults:
             self.faults.append("nothing to do: neither pretrain nor finetune is there")
+
+    def measured(self, stages: Sequence[Stage]) -> Measured | None:
+        """Return what the file says of the time that its parts took elsewhere."""
+        if "measured" not in self.content:
+            return None
+        section = self.mapping(self.content["measured"], "measured", KEYS["measured"])
+        machine = self.value(section, "machine", "measured.machine", str, "another machine")
+        found = self.mapping(section.get("minutes", {}), "measured.minutes", None)
+        parts = list(dict.fromkeys(stage.name.split("/")[0] for stage in stages))
+        good = [isinstance(value, int | float) and value > 0 for value in found.values()]
+        if set(found) != set(parts) or not all(good):
+            self.faults.append(
+                f"measured.minutes: must be numbers above 0 for {', '.join(parts)}; or leave `measured` out"
+            )
+            return None
+        return Measured(machine, found)
 
     def _scenes(self) -> Stage | None:
         if "scenes" not in self.content:
@@ -211,8 +251,13 @@ class _Reader(SectionReader):
 
     def _run_options(self, both: dict[str, Any], where: str, init: Any) -> dict[str, Any]:
         """Return the options of a fine-tuning run that a section gives, as RunOptions names them."""
-        root = self.path(both, "dataset_root", f"{where}.dataset_root") or (self.scenes and self.scenes.folder)
+        root = self.path(both, "dataset_root", f"{where}.dataset_root")
         data = self.path(both, "data", f"{where}.data")
+        if root is None and self.scenes is not None and not {"data", "train", "test"} & both.keys():
+            root = self.scenes.folder
+        labels_seed = self.value(both, "labels_seed", f"{where}.labels_seed", int, None)
+        if self.seed is not None and both["labels"] and labels.parse_labels(both["labels"]).path is None:
+            labels_seed = self.seed
         engine = self.value(both, "engine", f"{where}.engine", str, "auto")
         if engine not in engines.NAMES:
             self.faults.append(f"{where}.engine: is {engine!r}, must be one of {', '.join(engines.NAMES)}")
@@ -225,7 +270,7 @@ class _Reader(SectionReader):
             "test": self.words(both, "test", f"{where}.test"),
             "classes": self.value(both, "classes", f"{where}.classes", str, None),
             "labels": both["labels"] and expand_home(both["labels"]),
-            "labels_seed": self.value(both, "labels_seed", f"{where}.labels_seed", int, None),
+            "labels_seed": labels_seed,
             "engine": engine,
             "scale_to": self.value(both, "scale_to", f"{where}.scale_to", int, None, least=1),
             "data_rules": faults.parse_rules([f"{kind}={rule}" for kind, rule in rules.items()]),

@@ -1,5 +1,6 @@
 """`launch.py --cluster local`: a job outlives its terminal, stops when asked, and ends as if it had never stopped."""
 
+import contextlib
 import json
 import os
 import signal
@@ -73,7 +74,7 @@ def test_a_run_is_that_of_the_tool_from_a_snapshot(undisturbed: Path) -> None:
 
 @dataclass
 class Disturbed:
-    """A run that Ctrl-C, a signal and a cancel have met, and that was retried, with what was seen meanwhile."""
+    """A run that a signal, a cancel and Ctrl-C have met, and that was retried, with what was seen meanwhile."""
 
     run: Path
     words: tuple[object, ...]  # of its command
@@ -86,21 +87,23 @@ def disturbed(images: Path, tool: Tool, tmp_path_factory: pytest.TempPathFactory
     resources = folder / "resources.yaml"
     resources.write_text("processes: 2\nsetup: ['export FROM_SETUP=\"it is here\"']\n")
     run = folder / "a run; $(touch made) 'of' ours"
-    words = ("pretrain", "--cluster", "local", "--resources", resources, "--wait", *pretraining(images, run))
+    words = ("pretrain", "--cluster", "local", "--resources", resources, *pretraining(images, run))
     found = Disturbed(run, words)
-    interrupt_the_terminal(found, tool)
+    leave_the_terminal(found, tool)
     send_a_signal(found, tool)
     cancel_it(found, tool)
+    interrupt_the_wait(found, tool)
     found.seen["retry"] = tool("launch", "retry", run, "--wait")
     return found
 
 
-def interrupt_the_terminal(found: Disturbed, tool: Tool) -> None:
+def leave_the_terminal(found: Disturbed, tool: Tool) -> None:
     terminal = start(*found.words, API_TOKEN=TOKEN)
-    wait_until(lambda: last_step(found.run) >= 3 or terminal.poll() is not None, "it trains")
-    os.killpg(terminal.pid, signal.SIGINT)
     output = terminal.communicate(timeout=60)[0]
-    found.seen |= {"output": output, "code": terminal.returncode, "after Ctrl-C": state(tool, found.run)}
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(terminal.pid, signal.SIGHUP)
+    wait_until(lambda: last_step(found.run) >= 3, "it trains")
+    found.seen |= {"output": output, "code": terminal.returncode, "after the terminal": state(tool, found.run)}
     found.seen["tasks"] = tasks(found.run, "train_moco.py")
     found.seen["environment"] = Path(f"/proc/{found.seen['tasks'][0]}/environ").read_bytes()
 
@@ -123,11 +126,32 @@ def cancel_it(found: Disturbed, tool: Tool) -> None:
     found.seen["saved and trained"] = (saver.manifests(found.run)[-1].step, last_step(found.run))
 
 
+def interrupt_the_wait(found: Disturbed, tool: Tool) -> None:
+    before = last_step(found.run)
+    terminal = start(*found.words, "--wait")
+    wait_until(lambda: last_step(found.run) > before or terminal.poll() is not None, "it goes on")
+    os.killpg(terminal.pid, signal.SIGINT)
+    found.seen["interrupted output"] = terminal.communicate(timeout=60)[0]
+    found.seen["interrupted code"] = terminal.returncode
+    found.seen["after Ctrl-C"] = state(tool, found.run)
+    found.seen["saved and trained after Ctrl-C"] = (saver.manifests(found.run)[-1].step, last_step(found.run))
+
+
 @pytest.mark.slow
-def test_ctrl_c_leaves_the_job_running(disturbed: Disturbed) -> None:
-    assert disturbed.seen["code"] == 130, disturbed.seen["output"]
-    assert disturbed.seen["after Ctrl-C"]["state"] == "RUNNING"
+def test_a_job_outlives_its_terminal(disturbed: Disturbed) -> None:
+    assert disturbed.seen["code"] == 0, disturbed.seen["output"]
+    assert disturbed.seen["after the terminal"]["state"] == "RUNNING"
     assert len(disturbed.seen["tasks"]) == 2
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_a_job_that_is_waited_for(disturbed: Disturbed) -> None:
+    output = disturbed.seen["interrupted output"]
+    assert disturbed.seen["interrupted code"] == 130, output
+    assert "the same command continues" in output
+    assert disturbed.seen["after Ctrl-C"]["state"] == "CANCELLED"
+    saved, trained = disturbed.seen["saved and trained after Ctrl-C"]
+    assert saved == trained < STEPS
 
 
 @pytest.mark.slow
@@ -155,9 +179,9 @@ def test_a_cancelled_job_has_saved_its_last_step(disturbed: Disturbed) -> None:
 def test_a_retried_run_ends_as_an_undisturbed_one(disturbed: Disturbed, undisturbed: Path) -> None:
     done = disturbed.seen["retry"]
     assert done.returncode == 0, done.stdout + done.stderr
-    attempts = ["start", "stopped", "start", "stopped", "start", "finished"]
+    attempts = [*3 * ["start", "stopped"], "start", "finished"]
     assert outcomes(disturbed.run, "pretrain") == attempts
-    assert len(jobs(disturbed.run)["pretrain"]) == 2
+    assert len(jobs(disturbed.run)["pretrain"]) == 3
     assert differences(disturbed.run, undisturbed, EPOCHS) == []
 
 

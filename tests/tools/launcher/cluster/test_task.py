@@ -16,7 +16,8 @@ import sys
 import submitit
 from launcher.cluster.task import Task
 folder, tool = sys.argv[1:]
-task = Task((sys.executable, "-c", tool, folder), folder, folder + "/result", False, folder + "/attempts.jsonl", 1)
+command = (sys.executable, "-c", tool, folder)
+task = Task(command, folder, folder + "/result", False, True, folder + "/attempts.jsonl", 1)
 submitit.DebugExecutor(folder).submit(task).results()
 """
 WARNED = """

@@ -172,6 +172,10 @@ def test_a_seed_of_the_command_line_is_everythings(tmp_path: Path) -> None:
         seeds.add(run_options(found["voc/moco/trial_0"]).seed)
     assert seeds == {0, 1000, 2000}  # of the first trial; the trials of one share none with those of another
     assert stages(tmp_path, content)["scenes"].arguments[-1] == "9"
+    (tmp_path / "list.txt").write_text("000001\n")
+    content["finetune"]["labels"] = ["10%", str(tmp_path / "list.txt")]
+    drawn = [run_options(stage).labels_seed for stage in stages(tmp_path, content, seed=3).values() if stage.array]
+    assert drawn == [3, None]  # a list of files is not drawn
 
 
 def test_parts_of_the_labels_multiply_the_runs(tmp_path: Path) -> None:

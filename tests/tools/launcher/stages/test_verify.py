@@ -255,7 +255,7 @@ def test_a_cancelled_run_waits_for_the_next_command(tmp_path: Path, capsys: pyte
         before = reconcile.begin_round(tmp_path)
         done = call(capsys, "cancel", tmp_path)
         assert done.stdout == f"cancelled   convert: job {job}\n"
-    found = reconcile.submit_ready(tmp_path, before, 1)
+    found = reconcile.submit_ready(tmp_path, before)
     assert (found.live, found.submitted, found.waiting) == ((), (), ("convert", "second"))
     assert [entry.cancelled for entry in record.load_record(tmp_path).entries.values()] == [True, True]
     assert reconcile.begin_round(tmp_path) == Round({"convert": 2, "second": 1}, 1)
@@ -268,11 +268,11 @@ def test_a_shell_submits_no_more_than_it_may(tmp_path: Path) -> None:
         begun(tmp_path, stages[0], job)
         reconcile.enter_stages(tmp_path, stages, "local")
         allowed = reconcile.begin_round(tmp_path)
-        assert (
-            reconcile.submit_ready(tmp_path, allowed, 0).submitted == ()
-        )  # --parallel was lowered while more were running
+        assert reconcile.submit_ready(tmp_path, allowed).submitted == ()  # one runs, and no more may at a time
+        more = [dataclasses.replace(stage, parallel=9) for stage in stages]
+        reconcile.enter_stages(tmp_path, more, "local")
         another_shells = dataclasses.replace(allowed, most={"a": 1})
-        assert reconcile.submit_ready(tmp_path, another_shells, 9).submitted == ()
+        assert reconcile.submit_ready(tmp_path, another_shells).submitted == ()
         assert record.load_record(tmp_path).entries["b"].submissions == []
 
 

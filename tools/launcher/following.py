@@ -1,0 +1,118 @@
+"""The progress of a run while launch.py waits for it: bars in a terminal, elsewhere a line now and then."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from pretrain.runtime.progress import console
+
+from . import status
+from .cluster.slurm import State
+from .job_states import known_states, pause
+from .pace import Pace, clock, minutes
+from .record import Record
+from .stages.pipeline import Measured
+
+_LOOK = 0.2  # seconds between two looks at the processes of this machine
+_LINE = 20.0  # seconds between two lines; with SLURM six looks at it
+
+
+class Follower:
+    """A view of a run: its jobs while they run, and each stage once it has ended.
+
+    Args:
+        record: of the run, when the command begins.
+        measured: the minutes that its parts took elsewhere.
+    """
+
+    def __init__(self, record: Record, measured: Measured | None) -> None:
+        rows = status.stage_rows(record)
+        self.pace = Pace(measured, rows)
+        self._ended = {row.stage for row in rows if row.state in status.ENDED}
+        self._began: dict[str, float] = {}
+        self._promised, self._next_line = False, time.monotonic() + _LINE
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=10), TextColumn("{task.fields[text]}"))
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+        self._bars: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "Follower":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def until_one_ends(self, record: Record) -> None:
+        """Show how far the jobs are until one that is live now has ended.
+
+        Raises:
+            LaunchError: SLURM does not answer.
+        """
+        self._progress.start()
+        every = pause(record) if record.cluster == "slurm" else _LOOK
+        known = known_states(record)
+        live, due = _live(known), 0.0
+        while live and live <= _live(known):
+            if time.monotonic() >= due:
+                self._show(record, status.stage_rows(record, known))
+                due = time.monotonic() + pause(record)
+            time.sleep(every)
+            known = known_states(record)
+
+    def tell(self, record: Record) -> list[status.Row]:
+        """Print the stages that have ended since the last look; return all rows."""
+        rows = status.stage_rows(record)
+        for row in rows:
+            if row.state in status.ENDED and row.stage not in self._ended and row.job is not None:
+                self._ended.add(row.stage)
+                print(f"{row.state.lower():<11} {row.stage}{self._said_of(row)}", flush=True)
+        promise = None if self._promised else self.pace.promise(rows)
+        if promise and any(row.state not in status.ENDED for row in rows):
+            self._promised = True
+            print(f"estimate    {promise}", flush=True)
+        return rows
+
+    def _said_of(self, row: status.Row) -> str:
+        """Return how long a stage took, or why it has not finished."""
+        if row.state != status.FINISHED:
+            return f": {row.note}" if row.note else ""
+        began = self._began.get(row.stage)
+        return "" if began is None else f" in {minutes(time.monotonic() - began)}"
+
+    def _show(self, record: Record, rows: Sequence[status.Row]) -> None:
+        running = [row for row in rows if row.state == status.RUNNING]
+        for row in running:
+            self._began.setdefault(row.stage, time.monotonic() - (row.seconds or 0))
+        done = sum(row.state == status.FINISHED for row in rows)
+        left = self.pace.left(rows)
+        whole = clock(self.pace.seconds) + (f", about {minutes(left)} left" if left is not None else "")
+        if console.is_terminal:
+            self._update("all", f"{done} of {len(rows)} stages", done, len(rows), whole)
+            for row in running:
+                self._update(row.stage, row.stage, row.done, row.total, _text(row))
+            for name in self._bars.keys() - {"all", *(row.stage for row in running)}:
+                self._progress.remove_task(self._bars.pop(name))
+        elif time.monotonic() >= self._next_line:
+            self._next_line = time.monotonic() + max(_LINE, 6 * pause(record))
+            jobs = "; ".join(f"{row.stage}: {_text(row)}" for row in running) or "nothing runs yet"
+            print(f"running     {done} of {len(rows)} stages done, {whole}; {jobs}", flush=True)
+
+    def _update(self, name: str, description: str, done: int | None, total: int | None, text: str) -> None:
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(description, total=total, text=text)
+        self._progress.update(
+            self._bars[name], description=description, completed=done or 0, total=total, text=text, refresh=False
+        )
+
+
+def _live(known: Mapping[str, State]) -> set[str]:
+    return {job for job, state in known.items() if state.live}
+
+
+def _text(row: status.Row) -> str:
+    """Return a running stage's progress: "120/600, 310 images/s, 0:45, 2:05 left"."""
+    parts = [f"{row.done}/{row.total}"] if row.done is not None else []
+    parts += [row.speed] if row.speed else []
+    parts += [clock(row.seconds)] if row.seconds is not None else []
+    parts += [f"{clock(row.left_seconds)} left"] if row.left_seconds is not None else []
+    return ", ".join([*parts, *([row.note] if row.note else [])]) or "starts"
