@@ -1,5 +1,6 @@
 """Score existing detections against ground truth.
 
+data  results against data that are named by path, in either layout
 coco  a COCO results file against a COCO annotation file, by pycocotools
 voc   the devkit's result files (<class>.txt, lines "image score xmin ymin xmax ymax") against a VOC folder
 """
@@ -11,14 +12,16 @@ import logging
 from rich.console import Console
 
 from common import cli
-from common.score_results import score_coco, score_voc
+from common.score_results import score_coco, score_data, score_voc
 from common.score_tables import print_coco_scores, print_voc_scores, without_nan
 from pretrain.runtime.host import user_path
-from transfer.data import catalog
+from transfer.data import catalog, own
 from transfer.data.common import faults
 from transfer.evaluation import coco as coco_eval
 
 EXAMPLES = """examples:
+  python tools/evaluate.py data cells/valid --results coco_instances_results.json
+  python tools/evaluate.py data my_cells_test --data cells.yaml --results detections/
   python tools/evaluate.py coco --annotations instances_val2017.json --results coco_instances_results.json
   python tools/evaluate.py coco --annotations instances_val2017.json --results results.json --iou-type segm --json
   python tools/evaluate.py voc --dataset-root VOCdevkit/VOC2012 --split val --results detections/
@@ -52,7 +55,7 @@ def main() -> None:
 def _parser() -> argparse.ArgumentParser:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=layout)
-    kinds = parser.add_subparsers(required=True, metavar="coco|voc")
+    kinds = parser.add_subparsers(required=True, metavar="data|coco|voc")
     output = argparse.ArgumentParser(add_help=False)
     output.add_argument(
         "--json", action="store_true", help="print one JSON object with unrounded numbers, nothing else"
@@ -61,6 +64,16 @@ def _parser() -> argparse.ArgumentParser:
         faults.FLAG, dest="data_rules", action="append", default=[], metavar="KIND=RULE",
         help="what to do about a kind of fault in the data; may be repeated",
     )  # fmt: skip
+
+    data = kinds.add_parser("data", parents=[output], help="data by path", epilog=EXAMPLES, formatter_class=layout)
+    data.add_argument("name", metavar="PATH_OR_NAME", help=own.PATH_HELP)
+    data.add_argument("--data", type=user_path, metavar="FILE.yaml", help=own.DATA_HELP)
+    data.add_argument(
+        "--results", type=user_path, required=True, help="a COCO results file; for VOC's layout a folder of <class>.txt"
+    )
+    data.add_argument("--iou-type", choices=coco_eval.IOU_TYPES, default="bbox", help="COCO: what is compared")
+    data.add_argument(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
+    data.set_defaults(score=score_data)
 
     coco = kinds.add_parser("coco", parents=[output], help="COCO results", epilog=EXAMPLES, formatter_class=layout)
     coco.add_argument("--annotations", type=user_path, required=True, metavar="A.json", help="COCO annotation file")

@@ -8,6 +8,7 @@ from common import cli
 from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import user_path
 from transfer import engines
+from transfer.data import own
 from transfer.run import predict
 
 EXAMPLES = """examples:
@@ -29,7 +30,14 @@ def parser() -> argparse.ArgumentParser:
     )
     add = options.add_argument
     add("--config-file", type=user_path, required=True, help="the YAML file of the detector")
-    add("--input", required=True, nargs="+", metavar="IMAGES", help="image files and folders of images")
+    add(
+        "--input",
+        required=True,
+        nargs="+",
+        metavar="IMAGES",
+        help="image files, folders of images, and data sets by path or by a name of --data",
+    )
+    add("--data", type=user_path, metavar="FILE.yaml", help=own.DATA_HELP)
     add("--output", type=user_path, required=True, help="folder for detections.json and the pictures")
     add("--batch-size", type=int, default=1, help="images of one zero-padded batch, in order (default: 1)")
     add("--min-score", type=float, default=0.5, help="lowest score in the pictures (default: 0.5); the json has all")
@@ -42,7 +50,7 @@ def main() -> None:
     args = parser().parse_intermixed_args()
     cli.log_to_terminal()
     inputs, overrides = split_inputs(args.input)
-    images = predict.find_images(inputs)
+    images = predict.find_images(inputs, own.read_data_file(args.data) if args.data else None)
     detector, classes = predict.load_detector(args.config_file, overrides + args.overrides, args.engine)
     with naming_full_disk(args.output):
         path = predict.predict_images(detector, images, classes, args.output, args.batch_size, args.min_score)

@@ -73,7 +73,8 @@ class Task:
     rules given by --data-rule of tools/finetune.py; `data_faults` counts the faults of the `train` and `test` data by
     the rule that was applied: {"train": {"zero_area=keep": 2}, "test": {}}. `labels`: None where no part was asked for.
     `data` has the format and the absolute paths of each data set that was named by path:
-    {"cells_train": {"format": "coco", "images": "/cells", ...}}.
+    {"cells_train": {"format": "coco", "images": "/cells", ...}}. `test_sha256` tells test data of one name apart: it is
+    the SHA-256 of their classes, image names, sizes and objects, None in results of older versions.
     """
 
     kind: str
@@ -88,6 +89,7 @@ class Task:
     data_faults: dict[str, dict[str, int]] = dataclasses.field(default_factory=dict)
     labels: Labels | None = None
     data: dict[str, dict[str, str]] = dataclasses.field(default_factory=dict)
+    test_sha256: str | None = None
 
 
 @dataclass(frozen=True)

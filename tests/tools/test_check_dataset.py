@@ -101,6 +101,22 @@ def test_coco_files_images_and_rows_are_checked(tmp_path: Path, capsys: pytest.C
     assert f"{results}: a list of detections" in Ran(capsys, "coco", "--annotations", path, "--results", results).out
 
 
+def test_data_by_path_are_checked_in_either_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = make_coco(tmp_path / "fruit", coco_content())
+    make_voc(tmp_path / "cells", {"b": SIZE + voc_object("cat", (3, 4, 20, 25))}, "val")
+    ran = Ran(capsys, "data", path, tmp_path / "cells")
+    assert f"fruit_train2017: format coco, images {tmp_path}/fruit/train2017, annotations {path}\n" in ran.out
+    assert f"list {tmp_path}/cells/ImageSets/Main/val.txt\n" in ran.out
+    assert "\ncells: 1 images, 1 objects (cat 1); " in ran.out
+    far = voc_object("cat", (3, 4, 90, 25))
+    (tmp_path / "cells/Annotations/b.xml").write_text(f"<annotation>{SIZE}{far}</annotation>")
+    (tmp_path / "sets.yaml").write_text("mine: {val: cells/ImageSets/Main/val.txt}\n")
+    ran = Ran(capsys, "data", "--data", tmp_path / "sets.yaml")
+    assert (ran.code, "reaches beyond the image" in ran.out) == (2, True)
+    assert "mine_val: 1 images, " in ran.out
+    assert "no data are named" in Ran(capsys, "data").err
+
+
 def test_ten_of_a_kind_are_shown_unless_all_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = coco_content()
     content["annotations"] = [{**content["annotations"][2], "id": n, "bbox": [1, 1, 0, 0]} for n in range(1, 26)]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Tool, refused
-from tests.support.transfer.layouts import SIZE, make_voc, voc_object
+from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
 
@@ -119,3 +119,18 @@ def test_asked_classes_that_do_not_occur_are_left_out_and_said(tool: Tool, tmp_p
     assert scores["remarks"] == ["box AP is the mean over 3 of 4 classes; no object of: emu"]
     assert scores["remarks"][0] in ran.stderr
     refused(tool("evaluate", *arguments, "--classes", "car,dog"), "class person is not one of: car, dog")
+
+
+def test_data_by_path_are_scored_by_their_own_layout(tool: Tool, tmp_path: Path) -> None:
+    make_voc(tmp_path / "cells", {"a": SIZE + voc_object("cat", (1, 1, 9, 9))}, "val")
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found/cat.txt").write_text("a 0.9 1 1 9 9\n")
+    scores = json.loads(tool("evaluate", "data", tmp_path / "cells", "--results", tmp_path / "found", "--json").stdout)
+    assert (scores["metric"], scores["AP"]) == ("area", 1.0)
+    make_coco(tmp_path / "fruit", coco_content())
+    (tmp_path / "sets.yaml").write_text("mine: fruit\n")
+    row = {"image_id": 9, "category_id": 3, "bbox": [1, 1, 5, 5], "score": 0.9}
+    (tmp_path / "found.json").write_text(json.dumps([row]))
+    named = ("mine", "--data", tmp_path / "sets.yaml", "--results", tmp_path / "found.json")
+    scores = json.loads(tool("evaluate", "data", *named, "--json").stdout)
+    assert scores["per_class"] == {"beaker": pytest.approx(1), "tongs": 0}

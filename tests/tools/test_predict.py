@@ -14,6 +14,9 @@ import predict
 from tests.conftest import ROOT, Tool
 from tests.support.in_process import refusal
 from tests.support.tiers import slow_but
+from tests.support.transfer.layouts import coco_content, make_coco
+from transfer.data import own
+from transfer.run.predict import find_images
 
 FIXTURES = ROOT / "tests/fixtures/detectron2"
 OUTPUT_SCALE = 1.5  # the recorded boxes are in pixels of an output this much larger, whole pixels a side
@@ -87,3 +90,12 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
     assert "w.pth" in refusal(predict.main, *common, "--input", picture, "MODEL.WEIGHTS", tmp_path / "w.pth")
     assert "MODEL.WEIGHTS" in refusal(predict.main, *common, "--input", picture, "MODEL.WEIGHT", "w.pth")
     assert not (tmp_path / "out").exists()
+
+
+def test_data_sets_name_their_images(tmp_path: Path) -> None:
+    path = make_coco(tmp_path / "fruit", coco_content())
+    images = [tmp_path / "fruit/train2017" / name for name in ("a.jpg", "b.jpg")]
+    assert find_images([path]) == images
+    (tmp_path / "sets.yaml").write_text("mine: {test: fruit}\n")
+    known = own.read_data_file(tmp_path / "sets.yaml")
+    assert find_images([Path("mine_test"), images[0]], known) == [*images, images[0]]

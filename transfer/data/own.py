@@ -25,7 +25,7 @@ from transfer.data.common.data_files import DataFiles
 from transfer.errors import TransferError, refuse
 
 DATA_HELP = "a YAML file of data sets by path, whose names DATASETS.TRAIN and DATASETS.TEST may have (docs: data.md)"
-PATH_HELP = "a file or folder of annotated data, or the name of a data set; may be given several times"
+PATH_HELP = "a file or folder of annotated data, or the name of a data set"
 
 PARTS = ("train", "val", "test")  # a data set in a YAML file may have them
 _FILES = ("images", "annotations", "list")
@@ -46,22 +46,24 @@ def choose_data(
     data: Path | None,
     train: Sequence[str],
     test: Sequence[str],
-    configured: ChosenData,
+    configured_train: tuple[str, ...],
+    configured_test: tuple[str, ...],
 ) -> ChosenData:
     """Return the data of a run.
 
     Args:
         data: a YAML file of data sets.
         train, test: paths and names, over those of the configuration.
-        configured: DATASETS.TRAIN and DATASETS.TEST. Where neither they nor `train` and `test` have a name of the
-            YAML file, and it has one data set, they are its parts train and test (val where it has no test).
+        configured_train, configured_test: DATASETS.TRAIN and DATASETS.TEST. Where neither they nor `train` and `test`
+            have a name of the YAML file, and it has one data set, its parts train and test are taken (val where it has
+            no test).
 
     Raises:
         TransferError: lists every fault of the YAML file, or every fault of the paths and names.
     """
     known = read_data_file(data) if data else {}
-    chosen, faults = configured, list[str]()
-    if known and not train and not test and not {*configured.train, *configured.test} & set(known):
+    faults: list[str] = []
+    if known and not train and not test and not {*configured_train, *configured_test} & set(known):
         train, test = _only_set(data, known)
     named: dict[str, DataFiles] = dict(known)
     parts: dict[str, tuple[str, ...]] = {}
@@ -82,7 +84,7 @@ def choose_data(
                 )
         parts[flag] = tuple(names)
     refuse(faults)
-    chosen = replace(configured, train=parts["--train"] or chosen.train, test=parts["--test"] or chosen.test)
+    chosen = ChosenData(parts["--train"] or configured_train, parts["--test"] or configured_test)
     used = {name: named[name] for name in (*chosen.train, *chosen.test) if name in named}
     refuse(list(_same_files(chosen, used)))
     return replace(chosen, files=used)

@@ -50,6 +50,9 @@ class BestOverlaps(NamedTuple):
     positives: int
 
 
+NEWEST_YEAR = 2012  # of the challenge; own data are scored by its metric
+
+
 def official_metric(year: int) -> str:
     """Return the metric of a VOC year: 11-point for 2007, area under the curve from then on (as Detectron2 has it)."""
     return "11-point" if year == 2007 else "area"

@@ -14,6 +14,7 @@ from transfer.evaluation.bootstrap import Samples, resampled
 from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections, ap_columns
 from transfer.evaluation.matching import match_voc
 from transfer.evaluation.voc import (
+    NEWEST_YEAR,
     classes_without_objects,
     evaluate_voc,
     headline,
@@ -21,8 +22,6 @@ from transfer.evaluation.voc import (
 )
 from transfer.evaluation.voc_results import devkit_detections
 from transfer.results import Result, Scores, ap_point, ap_points
-
-_NEWEST = 2012  # the last year of the challenge
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +91,7 @@ def _read_images(dataset: Dataset) -> list[VocImage]:
 def _metric(dataset: Dataset) -> str:
     """Return the metric of the year in a VOC data set's name, such as "voc_2007_test"; today's for own data."""
     match = None if dataset.files else re.fullmatch(r"voc_(\d{4})_\w+", dataset.names[0])
-    return official_metric(int(match[1]) if match else _NEWEST)
+    return official_metric(int(match[1]) if match else NEWEST_YEAR)
 
 
 def _occurring(metric: str) -> str:

@@ -35,7 +35,8 @@ def summarize(described: Sequence[Described]) -> list[dict[str, str]]:
         first, more = _sentences(tables)
         first = first or _scores(tables)
         if first:
-            if len(groups) > 1:
+            task = tables[0]["task"]
+            if len(groups) > 1 or set(task["test"]) & set(task["data"]):  # a reader knows other data by their recipe
                 first = [f"On {name}: {first[0][0].lower()}{first[0][1:]}", *first[1:]]
             found.append({"first": " ".join(first), "more": " ".join(more)})
     return found

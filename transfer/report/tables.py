@@ -108,6 +108,7 @@ def experiment(result: Result) -> dict[str, object]:
         "training images": task.train_images,
         "labelled images": labels.sha256 if labels else "all",
         "test images": task.test_images,
+        "content of the test data": (task.test_sha256 or "not recorded")[:12],
         "classes": task.class_names,
         "rules for faulty data": tuple(sorted(task.data_rules.items())),
         "trained here": not result.eval_only,

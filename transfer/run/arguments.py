@@ -74,7 +74,13 @@ def parser() -> argparse.ArgumentParser:
         help="a YAML file in Detectron2's vocabulary (configs/transfer/)",
     )
     add("--dataset-root", type=user_path, help=f"folder of the data: {ROOT_HELP}")
-    add("--train", action="append", default=[], metavar="PATH_OR_NAME", help=f"data to train on: {own.PATH_HELP}")
+    add(
+        "--train",
+        action="append",
+        default=[],
+        metavar="PATH_OR_NAME",
+        help=f"data to train on, may be repeated: {own.PATH_HELP}",
+    )
     add("--test", action="append", default=[], metavar="PATH_OR_NAME", help=f"data to test on: {own.PATH_HELP}")
     add("--data", type=user_path, metavar="FILE.yaml", help=own.DATA_HELP)
     add(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)

@@ -48,6 +48,11 @@ class DataRecord:
             labels,
         )
 
+    def sha256(self) -> str:
+        """Return the SHA-256 of the classes and of every image with its objects."""
+        content = [list(self.class_names), [list(image) for image in self.images]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
 
 Records = Mapping[str, DataRecord]  # "train", "test" -> the data of that part
 

@@ -171,6 +171,7 @@ def _result(plan: Plan, config: Config, scores: results.Scores, seconds: dict[st
             data_rules=dict(plan.test.rules),
             data_faults={"train": plan.train.faults if plan.train else {}, "test": plan.test.faults},
             labels=plan.labelled.labels if plan.labelled else None,
+            test_sha256=plan.data["test"].sha256(),
             data={part.name: part.described() for data in (plan.train, plan.test) if data for part in data.files},
         ),
         init=plan.initial.init,

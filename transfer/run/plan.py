@@ -99,8 +99,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     """
     backend = engines.load_engine(options.engine)
     config, scaled = _read_config(backend, options)
-    chosen = own.choose_data(options.data, options.train, options.test, _configured(config))
-    config = resolve.with_data_sets(config, chosen.train, chosen.test)
+    config, chosen = _choose_data(config, options)
     _check_training(backend, config, options)
     if not config.OUTPUT_DIR.strip():
         raise TransferError("OUTPUT_DIR is empty: name the folder of the run")
@@ -156,8 +155,11 @@ def _read_config(backend: Engine, options: RunOptions) -> tuple[Config, results.
     return config, None
 
 
-def _configured(config: Config) -> ChosenData:
-    return ChosenData(tuple(config.DATASETS.TRAIN), tuple(config.DATASETS.TEST))
+def _choose_data(config: Config, options: RunOptions) -> tuple[Config, ChosenData]:
+    """Return the data that the user names, and the configuration with their names."""
+    configured = tuple(config.DATASETS.TRAIN), tuple(config.DATASETS.TEST)
+    chosen = own.choose_data(options.data, options.train, options.test, *configured)
+    return resolve.with_data_sets(config, chosen.train, chosen.test), chosen
 
 
 def _check_training(backend: Engine, config: Config, options: RunOptions) -> None:

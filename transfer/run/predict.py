@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,9 @@ from pretrain.runtime import files
 from pretrain.runtime.progress import track
 from transfer import engines
 from transfer.config import resolve
-from transfer.data.catalog import standard_class_names
+from transfer.data import own
+from transfer.data.catalog import load_dataset, standard_class_names
+from transfer.data.common.data_files import DataFiles
 from transfer.data.common.images import read_image, wide_values_notices
 from transfer.engines.common.checkpoint_files import check_manifest
 from transfer.errors import TransferError, refuse
@@ -20,6 +22,7 @@ from transfer.weights.detector_file import Classes, read_classes
 
 log = logging.getLogger(__name__)
 FILE_NAME = "detections.json"
+DATA_SUFFIXES = frozenset({".json", ".txt"})  # of files that list images
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -47,8 +50,11 @@ def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "au
     return backend.load_predictor(config, weights), classes
 
 
-def find_images(inputs: Sequence[Path]) -> list[Path]:
-    """List the images that `inputs` name: files as given, and the image files of folders, sorted by name.
+def find_images(inputs: Sequence[Path], known: Mapping[str, DataFiles] | None = None) -> list[Path]:
+    """List the images that `inputs` name: files as given, the image files of folders by name, those of data sets.
+
+    Args:
+        known: the data sets of a YAML file. An annotation file, or a list of VOC's layout, names its images, too.
 
     Raises:
         TransferError: an input does not exist, or a folder holds no image.
@@ -56,7 +62,9 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
     images: list[Path] = []
     faults: list[str] = []
     for path in inputs:
-        if path.is_file():
+        if str(path) in (known or {}) or path.suffix.lower() in DATA_SUFFIXES:
+            images += _images_of_data(str(path), known or {})
+        elif path.is_file():
             images.append(path)
         elif path.is_dir():
             found = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
@@ -67,6 +75,14 @@ def find_images(inputs: Sequence[Path]) -> list[Path]:
             faults.append(f"--input {path}: no such file or folder")
     refuse(faults)
     return images
+
+
+def _images_of_data(word: str, known: Mapping[str, DataFiles]) -> list[Path]:
+    found = own.find_data(word, known)
+    if found is None:
+        raise TransferError(f"--input {word}: a built-in name; name the folder of its images")
+    dataset = load_dataset([found.name], None, files={found.name: found})
+    return [Path(record["file_name"]) for record in dataset.records]
 
 
 def predict_images(

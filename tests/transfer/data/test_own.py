@@ -9,7 +9,7 @@ from transfer.data import catalog
 from transfer.data.own import ChosenData, choose_data, read_data_file
 from transfer.errors import TransferError
 
-BUILT_IN = ChosenData(("voc_2007_trainval",), ("voc_2007_test",))
+BUILT_IN = ("voc_2007_trainval",), ("voc_2007_test",)
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def cells(tmp_path: Path) -> Path:
 
 def test_data_by_path_are_loaded_under_their_own_name(cells: Path) -> None:
     lists = cells / "ImageSets/Main"
-    chosen = choose_data(None, [str(lists / "train.txt")], [str(lists / "test.txt")], BUILT_IN)
+    chosen = choose_data(None, [str(lists / "train.txt")], [str(lists / "test.txt")], *BUILT_IN)
     assert (chosen.train, chosen.test) == (("cells_train",), ("cells_test",))
     dataset = catalog.load_dataset(chosen.train, None, files=chosen.files)
     assert (dataset.names, dataset.class_names) == (("cells_train",), ("cat",))
@@ -33,17 +33,17 @@ def test_data_by_path_are_loaded_under_their_own_name(cells: Path) -> None:
 
 
 def test_the_only_set_of_a_yaml_file_is_the_data(cells: Path) -> None:
-    chosen = choose_data(cells.parent / "cells.yaml", [], [], BUILT_IN)
+    chosen = choose_data(cells.parent / "cells.yaml", [], [], *BUILT_IN)
     assert (chosen.train, chosen.test) == (("my_cells_train",), ("my_cells_test",))
     assert chosen.files["my_cells_test"].image_list == cells / "ImageSets/Main/test.txt"
 
 
 def test_options_stand_over_the_names_of_the_configuration(cells: Path) -> None:
     file = cells.parent / "cells.yaml"
-    configured = ChosenData(("my_cells_train",), ("voc_2007_test",))
-    assert choose_data(file, [], [], configured).test == ("voc_2007_test",)
-    assert choose_data(file, [], ["my_cells_test"], configured).test == ("my_cells_test",)
-    assert choose_data(None, [], [], BUILT_IN) == BUILT_IN
+    configured = ("my_cells_train",), ("voc_2007_test",)
+    assert choose_data(file, [], [], *configured).test == ("voc_2007_test",)
+    assert choose_data(file, [], ["my_cells_test"], *configured).test == ("my_cells_test",)
+    assert choose_data(None, [], [], *BUILT_IN) == ChosenData(*BUILT_IN)
 
 
 def test_paths_of_a_yaml_file_are_relative_to_it(tmp_path: Path, cells: Path) -> None:
@@ -92,7 +92,7 @@ def test_every_fault_of_a_yaml_file_is_in_one_message(tmp_path: Path, cells: Pat
 def test_testing_on_the_training_data_is_refused(cells: Path) -> None:
     path = str(cells / "ImageSets/Main/train.txt")
     with pytest.raises(TransferError, match="cells_train: these are the images trained on"):
-        choose_data(None, [path], [path], BUILT_IN)
+        choose_data(None, [path], [path], *BUILT_IN)
 
 
 def test_names_that_collide_are_refused(tmp_path: Path) -> None:
@@ -100,12 +100,12 @@ def test_names_that_collide_are_refused(tmp_path: Path) -> None:
         make_voc(tmp_path / place / "cells", {"a": SIZE + voc_object()}, "train")
     words = [str(tmp_path / place / "cells/ImageSets/Main/train.txt") for place in ("x", "y")]
     with pytest.raises(TransferError, match=r"its name would be cells_train, as that of .*x/cells"):
-        choose_data(None, words[:1], words[1:], BUILT_IN)
+        choose_data(None, words[:1], words[1:], *BUILT_IN)
     make_voc(tmp_path / "voc_2007_test", {"a": SIZE + voc_object()})
     with pytest.raises(TransferError, match="voc_2007_test is a built-in name; a YAML file for --data gives another"):
-        choose_data(None, [str(tmp_path / "voc_2007_test")], [], BUILT_IN)
+        choose_data(None, [str(tmp_path / "voc_2007_test")], [], *BUILT_IN)
 
 
 def test_unknown_names_come_with_the_near_ones(cells: Path) -> None:
     with pytest.raises(TransferError, match=r"--train my_cels_train: no such file or folder.*\(near: my_cells_train"):
-        choose_data(cells.parent / "cells.yaml", ["my_cels_train"], [], BUILT_IN)
+        choose_data(cells.parent / "cells.yaml", ["my_cels_train"], [], *BUILT_IN)

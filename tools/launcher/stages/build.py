@@ -9,6 +9,7 @@ from pretrain.checkpoints import moco_file
 from pretrain.config import schema
 from pretrain.runtime.host import expand_home
 from transfer import engines, results
+from transfer.data import own
 from transfer.data.labels import check_labels
 from transfer.run import trials
 from transfer.run.options import RunOptions
@@ -83,4 +84,6 @@ def check_fine_tuning(run: RunOptions) -> Path:
         raise LaunchError("\n".join(faults))
     if run.labels is not None:
         check_labels(run.labels)
-    return Path(engines.load_engine(run.engine).load_config(run.config_file, list(run.overrides)).OUTPUT_DIR)
+    config = engines.load_engine(run.engine).load_config(run.config_file, list(run.overrides))
+    own.choose_data(run.data, run.train, run.test, tuple(config.DATASETS.TRAIN), tuple(config.DATASETS.TEST))
+    return Path(config.OUTPUT_DIR)

@@ -1,5 +1,6 @@
 """The lists `images` and `categories` of a COCO annotation file, each entry checked and treated by the rules."""
 
+import logging
 import reprlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -7,6 +8,8 @@ from typing import Any, NamedTuple
 from transfer.data.coco.numbers import read_whole_numbers
 from transfer.data.common.faults import Findings
 from transfer.data.common.values import is_id, is_name
+
+log = logging.getLogger(__name__)
 
 _MAX_PIXELS = 2**31 - 1  # pycocotools counts pixels in 32 bits
 
@@ -114,9 +117,24 @@ def examine_categories(categories: Sequence[Any], used: set[Any], where: str, fi
         found.keypoints[own] = len(points) if isinstance(points, list) else None
         if not faults:
             found.entries.append(category)
+    groups = [category for category in found.entries if _is_group(category, found.entries, used)]
+    for group in groups:
+        found.entries.remove(group)
+        log.info("%s: %r is the group of all others (Roboflow writes it) and no class", where, group["name"])
     if not categories:
         findings.add("categories", where, "none: a list of {id, name} is expected, one for each class")
     return found
+
+
+def _is_group(category: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], used: set[Any]) -> bool:
+    """Return True for the entry that only names the others' supercategory, as id 0 of Roboflow's exports does."""
+    others = [other for other in entries if other is not category]
+    return (
+        category["id"] not in used
+        and category.get("supercategory") == "none"
+        and bool(others)
+        and all(other.get("supercategory") == category["name"] for other in others)
+    )
 
 
 def _owners(categories: Sequence[Mapping[str, Any]], used: set[Any]) -> dict[Any, int]:

@@ -1,6 +1,7 @@
 """tools/launcher/stages/pipeline.py: a file as stages; every fault of it in one message that says where."""
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from launcher.stages import pipeline
 from launcher.stages.options import FinetuneOptions
 from launcher.stages.stage import Stage
 from tests.conftest import ROOT
+from tests.support.transfer.layouts import SIZE, make_voc, voc_object
 from transfer.run.options import RunOptions
 
 CONFIG = str(ROOT / "configs/transfer/voc_r18_fpn_cpu.yaml")
@@ -202,6 +204,23 @@ def test_bad_parts_of_the_labels_are_named(tmp_path: Path) -> None:
         ("nowhere.txt", "--labels nowhere.txt: no such file"),
     ]:
         assert said in faults(tmp_path, changed("finetune/labels", given))
+
+
+def test_a_task_names_own_data_by_path(tmp_path: Path) -> None:
+    make_voc(tmp_path / "cells", {"a": SIZE + voc_object()}, "train")
+    make_voc(tmp_path / "cells", {"b": SIZE + voc_object()}, "test")
+    file, lists = tmp_path / "cells.yaml", tmp_path / "cells/ImageSets/Main"
+    file.write_text("cells: {train: cells/ImageSets/Main/train.txt, test: cells/ImageSets/Main/test.txt}\n")
+    stage = stages(tmp_path, changed("finetune/tasks/voc/data", str(file)))["voc/moco/trial_0"]
+    assert run_options(stage).data == file
+    assert stage.options.inputs()["--data"] == str(file)
+    assert Stage.from_json(json.loads(json.dumps(stage.to_json()))) == stage
+    content = changed("finetune/tasks/voc/train", [str(lists / "train.txt")])
+    content["finetune"]["tasks"]["voc"]["test"] = str(lists / "test.txt")
+    run = run_options(stages(tmp_path, content)["voc/moco/trial_0"])
+    assert (run.train, run.test) == ((f"{lists}/train.txt",), (f"{lists}/test.txt",))
+    content["finetune"]["tasks"]["voc"]["test"] = str(lists / "val.txt")
+    assert "finetune.tasks.voc, start moco: --test" in faults(tmp_path, content)
 
 
 def test_output_of_the_command_line_is_over_the_files(tmp_path: Path) -> None:

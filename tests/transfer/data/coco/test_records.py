@@ -36,6 +36,19 @@ def test_coco_records_are_detectron2s(tmp_path, inside):
     assert second["annotations"] == [{"category_id": 0, "bbox": [1, 1, 6, 6], "bbox_mode": 0, "iscrowd": 0}]
 
 
+def test_the_group_of_roboflows_categories_is_no_class(tmp_path):
+    content = coco_content()
+    for category in content["categories"]:
+        category["supercategory"] = "glassware"
+    content["categories"].insert(0, {"id": 0, "name": "glassware", "supercategory": "none"})
+    make_coco(tmp_path, content)
+    dataset = catalog.load_dataset(["coco_2017_train"], tmp_path)
+    assert (dataset.class_names, dataset.category_ids) == (("beaker", "tongs"), (3, 7))
+    content["annotations"][2]["category_id"] = 0  # labelled, so it is one
+    make_coco(tmp_path, content)
+    assert catalog.load_dataset(["coco_2017_train"], tmp_path).class_names == ("glassware", "beaker", "tongs")
+
+
 def test_objects_without_polygon_or_area_leave_training(tmp_path, caplog):
     content = coco_content()
     content["annotations"][0]["segmentation"] = [[1, 1, 2, 2]]
