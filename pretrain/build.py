@@ -52,8 +52,20 @@ def build_optimizer(model: Method, optim: schema.Optim) -> SGD:
     return SGD(model.parameters(), optim.lr, optim.sgd_momentum, weight_decay=optim.weight_decay)
 
 
-def learning_rate(settings: schema.Optim, epoch: int) -> float:
-    """Return the rate of an epoch, counted from 0."""
+def learning_rate(settings: schema.Optim, step: int, epoch_steps: int) -> float:
+    """Return the rate of a step, counted from 0; as published it is constant within an epoch and has no warm-up.
+
+    Args:
+        settings: section `optim` of the settings.
+        step: of the run.
+        epoch_steps: steps of an epoch.
+    """
+    at, end = step // epoch_steps, settings.epochs
+    if settings.schedule_unit == "step":
+        at, end = step, settings.epochs * epoch_steps
     if settings.schedule == "step":
-        return settings.lr * step_schedule(epoch, settings.milestones, settings.gamma)
-    return settings.lr * cosine_schedule(epoch, settings.epochs)
+        factor = step_schedule(at, settings.milestones, settings.gamma)
+    else:
+        factor = cosine_schedule(at, end)
+    risen = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    return settings.lr * factor * risen

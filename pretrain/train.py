@@ -177,11 +177,11 @@ class Trainer:
 
     def _train_epoch(self, epoch: int) -> None:
         """Do the steps of an epoch that are not done yet and the work after each, until a signal comes."""
-        lr = learning_rate(self.settings.optim, epoch)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
         log_due = every(self.settings.log_period, (epoch + 1) * self.epoch_steps)
         for batch in self.monitor.watch(self._batches(epoch)):
+            lr = learning_rate(self.settings.optim, self.done, self.epoch_steps)
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
             result = self._step(batch)
             self.monitor.step(result.loss, result.accuracy)
             if self.tracer:

@@ -16,9 +16,10 @@ def unusual_settings(settings: Config, device: torch.device, images: int) -> lis
         device: that it trains on.
         images: found in `data.root`, at least as many as a batch has.
     """
-    notices = []
+    notices: list[str] = []
     if settings.model.mechanism == "moco":
         notices += _queue_notices(settings, images) + _momentum_notices(settings, images)
+    notices += _schedule_notices(settings, images // settings.optim.batch_size * settings.optim.epochs)
     if settings.optim.precision == "fp16" and device.type == "cpu":
         notices.append("optim.precision: fp16 on a CPU takes about 15 times as long as fp32; use fp32, or bf16")
     return notices
@@ -56,3 +57,20 @@ def _momentum_notices(settings: Config, images: int) -> list[str]:
         "weights are still its first ones; one with a shorter memory follows: model.momentum "
         f"{rules.momentum(total)}, or train for longer"
     ]
+
+
+def _schedule_notices(settings: Config, total: int) -> list[str]:
+    """Return notices of a rate that never rises or falls early. `total`: steps of the run."""
+    optim, notices = settings.optim, []
+    if optim.warmup_steps >= total:
+        notices.append(
+            f"optim.warmup_steps: the rate rises over {optim.warmup_steps} steps, and the run has {total}, so that it "
+            "never follows its schedule; some hundredths of the run are usual"
+        )
+    last = max(optim.milestones, default=0)
+    if optim.schedule == "step" and optim.schedule_unit == "step" and 0 < last < total / 10:
+        notices.append(
+            f"optim.milestones: {list(optim.milestones)} are steps with optim.schedule_unit step, so that the rate "
+            f"falls for the last time after {last} of {total} steps; published are 60 % and 80 % of the run"
+        )
+    return notices

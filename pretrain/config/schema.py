@@ -96,8 +96,16 @@ class Optim:
     lr: float = setting(0.03, "learning rate of the first epoch; published: 0.03 for a batch of 256", above=0)
     batch_size: int = setting(256, "images a step, of all processes together", at_least=2)
     epochs: int = setting(200, "passes over the images", at_least=1)
-    schedule: str = setting("cosine", "learning rate by epoch: step (v1) or cosine (v2)", choices=("step", "cosine"))
-    milestones: tuple[int, ...] = setting((120, 160), "epochs at which schedule step multiplies by gamma", at_least=0)
+    schedule: str = setting("cosine", "of the learning rate: step (v1) or cosine (v2)", choices=("step", "cosine"))
+    schedule_unit: str = setting(
+        "epoch",
+        "the rate changes from epoch to epoch, as published, or at every step",
+        choices=("epoch", "step"),
+    )
+    milestones: tuple[int, ...] = setting(
+        (120, 160), "epochs at which schedule step multiplies by gamma; steps with schedule_unit step", at_least=0
+    )
+    warmup_steps: int = setting(0, "steps over which the rate rises to its schedule; 0: none, as published", at_least=0)
     gamma: float = setting(0.1, "factor of schedule step", above=0, at_most=1)
     sgd_momentum: float = setting(0.9, "momentum of SGD", at_least=0, at_most=1)
     weight_decay: float = setting(1e-4, "on every parameter, BN and biases included", at_least=0)

@@ -10,6 +10,7 @@ from pretrain.config.rules import Choice, Choices
 from pretrain.runtime.errors import PretrainError
 
 MOST_WORKERS = 8
+FEW_EPOCHS = 50  # of fewer the rate changes by step
 _PRECISIONS = {
     "bf16": "in the encoders, which it makes about twice as fast; weights, queue and loss stay fp32",
     "fp16": "in the encoders, with loss scaling: cards of this size may lack bf16",
@@ -94,6 +95,8 @@ def _choose_schedule(choices: Choices, machine: Machine, images: int) -> None:
         lambda: by_rule,
         "as published" if by_rule == at_least else f"of {steps} steps: 20,000 updates, rounded up to two digits",
     )
+    if epochs < FEW_EPOCHS:
+        choices.add("optim.schedule_unit", lambda: "step", f"by epoch the rate would fall in {epochs} jumps")
     updates = steps * epochs
     m = choices.add(
         "model.momentum",

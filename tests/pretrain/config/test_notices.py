@@ -62,3 +62,12 @@ def test_one_bn_group_in_one_process_gets_a_notice(printed: Callable[..., str]) 
 
 def test_a_bank_has_no_queue_to_give_notice_of(printed: Callable[..., str]) -> None:
     assert "queue" not in printed(model__mechanism="memory_bank", model__queue_size=900)
+
+
+def test_a_rate_that_never_rises_or_falls_early_gets_a_notice(printed: Callable[..., str]) -> None:
+    assert "the rate rises over 40 steps, and the run has 40" in printed(optim__warmup_steps=40)
+    assert printed(optim__warmup_steps=4) == ""
+    by_step = {"optim__schedule": "step", "optim__schedule_unit": "step"}
+    assert "[1, 3] are steps" in printed(**by_step, optim__milestones="[1, 3]")
+    assert "falls for the last time after 3 of 40 steps" in printed(**by_step, optim__milestones="[1, 3]")
+    assert printed(**by_step, optim__milestones="[24, 32]") == ""

@@ -52,6 +52,8 @@ def test_rules_follow_what_is_given() -> None:
     assert found["model.queue_size"] == 512  # 8 of the 10 steps that this averages over
     assert found["model.temperature"] == 0.07
     assert (found["optim.epochs"], found["knn.root"]) == (10, "labelled")
+    assert found["optim.schedule_unit"] == "step"
+    assert "optim.schedule_unit" not in values(10_000, GPU24, optim__epochs=50)
     odd = values(10_000, GPU24, optim__batch_size=100)
     assert (odd["optim.accumulate"], odd["model.bn_groups"]) == (1, 2)
 
