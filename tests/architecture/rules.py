@@ -68,10 +68,11 @@ RULES: dict[str, str] = {
         "transfer/config transfer/conversion transfer/engines transfer/engines/common transfer/evaluation "
         f"transfer/visualize transfer/weights {_DATA} {_LEAVES}"
     ),
+    "transfer/report/labels": "transfer/evaluation",
     "transfer/report/published": "transfer/data/coco transfer/data/voc transfer/results",
     "transfer/report": (
-        "transfer/report/published transfer/config transfer/engines transfer/evaluation transfer/visualize "
-        f"{_DATA} {_LEAVES}"
+        "transfer/report/labels transfer/report/published transfer/config transfer/engines transfer/evaluation "
+        f"transfer/visualize {_DATA} {_LEAVES}"
     ),
     "tools/common": "pretrain/* transfer/*",
     "tools/synthetic": "pretrain/* transfer/*",

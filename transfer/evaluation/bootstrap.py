@@ -67,16 +67,20 @@ def interval(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> tuple[
         (low, high) in AP points; None without resamples, or where no resample measures both.
     """
     generator = np.random.default_rng(SEED)
-    difference = _drawn_mean(ours, generator) - _drawn_mean(theirs, generator)
-    difference = difference[~np.isnan(difference)]
-    if not len(difference):
+    return ends(drawn_mean(ours, generator) - drawn_mean(theirs, generator))
+
+
+def ends(resampled_values: np.ndarray) -> tuple[float, float] | None:
+    """Return the ends of the 95 % percentile interval of (R,) values; None where none of them is a number."""
+    values = resampled_values[~np.isnan(resampled_values)]
+    if not len(values):
         return None
-    low, high = np.quantile(difference, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 
-def _drawn_mean(trials: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
-    """Return (R,) means over the trials that each resample draws."""
+def drawn_mean(trials: Sequence[np.ndarray], generator: np.random.Generator) -> np.ndarray:
+    """Return (R,) means over the trials that each resample draws, of one array (R,) for each trial."""
     values = np.stack(trials)  # (n, R)
     n, resamples = values.shape
     drawn = generator.integers(n, size=(max(1, n - 1), resamples))

@@ -63,22 +63,22 @@ class Analysis:
         names = self.dataset.class_names
         return self._intervals(ours, theirs, lambda samples: dict(zip(names, samples.classes, strict=True)))
 
+    def resampled_metrics(self) -> dict[str, list[dict[str, np.ndarray]]]:
+        """Return label -> for each trial, metric such as "bbox/AP" -> (R,) its AP on each resampled test set."""
+        return {label: self._drawn(label, lambda samples: samples.metrics) for label in self.rows}
+
     def _intervals(
         self, ours: str, theirs: str, values: Callable[[Samples], dict[str, np.ndarray]]
     ) -> dict[str, Interval]:
-        sides = [
-            [
-                {
-                    f"{part}/{name}": drawn[1:]
-                    for part, own in run.samples.items()
-                    for name, drawn in values(own).items()
-                }
-                for run in self.rows[label]
-            ]
-            for label in (ours, theirs)
-        ]
+        sides = [self._drawn(label, values) for label in (ours, theirs)]
         found = {key: bootstrap.interval(*([run[key] for run in side] for side in sides)) for key in sides[0][0]}
         return {key: ends for key, ends in found.items() if ends}
+
+    def _drawn(self, label: str, values: Callable[[Samples], dict[str, np.ndarray]]) -> list[dict[str, np.ndarray]]:
+        return [
+            {f"{part}/{name}": drawn[1:] for part, own in run.samples.items() for name, drawn in values(own).items()}
+            for run in self.rows[label]
+        ]
 
 
 def analyse_table(table: Table, min_score: float | None, resamples: int) -> Analysis:

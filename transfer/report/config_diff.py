@@ -41,6 +41,14 @@ def read_settings(run_folder: Path) -> Settings:
         raise TransferError(f"{path} cannot be read ({type(error).__name__})") from error
 
 
+def read_settings_if_there(run_folder: Path) -> Settings | None:
+    """Read the resolved configuration of a run as `read_settings`; None where it cannot be read."""
+    try:
+        return read_settings(run_folder)
+    except TransferError:
+        return None
+
+
 def read_recipe(name: str, scaled: Scaled | None) -> Settings:
     """Read the resolved configuration of configs/transfer/`name`.yaml, rescaled as --scale-to does it.
 

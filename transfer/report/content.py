@@ -14,12 +14,13 @@ from transfer.errors import TransferError
 from transfer.evaluation.kinds import evaluation_of
 from transfer.report import config_diff, curves
 from transfer.report.analysis import Analysis, analyse_table
+from transfer.report.labels.efficiency import describe_label_curves
 from transfer.report.mistakes import legend
 from transfer.report.pictures import compared_rows, describe_choice, describe_scores, draw_picture_grid
 from transfer.report.published.data import describe, describe_data, is_published_test
 from transfer.report.published.rows import find_recipe
 from transfer.report.summary import summarize
-from transfer.report.tables import FinishedRun, Row, Score, Table, labelled_part, table_title, test_data_name
+from transfer.report.tables import BASELINES, FinishedRun, Row, Score, Table, labelled_part, table_title, test_data_name
 from transfer.report.warnings import report_warnings
 
 PICTURES = "pictures"  # folder beside the page
@@ -47,7 +48,13 @@ class Options:
 
 def describe_tables(all_tables: Sequence[Table], folder: Path, options: Options) -> dict[str, Any]:
     """Return the content of report.json; the pictures of detections are written into `folder`/pictures."""
-    described = [_describe_table(table, number, folder, options) for number, table in enumerate(all_tables, start=1)]
+    analyses = [_analyse(table, options) for table in all_tables]
+    described = [
+        _describe_table(table, number, folder, options, *analysis)
+        for number, (table, analysis) in enumerate(zip(all_tables, analyses, strict=True), start=1)
+    ]
+    samples = [analysis.resampled_metrics() if analysis else {} for analysis, _ in analyses]
+    settings = [config_diff.read_settings_if_there(table.runs[0].folder) for table in all_tables]
     return {
         "schema": SCHEMA,
         "title": options.title,
@@ -57,24 +64,31 @@ def describe_tables(all_tables: Sequence[Table], folder: Path, options: Options)
         "resamples": options.resamples,
         "lead": _lead(described),
         "summary": summarize(described),
+        "label_curves": describe_label_curves(described, settings, samples, BASELINES),
         "warnings": report_warnings(all_tables),
         "tables": described,
     }
 
 
-def _describe_table(table: Table, number: int, folder: Path, options: Options) -> dict[str, Any]:
+def _analyse(table: Table, options: Options) -> tuple[Analysis | None, list[str]]:
+    """Return the analysis of a table, or None and a note that says why there is none."""
+    try:
+        return analyse_table(table, options.min_score, options.resamples), []
+    except TransferError as error:
+        return None, [
+            "The saved detections cannot be analysed, so there are no intervals, curves of precision, costs of errors "
+            f"and pictures: {error}"
+        ]
+
+
+def _describe_table(
+    table: Table, number: int, folder: Path, options: Options, analysis: Analysis | None, why_none: list[str]
+) -> dict[str, Any]:
     result = table.first
     evaluation = evaluation_of(result.task.kind)
     recipe, notes = _published_rows(table)
-    analysis: Analysis | None = None
     grid: dict[str, Any] = {"strip": [], "strip_caption": "", "legend": []}
-    try:
-        analysis = analyse_table(table, options.min_score, options.resamples)
-    except TransferError as error:
-        notes.append(
-            "The saved detections cannot be analysed, so there are no intervals, curves of precision, costs of errors "
-            f"and pictures: {error}"
-        )
+    notes += why_none
     if analysis:
         try:
             grid = _picture_grid(table, analysis, folder, number, options)

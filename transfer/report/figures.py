@@ -63,6 +63,40 @@ def draw_figures(table: Mapping[str, Any], folder: Path, number: int) -> list[di
     return described
 
 
+def draw_label_curves(curves: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, str]]:
+    """Draw the label-efficiency curves of report.json into `folder`/figures; return as `draw_figures`, one for each."""
+    described = []
+    with matplotlib.rc_context(_STYLE):
+        for i, curve in enumerate(curves, start=1):
+            file = f"{FIGURES}/labels_{i}_{_file_name(curve['title'])}.svg"
+            _label_curve(curve).savefig(folder / file, format="svg", metadata={"Date": None})
+            bands = any(point["low"] is not None for row in curve["rows"] for point in row["points"])
+            caption = f"Mean over trials{', the band is its 95 % interval' if bands else ''}; logarithmic axis"
+            described.append({"file": file, "title": curve["title"], "caption": caption})
+    return described
+
+
+def _label_curve(curve: Mapping[str, Any]) -> Figure:
+    """Draw AP over the number of labelled images, one line a start."""
+    colours, dashes = _colours(curve["rows"]), _dashes(curve["rows"])
+    figure, axes = _axes(3.1, curve["title"])
+    axes.set_xscale("log")
+    for row in curve["rows"]:
+        label, x = row["label"], [point["x"] for point in row["points"]]
+        mean = [point["mean"] for point in row["points"]]
+        axes.plot(x, mean, color=colours[label], ls=dashes[label], label=_plain(label), lw=1.6, marker="o", ms=3)
+        sure = [point for point in row["points"] if point["low"] is not None]
+        low, high = [point["low"] for point in sure], [point["high"] for point in sure]
+        axes.fill_between([point["x"] for point in sure], low, high, color=colours[label], alpha=0.18, linewidth=0)
+    ticks = [f"{count:,}\n{100 * count / curve['whole']:.2g} %" for count in curve["counts"]]
+    axes.set_xticks(curve["counts"], [tick.replace("1e+02", "100") for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("labelled images")
+    axes.set_ylim(bottom=0)
+    _legend(figure, [row["label"] for row in curve["rows"]])
+    return figure
+
+
 def _figures(table: Mapping[str, Any]) -> Iterator[tuple[str, str, Figure]]:
     """Yield title, caption and figure of everything there is to draw."""
     colours, dashes = _colours(table["rows"]), _dashes(table["rows"])

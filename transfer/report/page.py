@@ -16,7 +16,7 @@ import jinja2
 from transfer.errors import TransferError, refuse
 from transfer.report.content import PICTURES, Options, describe_tables
 from transfer.report.csv_files import CSV, write_csv
-from transfer.report.figures import FIGURES, draw_figures, inline
+from transfer.report.figures import FIGURES, draw_figures, draw_label_curves, inline
 from transfer.report.mistakes import describe_mistakes
 from transfer.report.run_folders import read_runs
 from transfer.report.summary import signed
@@ -55,6 +55,7 @@ def write_report(folders: Sequence[Path], output: Path, options: Options, *, ove
         content = json.loads(numbers)  # every other file shows what report.json holds
         (unfinished / NUMBERS).write_text(numbers + "\n", encoding="utf-8")
         files = {
+            "label_figures": draw_label_curves(content["label_curves"], unfinished),
             "figures": [
                 draw_figures(table, unfinished, place) for place, table in enumerate(content["tables"], start=1)
             ],

@@ -225,7 +225,7 @@ def test_of_n_trials_n_less_one_are_drawn() -> None:
 @pytest.mark.parametrize("n", [2, 3, 5, 8])
 def test_the_mean_over_drawn_trials_varies_as_a_mean_of_n_does(n: int) -> None:
     values = np.random.default_rng(n).normal(30, 2, n)
-    drawn = bootstrap._drawn_mean([np.full(100_000, value) for value in values], np.random.default_rng(0))
+    drawn = bootstrap.drawn_mean([np.full(100_000, value) for value in values], np.random.default_rng(0))
     assert drawn.var() == pytest.approx(values.var(ddof=1) / n, rel=0.05)
     assert drawn.mean() == pytest.approx(values.mean(), abs=0.05)
 
