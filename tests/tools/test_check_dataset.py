@@ -102,12 +102,15 @@ def test_coco_files_images_and_rows_are_checked(tmp_path: Path, capsys: pytest.C
 
 
 def test_data_by_path_are_checked_in_either_layout(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = make_coco(tmp_path / "fruit", coco_content())
+    content = coco_content()
+    path = make_coco(tmp_path / "fruit", content | {"annotations": content["annotations"][2:]})
     make_voc(tmp_path / "cells", {"b": SIZE + voc_object("cat", (3, 4, 20, 25))}, "val")
     ran = Ran(capsys, "data", path, tmp_path / "cells")
     assert f"fruit_train2017: format coco, images {tmp_path}/fruit/train2017, annotations {path}\n" in ran.out
     assert f"list {tmp_path}/cells/ImageSets/Main/val.txt\n" in ran.out
     assert "\ncells: 1 images, 1 objects (cat 1); " in ran.out
+    assert "fruit_train2017 and cells: 1 images are in both: " in ran.out
+    assert "only one of them has these classes: beaker, cat, tongs" in ran.out
     far = voc_object("cat", (3, 4, 90, 25))
     (tmp_path / "cells/Annotations/b.xml").write_text(f"<annotation>{SIZE}{far}</annotation>")
     (tmp_path / "sets.yaml").write_text("mine: {val: cells/ImageSets/Main/val.txt}\n")

@@ -1,12 +1,13 @@
 """The checks of tools/check_dataset.py: a VOC split or a COCO annotation file, its images and results."""
 
 import argparse
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pretrain.runtime.errors import listed_lines
+from pretrain.runtime.errors import listed, listed_lines
 from transfer.data import catalog, own
 from transfer.data.coco.annotation_file import examine_coco_annotations
 from transfer.data.coco.image_names import find_image_files
@@ -16,6 +17,7 @@ from transfer.data.common.data_files import DataFiles
 from transfer.data.common.detector_needs import examine_objects, examine_shapes
 from transfer.data.common.faults import KINDS, Fault, Findings
 from transfer.data.common.image_files import StatedImage, check_image_files
+from transfer.data.common.shared_images import shared_files
 from transfer.data.voc import records
 from transfer.data.voc.records import VocSplit, examine_voc_split
 from transfer.errors import TransferError
@@ -52,8 +54,8 @@ def check_data(arguments: argparse.Namespace, findings: Findings) -> str:
     words = arguments.names or list(known)
     if not words:
         raise TransferError("no data are named: give paths, or a YAML file of data sets by --data")
-    summaries = []
-    for files in [_found(word, known) for word in words]:
+    summaries, chosen = [], [_found(word, known) for word in words]
+    for files in chosen:
         shown = ", ".join(f"{key} {value}" for key, value in files.described().items())
         print(f"{files.name}: {shown}")
         if files.format == "coco":
@@ -63,7 +65,18 @@ def check_data(arguments: argparse.Namespace, findings: Findings) -> str:
             contents = _check_split(split, files.name, arguments, findings)
         summaries.append(f"{files.name}: {contents}")
         findings.totals.clear()
-    return "\n".join(summaries)
+    return "\n".join([*summaries[:-1], *([] if findings.refused() else _comparisons(chosen)), summaries[-1]])
+
+
+def _comparisons(chosen: Sequence[DataFiles]) -> Iterator[str]:
+    """Describe what keeps two data sets from being trained and tested on: images of both, classes of one alone."""
+    read = [catalog.load_dataset([files.name], None, files={files.name: files}) for files in chosen]
+    for (name, one), (other_name, other) in itertools.combinations(zip([f.name for f in chosen], read, strict=True), 2):
+        images, others = ([str(record["file_name"]) for record in dataset.records] for dataset in (one, other))
+        if shared := shared_files(images, others):
+            yield f"{name} and {other_name}: {len(shared)} images are in both: {listed(shared, 3)}"
+        if alone := sorted(set(one.class_names) ^ set(other.class_names)):
+            yield f"{name} and {other_name}: only one of them has these classes: {listed(alone, 10)}"
 
 
 def _found(word: str, known: Mapping[str, DataFiles]) -> DataFiles:

@@ -9,6 +9,7 @@ from pathlib import Path
 from pretrain.runtime.errors import listed
 from transfer.data.coco import layout as coco
 from transfer.data.common.data_files import DataFiles, sub_folders
+from transfer.data.other_formats import describe_other_format
 from transfer.data.voc import layout as voc
 from transfer.errors import TransferError
 
@@ -42,11 +43,14 @@ def recognise(path: Path) -> DataFiles:
         raise TransferError(f"{path}: no such file or folder")
     if path.suffix.lower() == ".json":
         if not coco.is_coco(path):
-            raise TransferError(f"{path}: not COCO's layout, whose images have a file_name{_other_format(path)}")
+            known = describe_other_format(path)
+            what = f": {known}" if known else ", whose images have a file_name"
+            raise TransferError(f"{path}: not COCO's layout{what}")
         return DataFiles(name_of(path), "coco", coco.find_image_folder(path), path)
     if path.suffix.lower() == ".txt" and (folder := voc.folder_of_list(path)):
         return _voc_files(folder, path, path)
-    raise TransferError(f"{path}: not annotated data{_other_format(path)}; {EXPECTED}")
+    known = describe_other_format(path)
+    raise TransferError(f"{path}: " + (known or f"not annotated data; {EXPECTED}"))
 
 
 def find_image_folder(annotations: Path) -> Path:
@@ -92,7 +96,9 @@ def _recognise_folder(folder: Path) -> DataFiles:
         return _recognise_folder(parts[0])
     if parts:
         raise TransferError(f"{folder}: holds {len(parts)} annotated folders, name one of them: {listed(parts, 4)}")
-    raise TransferError(f"{folder}: no annotated data are recognised in it{_other_format(folder)}; {EXPECTED}")
+    known = describe_other_format(folder)
+    what = f": {known}" if known else f"; {EXPECTED}"
+    raise TransferError(f"{folder}: no annotated data are recognised in it{what}")
 
 
 def _annotated_below(folder: Path) -> list[Path]:
@@ -109,15 +115,3 @@ def _voc_files(folder: Path, image_list: Path | None, named: Path) -> DataFiles:
     if xml_folder is None:
         raise ValueError(f"{folder} holds no XML files")
     return DataFiles(name_of(named), "voc", voc.find_image_folder(xml_folder), xml_folder, image_list)
-
-
-def _other_format(path: Path) -> str:
-    """Return words on what a file or folder of another format seems to be; "" if it is not known."""
-    beside = path if path.is_dir() else path.parent
-    if path.suffix.lower() in (".yaml", ".yml"):
-        return " (a YAML file of data sets is given by --data)"
-    if path.suffix.lower() in (".zip", ".tar", ".gz"):
-        return " (an archive: unpack it)"
-    if (beside / "data.yaml").is_file() or any(child.name == "labels" for child in sub_folders(beside)):
-        return " (this looks like YOLO's layout: export or convert the labels to COCO's format)"
-    return ""

@@ -233,7 +233,7 @@ def _choose_labels(train: Dataset, config: Config, options: RunOptions) -> tuple
 
 
 def _data_remarks(train: Dataset | None, test: Dataset, labelled: LabelledImages | None) -> tuple[str, ...]:
-    shared = shared_images_remark(train.records, test.records) if train else None
+    shared = shared_images_remark(train.records, test.records, some_new=bool(test.files)) if train else None
     return tuple(remark for remark in (labelled and labelled.remark, shared) if remark)
 
 

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
+from transfer.data import catalog
 from transfer.data.layouts import recognise
 from transfer.errors import TransferError
 
@@ -82,6 +83,14 @@ def test_images_with_xml_files_need_no_list(tmp_path: Path, xml: str, images: st
     assert (found.annotations, found.images) == (folder / xml, folder / images)
 
 
+def test_sub_folders_of_annotations_are_those_of_images(tmp_path: Path) -> None:
+    side_by_side(tmp_path / "cells", "Annotations/cam0", "JPEGImages/cam0")
+    found = recognise(tmp_path / "cells")
+    assert (found.annotations, found.images) == (tmp_path / "cells/Annotations", tmp_path / "cells/JPEGImages")
+    dataset = catalog.load_dataset(["cells"], None, files={"cells": found})
+    assert [record["image_id"] for record in dataset.records] == ["cam0/a", "cam0/b"]
+
+
 def test_images_in_two_folders_are_ambiguous(tmp_path: Path) -> None:
     part = roboflow(tmp_path / "cells/annotations")
     for other in ("cam0", "cam1"):
@@ -100,20 +109,27 @@ def test_images_in_two_folders_are_ambiguous(tmp_path: Path) -> None:
     ("name", "content", "what"),
     [
         ("nothing", None, "no such file or folder"),
-        ("a.json", '[{"file_name": "a.jpg"}]', "not COCO's layout, whose images have a file_name"),
-        ("a.json", '{"shapes": []}', "not COCO's layout"),
-        ("a.csv", "a,b", "not annotated data; expected: an annotation file in COCO layout"),
+        ("a.json", '[{"file_name": "a.jpg"}]', "not COCO's layout: a list, as the results of a detector are"),
+        ("a.json", '{"a": 1}', "not COCO's layout, whose images have a file_name"),
+        ("a.json", '{"shapes": []}', "not COCO's layout: LabelMe's format, one file an image"),
+        ("one/a.json", '{"shapes": []}', "recognised in it: LabelMe's format"),
+        ("a.csv", "a,b", "a table: export the labels as COCO or as Pascal VOC"),
+        ("one/_annotations.createml.json", "[]", "recognised in it: CreateML's format"),
+        ("a.md", "", "not annotated data; expected: an annotation file in COCO layout"),
         ("cells.yaml", "a: b", "a YAML file of data sets is given by --data"),
         ("export.zip", "PK", "an archive: unpack it"),
-        ("labels/a.txt", "0 .5 .5 .1 .1", "looks like YOLO's layout"),
-        ("cvat.xml", "<annotations><image/></annotations>", "not annotated data"),
+        ("labels/a.txt", "0 .5 .5 .1 .1", r"YOLO's layout: python tools/convert_dataset\.py \S+ --output FOLDER"),
+        ("data.yaml", "names: [a]", "YOLO's layout: python tools/convert_dataset"),
+        ("one/masks/a.png", "", "images with masks: python tools/convert_dataset"),
+        ("cvat.xml", "<annotations><image/></annotations>", "CVAT's own format: export the task as COCO 1.0"),
+        ("one/readme.txt", "", "no annotated data are recognised in it; expected: an annotation file"),
     ],
 )
 def test_what_is_not_read_is_named(tmp_path: Path, name: str, content: str | None, what: str) -> None:
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     if content is not None:
         path.write_text(content)
     with pytest.raises(TransferError, match=what) as caught:
-        recognise(tmp_path if "/" in name else path)
+        recognise(tmp_path / name.split("/")[0] if name.startswith("one/") else tmp_path if "/" in name else path)
     assert str(tmp_path) in str(caught.value)

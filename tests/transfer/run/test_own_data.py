@@ -94,6 +94,13 @@ def test_a_yaml_file_alone_names_the_data_of_a_run(cells: Path, tmp_path: Path) 
     assert plan.test.files[0].images == cells / "valid"
 
 
+def test_copies_of_the_training_images_are_no_test_data(cells: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        shutil.copy(cells / f"train/{name}.jpg", cells / f"valid/{name}.jpg")
+    with pytest.raises(TransferError, match="all 2 test images are training images too"):
+        plan_run(options(cells, tmp_path / "runs"))
+
+
 def test_a_detector_of_keypoints_needs_them_in_own_data(cells: Path, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="cells_train has objects without the 17 keypoints of a person"):
         plan_run(options(cells, tmp_path / "runs", config_file=ROOT / "configs/transfer/coco_r50_keypoint_1x.yaml"))

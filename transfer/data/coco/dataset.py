@@ -113,15 +113,12 @@ def _base_folder(root: Path) -> Path:
 
 
 def _layout_hint(root: Path) -> str:
-    """Return how another tool's layout becomes this one; "" if none is recognised."""
+    """Return the way to read data of another layout than that of the built-in names."""
     if any(root.glob("*/_annotations.coco.json")):
-        return (
-            "; this is Roboflow's layout: rename train/ to train2017/ and valid/ to val2017/, and move their "
-            "_annotations.coco.json to annotations/instances_train2017.json and annotations/instances_val2017.json"
-        )
+        return f"; this is Roboflow's layout, and is named by path: --train {root}/train --test {root}/valid"
     if (root / "data.yaml").is_file() or (root / "labels").is_dir() or any(root.glob("*/labels")):
-        return "; this looks like YOLO's layout: export or convert the labels to COCO's format"
-    return ""
+        return f"; this is YOLO's layout: python tools/convert_dataset.py {root} --output FOLDER converts it"
+    return "; data of your own are named by path: --train PATH --test PATH"
 
 
 # Images are ROOT/val2017/x.jpg.

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pretrain.runtime.errors import listed
+from transfer.errors import TransferError
 
 _FEW = 20_000  # training images whose lengths are all looked at; of more, those of the test images' names
 _SKETCH = 256  # bytes
@@ -14,16 +15,25 @@ _SKETCH = 256  # bytes
 Records = Sequence[Mapping[str, Any]]
 
 
-def shared_images_remark(train: Records, test: Records) -> str | None:
+def shared_images_remark(train: Records, test: Records, some_new: bool = False) -> str | None:
     """Return a remark on test images that are training images too, or copies of them; None if there is none.
 
     Args:
         train: Detectron2's standard dicts, of which "file_name" is read.
         test: as `train`.
+        some_new: some of the test images must be new.
+
+    Raises:
+        TransferError: all test images are training images, where some must be new.
     """
     found = shared_files([str(one["file_name"]) for one in train], [str(one["file_name"]) for one in test])
     if not found:
         return None
+    if some_new and len(found) == len(test):
+        raise TransferError(
+            f"all {len(test)} test images are training images too ({listed(found, 3)}): their AP would not tell how "
+            "the detector does on new images; test on others (tools/check_dataset.py data TRAIN TEST compares the two)"
+        )
     return (
         f"{len(found)} of {len(test)} test images are training images too ({listed(found, 3)}): the AP does not tell "
         "how the detector does on new images"

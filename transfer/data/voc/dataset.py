@@ -1,7 +1,6 @@
 """The data sets of PASCAL VOC layout by Detectron2's names."""
 
 import logging
-import shlex
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +12,7 @@ from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.data.voc import records
-from transfer.data.voc.files import sub_folder
+from transfer.data.voc.files import LISTS, sub_folder
 from transfer.data.voc.records import VocSplit, read_voc_split
 from transfer.errors import TransferError
 
@@ -99,8 +98,7 @@ def _year_hint(root: Path, year: str) -> str:
     if sub_folder(root, "ImageSets").is_dir():
         if resolved.name.lower() == year.lower():
             return f" (name the folder above {year}: {resolved.parent})"
-        link = f"ln -s {shlex.quote(str(resolved))} FOLDER/{year}"
-        return f" (it is such a folder itself, under another name: {link}, then --dataset-root FOLDER)"
+        return f" (it is such a folder of your own, and is named by path: --train {root}/{LISTS}/LIST.txt --test ...)"
     for other in dict.fromkeys(folder for folder, _ in _SPLITS.values()):
         for name in (other, f"VOCdevkit/{other}"):
             if sub_folder(root, name).is_dir():
@@ -108,12 +106,14 @@ def _year_hint(root: Path, year: str) -> str:
                 return f" (it holds {name}/; to use that alone: DATASETS.TRAIN \"['{alone}']\", and so DATASETS.TEST)"
     if any(root.glob("*/*.xml")):
         return (
-            "; the images of a split and their XML files lie side by side, as Roboflow writes them: move the images "
-            f"to {year}/JPEGImages/, the XML files to {year}/Annotations/, and write the names of the images, without "
-            f"suffix, on the lines of {year}/ImageSets/Main/trainval.txt (those of train/) and test.txt (of valid/)"
+            "; the images of a split and their XML files lie side by side, as Roboflow writes them, and are named by "
+            f"path: --train {root}/train --test {root}/valid"
         )
     inside = [child.name for child in sorted(root.iterdir()) if sub_folder(child, "ImageSets").is_dir()]
-    return f" (rename or link {inside[0]}/ in it to {year}/)" if inside else ""
+    if inside:
+        place = root / inside[0] / LISTS
+        return f" (it holds {inside[0]}/, which is named by path: --train {place}/LIST.txt --test {place}/LIST.txt)"
+    return "; data of your own are named by path: --train PATH --test PATH"
 
 
 # Images are ROOT/VOC2007/JPEGImages/x.jpg.

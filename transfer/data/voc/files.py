@@ -3,6 +3,7 @@
 import os
 import unicodedata
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from transfer.errors import TransferError
@@ -51,8 +52,15 @@ class FilesById:
         return [Path(self._place(parent), name) for name in names]
 
     def ids(self) -> list[str]:
-        """Return the ids of the files that lie in the folder itself, sorted, each in composed form."""
-        return sorted({_form(stem) for stem in self._files("")})
+        """Return the ids of the files in the folder, or in its sub-folders where it has none, in composed form."""
+        own = {_form(stem) for stem in self._files("")}
+        return sorted(own or {_form(stem) for stem in self._below("", 2)})
+
+    def _below(self, parent: str, levels: int) -> Iterator[str]:
+        for name in _sub_folders(Path(self._place(parent))) if levels else ():
+            inner = f"{parent}/{name}".lstrip("/")
+            yield from (f"{inner}/{stem}" for stem in self._files(inner))
+            yield from self._below(inner, levels - 1)
 
     def file(self, image_id: str) -> Path:
         """Return the file of an image.

@@ -97,7 +97,7 @@ def _lists_there(path: Path) -> str:
     if ready := [name for name in there if name in _SPLITS]:
         write = f"DATASETS.TRAIN and DATASETS.TEST choose them, as in \"['voc_2007_{ready[0]}']\"; or {write}"
     elif there:
-        write = f"rename one, or {write}"
+        write = f"name one by its path, --train {path.with_name(there[0])}.txt, or {write}"
     return f"splits there: {', '.join(there) or 'none'}; {write}"
 
 

@@ -20,7 +20,10 @@ _ROOT = re.compile(rb"<\s*annotation[\s>]")  # CVAT's own format begins with <an
 def find_xml_folder(folder: Path) -> Path | None:
     """Return the folder of VOC's XML files: `folder` itself or, of its folders, the one that is named so."""
     named = [child for child in sub_folders(folder) if child.name.lower() in _XML_FOLDERS]
-    return next((place for place in (folder, *named) if _holds_voc(place)), None)
+    for place in (folder, *named):
+        if _holds_voc(place) or (place != folder and any(map(_holds_voc, sub_folders(place)))):
+            return place
+    return None
 
 
 def find_image_folder(xml_folder: Path) -> Path:

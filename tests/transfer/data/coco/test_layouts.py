@@ -12,10 +12,13 @@ from transfer.errors import TransferError
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        ("train/_annotations.coco.json", r"Roboflow's layout: rename train/ to train2017/"),
-        ("data.yaml", "YOLO's layout"),
+        (
+            "train/_annotations.coco.json",
+            r"Roboflow's layout, and is named by path: --train \S+/train --test \S+/val",
+        ),
+        ("data.yaml", r"YOLO's layout: python tools/convert_dataset\.py \S+ --output FOLDER"),
         ("train/labels/a.txt", "YOLO's layout"),
-        ("other.txt", r"holds neither annotations/ nor coco/annotations/$"),
+        ("other.txt", r"holds neither annotations/ nor coco/annotations/; data of your own are named by path"),
     ],
 )
 def test_another_layout_is_named_with_the_way_to_ours(tmp_path: Path, file: str, message: str) -> None:

@@ -76,8 +76,12 @@ def test_data_of_another_name_or_year_are_pointed_at(tmp_path: Path) -> None:
     mine = make_voc(tmp_path / "mine", {"a": SIZE + CAT})
     make_voc(tmp_path / "kit" / "VOCdevkit" / "VOC2007", {"a": SIZE + CAT})
     for name, root, hint in (
-        ("voc_2007_trainval", mine, f"under another name: ln -s {mine} FOLDER/VOC2007, then --dataset-root FOLDER"),
-        ("voc_2007_trainval", tmp_path, "rename or link mine/ in it to VOC2007/"),
+        ("voc_2007_trainval", mine, f"of your own, and is named by path: --train {mine}/ImageSets/Main/LIST.txt"),
+        (
+            "voc_2007_trainval",
+            tmp_path,
+            f"it holds mine/, which is named by path: --train {mine}/ImageSets",
+        ),
         ("voc_2012_trainval", tmp_path / "kit", "it holds VOCdevkit/VOC2007/; to use that alone: DATASETS.TRAIN"),
     ):
         with pytest.raises(TransferError) as caught:
@@ -88,5 +92,5 @@ def test_data_of_another_name_or_year_are_pointed_at(tmp_path: Path) -> None:
 def test_images_beside_their_xml_files_are_recognised(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     (tmp_path / "train/a.xml").write_text("<annotation/>")
-    with pytest.raises(TransferError, match=r"side by side, as Roboflow writes them: move the images to VOC2007/JPEG"):
+    with pytest.raises(TransferError, match=r"side by side, as Roboflow writes them, and are named by path: --train"):
         load(tmp_path)

@@ -113,7 +113,7 @@ def test_comments_in_a_list_are_told_and_passed_over(tmp_path: Path, caplog: pyt
     ("there", "repair"),
     [
         (["train", "val"], "splits there: train, val; DATASETS.TRAIN and DATASETS.TEST choose them"),
-        (["default"], "splits there: default; rename one, or write trainval.txt: an image's name"),
+        (["default"], "default.txt, or write trainval.txt: an image's name"),
         ([], "splits there: none; write trainval.txt: an image's name without its suffix on each line"),
     ],
 )
