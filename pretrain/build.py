@@ -8,6 +8,7 @@ from pretrain.config import schema
 from pretrain.engine.optim import SGD, cosine_schedule, step_schedule
 from pretrain.models import shuffle_bn
 from pretrain.models.encoders import build_encoder
+from pretrain.models.initial_weights import InitialWeights
 from pretrain.models.method import Method
 from pretrain.models.registry import METHODS
 from pretrain.runtime import distributed, sync_batchnorm
@@ -20,8 +21,11 @@ def build_model(
     shuffle: bool,
     own: Any = None,
     classes: int = 0,
+    weights: InitialWeights | None = None,
 ) -> Method:
     """Build the method with the BN that the settings ask for. Its weights come from the CPU's default generator.
+
+    With `weights` that holds for the heads only. Raises PretrainError where an encoder then computes something else.
 
     Args:
         settings: section `model` of the settings.
@@ -29,10 +33,16 @@ def build_model(
         shuffle: encode the keys in another order than the queries.
         own: the section of the method's own settings, None where it has none.
         classes: their number, for a method that learns them: its head is one linear layer with so many outputs; else 0.
+        weights: of a file, for the backbones of all encoders.
     """
     dim, head = (classes, "fc") if classes else (settings.dim, settings.head)
     encoder = build_encoder(settings.arch, dim, head)
+    if weights:
+        weights.load(encoder)
     model = METHODS[settings.mechanism].from_settings(encoder, settings, own, images, shuffle)
+    for name, part in model.named_children():
+        if weights and name.startswith("encoder_"):  # the key encoder has copied the query encoder
+            weights.check(part, name)
     model.to(device)
     if settings.channels_last:
         model.to(memory_format=torch.channels_last)

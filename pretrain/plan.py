@@ -18,6 +18,14 @@ from pretrain.data.images.shared_set import FoundImages, find_images
 from pretrain.data.sampler import EpochSampler
 from pretrain.engine import arithmetic
 from pretrain.evaluation.knn import KnnMonitor
+from pretrain.models.initial_weights import (
+    SETTING,
+    InitialWeights,
+    WeightsReader,
+    compare_weights,
+    describe_weights,
+    read_weights,
+)
 from pretrain.models.registry import METHODS
 from pretrain.runtime import distributed, files
 from pretrain.runtime.errors import PretrainError, UserError, listed, printable
@@ -46,6 +54,8 @@ class Plan:
     sampler: EpochSampler  # this rank's share of each batch
     shuffle: bool  # whether keys are encoded in another order than queries
     validation: KnnMonitor | None
+    weights: InitialWeights | None  # to begin with; None: random ones, or those of a checkpoint
+    began_from: dict[str, Any] | None  # the record of the weights that the run began with; None: random ones
     resume_from: pathlib.Path | None  # a checkpoint; None: a run that begins
     first_step: int  # the steps of the run that were done before this attempt
     first_epoch: int  # the epochs finished before it; the next one may lack only the work at its end
@@ -65,6 +75,7 @@ class Plan:
             f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}",
             f"arithmetic   {arithmetic.describe(optim.precision, self.config.deterministic)}",
             f"shuffle-BN   {'on' if self.shuffle else 'off'}",
+            f"weights      {describe_weights(self.began_from, bool(self.resume_from))}",
             f"output       {self.folder}" + (f", resumed at step {step} of epoch {epoch}" if self.resume_from else ""),
         ]
         if self.classes:
@@ -86,13 +97,16 @@ class Plan:
                 log.warning("warning: %s", notice)
 
 
-def make_plan(settings: Config, device: torch.device, resume: bool | None = False) -> Plan:
+def make_plan(
+    settings: Config, device: torch.device, resume: bool | None = False, read: WeightsReader | None = None
+) -> Plan:
     """Check the settings against the processes, the images and the output folder. Every rank must call it.
 
-    `resume` None: where the folder holds a checkpoint; where it holds a run without one, that run begins anew.
+    `resume` None: where the folder holds a checkpoint; where it holds a run without one, that run begins anew. `read`
+    reads the file of model.weights, on the main process.
 
     Raises PretrainError for shares of the batch that do not come out even, for no images, for an output folder that
-    holds a run (without `resume`), or no good checkpoint, or another run than this one (with it).
+    holds a run (without `resume`), or no good checkpoint, or another run than this one (with it), for bad weights.
     """
     world = distributed.world_size()
     _check_shares(settings, world)
@@ -131,8 +145,12 @@ def make_plan(settings: Config, device: torch.device, resume: bool | None = Fals
     keys = optim.batch_size // optim.accumulate
     notices += [*reasons, *METHODS[settings.model.mechanism].notices(settings.model, keys)]
     step, epoch = (ours["step"], start["epoch"]) if start and ours else (0, 0)
+    model = settings.model
+    weights = None if path else distributed.on_main(lambda: read_weights(model.weights, model.arch, read))
+    began_from = dict(weights.record) if weights else ours.get("weights") if ours else None
     return Plan(
-        settings, device, folder, images, classes, sampler, shuffle, validation, path, step, epoch, tuple(notices)
+        *(settings, device, folder, images, classes, sampler, shuffle, validation),
+        *(weights, began_from, path, step, epoch, tuple(notices)),
     )
 
 
@@ -220,8 +238,10 @@ def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundI
     other = [
         f"{key}: the run began with {before[key]!r}, now it is {value!r}; a resumed run keeps its settings"
         for key, value in now.items()
-        if key not in (*FREE, *SHARES, "optim.epochs") and value != before[key]
+        if key not in (*FREE, *SHARES, "optim.epochs", SETTING) and value != before[key]
     ]
+    faults, moved = distributed.on_main(lambda: compare_weights(settings.model.weights, ours.get("weights")))
+    other += faults
     if images.size != ours["images"]:
         other.append(f"data.root: the run began with {ours['images']} images, now there are {images.size}")
     elif images.digest != ours["digest"]:
@@ -232,7 +252,7 @@ def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundI
         )
     if other:
         raise ConfigError(other)
-    return _not_bit_exact(ours, settings)
+    return _not_bit_exact(ours, settings) + moved
 
 
 def _settings_before(ours: dict[str, Any], settings: Config) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from pretrain.engine.finite_check import DivergedError, NotFiniteError
 from pretrain.engine.metrics import Monitor, console_handler
 from pretrain.engine.profiler import Tracer
 from pretrain.engine.step import Result, TrainingStep
+from pretrain.models.initial_weights import WeightsReader
 from pretrain.models.published_state import load_published_state, published_state
 from pretrain.plan import Plan, make_plan
 from pretrain.runtime import distributed, files, host, provenance, run_folder, seeds, signals
@@ -42,6 +43,7 @@ def run(
     resume: bool | None = False,
     dry_run: bool = False,
     profile: bool = False,
+    read_weights: WeightsReader | None = None,
 ) -> bool:
     """Pretrain as the settings say; every process of the job calls it.
 
@@ -51,6 +53,7 @@ def run(
         resume: continue from the newest good checkpoint in `output_dir`; None: where there is one, else begin.
         dry_run: check everything, print the settings and what would run, write nothing.
         profile: leave a trace of a few steps in the run's folder (pretrain/engine/profiler.py).
+        read_weights: reads the file of model.weights, as tools/common/initial_weights.py does.
 
     Returns True where the run is finished, False where a signal asked it to stop and it has saved.
     Raises UserError for a user's mistake.
@@ -67,7 +70,7 @@ def run(
         if not dry_run:
             folder = pathlib.Path(settings.output_dir)
             distributed.on_main(lambda: stack.enter_context(output_folder.locked(folder)))
-        plan = make_plan(settings, device, resume)
+        plan = make_plan(settings, device, resume, read_weights)
         if dry_run:
             if distributed.is_main():
                 print("\n".join([schema.to_yaml(settings), plan.describe(), *plan.notices]))
@@ -105,7 +108,8 @@ class Trainer:
         self.last_step = optim.epochs * self.epoch_steps
         torch.manual_seed(settings.seed)
         self.model = build_model(
-            settings.model, plan.device, plan.images.size, plan.shuffle, settings.method, len(plan.classes)
+            *(settings.model, plan.device, plan.images.size, plan.shuffle),
+            *(settings.method, len(plan.classes), plan.weights),
         ).train()
         self.optimizer = build_optimizer(self.model, optim)
         start = files.load_tensors(plan.resume_from, mmap=True) if plan.resume_from else None  # not kept: it is large
@@ -113,18 +117,10 @@ class Trainer:
             load_published_state(self.model, start["state_dict"])
             self.optimizer.load_state_dict(to_host(start["optimizer"]))
         self.step = TrainingStep(self.model, self.optimizer, optim.precision, optim.clip_norm)
-        self.loader = EpochLoader(
-            TwoViews(
-                images,
-                recipe.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale),
-                settings.seed,
-                settings.data.pipeline,
-                plan.views,
-            ),
-            plan.sampler,
-            settings.data.workers,
-            pin_memory=plan.device.type == "cuda",
-        )
+        data = settings.data
+        augmentation = recipe.recipe(data.augmentation, data.image_size, data.crop_scale)
+        views = TwoViews(images, augmentation, settings.seed, data.pipeline, plan.views)
+        self.loader = EpochLoader(views, plan.sampler, data.workers, pin_memory=plan.device.type == "cuda")
         self.prefetch = DevicePrefetch(plan.device, settings.model.channels_last)
         self.labels = label_by_folder(images, settings.data.root, "data.root").labels if plan.classes else None
         self.broken = BrokenImages(images, settings.data.max_broken)
@@ -319,6 +315,7 @@ class Trainer:
             "config": schema.flat(self.settings),
             "images": self.plan.images.size,
             "digest": self.plan.images.digest,
+            "weights": self.plan.began_from,
             "world_size": distributed.world_size(),
             "threads": torch.get_num_threads(),
             "step": self.done,

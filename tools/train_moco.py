@@ -6,6 +6,7 @@ import sys
 import textwrap
 
 from common import cli
+from common.initial_weights import read_initial_weights
 from common.suggested_config import print_suggestion
 from pretrain import train
 from pretrain.config import schema
@@ -30,6 +31,8 @@ examples:
       output_dir output/profiled optim.epochs 1
   python tools/train_moco.py --suggest 24 --save my.yaml data.root IMAGES output_dir output/moco
   python tools/train_moco.py --config-file my.yaml
+  python tools/train_moco.py --config-file configs/pretrain/moco_v2_r50_10k_images.yaml data.root IMAGES \\
+      model.weights moco_v2_800ep_pretrain.pth.tar optim.epochs 130 output_dir output/continued
   (--resume added to the command that began a run resumes it, from any step; with --auto-resume the same command
   begins a run and resumes it, as a job that a cluster may start again needs it)
 
@@ -81,6 +84,7 @@ def main() -> None:
         None if arguments.auto_resume else arguments.resume,
         dry_run=arguments.dry_run,
         profile=arguments.profile,
+        read_weights=read_initial_weights,
     )
     distributed.shutdown()
     if not finished:

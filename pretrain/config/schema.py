@@ -68,6 +68,11 @@ class Model:
         choices=METHODS,
     )
     arch: str = setting("resnet50", "torchvision's name of the encoder", choices=ARCHITECTURES)
+    weights: str = setting(
+        "",
+        "a file for the encoders' backbones to start from, any that tools/convert.py reads; empty: random weights",
+        is_path=True,
+    )
     dim: int = setting(128, "length of a feature vector", at_least=2)
     head: str = setting("mlp", "projection: fc (v1) or two layers with ReLU (v2)", choices=("fc", "mlp"))
     queue_size: int = setting(65536, "negatives, K: keys held in the queue", at_least=1)

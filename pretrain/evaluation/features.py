@@ -15,6 +15,7 @@ from torchvision import transforms
 from torchvision.transforms import functional
 
 from pretrain.data.images.image_set import ImageSet
+from pretrain.models.encoders import headless
 from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
@@ -133,11 +134,6 @@ def extract_own_share(
         fault = PretrainError("the backbone gives features that are not finite (NaN or infinity)")
     distributed.agree(fault)
     return features
-
-
-def headless(encoder: nn.Module) -> nn.Module:
-    """Return the layers of a torchvision ResNet before its head `fc`, the very same modules: (N, 3, H, W) -> (N, C)."""
-    return nn.Sequential(*(layer for name, layer in encoder.named_children() if name != "fc"), nn.Flatten())
 
 
 @contextlib.contextmanager

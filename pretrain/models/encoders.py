@@ -17,3 +17,8 @@ def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
         width = encoder.fc.in_features
         encoder.fc = nn.Sequential(nn.Linear(width, width), nn.ReLU(), encoder.fc)
     return encoder
+
+
+def headless(encoder: nn.Module) -> nn.Module:
+    """Return the layers of a torchvision ResNet before its head `fc`, the very same modules: (N, 3, H, W) -> (N, C)."""
+    return nn.Sequential(*(layer for name, layer in encoder.named_children() if name != "fc"), nn.Flatten())

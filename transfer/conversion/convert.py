@@ -84,6 +84,7 @@ def _metadata(found: PretrainedFile) -> dict[str, Any]:
         "source": found.path.name,
         "source_sha256": found.sha256,
         "epoch": found.epoch,
+        **found.training,
         **INPUT,
     }
 

@@ -53,7 +53,7 @@ def check_conversion(
         TransferError: two maps differ by more than TOLERANCE, are not finite, or do not depend on the image; names
             `path` and the stage.
     """
-    image = _image()
+    image = random_image()
     expected = _source_features(architecture, source, image, path)
     backend = engines.load_engine(engine)
     difference = max(
@@ -82,11 +82,16 @@ def check_detector(backend: Engine, config: Any, arch: str, converted: Mapping[s
     architecture = parse_name(arch)
     if architecture is None:
         raise TransferError(f"{path}: {arch!r} is not an architecture that can be placed in a detector")
-    image = _image()
+    image = random_image()
     source = {torchvision_name(name): tensor for name, tensor in converted.items()}
     expected = _source_features(architecture, source, image, path, config.MODEL.RESNETS.RES5_DILATION)
     found = _detector_features(backend, config, converted, image)
     return _difference(expected, found, path, "the backbone that the config builds")
+
+
+def random_image() -> Tensor:
+    """Return the image of the check, (1, 3, 96, 64); always the same."""
+    return torch.randn(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
 
 
 def torchvision_features(
@@ -140,10 +145,6 @@ def detectron2_features(state: Mapping[str, Tensor], image: Tensor) -> dict[str,
             x = _block(state, f"{stage}.{block}", x, stride)
         maps[stage] = x
     return maps
-
-
-def _image() -> Tensor:
-    return torch.randn(1, 3, 96, 64, generator=torch.Generator().manual_seed(0))
 
 
 def _source_features(

@@ -45,7 +45,7 @@ A ResNet without a classifier, under torchvision's names, which timm shares.
 | | |
 |---|---|
 | architecture | {arch} |
-| trained by | {method}, epoch {epoch} |
+| trained by | {method}, epoch {epoch}{training} |
 | converted from | `{source}`, SHA-256 `{source_sha256}` |
 | input | {channel_order}, 0 to 255, minus mean {pixel_mean}, divided by std {pixel_std} |
 | stride | in the 3x3 convolution (Detectron2: `STRIDE_IN_1X1 {stride_in_1x1}`) |
@@ -137,6 +137,11 @@ def card_text(arch: str, metadata: dict[str, Any], file: str) -> str:
         fields["method"] = "a method that the source does not name"
     if fields["epoch"] is None:
         fields["epoch"] = "not stated"
+    seen, start = fields.get("images_seen"), fields.get("began_from")
+    fields["training"] = f", {seen:,} images seen" if seen else ""
+    if start:
+        file = Path(start["path"]).name
+        fields["training"] += f" |\n| began from | {start['label']}: `{file}`, SHA-256 `{start['sha256']}`"
     return _CARD.format(**fields)
 
 

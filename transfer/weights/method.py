@@ -59,7 +59,9 @@ def recognise_method(
     if kind == "moco_transfer":
         settings = content["moco_transfer"]
         config = settings.get("config") if isinstance(settings, Mapping) else None
-        return _OURS.get(config.get("model.mechanism", "moco")) if isinstance(config, Mapping) else "MoCo"
+        name = _OURS.get(config.get("model.mechanism", "moco")) if isinstance(config, Mapping) else "MoCo"
+        start = settings.get("weights") if isinstance(settings, Mapping) else None
+        return f"{name} from {start['label']}"[:LONGEST_LABEL] if name and isinstance(start, Mapping) else name
     said = _said(content)
     if said:
         return said

@@ -51,6 +51,7 @@ class PretrainedFile:
     epoch: int | None
     method: str | None  # the label of the method that trained it; None where the file does not tell
     sha256: str  # of the file
+    training: dict[str, Any]  # of our own checkpoint: `images_seen`; `began_from` where it did not begin at random
     metadata: dict[str, Any] = field(default_factory=dict)  # of a file that was converted before
 
     def network(self) -> ResNet:
@@ -110,6 +111,7 @@ def read_pretrained(path: Path, encoder: str | None = None, prefix: str | None =
         epoch if type(epoch) is int else None,
         metadata.get("label", trained_by) if metadata else trained_by,
         sha256,
+        _own_training(content),
         metadata,
     )
 
@@ -143,6 +145,20 @@ def describe(content: Any) -> str:
     keys = list(named) or [key for key in content if isinstance(key, str)]
     shown = ", ".join(repr(name) for name in keys[:5])
     return f"its keys begin with {shown}" if shown else "it is an empty dictionary"
+
+
+def _own_training(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint of this project says of its training; nothing for another file."""
+    ours = content.get("moco_transfer")
+    if not isinstance(ours, Mapping):
+        return {}
+    found: dict[str, Any] = {}
+    config, start = ours.get("config"), ours.get("weights")
+    if isinstance(config, Mapping) and isinstance(ours.get("step"), int):
+        found["images_seen"] = ours["step"] * config.get("optim.batch_size", 0)
+    if isinstance(start, Mapping):
+        found["began_from"] = {key: start.get(key) for key in ("label", "path", "sha256")}
+    return found
 
 
 def _check_claim(claimed: Any, found: Architecture) -> None:

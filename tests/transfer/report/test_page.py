@@ -491,6 +491,15 @@ def test_text_of_a_run_is_text_on_the_page_and_in_markdown(tmp_path: Path) -> No
     assert len(re.findall(r"(?<!\\)\|", row)) == 1 + 2 + 6  # start, n, six metrics
 
 
+def test_the_page_says_from_which_file_a_pretraining_began(tmp_path: Path) -> None:
+    began = {"label": "MoCo", "path": "released.pth.tar", "sha256": "12" * 32}
+    init = Init("file", "MoCo from MoCo", "b.pth", "ab" * 32, "resnet18", {"epoch": 65, "began_from": began})
+    make_run(tmp_path / "run", make_result("coco", "MoCo", 0, 10.0, init=init))
+    report.write_report([tmp_path / "run"], tmp_path / "report", QUICK)
+    text = Page((tmp_path / "report" / "index.html").read_text()).text
+    assert "epoch 65; its pretraining began from released.pth.tar, SHA-256 121212121212)" in text
+
+
 def test_an_existing_report_is_kept_unless_asked(runs: Path, tmp_path: Path) -> None:
     output = tmp_path / "report"
     report.write_report([runs / "coco_random_0"], output, Options("first"))
