@@ -132,20 +132,28 @@ def _sentence(gains: Sequence[_Gain], start: str, base: str, named: bool) -> str
     """Return a clause for each table; with `named`, after the name of the metric."""
     base = _in_words(gains[0].table, base)
     clauses = [
-        f"{_labels(gain.table, in_full=not place)}{_claim(gain, start, base, in_full=not place, named=named)}"
+        f"{_labels([gain.table for gain in gains], place)}{_claim(gain, start, base, in_full=not place, named=named)}"
         for place, gain in enumerate(gains)
     ]
     text = "; ".join(clauses)
     return f"In {gains[0].title}, {text}." if named else f"{text[:1].upper()}{text[1:]}."
 
 
-def _labels(table: Described, in_full: bool) -> str:
-    """Return what the detectors were trained on: "with 29 labelled images "."""
-    if table["eval_only"]:
+def _labels(tables: Sequence[Described], place: int) -> str:
+    """Return what the detectors of a table were trained on: "with 29 labelled images ", later "with all 292 "."""
+    if tables[place]["eval_only"]:
         return "trained elsewhere and only tested here, "
-    count = table["task"]["train_images"]
-    noun = "" if not in_full else " labelled image" if count == 1 else " labelled images"
-    return f"with {count:,}{noun} "
+    count = tables[place]["task"]["train_images"]
+    if place:
+        is_all = any(_is_part(table) for table in tables) and not _is_part(tables[place])
+        return f"with {'all ' if is_all else ''}{count:,} "
+    return f"with {count:,} labelled image{'' if count == 1 else 's'} "
+
+
+def _is_part(table: Described) -> bool:
+    """Return True where a part of the labels was asked for (--labels of tools/finetune.py)."""
+    labels = table["task"]["labels"]
+    return labels is not None and labels["fraction"] < 1
 
 
 def _in_words(table: Described, label: str) -> str:
@@ -192,12 +200,12 @@ def _interval(gain: _Gain, in_full: bool) -> str:
 def _scores(tables: Sequence[Described]) -> list[str]:
     """Return a sentence with the scores of tables in which nothing is compared, and why; nothing without a score."""
     clauses: list[str] = []
-    for table in tables:
+    for place, table in enumerate(tables):
         key, title = next(((column["key"], column["title"]) for column in table["shown"]), ("", ""))
         means = {row["label"]: row["scores"][key]["mean"] for row in table["rows"] if key in row["scores"]}
         if means:
             reached = listed([f"{label} reaches {mean:.1f} {title}" for label, mean in means.items()])
-            clauses.append(f"{_labels(table, in_full=not clauses)}{reached}")
+            clauses.append(f"{_labels(tables, place)}{reached}")
     if not clauses:
         return []
     kinds = {row["init"]["kind"] for table in tables for row in table["rows"]}

@@ -22,8 +22,8 @@ KINDS = {"random": "random", "supervised": "supervised"}
 
 def table(images: int, trials: dict[str, int], differences: list[Difference], **fields: Any) -> dict[str, Any]:
     """A table of report.json, with what a summary reads of it."""
-    task = {"kind": "voc", "test": ["own_test"], "class_names": ["cell"], "test_images": 9, "config_file": "x.yaml"}
-    task["data"] = {}
+    task: dict[str, Any] = {"kind": "voc", "test": ["own_test"], "class_names": ["cell"], "labels": None, "data": {}}
+    task |= {"test_images": 9, "config_file": "x.yaml"}
     return {
         "title": "x on own_test (torchvision)",
         "data": "own_test",
@@ -67,6 +67,12 @@ def first_of(*tables: dict[str, Any]) -> str:
 def test_label_counts_of_one_experiment_share_a_sentence() -> None:
     said = first_of(table(292, FIVE, NO_DIFFERENCE), table(29, FIVE, BETTER))
     assert said == f"{BETTER_SAID}; with 292 no difference is shown (−0.4, −1.6 to +0.8)."
+
+
+def test_all_labels_are_called_so_beside_a_part_of_them() -> None:
+    part = table(29, FIVE, BETTER, task={"labels": {"fraction": 0.1}})
+    said = first_of(part, table(292, FIVE, NO_DIFFERENCE))
+    assert said == f"{BETTER_SAID}; with all 292 no difference is shown (−0.4, −1.6 to +0.8)."
 
 
 @pytest.mark.parametrize(
