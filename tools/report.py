@@ -24,6 +24,8 @@ EXAMPLES = """examples:
       --output output/report
 """
 
+_MOST_MAILED = 18  # MB, which mail makes a third larger: many servers refuse more than 25
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -67,7 +69,9 @@ def main() -> None:
     for warning in content["warnings"]:
         console.print(Text(f"warning: {warning}", style="yellow"))
     written = arguments.output / page.PAGE
-    print(f"one file of {written.stat().st_size / 1e6:.1f} MB, to open or to mail:")
+    size = written.stat().st_size / 1e6
+    mail = "to open or to mail" if size < _MOST_MAILED else "too large for most mail; fewer --images make it smaller"
+    print(f"one file of {size:.1f} MB, {mail}:")
     print(written)
 
 

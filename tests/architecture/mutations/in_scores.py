@@ -101,4 +101,28 @@ FAULTS = (
         "runs of different recipes are averaged in one row",
         "transfer/report/test_page.py::test_different_experiments_get_own_tables_and_a_warning",
     ),
+    fault(
+        "report-claims-from-one-trial",
+        "transfer/report/summary.py",
+        "if self.trials == 1:",
+        "if self.trials == 0:",
+        "one trial makes a start better in the first sentence",
+        "transfer/report/test_summary.py::test_a_claim_is_what_interval_and_trials_allow",
+    ),
+    fault(
+        "report-claims-no-difference-away",
+        "transfer/report/summary.py",
+        "if low <= 0 <= high:",
+        "if low < 0 < high and False:",
+        "a difference whose interval includes 0 is called better or worse",
+        "transfer/report/test_summary.py::test_a_claim_is_what_interval_and_trials_allow",
+    ),
+    fault(
+        "mistakes-counted-twice",
+        "transfer/evaluation/tide.py",
+        "return ~(self.found | matched)",
+        "return ~self.found",
+        "a badly placed box is a false detection and a missed object",
+        "transfer/report/test_mistakes.py::test_a_badly_placed_box_is_one_mistake",
+    ),
 )

@@ -675,7 +675,9 @@ def test_the_tool_prints_the_table_and_where_the_page_lies(
     monkeypatch.setattr("sys.argv", ["report", *map(str, (*folders, *options))])
     report_tool.main()
     said = capsys.readouterr().out
-    assert said.splitlines()[-1] == str(tmp_path / "report" / "index.html")
+    page = tmp_path / "report" / "index.html"
+    size = f"one file of {page.stat().st_size / 1e6:.1f} MB, to open or to mail:"
+    assert said.splitlines()[-2:] == [size, str(page)]
     ours, theirs = (results.read_result(folder / "result.json").metrics["bbox"]["AP"] for folder in folders)
     assert ours
     assert theirs
