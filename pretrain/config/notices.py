@@ -5,8 +5,6 @@ import torch
 from pretrain.config import rules
 from pretrain.config.schema import Config
 
-FIRST_WEIGHTS = 0.1  # share of its first weights in the key encoder's last that is worth a word
-
 
 def unusual_settings(settings: Config, device: torch.device, images: int) -> list[str]:
     """Return a sentence for each setting that hardly fits the images, the length of the run or the device.
@@ -49,13 +47,15 @@ def _queue_notices(settings: Config, images: int) -> list[str]:
 
 def _momentum_notices(settings: Config, images: int) -> list[str]:
     m, total = settings.model.momentum, images // settings.optim.batch_size * settings.optim.epochs
-    left = m**total
-    if left <= FIRST_WEIGHTS:
+    if rules.memory(m) <= total:
         return []
+    better = rules.momentum(total)
+    if m == 1:
+        return [f"model.momentum: with 1 the key encoder keeps its first weights; model.momentum {better} follows"]
     return [
-        f"model.momentum: with {m} over the {total} steps of the run, {100 * left:.3g} % of the key encoder's last "
-        "weights are still its first ones; one with a shorter memory follows: model.momentum "
-        f"{rules.momentum(total)}, or train for longer"
+        f"model.momentum: {m} averages over {rules.memory(m):.0f} steps, and the run has {total}, so that "
+        f"{100 * m**total:.3g} % of the key encoder's last weights are its first ones; a shorter memory follows the "
+        f"query encoder: model.momentum {better}, or more epochs"
     ]
 
 

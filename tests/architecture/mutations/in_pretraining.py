@@ -179,6 +179,31 @@ FAULTS = (
         "a run without a config file is not MoCo v2",
         "pretrain/config/test_schema.py::test_the_defaults_are_the_published_v2",
     ),
+    # the rules, the schedule and the suggestion
+    fault(
+        "queue-of-all-images",
+        "pretrain/config/rules.py",
+        "min(PUBLISHED_QUEUE, images / 4, ",
+        "min(PUBLISHED_QUEUE, images, ",
+        "half of the queries of a suggested run push their own image away",
+        "pretrain/config/test_rules.py::test_numbers_follow_from_the_images",
+    ),
+    fault(
+        "rate-within-the-epoch",
+        "pretrain/build.py",
+        "at, end = step // epoch_steps, settings.epochs\n",
+        "at, end = step / epoch_steps, settings.epochs\n",
+        "the published schedule, constant within an epoch, is another one",
+        "pretrain/test_build.py::test_v1_and_v2_have_the_published_rate_at_every_step",
+    ),
+    fault(
+        "suggestion-overwrites",
+        "tools/common/suggested_config.py",
+        "if path is not None and (path.exists() or path.is_symlink()):",
+        "if path is not None and path.is_symlink():",
+        "--save replaces a configuration that the user wrote",
+        "tools/common/test_suggested_config.py::test_a_file_that_is_there_is_not_overwritten",
+    ),
     # the architecture
     fault(
         "runtime-imports-upward",

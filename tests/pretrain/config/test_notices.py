@@ -49,9 +49,10 @@ def test_a_queue_that_fills_late_or_never_gets_a_notice(printed: Callable[..., s
 
 def test_a_key_encoder_that_stays_random_gets_a_notice(printed: Callable[..., str]) -> None:
     said = printed(model__momentum=0.999)
-    assert "with 0.999 over the 40 steps of the run, 96.1 % of the key encoder's last weights" in said
-    assert "model.momentum 0.9, or" in said
-    assert "model.momentum" not in printed(model__momentum=0.9)
+    assert "0.999 averages over 1000 steps, and the run has 40, so that 96.1 % of the key encoder's last" in said
+    assert "model.momentum 0.9, or more epochs" in said
+    assert "with 1 the key encoder keeps its first weights; model.momentum 0.9" in printed(model__momentum=1)
+    assert printed(model__momentum=0.97) == ""  # over 33 steps
 
 
 def test_one_bn_group_in_one_process_gets_a_notice(printed: Callable[..., str]) -> None:
