@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
+from transfer.data.common.exports import has_masks, is_yolo
 from transfer.errors import TransferError
 
 from .contents import Contents
-from .mask_folders import has_masks
 from .masks import MaskOptions, read_masks
 from .yolo import read_yolo
-from .yolo_folders import is_yolo
 
 FORMS = ("masks", "yolo")
 

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from transfer.data.common.data_files import sub_folders
+from transfer.data.common.exports import image_and_mask_folder, picture_folders, split_of_folder
 from transfer.data.voc.files import IMAGE_SUFFIXES
 
-from .splits import split_of_folder
-
 MASK_SUFFIXES = (".png", ".bmp", ".gif", ".tif", ".tiff", ".jpg", ".jpeg", ".webp")  # the last three are refused
-_IMAGES = ("images", "image", "imgs", "img", "pngimages", "jpegimages", "photos", "frames")
-_MASKS = ("mask", "instance", "segmentationobject")  # one of these is in the name of a folder of masks
 
 EXPECTED = (
     "images with masks are expected as ID/images/ID.png with ID/masks/*.png, one file for each object; or as two "
@@ -46,7 +44,7 @@ def find_pairs(root: Path, images: Path | None, masks: Path | None, faults: list
         return []
     pairs = list(_in_one_folder("", root, faults))
     if not pairs and not faults:
-        for folder in _folders(root):
+        for folder in sub_folders(root):
             split = split_of_folder(folder.name)
             if split:
                 pairs += _in_one_folder(split, folder, faults)
@@ -55,27 +53,15 @@ def find_pairs(root: Path, images: Path | None, masks: Path | None, faults: list
     return pairs
 
 
-def has_masks(root: Path) -> bool:
-    """Return True if a folder, or a folder of a split in it, holds images and masks by their names."""
-    places = [root, *(folder for folder in _folders(root) if split_of_folder(folder.name))]
-    return any(_objects_folders(place) or _two_folders(place) for place in places)
-
-
 def _in_one_folder(split: str, root: Path, faults: list[str]) -> Iterator[Pair]:
     """Yield the pairs of one split; none where its folder has another form."""
-    own = _objects_folders(root)
+    own = picture_folders(root)
     if own:
         yield from _in_object_folders(split, root, own, faults)
         return
-    both = _two_folders(root)
+    both = image_and_mask_folder(root)
     if both is not None:
         yield from _in_two_folders(split, *both, faults)
-
-
-def _objects_folders(root: Path) -> list[Path]:
-    """Return the folders of root that hold the image and the masks of one picture each."""
-    folders = [folder for folder in _folders(root) if (folder / "images").is_dir()]
-    return folders if any((folder / "masks").is_dir() for folder in folders) else []
 
 
 def _in_object_folders(split: str, root: Path, folders: list[Path], faults: list[str]) -> Iterator[Pair]:
@@ -88,14 +74,6 @@ def _in_object_folders(split: str, root: Path, folders: list[Path], faults: list
         else:
             own = tuple(_files(folder / "masks", MASK_SUFFIXES))
             yield Pair(split, found[0], found[0].relative_to(root).as_posix(), own, one_each=True)
-
-
-def _two_folders(root: Path) -> tuple[Path, Path] | None:
-    """Return the folders of images and of masks in root; None unless there is exactly one of each."""
-    folders = _folders(root)
-    images = [folder for folder in folders if folder.name.lower() in _IMAGES]
-    masks = [folder for folder in folders if any(word in folder.name.lower() for word in _MASKS)]
-    return (images[0], masks[0]) if len(images) == len(masks) == 1 else None
 
 
 def _in_two_folders(split: str, images: Path, masks: Path, faults: list[str]) -> Iterator[Pair]:
@@ -135,10 +113,6 @@ def _common_ending(images: Iterable[str], masks: Iterable[str]) -> str:
 
 def _stem(path: Path, folder: Path) -> str:
     return os.path.splitext(path.relative_to(folder).as_posix())[0]
-
-
-def _folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:

@@ -1,24 +1,14 @@
 """The splits of an export: those that it has, or one drawn by a seed."""
 
 import random
-import re
 from collections.abc import Mapping, Sequence
 
+from transfer.data.common.exports import SPLITS
 from transfer.errors import TransferError
 
 from .contents import Picture
 
 TRAIN, VAL, TEST = "train2017", "val2017", "test2017"  # COCO's own names; the first two are names of Detectron2
-_WORDS = {  # in the name of a folder -> the split that it holds
-    "train": "train", "training": "train", "trainval": "train",
-    "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test",
-}  # fmt: skip
-
-
-def split_of_folder(name: str) -> str:
-    """Return the split that a folder's name stands for, such as "val" for "valid" or "stage1_test"; "" for none."""
-    words = re.split(r"[^a-z]+", re.sub(r"\d+", " ", name.lower()))
-    return next((_WORDS[word] for word in words if word in _WORDS), "")
 
 
 def parse_split(text: str) -> tuple[int, int] | None:
@@ -46,7 +36,7 @@ def named_splits(splits: Mapping[str, Sequence[Picture]], asked: str | None, see
     Raises:
         TransferError: a split is needed and not asked for, or asked for and there already.
     """
-    own = [name for name in ("train", "val", "test") if name in splits]
+    own = [name for name in SPLITS if name in splits]
     if own and "" in splits:
         stray = splits[""]
         raise TransferError(

@@ -13,10 +13,11 @@ from pretrain.runtime.errors import listed
 from pretrain.runtime.files import load_yaml
 from pretrain.runtime.image_file import opened, upright_size
 from pretrain.runtime.progress import track
+from transfer.data.common.exports import names_file
 from transfer.errors import TransferError, refuse
 
 from .contents import Contents, Item, Picture
-from .yolo_folders import LabelledImage, find_images, find_names_file, splits_by_file
+from .yolo_folders import LabelledImage, find_images, splits_by_file
 
 _PIXELS = 2.0  # larger numbers are no fractions, not even of a box that leaves its image
 _BOX, _SHORTEST = 5, 7  # numbers of a line: class and box; class and three corners
@@ -62,7 +63,7 @@ def read_names(root: Path) -> tuple[tuple[str, ...], Mapping[str, Any]]:
     Raises:
         TransferError: there is no file of names, or none that can be read.
     """
-    path = find_names_file(root)
+    path = names_file(root)
     if path is None:
         raise TransferError(
             f"{root}: no classes: data.yaml with names, or classes.txt or obj.names with a name a line, is expected"

@@ -1,15 +1,13 @@
 """The images of a YOLO export and the files of their labels, found by the names of folders and files."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transfer.data.common.exports import SPLITS, is_names_file, split_folders, split_of_folder
 from transfer.data.voc.files import IMAGE_SUFFIXES
 
-from .splits import split_of_folder
-
-_NAMES = ("classes.txt", "obj.names")
 _IMAGES, _LABELS = "images", "labels"
 
 
@@ -22,22 +20,6 @@ class LabelledImage(NamedTuple):
     split: str
 
 
-def find_names_file(root: Path) -> Path | None:
-    """Return the file that names the classes: data.yaml, or another YAML file, classes.txt or obj.names."""
-    places = [root, root / _LABELS]
-    plain = [place / name for place in places for name in _NAMES]
-    settings = sorted([*root.glob("*.yaml"), *root.glob("*.yml")], key=lambda path: path.stem != "data")
-    return next((path for path in [*settings, *plain] if path.is_file()), None)
-
-
-def is_yolo(root: Path) -> bool:
-    """Return True if a folder holds YOLO's labels, by the names of its files."""
-    if any((root / name).is_file() for name in ("data.yaml", "data.yml", *_NAMES)):
-        return True
-    places = [*root.glob(_LABELS), *root.glob(f"*/{_LABELS}")]
-    return any(next(place.rglob("*.txt"), None) for place in places if place.is_dir())
-
-
 def find_images(root: Path, faults: list[str]) -> list[LabelledImage]:
     """Return all images below a folder, each with its labels: in labels/ where the image is in images/, or beside it.
 
@@ -47,7 +29,7 @@ def find_images(root: Path, faults: list[str]) -> list[LabelledImage]:
     images = [_labelled(path, root) for path in _files(root, IMAGE_SUFFIXES)]
     used = {image.labels for image in images}
     spare = [path for path in _files(root, (".txt",)) if path not in used and _LABELS in path.parts[len(root.parts) :]]
-    faults += [f"{path}: labels of no image" for path in spare if path.name not in _NAMES]
+    faults += [f"{path}: labels of no image" for path in spare if not is_names_file(path)]
     if not images:
         faults.append(f"{root}: holds no images: export them with the labels, or put them into images/ beside labels/")
     elif not any(used):
@@ -59,21 +41,14 @@ def splits_by_file(images: Sequence[LabelledImage], root: Path, settings: Mappin
     """Return the images with the splits of data.yaml, where the names of their folders tell none."""
     if any(image.split for image in images):
         return list(images)
-    folders = {split: list(_folders_of(settings.get(split), root, settings)) for split in ("train", "val", "test")}
+    folders = {split: list(split_folders(settings, split, root)) for split in SPLITS}
     found = []
     for image in images:
-        own = [split for split, places in folders.items() if any(place in image.file.parents for place in places)]
+        own = [
+            split for split, places in folders.items() if any(place in image.file.resolve().parents for place in places)
+        ]
         found.append(image._replace(split=own[0]) if len(own) == 1 else image)
     return found if all(image.split for image in found) else list(images)
-
-
-def _folders_of(entry: Any, root: Path, settings: Mapping[str, Any]) -> Iterator[Path]:
-    """Yield the folders that an entry of data.yaml names, of those that are there."""
-    base = settings.get("path")
-    for text in entry if isinstance(entry, list) else [entry]:
-        if isinstance(text, str) and text:
-            path = root / (base if isinstance(base, str) else "") / text
-            yield from (place for place in (path, root / text) if place.is_dir())
 
 
 def _labelled(path: Path, root: Path) -> LabelledImage:

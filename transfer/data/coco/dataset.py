@@ -12,6 +12,7 @@ from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.common.class_names import warn_of_alike_names
 from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
+from transfer.data.common.exports import describe_export, split_flags
 from transfer.data.common.faults import Findings, Rules
 from transfer.errors import TransferError, refuse
 
@@ -115,10 +116,9 @@ def _base_folder(root: Path) -> Path:
 def _layout_hint(root: Path) -> str:
     """Return the way to read data of another layout than that of the built-in names."""
     if any(root.glob("*/_annotations.coco.json")):
-        return f"; this is Roboflow's layout, and is named by path: --train {root}/train --test {root}/valid"
-    if (root / "data.yaml").is_file() or (root / "labels").is_dir() or any(root.glob("*/labels")):
-        return f"; this is YOLO's layout: python tools/convert_dataset.py {root} --output FOLDER converts it"
-    return "; data of your own are named by path: --train PATH --test PATH"
+        return f"; this is Roboflow's layout, and is named by path: {split_flags(root)}"
+    export = describe_export(root)
+    return f"; {export}" if export else "; data of your own are named by path: --train PATH --test PATH"
 
 
 # Images are ROOT/val2017/x.jpg.

@@ -10,6 +10,7 @@ from typing import Any
 from transfer.data.common.class_names import warn_of_alike_names
 from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
+from transfer.data.common.exports import describe_export, split_flags
 from transfer.data.common.faults import Findings, Rules
 from transfer.data.voc import records
 from transfer.data.voc.files import LISTS, sub_folder
@@ -107,13 +108,14 @@ def _year_hint(root: Path, year: str) -> str:
     if any(root.glob("*/*.xml")):
         return (
             "; the images of a split and their XML files lie side by side, as Roboflow writes them, and are named by "
-            f"path: --train {root}/train --test {root}/valid"
+            f"path: {split_flags(root)}"
         )
     inside = [child.name for child in sorted(root.iterdir()) if sub_folder(child, "ImageSets").is_dir()]
     if inside:
         place = root / inside[0] / LISTS
         return f" (it holds {inside[0]}/, which is named by path: --train {place}/LIST.txt --test {place}/LIST.txt)"
-    return "; data of your own are named by path: --train PATH --test PATH"
+    export = describe_export(root)
+    return f"; {export}" if export else "; data of your own are named by path: --train PATH --test PATH"
 
 
 # Images are ROOT/VOC2007/JPEGImages/x.jpg.

@@ -12,18 +12,15 @@ from transfer.errors import TransferError
 @pytest.mark.parametrize(
     ("file", "message"),
     [
-        (
-            "train/_annotations.coco.json",
-            r"Roboflow's layout, and is named by path: --train \S+/train --test \S+/val",
-        ),
-        ("data.yaml", r"YOLO's layout: python tools/convert_dataset\.py \S+ --output FOLDER"),
-        ("train/labels/a.txt", "YOLO's layout"),
+        ("train/_annotations.coco.json", r"Roboflow's layout, and is named by path: --train \S+/train --test FOLDER"),
+        ("data.yaml", r"YOLO's layout, which this command converts: python tools/convert_dataset\.py \S+ --split"),
+        ("train/labels/a.txt", r"YOLO's layout, which this command converts: python tools/convert_dataset\.py"),
         ("other.txt", r"holds neither annotations/ nor coco/annotations/; data of your own are named by path"),
     ],
 )
 def test_another_layout_is_named_with_the_way_to_ours(tmp_path: Path, file: str, message: str) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / file).write_text("{}")
+    (tmp_path / file).write_text("{}" if file.endswith("json") else "names: [a]\n")
     with pytest.raises(TransferError, match=message):
         catalog.load_dataset(["coco_2017_train"], tmp_path)
 
@@ -47,3 +44,12 @@ def test_what_is_no_annotation_file_is_named(tmp_path: Path, text: str, said: st
     with pytest.raises(TransferError) as caught:
         read_coco_annotations(path)
     assert said in str(caught.value)
+
+
+def test_the_parts_of_a_roboflow_export_are_named_by_path(tmp_path: Path) -> None:
+    for part in ("train", "valid"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "_annotations.coco.json").write_text("{}")
+    with pytest.raises(TransferError) as caught:
+        catalog.load_dataset(["coco_2017_train"], tmp_path)
+    assert str(caught.value).endswith(f"named by path: --train {tmp_path}/train --test {tmp_path}/valid")

@@ -90,7 +90,9 @@ def test_data_of_another_name_or_year_are_pointed_at(tmp_path: Path) -> None:
 
 
 def test_images_beside_their_xml_files_are_recognised(tmp_path: Path) -> None:
-    (tmp_path / "train").mkdir()
-    (tmp_path / "train/a.xml").write_text("<annotation/>")
-    with pytest.raises(TransferError, match=r"side by side, as Roboflow writes them, and are named by path: --train"):
+    for part in ("train", "valid", "test"):
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "a.xml").write_text("<annotation/>")
+    with pytest.raises(TransferError) as caught:
         load(tmp_path)
+    assert str(caught.value).endswith(f"named by path: --train {tmp_path}/train --test {tmp_path}/valid")
