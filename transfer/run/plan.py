@@ -211,6 +211,7 @@ def _read_data(
     names = train.class_names if train else names
     test = catalog.load_dataset(chosen.test, root, names, rules_for_scoring(rules, config), chosen.files)
     _check_keypoints(config, [part for part in (train, test) if part is not None])
+    _check_masks(config, train)
     labelled, checked = None, None
     if train is not None:
         train, labelled = _choose_labels(replace(train, rules=rules), config, options)
@@ -258,6 +259,16 @@ def _check_keypoints(config: Config, data: Sequence[Dataset]) -> None:
             raise TransferError(
                 f"MODEL.KEYPOINT_ON True: {', '.join(part.names)} {lacking}, keypoints_coco_2017_train has them"
             )
+
+
+def _check_masks(config: Config, train: Dataset | None) -> None:
+    """Refuse to train masks on data that have boxes alone, which training would do only at its first image."""
+    objects = [item for record in train.records for item in record["annotations"]] if train else []
+    if train and config.MODEL.MASK_ON and objects and not any("segmentation" in item for item in objects):
+        raise TransferError(
+            f"MODEL.MASK_ON True: {', '.join(train.names)} has boxes and no masks; add MODEL.MASK_ON False to train a "
+            "detector of boxes"
+        )
 
 
 def _check_output(output: Path, eval_only: bool, resume: bool) -> None:

@@ -101,6 +101,13 @@ def test_copies_of_the_training_images_are_no_test_data(cells: Path, tmp_path: P
         plan_run(options(cells, tmp_path / "runs"))
 
 
+def test_a_detector_of_masks_needs_them_in_own_data(cells: Path, tmp_path: Path) -> None:
+    asked = options(cells, tmp_path / "runs", config_file=ROOT / "configs/transfer/demo_coco.yaml")
+    with pytest.raises(TransferError, match=r"cells_train has boxes and no masks; add MODEL\.MASK_ON False"):
+        plan_run(asked)
+    assert plan_run(replace(asked, overrides=(*asked.overrides, "MODEL.MASK_ON", "False"))).train
+
+
 def test_a_detector_of_keypoints_needs_them_in_own_data(cells: Path, tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="cells_train has objects without the 17 keypoints of a person"):
         plan_run(options(cells, tmp_path / "runs", config_file=ROOT / "configs/transfer/coco_r50_keypoint_1x.yaml"))
