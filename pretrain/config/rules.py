@@ -11,8 +11,18 @@ PUBLISHED_BATCH, PUBLISHED_LR, PUBLISHED_QUEUE, PUBLISHED_EPOCHS = 256, 0.03, 65
 GROUP = 32  # images with BN statistics of their own, as on each of the 8 published GPUs
 MOMENTA = (0.9, 0.99, 0.999)  # of the published ablation; 0.9999 is no better
 FEWEST_IMAGES = 64  # a batch of 8, which has two BN groups of 4
-FEWEST_UPDATES = 20_000
-UPDATES_OF_MEMORY = 50  # a run has at least so many times the steps over which the key encoder averages
+FEW_IMAGES = 50_000  # of fewer, given weights are the better start
+
+
+class Length(NamedTuple):
+    """The length of a run: its updates at least, and how many times the key encoder's memory they are at least."""
+
+    updates: int
+    memories: int
+
+
+# From given weights (arXiv 2103.12718) fewer updates do, and the key encoder has no random weights to leave behind.
+FROM_RANDOM, FROM_GIVEN = Length(20_000, 50), Length(5_000, 5)
 
 
 class Choice(NamedTuple):
@@ -52,16 +62,16 @@ def learning_rate(batch: int) -> float:
     return PUBLISHED_LR * batch / PUBLISHED_BATCH
 
 
-def epochs(images: int, batch: int, at_least: int = PUBLISHED_EPOCHS) -> int:
+def epochs(images: int, batch: int, at_least: int = PUBLISHED_EPOCHS, length: Length = FROM_RANDOM) -> int:
     """Return the epochs that give 20,000 updates, rounded up to two digits; `at_least` where that is more."""
-    needed = -(-FEWEST_UPDATES // max(1, images // batch))
+    needed = -(-length.updates // max(1, images // batch))
     digit = 10 ** max(0, len(str(needed)) - 2)
     return max(at_least, -(-needed // digit) * digit)
 
 
-def momentum(updates: int) -> float:
+def momentum(updates: int, length: Length = FROM_RANDOM) -> float:
     """Return m: the largest of 0.9, 0.99 and 0.999 whose memory, 1 / (1 - m) steps, is a fiftieth of the run's."""
-    short = [m for m in MOMENTA if memory(m) * UPDATES_OF_MEMORY <= updates]
+    short = [m for m in MOMENTA if memory(m) * length.memories <= updates]
     return max(short, default=MOMENTA[0])
 
 

@@ -58,6 +58,11 @@ def suggest(images: int, shorter_side: int | None, machine: Machine, given: Mapp
         f"{updates} updates of {batch} images.",
         f"{_rounded(low)} to {_rounded(high)} hours: not measured, but estimated {source}.",
     ]
+    if images < rules.FEW_IMAGES and not given.get("model.weights"):
+        expected.append(
+            "So few images teach an encoder little from random weights. For photographs begin from a released one, and "
+            "for fewer updates: --suggest with model.weights FILE (docs/guides/pretraining.md)."
+        )
     if machine.gpu_gb:
         expected.append(
             f"{machines.memory(cost, part, keys):.2g} GB of GPU memory: not measured, but {machines.BEYOND_COUNTED:g} "
@@ -88,21 +93,18 @@ def _choose_schedule(choices: Choices, machine: Machine, images: int) -> None:
         raise PretrainError(f"optim.batch_size: {batch} is more than the {images} images found; lower it or add images")
     choices.add("optim.lr", lambda: rules.learning_rate(batch), f"the linear rule: 0.03 x {batch} / 256")
     steps = images // batch
-    at_least = rules.PUBLISHED_EPOCHS if machine.gpu_gb else 1
-    by_rule = rules.epochs(images, batch, at_least)
-    epochs = choices.add(
-        "optim.epochs",
-        lambda: by_rule,
-        "as published" if by_rule == at_least else f"of {steps} steps: 20,000 updates, rounded up to two digits",
-    )
+    begins_given = bool(choices.given.get("model.weights"))
+    length = rules.FROM_GIVEN if begins_given else rules.FROM_RANDOM
+    at_least = rules.PUBLISHED_EPOCHS if machine.gpu_gb and not begins_given else 1
+    by_rule = rules.epochs(images, batch, at_least, length)
+    reason = "as published" if by_rule == at_least else f"of {steps} steps: {length.updates:,} updates, in two digits"
+    epochs = choices.add("optim.epochs", lambda: by_rule, reason)
     if epochs < FEW_EPOCHS:
         choices.add("optim.schedule_unit", lambda: "step", f"by epoch the rate would fall in {epochs} jumps")
     updates = steps * epochs
-    m = choices.add(
-        "model.momentum",
-        lambda: rules.momentum(updates),
-        f"m, averages over {rules.memory(rules.momentum(updates)):.0f} of the run's {updates} steps",
-    )
+    m_by_rule = rules.momentum(updates, length)
+    reason = f"m, averages over {rules.memory(m_by_rule):.0f} of the run's {updates} steps"
+    m = choices.add("model.momentum", lambda: m_by_rule, reason)
     keys = rules.queue_size(images, batch, m)
     choices.add(
         "model.queue_size",

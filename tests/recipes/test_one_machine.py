@@ -12,6 +12,7 @@ from pretrain import train
 from pretrain.config import schema
 from pretrain.config.machine import named_machine
 from pretrain.config.notices import unusual_settings
+from pretrain.config.rules import FEW_IMAGES
 from pretrain.config.suggestion import Suggestion, suggest
 from tests.support.tiers import slow_but
 
@@ -75,7 +76,8 @@ def test_a_header_has_its_command_and_the_estimates(name: str, images: int, gb: 
     assert command in header.replace(" \\\n#      ", "")
     assert " ".join(added) in header
     if gb in name or gb == "24":
-        _, hours, memory = suggested(images, gb).expected
+        _, hours, *_, memory = suggested(images, gb).expected
+        assert ("model.weights FILE" in header) is (images < FEW_IMAGES)
         assert f"{memory.split(' of ')[0]} of GPU memory" in header
         assert hours.split(" hours")[0].replace("0.67", "0.7") + " hours" in header
         assert "Estimated, not measured" in header

@@ -58,6 +58,23 @@ def test_rules_follow_what_is_given() -> None:
     assert (odd["optim.accumulate"], odd["model.bn_groups"]) == (1, 2)
 
 
+def test_given_weights_are_continued_for_fewer_updates() -> None:
+    """The recipe for 20,000 photos in docs/guides/pretraining.md."""
+    found = values(20_000, GPU24, model__weights="moco.pth")
+    assert (found["optim.epochs"], found["optim.lr"], found["optim.batch_size"]) == (65, 0.03, 256)
+    assert (found["model.momentum"], found["model.queue_size"], found["model.bn_groups"]) == (0.999, 4096, 8)
+    assert values(20_000, GPU24, model__weights="")["optim.epochs"] == 260
+
+
+def test_few_images_are_advised_to_begin_from_given_weights() -> None:
+    def advised(images: int, **given: str) -> bool:
+        return any("model.weights FILE" in line for line in suggest(images, None, GPU24, given).expected)
+
+    assert advised(49_999)
+    assert not advised(50_000)
+    assert not advised(1000, **{"model.weights": "moco.pth"})
+
+
 def test_memory_decides_the_parts_of_the_batch() -> None:
     parts = [values(10**6, Machine(gb, 6, "bf16"))["optim.accumulate"] for gb in (4, 6, 11, 16, 24)]
     assert parts == [8, 4, 2, 2, 1]
@@ -65,11 +82,11 @@ def test_memory_decides_the_parts_of_the_batch() -> None:
 
 
 def test_what_to_expect_is_called_an_estimate() -> None:
-    length, time, memory = suggest(10_000, None, GPU24, {}).expected
-    assert length == "20280 updates of 256 images."
+    length, time, memory = suggest(50_000, None, GPU24, {}).expected
+    assert length == "39000 updates of 256 images."
     assert "hours: not measured, but estimated from the published run" in time
     assert "GB of GPU memory: not measured" in memory
-    assert len(suggest(10_000, None, CPU, {}).expected) == 2
+    assert len(suggest(50_000, None, CPU, {}).expected) == 2
 
 
 @pytest.mark.parametrize(
