@@ -1,24 +1,29 @@
-"""Convert the labels of other tools into COCO's layout, which fine-tuning reads.
+"""Convert the labels of other tools into COCO's layout, which fine-tuning reads, and split what has no split.
 
     OUTPUT/annotations/instances_train2017.json, instances_val2017.json
     OUTPUT/train2017/, val2017/     the images: second names of the same files, copies where the disk has no links
 
 What is in EXPORT is recognised by the names of its folders and files:
 
-masks    ID/images/ID.png with ID/masks/*.png, one for each object; or two folders such as images/ and masks/, with one
-         file of instance ids, or one folder of masks, for each image
-yolo     data.yaml, classes.txt or obj.names; images/ and labels/, or images and their .txt side by side; boxes or
-         polygons
+masks       ID/images/ID.png with ID/masks/*.png, one for each object; or two folders such as images/ and masks/, with
+            one file of instance ids, or one folder of masks, for each image
+yolo        data.yaml, classes.txt or obj.names; images/ and labels/, or images and their .txt side by side; boxes or
+            polygons
+annotated   a COCO file with its images, or XML files with theirs, which are read as they are: --split draws training
+            and test images, all else is kept. Of XML files OUTPUT/VOC2007/ is made, with the lists trainval and test
 
 Nothing is overwritten, and nothing is written before all of the export has been read.
 """
 
 import argparse
+import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 
 from common import cli
-from exports.contents import Picture
+from exports.annotated import voc_list, write_parts
+from exports.contents import Contents, Picture
 from exports.forms import FORMS, read_export
 from exports.masks import parse_mask_options
 from exports.splits import named_splits
@@ -30,6 +35,7 @@ EXAMPLES = """examples:
   python tools/convert_dataset.py stage1_train --class nucleus --split 80/20 --seed 0 --output data/nuclei
   python tools/convert_dataset.py PennFudanPed --class person --split 80/20 --output data/pedestrians --dry-run
   python tools/convert_dataset.py my-project.yolov8 --output data/my_project
+  python tools/convert_dataset.py cvat_task --split 80/20 --output data/task
   python tools/convert_dataset.py . --images photos --masks labels --class leaf --split none --output data/leaves
 """
 
@@ -53,10 +59,13 @@ def main() -> None:
     if arguments.split:
         info |= {"split": arguments.split, "seed": arguments.seed}
     with new_folder(arguments.output) as folder:
-        copied = write_coco(folder, splits, contents.class_names, info)
+        if contents.source is not None:
+            copied = write_parts(folder, contents.source, splits, info)
+        else:
+            copied = write_coco(folder, splits, contents.class_names, info)
     total = sum(map(len, splits.values()))
     print(f"{arguments.output}: written; {copied} images are copies, {total - copied} second names of the same files")
-    print(_next(arguments.output, splits))
+    print(f"next: {_flags(arguments.output, contents, list(splits))}")
 
 
 def _summary(pictures: Sequence[Picture]) -> str:
@@ -68,9 +77,12 @@ def _summary(pictures: Sequence[Picture]) -> str:
     )
 
 
-def _next(output: object, splits: Mapping[str, object]) -> str:
-    names = " and ".join(f"coco_2017_{split.removesuffix('2017')}" for split in splits)
-    return f"next: --dataset-root {output} with {names} in DATASETS.TRAIN and DATASETS.TEST"
+def _flags(output: Path, contents: Contents, splits: Sequence[str]) -> str:
+    """Return the flags that name what was written."""
+    is_voc = contents.source is not None and contents.source.format == "voc"
+    files = [output / (voc_list(split) if is_voc else f"annotations/instances_{split}.json") for split in splits]
+    named = zip(("--train", "--test"), files, strict=False)
+    return " ".join(f"{flag} {shlex.quote(str(file))}" for flag, file in named)
 
 
 def _parser() -> argparse.ArgumentParser:

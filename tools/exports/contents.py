@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from transfer.data.common.data_files import DataFiles
+
 
 class Item(NamedTuple):
     """A labelled object: box x, y, width, height in pixels from 0, area in pixels, COCO's segmentation or None."""
@@ -32,8 +34,10 @@ class Contents:
         splits: name -> pictures. One of the name "" where the export has no splits of its own.
         class_names: in the order of their category ids, from 1.
         notices: sentences on what a user should know of how the labels were read.
+        source: the files of data that are read as they are, and only split; None for those that are converted.
     """
 
     splits: Mapping[str, Sequence[Picture]]
     class_names: Sequence[str]
     notices: list[str] = field(default_factory=list)
+    source: DataFiles | None = None

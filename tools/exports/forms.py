@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+from transfer.data import layouts
 from transfer.data.common.exports import has_masks, is_yolo
 from transfer.errors import TransferError
 
+from .annotated import find_annotated, read_annotated, refuse_parts
 from .contents import Contents
 from .masks import MaskOptions, read_masks
 from .yolo import read_yolo
 
-FORMS = ("masks", "yolo")
+FORMS = ("masks", "yolo", "annotated")
 
 
 def read_export(
@@ -28,15 +30,19 @@ def read_export(
     """
     if not root.is_dir():
         raise TransferError(f"{root}: no such folder")
+    if form is None and masks is None:
+        refuse_parts(root)
     found = [form] if form else [name for name in FORMS if _is_in(name, root, masks)]
     if len(found) > 1:
         raise TransferError(f"{root}: may be {' or '.join(found)}: choose one by --from")
     if not found:
         raise TransferError(f"{root}: no export is recognised in it; --help lists those that are")
+    if found == ["annotated"]:
+        return read_annotated(layouts.recognise(root))
     return read_masks(root, options, images, masks) if found == ["masks"] else read_yolo(root)
 
 
 def _is_in(form: str, root: Path, masks: Path | None) -> bool:
     if form == "masks":
         return masks is not None or has_masks(root)
-    return masks is None and is_yolo(root)
+    return masks is None and (is_yolo(root) if form == "yolo" else find_annotated(root) is not None)

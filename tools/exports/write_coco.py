@@ -3,12 +3,12 @@
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from pretrain.runtime.errors import UserError
@@ -71,9 +71,9 @@ def write_coco(
 
 def image_names(pictures: Sequence[Picture]) -> list[str]:
     """Return a name for each image of a split: its own, or its path below the export where two have one name."""
-    short = [PurePosixPath(picture.name).name for picture in pictures]
-    alike = Counter(name.casefold() for name in short)
-    return [picture.name for picture in pictures] if len(alike) < len(short) else short
+    paths = [[part for part in re.split(r"[/\\]", each.name) if part not in ("", ".", "..")] for each in pictures]
+    short = {path[-1].casefold() for path in paths}
+    return [path[-1] if len(short) == len(paths) else "/".join(path) for path in paths]
 
 
 def place_file(file: Path, target: Path) -> bool:
