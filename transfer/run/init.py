@@ -19,7 +19,7 @@ from transfer.engines.common.checkpoint_files import check_manifest
 from transfer.errors import TransferError
 from transfer.run import init_check
 from transfer.run.options import RunOptions
-from transfer.weights import architecture, backbone_file, detector_file
+from transfer.weights import architecture, backbone_file, detector_file, method
 from transfer.weights.placement import place_backbone
 
 CHOICES = "--init random, --init supervised, --init FILE (of tools/convert.py) or MODEL.WEIGHTS FILE (a whole detector)"
@@ -103,7 +103,9 @@ def choose_init(config: Any, options: RunOptions, resume: bool) -> InitialWeight
     if not path.exists():
         raise TransferError(f"{'--init' if init else 'MODEL.WEIGHTS'} {path}: no such file. The choices: {CHOICES}")
     if init or backbone_file.is_backbone(path):
-        return _from_backbone(backbone_file.read_backbone(path), "file", path)
+        backbone = backbone_file.read_backbone(path)
+        supervised = backbone.metadata.get("method") == "supervised"  # of tools/train_moco.py: the baseline in a report
+        return _from_backbone(backbone, "supervised" if supervised else "file", path)
     return InitialWeights(_detector_init(path), path=path)
 
 
@@ -141,7 +143,13 @@ def _supervised_backbone(arch: str, file: Path | None, download: bool) -> Initia
         return _from_backbone(_downloaded_backbone(arch), "supervised", None)
     if not file.exists():
         raise TransferError(f"--supervised-weights {file}: no such file")
-    return _from_backbone(convert.convert(file), "supervised", file)
+    backbone = convert.convert(file)
+    trained_by = str(backbone.metadata.get("method"))
+    if method.is_self_supervised(trained_by):
+        raise TransferError(
+            f"--supervised-weights {file}: was trained by {trained_by}, without labels; convert it and give --init FILE"
+        )
+    return _from_backbone(backbone, "supervised", file)
 
 
 def _arch_name(resnets: Any) -> str:

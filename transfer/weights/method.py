@@ -86,6 +86,12 @@ def check_label(label: str) -> str:
     return label
 
 
+def is_self_supervised(label: str) -> bool:
+    """Return True for the label of a method that is known to learn without labels, whatever it began from."""
+    name = label.partition(" from ")[0]
+    return name in {*_NAMES.values(), *_OURS.values()} - {"supervised", "SupCon"}
+
+
 def check_style(content: Mapping[str, Any]) -> None:
     """Refuse a network that its file says is Caffe-style: of BGR pixels, stride in the 1x1 convolutions.
 

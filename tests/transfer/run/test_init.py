@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.support.transfer.pretrained import resnet
+from tests.support.transfer.pretrained import moco, resnet, saved
 from transfer import results
 from transfer.config import detectron2_defaults as vocabulary
 from transfer.config import resolve
@@ -76,6 +76,19 @@ def test_a_backbone_fills_the_backbone_and_nothing_else(backbone: Path) -> None:
     model = engine.model_state(config())
     placed = initial(init=str(backbone)).tensors(model)
     assert set(placed) == {name for name in model if name.startswith("backbone.bottom_up.")}
+
+
+def test_our_supervised_start_is_the_reports_baseline(tmp_path: Path) -> None:
+    """Given as its checkpoint or converted, and never where it is MoCo's."""
+    content = moco(resnet()) | {"moco_transfer": {"config": {"model.mechanism": "supervised"}}}
+    checkpoint, converted = saved(tmp_path, content), tmp_path / "converted.pth"
+    backbone_file.write_backbone(convert.convert(checkpoint, engine="torchvision"), converted)
+    for given in (initial(init="supervised", file=checkpoint), initial(init=str(converted))):
+        assert (given.init.kind, given.init.label) == ("supervised", "supervised")
+    for name in ("moco", "end_to_end"):
+        content["moco_transfer"]["config"]["model.mechanism"] = name
+        with pytest.raises(TransferError, match=r"--supervised-weights .*was trained by .*, without labels"):
+            initial(init="supervised", file=saved(tmp_path, content))
 
 
 def test_supervised_takes_a_torchvision_file(resnet18: Path, backbone: Path) -> None:
