@@ -3,6 +3,7 @@
 What can be read in one way only is read; of anything else, one message says what it is and what would be right.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def find_image_folder(annotations: Path) -> Path:
 def name_of(path: Path) -> str:
     """Return a name for data, from the last parts of its path: "cells_train" for cells/train."""
     parts: list[str] = []
-    absolute = path.absolute()
+    absolute = Path(os.path.abspath(path))  # without ..
     for part in (coco.plain_stem(absolute) if path.is_file() else absolute.name, *(p.name for p in absolute.parents)):
         if not (_PLAIN.fullmatch(part) or part in parts):
             parts.insert(0, part)

@@ -118,12 +118,21 @@ def read_data_file(path: Path) -> dict[str, DataFiles]:
     Raises:
         TransferError: lists every fault of the file.
     """
+    if path.is_dir() or path.suffix.lower() == ".json":
+        raise TransferError(
+            f"--data {path}: a YAML file of data sets is expected; --train and --test take data by path"
+        )
     try:
         content = yaml_files.load_yaml(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise TransferError(f"--data {path}: not readable as YAML: {error}") from error
     if not isinstance(content, Mapping) or not content:
         raise TransferError(f"--data {path}: NAME: {{train: PATH, test: PATH}} is expected for each data set")
+    if "names" in content and isinstance(content.get("train"), str):
+        raise TransferError(
+            f"--data {path}: a YOLO data set's file; python tools/convert_dataset.py {path.parent} --output FOLDER "
+            "converts its labels into COCO's layout"
+        )
     reader = _Reader(path.parent)
     for name, entry in content.items():
         reader.read(str(name), entry)

@@ -1,5 +1,6 @@
 """The plan of one fine-tuning or evaluation run: everything it needs, read and checked before anything is written."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from transfer.run.data_record import DataRecord, Records
 from transfer.run.init import InitialWeights, choose_init
 from transfer.run.options import RunOptions
 from transfer.weights import detector_file
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -159,6 +162,8 @@ def _choose_data(config: Config, options: RunOptions) -> tuple[Config, ChosenDat
     """Return the data that the user names, and the configuration with their names."""
     configured = tuple(config.DATASETS.TRAIN), tuple(config.DATASETS.TEST)
     chosen = own.choose_data(options.data, options.train, options.test, *configured)
+    for name, part in chosen.files.items():
+        log.info("%s: %s", name, ", ".join(f"{key} {value}" for key, value in part.described().items()))
     return resolve.with_data_sets(config, chosen.train, chosen.test), chosen
 
 

@@ -89,6 +89,27 @@ def test_every_fault_of_a_yaml_file_is_in_one_message(tmp_path: Path, cells: Pat
         assert fault in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("a.json", "{}", "a YAML file of data sets is expected; --train and --test take data"),
+        (
+            "data.yaml",
+            "train: images/train\nnames: [cat]\n",
+            "a YOLO data set's file; python tools/",
+        ),
+        ("a.yaml", "a: {train: x}\na: {train: y}\n", "twice"),
+        ("a.yaml", "", r"NAME: \{train: PATH, test: PATH\} is expected"),
+        ("none.yaml", None, "No such file"),
+    ],
+)
+def test_what_is_no_file_of_data_sets_is_one_message(tmp_path: Path, name: str, content: str | None, what: str) -> None:
+    if content is not None:
+        (tmp_path / name).write_text(content)
+    with pytest.raises(TransferError, match=what):
+        read_data_file(tmp_path / name)
+
+
 def test_testing_on_the_training_data_is_refused(cells: Path) -> None:
     path = str(cells / "ImageSets/Main/train.txt")
     with pytest.raises(TransferError, match="cells_train: these are the images trained on"):

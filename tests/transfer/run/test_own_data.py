@@ -52,8 +52,11 @@ def options(cells: Path, output: Path, **changes: object) -> RunOptions:
     return replace(made, **changes)
 
 
-def test_the_name_of_own_data_goes_from_path_to_report(cells: Path, tmp_path: Path) -> None:
-    execute(plan_run(options(cells, tmp_path / "runs")))
+@pytest.mark.parametrize("engine", ["torchvision", pytest.param("detectron2", marks=pytest.mark.detectron2)])
+def test_the_name_of_own_data_goes_from_path_to_report(engine: str, cells: Path, tmp_path: Path) -> None:
+    if engine == "detectron2":
+        pytest.importorskip("detectron2.data", reason="Detectron2 is not installed")
+    execute(plan_run(options(cells, tmp_path / "runs", engine=engine)))
     result = results.read_result(tmp_path / "runs/result.json")
     task = result.task
     assert (task.train, task.test, task.class_names) == (("cells_train",), ("cells_valid",), ("red", "white"))
