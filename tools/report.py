@@ -66,6 +66,9 @@ def main() -> None:
             console.print(Text(note))
     for one in content["summary"]:
         console.print(Text(one["first"], style="bold"), Text(one["more"]))
+    for curve in content["label_curves"]:
+        for sentence in curve["sentences"]:
+            console.print(Text(sentence))
     for warning in content["warnings"]:
         console.print(Text(f"warning: {warning}", style="yellow"))
     written = arguments.output / page.PAGE

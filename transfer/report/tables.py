@@ -68,11 +68,22 @@ class Table:
 
 
 def build_tables(runs: Iterable[FinishedRun]) -> list[Table]:
-    """Group runs into tables of one experiment each, in the order in which the first of each was given."""
+    """Group runs into tables of one experiment each, in the order in which the first of each was given.
+
+    Tables that share configuration file, test set and engine stand together, the fewest training images first.
+    """
     groups: dict[tuple[object, ...], list[FinishedRun]] = defaultdict(list)
     for run in runs:
         groups[tuple(experiment(run.result).values())].append(run)
-    return [_table(group) for group in groups.values()]
+    place: dict[tuple[object, ...], int] = {}  # of the first table of a kind
+    tables = [_table(group) for group in groups.values()]
+    for table in tables:
+        place.setdefault(_family(table.first), len(place))
+    return sorted(tables, key=lambda table: (place[_family(table.first)], table.first.task.train_images))
+
+
+def _family(result: Result) -> tuple[object, ...]:
+    return result.task.config_file, result.task.test, result.engine.name
 
 
 def table_title(table: Table) -> str:
@@ -80,7 +91,8 @@ def table_title(table: Table) -> str:
     task = table.first.task
     config = Path(task.config_file).stem if task.config_file else f"configuration {task.config_sha256[:8]}"
     if labels := labelled_part(task):
-        config = f"{config} with {labels.images:,} labelled image{'' if labels.images == 1 else 's'} ({labels.asked})"
+        asked = f"{labels.asked}, draw seed {labels.seed}" if labels.seed else Path(labels.asked).name
+        config = f"{config} with {labels.images:,} labelled image{'' if labels.images == 1 else 's'} ({asked})"
     return f"{config} on {test_data_name(table)} ({table.first.engine.name})"
 
 

@@ -111,6 +111,10 @@ def few_labels(asked: str, images: int, digest: str) -> dict[str, Any]:
     return {"labels": results.Labels(asked, images / 40, images, 40, 3 * images, 0, digest), "train_images": images}
 
 
+def drawn_with(seed: int | None, asked: str = "5%") -> results.Labels:
+    return results.Labels(asked, 0.05, 2, 40, 6, seed, f"drawn with {seed}")
+
+
 def test_runs_with_other_labels_are_never_averaged() -> None:
     parts = [few_labels("5%", 2, "a1"), few_labels("5%", 2, "b2"), few_labels("10%", 4, "c3")]
     runs = [make_result("coco", start, 0, 10.0, task=part) for part in parts for start in ("random", "MoCo")]
@@ -122,6 +126,11 @@ def test_runs_with_other_labels_are_never_averaged() -> None:
     titles = [trials.table_title(table) for table in tables]
     assert "with 2 labelled images (5%) on" in titles[0]
     assert "with 4 labelled images (10%) on" in titles[2]
+    other = make_result("coco", "random", 0, 9.0, task=few_labels("5%", 2, "a1") | {"labels": drawn_with(7)})
+    listed = make_result("coco", "random", 0, 9.0, task={"labels": drawn_with(None, "/a/folder/list.txt")})
+    named = [trials.table_title(trials.build_tables([run_of(one)])[0]) for one in (other, listed)]
+    assert "with 2 labelled images (5%, draw seed 7) on" in named[0]
+    assert "with 2 labelled images (list.txt) on" in named[1]
     assert "labelled" not in titles[3]
     assert not [text for text in warnings.report_warnings(tables) if "must not be compared" in text]
 

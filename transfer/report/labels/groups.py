@@ -66,6 +66,7 @@ def _part(table: Described) -> Mapping[str, Any] | None:
 def _experiment(table: Described, settings: Settings) -> str:
     """Return what the tables of a curve have in common."""
     task = {key: value for key, value in table["task"].items() if key not in _OF_THE_PART}
+    task["data_rules"] = {kind: rule for kind, rule in task["data_rules"].items() if kind != "class_without_label"}
     same = {key: settings[key] for key in sorted(settings) if key not in _SCHEDULE}
     return str((table["engine"]["name"], task, same))
 

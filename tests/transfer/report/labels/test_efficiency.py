@@ -42,7 +42,7 @@ def table(task: Part, **scores: list[float]) -> dict[str, Any]:
         for part, what in (("bbox", "box"), ("segm", "mask"))
         for name in ("AP", "AP50")
     ]
-    task = {"kind": "coco", "train": ["x"], **task}
+    task = {"kind": "coco", "train": ["x"], "data_rules": {}, **task}
     return {"task": task, "eval_only": False, "engine": {"name": "y"}, "data": "my cells", "shown": shown, "rows": rows}
 
 
@@ -68,6 +68,8 @@ def test_draws_and_kinds_of_parts_have_curves_of_their_own() -> None:
 
 def test_other_settings_or_two_schedules_make_no_curve() -> None:
     few, whole = table(FEW, random=[9.0]), table(ALL, random=[9.0])
+    kept = table({**FEW, "data_rules": {"class_without_label": "keep"}}, random=[9.0])  # of the part alone
+    assert found([kept, whole], [settings(9)] * 2) == [(14, WHOLE)]
     assert found([few, whole], [settings(9), settings(9, **{"SOLVER.BASE_LR": 0.1})]) == []
     assert found([few, whole], [settings(9), None]) == []
     assert found([few, whole, whole], [settings(9), settings(9), settings(8)]) == []
