@@ -84,7 +84,7 @@ def tool() -> Iterator[Tool]:
 def scenes(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny data set in VOC and COCO layout, from tools/make_scenes.py."""
     root = tmp_path_factory.mktemp("data") / "scenes"
-    made = tool("make_scenes", "--output", root, "--unlabelled", 8, "--train", 6, "--test", 4)
+    made = tool("make_scenes", "--output", root, "--unlabelled", 8, "--train", 8, "--test", 8)
     if made.returncode:
         raise RuntimeError(made.stderr)
     return root

@@ -1,4 +1,4 @@
-"""Make a small scene data set: textured shapes on cluttered backgrounds, to pretrain on and to transfer to.
+"""Make a small scene data set: patterned discs on plain ground, to pretrain on and to transfer to.
 
     OUTPUT/unlabelled/           images only, for tools/train_moco.py
     OUTPUT/VOC2007/              VOC layout: voc_2007_train, _val, _trainval, _test
@@ -25,7 +25,7 @@ from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import user_path
 from pretrain.runtime.progress import progress_bar
 from synthetic.layouts import write_coco, write_images, write_voc
-from synthetic.painter import SHAPES, Scene, paint
+from synthetic.painter import PATTERNS, Scene, paint
 
 EXAMPLES = """examples:
   python tools/make_scenes.py --output output/scenes
@@ -70,15 +70,20 @@ def write_scenes(root: Path, unlabelled: int, train: int, test: int, seed: int) 
     with progress_bar(MofNCompleteColumn(), TextColumn("{task.description}")) as progress:
         bar = progress.add_task("painting scenes", total=unlabelled + 2 * (train + test))
 
-        def scenes(stream: int, count: int) -> Iterator[Scene]:
+        def scenes(stream: int, count: int, first_kind: int = 0) -> Iterator[Scene]:
             for index in range(count):
-                yield paint(np.random.default_rng((seed, stream, index)))
+                # The kinds come in turn, so that each has its share of every set.
+                yield paint(np.random.default_rng((seed, stream, index)), (first_kind + index) % len(PATTERNS))
                 progress.advance(bar)
 
         write_images(root / "unlabelled", scenes(0, unlabelled))
-        voc = {"train": scenes(1, train - held_out), "val": scenes(2, held_out), "test": scenes(3, test)}
-        write_voc(root / "VOC2007", voc, tuple(SHAPES))
-        write_coco(root, {"train2017": scenes(4, train), "val2017": scenes(5, test)}, tuple(SHAPES))
+        voc = {
+            "train": scenes(1, train - held_out),
+            "val": scenes(2, held_out, train - held_out),
+            "test": scenes(3, test),
+        }
+        write_voc(root / "VOC2007", voc, tuple(PATTERNS))
+        write_coco(root, {"train2017": scenes(4, train), "val2017": scenes(5, test)}, tuple(PATTERNS))
     content = {"made_by": "tools/make_scenes.py", "seed": seed, "unlabelled": unlabelled, "train": train, "test": test}
     (root / "scenes.json").write_text(json.dumps(content) + "\n")
 

@@ -69,11 +69,11 @@ def test_a_run_leaves_detectron2s_layout_and_its_result(trained: Path) -> None:
     assert yaml.safe_load((trained / "config.yaml").read_text())["SOLVER"]["MAX_ITER"] == 4  # of `launch.py status`
     assert (result.engine.name, result.init.kind, result.seed, result.iterations) == ("torchvision", "random", 3, 4)
     assert set(result.metrics) == {"bbox", "segm"}
-    assert result.task.train_images == 6
-    assert result.task.test_images == 4
+    assert result.task.train_images == 8
+    assert result.task.test_images == 8
     assert finetune.replaced(result) == []
     (line,) = finetune.replaced(dataclasses.replace(result, replaced_images=2))
-    assert line.startswith("2 of 6 training images could not be read")
+    assert line.startswith("2 of 8 training images could not be read")
     lines = [json.loads(line) for line in (trained / "metrics.json").read_text().splitlines()]
     scored = [line["iteration"] for line in lines if "bbox/AP" in line]
     assert len(scored) >= 2  # TEST.EVAL_PERIOD and the end
@@ -210,7 +210,7 @@ def test_twelve_bit_values_are_told_before_a_run(scenes: Path, tool: Tool, tmp_p
         Image.fromarray(values).save(path, "PNG")
     done = tool("finetune", *command(root), "--init", "random", "--dry-run", "OUTPUT_DIR", tmp_path / "out")
     assert done.returncode == 0, done.stderr
-    for part in ("training data: of 6", "test data: of 4"):
+    for part in ("training data: of 8", "test data: of 8"):
         assert f"# warning: {part} images looked at, " in done.stdout
     assert "so the pictures become nearly black (at most 1" in done.stdout
 
@@ -358,10 +358,10 @@ def test_a_begun_run_keeps_its_settings_and_data(trained: Path, scenes: Path, tm
     for words in ("SOLVER.BASE_LR: begun with ", ", now 0.5", "SOLVER.MAX_ITER: begun with 4, now 6", "another OUTPUT"):
         assert words in str(caught.value)
     swapped = with_annotations(scenes, tmp_path / "swapped", "train", swap_classes)
-    with pytest.raises(TransferError, match="the training data changed: 6 images, now 6; first difference: "):
+    with pytest.raises(TransferError, match="the training data changed: 8 images, now 8; first difference: "):
         plan(swapped, *TINY, "OUTPUT_DIR", begun, **begin)
     fewer = with_annotations(scenes, tmp_path / "fewer", "val", lambda content: content["images"].pop())
-    with pytest.raises(TransferError, match=r"the test data changed: 4 images, now 3; first difference: .* any more"):
+    with pytest.raises(TransferError, match=r"the test data changed: 8 images, now 7; first difference: .* any more"):
         plan(fewer, *TINY, "OUTPUT_DIR", begun, **begin)
     with pytest.raises(TransferError, match="--data-rule zero_area: begun with keep, now drop"):
         plan(scenes, *TINY, "OUTPUT_DIR", begun, data_rules={"zero_area": "drop"}, **begin)

@@ -2,13 +2,11 @@
 
 import hashlib
 import importlib.util
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from PIL import Image
 
 import finetune
 from tests.conftest import ROOT
@@ -47,14 +45,14 @@ def test_a_run_learns_from_its_list_alone(kind: str, engine: str, scenes: Path, 
     result = results.read_result(execute(planned))
     said = result.task.labels
     assert said is not None
-    assert (said.asked, said.fraction, said.images, said.of, said.seed) == ("50%", 0.5, 3, 6, 2)
-    assert (result.task.train_images, result.iterations) == (3, 2)
+    assert (said.asked, said.fraction, said.images, said.of, said.seed) == ("50%", 0.5, 4, 8, 2)
+    assert (result.task.train_images, result.iterations) == (4, 2)
     text = (tmp_path / "run" / "labels.txt").read_bytes()
     assert hashlib.sha256(text).hexdigest() == said.sha256
     assert planned.train is not None
     assert text.decode().split() == [str(record["image_id"]) for record in planned.train.records]
     assert said.objects == sum(len(record["annotations"]) for record in planned.train.records)
-    with pytest.raises(TransferError, match=r"--labels: begun with 50% \(3 of 6 .*now 100%") as caught:
+    with pytest.raises(TransferError, match=r"--labels: begun with 50% \(4 of 8 .*now 100%") as caught:
         plan(scenes, tmp_path / "run", kind, engine, labels="100%", auto_resume=True)
     assert "training data changed" not in str(caught.value)
     with pytest.raises(TransferError, match=r"--labels: begun with 50% .*now all images"):
@@ -99,7 +97,7 @@ def test_bad_parts_are_one_message_and_write_nothing(scenes: Path, tmp_path: Pat
     unknown = tmp_path / "list.txt"
     unknown.write_text("nothing\n")
     for part, said in [
-        ("1%", "less than 1 of 6 images; 17% is 1 image"),
+        ("1%", "less than 1 of 8 images; 13% is 1 image"),
         ("17%", "--data-rule class_without_label=keep"),
         (unknown, "1 of 1 lines name no image of the training data"),
         ("1000-per-class", "the training data have fewer objects of"),
@@ -127,40 +125,6 @@ def test_the_dry_run_says_labels_and_iterations(
 ) -> None:
     planned = plan(scenes, tmp_path / "run", labels="50%")
     finetune.print_plans(planned, [planned])
-    assert "# labels 50% (3 of 6 images, " in (said := capsys.readouterr().out)
+    assert "# labels 50% (4 of 8 images, " in (said := capsys.readouterr().out)
     assert "draw seed 0" in said
     assert yaml.safe_load(said)["SOLVER"]["MAX_ITER"] == 2
-
-
-def test_images_without_keypoints_are_not_drawn(tmp_path: Path) -> None:
-    """Six images of one person each, two of whom have no labelled keypoint: four are there to draw from."""
-    for split in ("train", "val"):
-        (tmp_path / f"{split}2017").mkdir()
-        content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
-        for number in range(1, 7):
-            points = [20, 15, 2] * 17 if number > 2 else [0, 0, 0] * 17
-            content["images"].append({"id": number, "file_name": f"{number}.jpg", "height": 30, "width": 40})
-            content["annotations"].append(
-                {
-                    **{"id": number, "image_id": number, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400},
-                    **{"iscrowd": 0, "keypoints": points, "num_keypoints": 17 * (number > 2)},
-                }
-            )
-            Image.new("RGB", (40, 30)).save(tmp_path / f"{split}2017" / f"{number}.jpg")
-        (tmp_path / "annotations").mkdir(exist_ok=True)
-        (tmp_path / f"annotations/person_keypoints_{split}2017.json").write_text(json.dumps(content))
-    words = ("OUTPUT_DIR", str(tmp_path / "run"))
-    planned = plan_run(
-        RunOptions(
-            CONFIGS / "coco_r50_keypoint_1x.yaml",
-            words,
-            "torchvision",
-            tmp_path,
-            scale_to=1,
-            init="random",
-            labels="50%",
-        )
-    )
-    assert planned.labelled is not None
-    assert (planned.labelled.labels.images, planned.labelled.labels.of) == (2, 4)
-    assert set(planned.labelled.names) < {"3", "4", "5", "6"}

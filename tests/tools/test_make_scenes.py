@@ -92,17 +92,18 @@ def test_voc_layout_names_every_image_and_box(made: Path) -> None:
         with Image.open(root / "JPEGImages" / f"{image_id}.jpg") as image:
             width, height = image.size
         for item in tree.findall("object"):
-            assert item.findtext("name") in painter.SHAPES
+            assert item.findtext("name") in painter.PATTERNS
             assert item.findtext("difficult") in ("0", "1")
             x0, y0, x1, y1 = (int(item.findtext(f"bndbox/{name}", "")) for name in ("xmin", "ymin", "xmax", "ymax"))
             assert 1 <= x0 <= x1 <= width
             assert 1 <= y0 <= y1 <= height
 
 
-def test_shapes_hide_each_other_but_never_too_much() -> None:
-    scenes = [painter.paint(np.random.default_rng((1, i))) for i in range(60)]
+def test_discs_hide_each_other_but_never_too_much() -> None:
+    kinds = range(len(painter.PATTERNS))
+    scenes = [painter.paint(np.random.default_rng((1, i)), i % len(kinds)) for i in range(64)]
     items = [item for scene in scenes for item in scene.objects]
-    assert {item.class_index for item in items} == set(range(len(painter.SHAPES)))
+    assert {item.class_index for item in items} == set(kinds)
     assert all(painter.LEAST_VISIBLE <= item.visible < 1.1 for item in items)
     assert any(item.difficult for item in items)
     assert not all(item.difficult for item in items)
@@ -111,8 +112,32 @@ def test_shapes_hide_each_other_but_never_too_much() -> None:
         assert sum(item.mask.astype(int) for item in scene.objects).max() == 1
 
 
-def test_a_shape_and_its_mask_lie_in_the_same_place() -> None:
-    scene = painter.paint(np.random.default_rng((1, 3)))
+def test_a_scene_shows_one_kind_and_a_set_shows_all(made: Path) -> None:
+    rows = _coco(made, "train2017")["annotations"]
+    kinds: dict[int, set[int]] = {}
+    for row in rows:
+        kinds.setdefault(row["image_id"], set()).add(row["category_id"])
+    assert all(len(ids) == 1 for ids in kinds.values())
+    assert set.union(*kinds.values()) == set(range(1, len(painter.PATTERNS) + 1))
+
+
+def test_nothing_but_the_pattern_tells_the_kinds_apart() -> None:
+    """Number and size of the discs have the same distribution for every kind."""
+    measures = np.array(
+        [
+            [
+                (len(scene.objects), np.mean([item.area for item in scene.objects]))
+                for scene in (painter.paint(np.random.default_rng((2, i)), kind) for i in range(60))
+            ]
+            for kind in range(len(painter.PATTERNS))
+        ]
+    )  # (kind, scene, measure)
+    means, errors = measures.mean(1), measures.std(1) / np.sqrt(60)
+    assert (np.abs(means - means.mean(0)) < 4 * errors).all()
+
+
+def test_a_disc_and_its_mask_lie_in_the_same_place() -> None:
+    scene = painter.paint(np.random.default_rng((1, 3)), 0)
     colours = scene.image.astype(float)
     for item in scene.objects:  # across its edge the image changes more than elsewhere
         change = np.abs(np.diff(colours, axis=1)).sum(2)

@@ -44,7 +44,7 @@ def write_voc(root: Path, splits: Mapping[str, Iterable[Scene]], class_names: Se
 def write_coco(root: Path, splits: Mapping[str, Iterable[Scene]], class_names: Sequence[str]) -> None:
     """Write COCO's folders: `splits` are train2017 and val2017. Masks are polygons of exactly the visible pixels."""
     (root / "annotations").mkdir(parents=True)
-    categories = [{"id": i, "name": name, "supercategory": "shape"} for i, name in enumerate(class_names, start=1)]
+    categories = [{"id": i, "name": name, "supercategory": "disc"} for i, name in enumerate(class_names, start=1)]
     for split, scenes in splits.items():
         (root / split).mkdir()
         images: list[dict[str, Any]] = []
