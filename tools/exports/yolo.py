@@ -70,9 +70,12 @@ def read_names(root: Path) -> tuple[tuple[str, ...], Mapping[str, Any]]:
         )
     try:
         text = path.read_text(encoding="utf-8-sig")
+        others = [other for other in root.glob(f"*/{path.name}") if other.read_text(encoding="utf-8-sig") != text]
         content = load_yaml(text) if path.suffix in (".yaml", ".yml") else text.splitlines()
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise TransferError(f"{path}: cannot be read: {error}") from error
+    if others:
+        raise TransferError(f"{others[0]}: other classes than in {path}, which number them differently")
     settings = content if isinstance(content, Mapping) else {}
     if "kpt_shape" in settings:
         raise TransferError(f"{path}: labels with keypoints (kpt_shape): export them in COCO's format, which has these")

@@ -29,6 +29,7 @@ def labelled(root: Path, image: str, labels: str | None, lines: str = "1 0.5 0.5
         ("data.yaml", f"train: ../train/images\nval: ../valid/images\n{NAMES}", "{}/images/a.jpg", "{}/labels/a.txt"),
         ("cells.yaml", "names: {0: cat, 1: traffic light}\n", "images/{}/a.PNG", "labels/{}/a.txt"),
         ("obj.names", "cat\ntraffic light\n", "obj_{}_data/a.jpg", "obj_{}_data/a.txt"),
+        ("train/_darknet.labels", "cat\ntraffic light\n", "{}/a.jpg", "{}/a.txt"),
         ("classes.txt", "cat\r\ntraffic light\r\n", "{}/a.jpg", "{}/a.txt"),
     ],
 )
@@ -143,6 +144,17 @@ def test_classes_that_are_not_clear_are_refused(
     ran = Ran(capsys, tmp_path, "--split", "none", "--output", tmp_path / "made")
     assert ran.code == 2
     assert said in ran.err
+
+
+def test_splits_that_number_their_classes_differently_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, names in (("train", "cat\ndog\n"), ("valid", "dog\ncat\n")):
+        labelled(tmp_path, f"{split}/a.jpg", f"{split}/a.txt")
+        (tmp_path / split / "_darknet.labels").write_text(names)
+    ran = Ran(capsys, tmp_path, "--output", tmp_path / "made")
+    assert ran.code == 2
+    assert f"{tmp_path}/valid/_darknet.labels: other classes than in {tmp_path}/train/_darknet.labels" in ran.err
 
 
 def test_images_outside_of_the_splits_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

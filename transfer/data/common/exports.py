@@ -18,7 +18,7 @@ _WORDS = {  # in the name of a folder -> the split that it holds
     "train": "train", "training": "train", "trainval": "train",
     "val": "val", "valid": "val", "validation": "val", "test": "test", "testing": "test",
 }  # fmt: skip
-_CLASSES = ("classes.txt", "obj.names")
+_CLASSES = ("classes.txt", "obj.names", "_darknet.labels")
 _LABELS = "labels"
 _IMAGES = ("images", "image", "imgs", "img", "pngimages", "jpegimages", "photos", "frames")
 _MASKS = ("mask", "instance", "segmentationobject")  # one of these is in the name of a folder of masks
@@ -69,7 +69,7 @@ def has_splits(folder: Path) -> bool:
 
 def is_yolo(folder: Path) -> bool:
     """Return True if a folder holds YOLO's labels, by the names of its files."""
-    if any((folder / name).is_file() for name in _CLASSES):
+    if any((place / name).is_file() for place in (folder, *sub_folders(folder)) for name in _CLASSES):
         return True
     if any("names" in read_settings(folder / name) for name in ("data.yaml", "data.yml")):
         return True
@@ -78,9 +78,12 @@ def is_yolo(folder: Path) -> bool:
 
 
 def names_file(folder: Path) -> Path | None:
-    """Return the file that names YOLO's classes: data.yaml, another YAML file with names, classes.txt or obj.names."""
+    """Return the file that names YOLO's classes: data.yaml or another YAML file, classes.txt, obj.names and the like.
+
+    A text file may lie in the folders below, as Darknet's exports have one beside the images of each split.
+    """
     settings = sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")], key=lambda path: path.stem != "data")
-    plain = [place / name for place in (folder, folder / _LABELS) for name in _CLASSES]
+    plain = [place / name for place in (folder, *sub_folders(folder)) for name in _CLASSES]
     return next((path for path in [*settings, *plain] if path.is_file()), None)
 
 
