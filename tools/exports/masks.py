@@ -12,6 +12,8 @@ from PIL import Image
 from pretrain.runtime.errors import listed
 from pretrain.runtime.image_file import opened, upright_size
 from pretrain.runtime.progress import track
+from transfer.data.common.data_files import sub_folders
+from transfer.data.common.exports import split_of_folder
 from transfer.data.common.outlines import mask_polygons
 from transfer.errors import TransferError, refuse
 
@@ -92,7 +94,9 @@ def read_masks(root: Path, options: MaskOptions, images: Path | None = None, mas
             splits.setdefault(pair.split, []).append(picture)
     refuse(faults)
     _refuse_unclear(seen, options)
-    return Contents(splits, (options.class_name,), list(_notices(seen, options)))
+    bare = [folder for folder in sub_folders(root) if any(splits) and split_of_folder(folder.name) not in splits]
+    left_out = [f"left out, no masks are in them: {listed(bare, 3)}"] if bare else []
+    return Contents(splits, (options.class_name,), [*left_out, *_notices(seen, options)])
 
 
 def read_values(path: Path) -> np.ndarray:

@@ -51,6 +51,12 @@ def a_mask_an_object(root: Path) -> None:
             picture(root / f"{name}/masks/{number}.png", mask)
 
 
+def a_stage_without_masks(root: Path) -> None:
+    a_mask_an_object(root / "stage1_train")
+    picture(root / "stage1_test/f/images/f.png")
+    (root / "stage1_train_labels.csv").write_text("ImageId,EncodedPixels\n")
+
+
 def masks_of_ids(root: Path) -> None:
     for name in "abcde":
         picture(root / f"PNGImages/{name}.png")
@@ -70,6 +76,7 @@ def masks_of_ids(root: Path) -> None:
         (yolo_whole, "labels"),
         (yolo_settings, "."),
         (a_mask_an_object, "."),
+        (a_stage_without_masks, "."),
         (masks_of_ids, "."),
     ],
 )

@@ -113,6 +113,13 @@ def test_folders_named_as_splits_are_the_splits(nuclei: Path, capsys: pytest.Cap
     assert (ran.code, ran.err) == (2, "error: --split 80/20: the export has its own splits: train, test\n")
 
 
+def test_a_stage_without_masks_is_left_out_and_named(nuclei: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_mask(nuclei.parent / "stage1_test/x/images/x.png", np.zeros((9, 9), np.uint8))
+    ran = Ran(capsys, nuclei.parent, "--split", "80/20", "--output", nuclei.parent / "made", "--dry-run")
+    assert f"notice: left out, no masks are in them: {nuclei.parent}/stage1_test" in ran.out
+    assert "train2017: 4 images" in ran.out
+
+
 def test_a_dry_run_says_all_and_writes_nothing(nuclei: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = nuclei.parent / "made"
     ran = Ran(capsys, nuclei, "--split", "none", "--output", made, "--dry-run")

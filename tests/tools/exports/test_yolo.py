@@ -146,9 +146,7 @@ def test_classes_that_are_not_clear_are_refused(
     assert said in ran.err
 
 
-def test_splits_that_number_their_classes_differently_are_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_splits_with_other_numbers_of_classes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for split, names in (("train", "cat\ndog\n"), ("valid", "dog\ncat\n")):
         labelled(tmp_path, f"{split}/a.jpg", f"{split}/a.txt")
         (tmp_path / split / "_darknet.labels").write_text(names)

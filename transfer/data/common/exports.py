@@ -59,6 +59,8 @@ def convert_command(folder: Path) -> str:
 def has_splits(folder: Path) -> bool:
     """Return True if an export has images to train on and others, by the names of its folders or by data.yaml."""
     below = sub_folders(folder)
+    if not is_yolo(folder):
+        return len({split_of_folder(child.name) for child in below if _holds_masks(child)} - {""}) > 1
     names = [child.name for child in (*below, *(inner for child in below for inner in sub_folders(child)))]
     if len({split for split in map(split_of_folder, names) if split}) > 1:
         return True
@@ -115,7 +117,11 @@ def split_folders(settings: Mapping[str, Any], split: str, folder: Path) -> Iter
 def has_masks(folder: Path) -> bool:
     """Return True if a folder, or a folder of a split in it, holds images and masks by their names."""
     places = [folder, *(child for child in sub_folders(folder) if split_of_folder(child.name))]
-    return any(picture_folders(place) or image_and_mask_folder(place) for place in places)
+    return any(map(_holds_masks, places))
+
+
+def _holds_masks(folder: Path) -> bool:
+    return bool(picture_folders(folder) or image_and_mask_folder(folder))
 
 
 def picture_folders(folder: Path) -> list[Path]:
