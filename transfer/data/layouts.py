@@ -81,12 +81,17 @@ def name_of(path: Path) -> str:
 
 
 def _recognise_folder(folder: Path) -> DataFiles:
-    files = coco.annotation_files(folder)
+    files, xml_folder = coco.annotation_files(folder), voc.find_xml_folder(folder)
+    if files and xml_folder:
+        raise TransferError(
+            f"{folder}: holds COCO's {files[0].name} and VOC's XML files; name {files[0]}, or the XML files by a YAML "
+            f"file for --data: {{annotations: {xml_folder}, images: FOLDER}}"
+        )
     if len(files) == 1:
         return DataFiles(name_of(folder), "coco", coco.find_image_folder(files[0]), files[0])
     if files:
         raise TransferError(f"{folder}: holds {len(files)} annotation files, name one of them: {listed(files, 4)}")
-    if xml_folder := voc.find_xml_folder(folder):
+    if xml_folder:
         lists = voc.image_lists(folder)
         if len(lists) > 1:
             raise TransferError(f"{folder}: holds {len(lists)} lists of images, name one of them: {listed(lists, 4)}")

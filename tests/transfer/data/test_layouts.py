@@ -91,6 +91,12 @@ def test_sub_folders_of_annotations_are_those_of_images(tmp_path: Path) -> None:
     assert [record["image_id"] for record in dataset.records] == ["cam0/a", "cam0/b"]
 
 
+def test_a_folder_in_both_layouts_is_ambiguous(tmp_path: Path) -> None:
+    side_by_side(roboflow(tmp_path / "a/cells").rename(tmp_path / "cells"))
+    with pytest.raises(TransferError, match=r"holds COCO's _annotations\.coco\.json and VOC's XML files; name "):
+        recognise(tmp_path / "cells")
+
+
 def test_images_in_two_folders_are_ambiguous(tmp_path: Path) -> None:
     part = roboflow(tmp_path / "cells/annotations")
     for other in ("cam0", "cam1"):

@@ -104,6 +104,14 @@ def test_copies_of_the_training_images_are_no_test_data(cells: Path, tmp_path: P
         plan_run(options(cells, tmp_path / "runs"))
 
 
+def test_joined_test_data_must_have_names_of_their_own(cells: Path, tmp_path: Path) -> None:
+    shutil.copytree(cells / "train", cells / "more")
+    joined = (str(cells / "valid"), str(cells / "more"))
+    assert plan_run(options(cells, tmp_path / "runs", train=joined[1:], test=joined[:1]))
+    with pytest.raises(TransferError, match=r"cells_valid, more: 2 images have the name of another \(a, b\)"):
+        plan_run(options(cells, tmp_path / "runs", test=joined))
+
+
 def test_a_detector_of_masks_needs_them_in_own_data(cells: Path, tmp_path: Path) -> None:
     asked = options(cells, tmp_path / "runs", config_file=ROOT / "configs/transfer/demo_coco.yaml")
     with pytest.raises(TransferError, match=r"cells_train has boxes and no masks; add MODEL\.MASK_ON False"):
