@@ -2,11 +2,13 @@
 
 import hashlib
 import importlib.util
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 import finetune
 from tests.conftest import ROOT
@@ -128,3 +130,37 @@ def test_the_dry_run_says_labels_and_iterations(
     assert "# labels 50% (4 of 8 images, " in (said := capsys.readouterr().out)
     assert "draw seed 0" in said
     assert yaml.safe_load(said)["SOLVER"]["MAX_ITER"] == 2
+
+
+def test_images_without_keypoints_are_not_drawn(tmp_path: Path) -> None:
+    """Six images of one person each, two of whom have no labelled keypoint: four are there to draw from."""
+    for split in ("train", "val"):
+        (tmp_path / f"{split}2017").mkdir()
+        content: dict[str, Any] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "person"}]}
+        for number in range(1, 7):
+            points = [20, 15, 2] * 17 if number > 2 else [0, 0, 0] * 17
+            content["images"].append({"id": number, "file_name": f"{number}.jpg", "height": 30, "width": 40})
+            content["annotations"].append(
+                {
+                    **{"id": number, "image_id": number, "category_id": 1, "bbox": [5, 5, 20, 20], "area": 400},
+                    **{"iscrowd": 0, "keypoints": points, "num_keypoints": 17 * (number > 2)},
+                }
+            )
+            Image.new("RGB", (40, 30)).save(tmp_path / f"{split}2017" / f"{number}.jpg")
+        (tmp_path / "annotations").mkdir(exist_ok=True)
+        (tmp_path / f"annotations/person_keypoints_{split}2017.json").write_text(json.dumps(content))
+    words = ("OUTPUT_DIR", str(tmp_path / "run"))
+    planned = plan_run(
+        RunOptions(
+            CONFIGS / "coco_r50_keypoint_1x.yaml",
+            words,
+            "torchvision",
+            tmp_path,
+            scale_to=1,
+            init="random",
+            labels="50%",
+        )
+    )
+    assert planned.labelled is not None
+    assert (planned.labelled.labels.images, planned.labelled.labels.of) == (2, 4)
+    assert set(planned.labelled.names) < {"3", "4", "5", "6"}
