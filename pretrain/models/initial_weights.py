@@ -70,8 +70,10 @@ def read_weights(path: str, arch: str, read: WeightsReader | None) -> InitialWei
     except UserError as error:
         raise PretrainError(f"{SETTING}: {error}") from error
     if weights.arch != arch:
+        way_out = f"set model.arch {weights.arch}, or " if weights.arch.startswith("resnet") else ""  # no ResNeXt
         raise PretrainError(
-            f"{SETTING}: {printable(path)}: holds a {weights.arch}, but model.arch is {arch}; both must be the same"
+            f"{SETTING}: {printable(path)}: holds a {weights.arch}, but model.arch is {arch}; {way_out}give the "
+            f"weights of a {arch}"
         )
     return weights
 

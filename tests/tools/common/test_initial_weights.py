@@ -172,7 +172,10 @@ def test_a_dry_run_names_the_file_and_its_digest(
     [
         (None, "source.pth.tar: no such file"),
         ({"epoch": 3}, "its keys begin with 'epoch'; expected a ResNet"),
-        (moco(resnet("resnet34"), arch=None), "holds a resnet34, but model.arch is resnet18; both must be the same"),
+        (
+            moco(resnet("resnet34"), arch=None),
+            "holds a resnet34, but model.arch is resnet18; set model.arch resnet34, or give",
+        ),
         ({"a": resnet(), "b": resnet(seed=1)}, "with tools/convert.py, and give its output"),
     ],
     ids=["missing", "no network", "other architecture", "two networks"],
