@@ -99,7 +99,7 @@ def _choose_schedule(choices: Choices, machine: Machine, images: int) -> None:
     by_rule = rules.epochs(images, batch, at_least, length)
     reason = "as published" if by_rule == at_least else f"of {steps} steps: {length.updates:,} updates, in two digits"
     epochs = choices.add("optim.epochs", lambda: by_rule, reason)
-    if epochs < FEW_EPOCHS:
+    if epochs < FEW_EPOCHS and choices.given.get("optim.schedule", "cosine") == "cosine":  # milestones are epochs
         choices.add("optim.schedule_unit", lambda: "step", f"by epoch the rate would fall in {epochs} jumps")
     updates = steps * epochs
     m_by_rule = rules.momentum(updates, length)

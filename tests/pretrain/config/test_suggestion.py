@@ -54,6 +54,8 @@ def test_rules_follow_what_is_given() -> None:
     assert (found["optim.epochs"], found["knn.root"]) == (10, "labelled")
     assert found["optim.schedule_unit"] == "step"
     assert "optim.schedule_unit" not in values(10_000, GPU24, optim__epochs=50)
+    by_epoch = values(10_000, GPU24, optim__epochs=10, optim__schedule="step", optim__milestones=[6, 8])
+    assert "optim.schedule_unit" not in by_epoch
     odd = values(10_000, GPU24, optim__batch_size=100)
     assert (odd["optim.accumulate"], odd["model.bn_groups"]) == (1, 2)
 
