@@ -93,11 +93,11 @@ def test_a_picture_of_ids_becomes_its_objects(pedestrians: Path, capsys: pytest.
 
 def test_a_seed_decides_the_split(pedestrians: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = []
-    for output, seed in (("a", 0), ("b", 0), ("c", 1)):
+    for output, seed in (("a", 0), ("b", 0), ("c", 0), ("d", 1)):
         made = pedestrians.parent / output
         assert Ran(capsys, pedestrians, "--split", "2/2", "--seed", seed, "--output", made).code == 0
         names.append([image["file_name"] for image in coco(made, "train2017")["images"]])
-    assert names[0] == names[1] != names[2]
+    assert names[0] == names[1] == names[2] != names[3]
 
 
 def test_folders_named_as_splits_are_the_splits(nuclei: Path, capsys: pytest.CaptureFixture[str]) -> None:
