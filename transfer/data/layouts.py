@@ -38,6 +38,7 @@ def recognise(path: Path) -> DataFiles:
     Raises:
         TransferError: there is nothing, it can be read in several ways, or it is no layout that is read.
     """
+    path = Path(os.path.abspath(path))  # what lies beside a relative path may be above the folder of the command
     if path.is_dir():
         return _recognise_folder(path)
     if not path.is_file():
@@ -60,6 +61,7 @@ def find_image_folder(annotations: Path) -> Path:
     Raises:
         TransferError: no folder near it holds them, or several do.
     """
+    annotations = Path(os.path.abspath(annotations))
     if annotations.is_file():
         return coco.find_image_folder(annotations)
     xml_folder = voc.find_xml_folder(annotations)
@@ -71,7 +73,7 @@ def find_image_folder(annotations: Path) -> Path:
 def name_of(path: Path) -> str:
     """Return a name for data, from the last parts of its path: "cells_train" for cells/train."""
     parts: list[str] = []
-    absolute = Path(os.path.abspath(path))  # without ..
+    absolute = Path(os.path.abspath(path))
     for part in (coco.plain_stem(absolute) if path.is_file() else absolute.name, *(p.name for p in absolute.parents)):
         if not (_PLAIN.fullmatch(part) or part in parts):
             parts.insert(0, part)

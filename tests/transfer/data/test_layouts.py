@@ -44,7 +44,7 @@ def test_a_coco_file_finds_its_images(tmp_path: Path) -> None:
     assert recognise(tmp_path / "cells") == found.__class__("cells", "coco", found.images, path)
 
 
-@pytest.mark.parametrize("images", [".", "images", "../images", "../images/default", "../pictures", "../JPEGImages"])
+@pytest.mark.parametrize("images", [".", "images", "../images", "../images/default", "../pictures"])
 def test_images_are_found_beside_and_near_a_coco_file(tmp_path: Path, images: str) -> None:
     part = roboflow(tmp_path / "cells/annotations")
     path = (part / "_annotations.coco.json").rename(part / "instances_default.json")
@@ -75,7 +75,10 @@ def test_a_voc_list_and_a_folder_with_one_list_are_read(tmp_path: Path) -> None:
         recognise(folder)
 
 
-@pytest.mark.parametrize(("xml", "images"), [(".", "."), ("annotations", "images"), ("xmls", "."), (".", "images")])
+@pytest.mark.parametrize(
+    ("xml", "images"),
+    [(".", "."), ("annotations", "images"), ("xmls", "."), (".", "images"), ("annotations/xmls", "images")],
+)
 def test_images_with_xml_files_need_no_list(tmp_path: Path, xml: str, images: str) -> None:
     folder = side_by_side(tmp_path / "cells/train", xml, images)
     found = recognise(folder)
@@ -95,6 +98,25 @@ def test_a_folder_in_both_layouts_is_ambiguous(tmp_path: Path) -> None:
     side_by_side(roboflow(tmp_path / "a/cells").rename(tmp_path / "cells"))
     with pytest.raises(TransferError, match=r"holds COCO's _annotations\.coco\.json and VOC's XML files; name "):
         recognise(tmp_path / "cells")
+
+
+def test_a_path_relative_to_the_annotations_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_coco(tmp_path / "cells", coco_content())
+    monkeypatch.chdir(path.parent)
+    found = recognise(Path(path.name))
+    assert (found.name, found.images) == ("cells_train2017", tmp_path / "cells/train2017")
+    side_by_side(tmp_path / "blood", "Annotations", "JPEGImages")
+    monkeypatch.chdir(tmp_path / "blood/Annotations")
+    assert (recognise(Path()).name, recognise(Path()).images) == ("blood", tmp_path / "blood/JPEGImages")
+
+
+def test_images_of_other_data_are_not_taken(tmp_path: Path) -> None:
+    part = roboflow(tmp_path / "cells")
+    (tmp_path / "others").mkdir()
+    for name in ("a.jpg", "b.jpg"):
+        (part / name).rename(tmp_path / "others" / name)
+    with pytest.raises(TransferError, match=r"no folder near it holds 'b\.jpg'"):
+        recognise(part)
 
 
 def test_images_in_two_folders_are_ambiguous(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from pretrain.runtime.errors import listed
-from transfer.data.common.data_files import fullest_folders, sub_folders
+from transfer.data.common.data_files import folder_of_data, fullest_folders, sub_folders
 from transfer.errors import TransferError
 
 _SAMPLE = 20  # images of a file that are looked for
@@ -55,11 +55,11 @@ def find_image_folder(annotations: Path) -> Path:
     if not names:
         raise TransferError(f"{annotations}: not COCO's layout: no image with a file_name is in it")
     here, stem = annotations.parent, plain_stem(annotations)
-    above = here.parent
+    root = folder_of_data(here)
     tiers = [
         [here, here / "images"],
-        [place / stem for place in (here, above, here / "images", above / "images")] if stem else [],
-        [above, above / "images", *sub_folders(above), *sub_folders(here), *sub_folders(above / "images")],
+        [place / stem for place in (here, root, here / "images", root / "images")] if stem else [],
+        [root, *sub_folders(root), *sub_folders(root / "images"), *sub_folders(here)],
     ]
     found = fullest_folders(tiers, lambda folder: _count(folder, names))
     if not found:  # of paths of another machine the last part may still be here

@@ -4,6 +4,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+# Names of the folders that hold annotations alone, whose images lie in another one.
+ANNOTATION_FOLDERS = frozenset(
+    ("annotations", "annotation", "annots", "anns", "xml", "xmls", "labels", "label", "json", "jsons", "coco", "voc")
+)
+
 
 @dataclass(frozen=True)
 class DataFiles:
@@ -49,6 +54,17 @@ def fullest_folders(tiers: Iterable[Iterable[Path]], count: Callable[[Path], int
         if most:
             return [folder for folder, number in counts.items() if number == most]
     return []
+
+
+def folder_of_data(annotations: Path) -> Path:
+    """Return the folder of the data to which a folder with annotations belongs: itself, or the one above annotations/.
+
+    Images are looked for nowhere else: the data beside it may have images of the same names.
+    """
+    folder = annotations
+    while folder.name.lower() in ANNOTATION_FOLDERS:
+        folder = folder.parent
+    return folder
 
 
 def sub_folders(folder: Path) -> Sequence[Path]:

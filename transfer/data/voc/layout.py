@@ -6,12 +6,11 @@ from itertools import islice
 from pathlib import Path
 
 from pretrain.runtime.errors import listed
-from transfer.data.common.data_files import fullest_folders, sub_folders
+from transfer.data.common.data_files import ANNOTATION_FOLDERS, folder_of_data, fullest_folders, sub_folders
 from transfer.data.voc.files import IMAGE_SUFFIXES, IMAGES, LISTS, XML_SUFFIXES, FilesById, sub_folder
 from transfer.errors import TransferError
 
 _SAMPLE = 20  # annotated images that are looked for
-_XML_FOLDERS = ("annotations", "annotation", "xml", "xmls", "labels")
 _SPLITS = ("train", "val", "valid", "trainval", "test")  # lists that may lie in the folder itself
 _LEVELS = 4  # folders from a list up to that of the data: ImageSets/Main/train.txt
 _ROOT = re.compile(rb"<\s*annotation[\s>]")  # CVAT's own format begins with <annotations>
@@ -19,11 +18,12 @@ _ROOT = re.compile(rb"<\s*annotation[\s>]")  # CVAT's own format begins with <an
 
 def find_xml_folder(folder: Path) -> Path | None:
     """Return the folder of VOC's XML files: `folder` itself or, of its folders, the one that is named so."""
-    named = [child for child in sub_folders(folder) if child.name.lower() in _XML_FOLDERS]
-    for place in (folder, *named):
-        if _holds_voc(place) or (place != folder and any(map(_holds_voc, sub_folders(place)))):
+    named = [child for child in sub_folders(folder) if child.name.lower() in ANNOTATION_FOLDERS]
+    inner = [child for place in named for child in sub_folders(place) if child.name.lower() in ANNOTATION_FOLDERS]
+    for place in (folder, *named, *inner):  # annotations/xmls
+        if _holds_voc(place):
             return place
-    return None
+    return next((place for place in named if any(map(_holds_voc, sub_folders(place)))), None)
 
 
 def find_image_folder(xml_folder: Path) -> Path:
@@ -33,11 +33,11 @@ def find_image_folder(xml_folder: Path) -> Path:
         TransferError: no folder near them holds their images, or several do.
     """
     names = FilesById(xml_folder, XML_SUFFIXES).ids()[:_SAMPLE]
-    above = xml_folder.parent
+    root = folder_of_data(xml_folder)
     tiers = [
         [xml_folder, sub_folder(xml_folder, "images")],
-        [sub_folder(above, IMAGES), sub_folder(above, "images")],
-        [above, *sub_folders(above), *sub_folders(xml_folder)],
+        [sub_folder(root, IMAGES), sub_folder(root, "images")],
+        [root, *sub_folders(root), *sub_folders(xml_folder)],
     ]
     found = fullest_folders(tiers, lambda folder: _count(folder, names))
     if len(found) == 1:
