@@ -49,8 +49,8 @@ format: $(READY)  ## let ruff rewrite the layout of the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-demo: $(READY)  ## the whole job on a small made-up data set; ends with a report in output/demo/report
-	$(BIN)/python tools/demo.py --output output/demo
+demo: $(READY)  ## the whole job on made-up scenes, in output/demo; SEED=1: with other ones, in output/demo_seed_1
+	$(BIN)/python tools/launch.py pipeline configs/launch/pipeline_demo.yaml --cluster local$(if $(SEED), --seed $(SEED) --output output/demo_seed_$(SEED))
 
 torture: $(READY)  ## kill pretraining, fill its disk, damage its checkpoints; compare bit by bit (long)
 	@if [ -e output/torture ]; then echo "error: output/torture is there; remove it first" >&2; exit 2; fi

@@ -7,6 +7,7 @@ from common import cli
 from launcher import arguments as command_line
 
 PASSING_ON = ("pretrain", "finetune")  # actions that hand unknown words to their tool
+SUBMITTING = (*PASSING_ON, "pipeline")
 
 
 def main() -> None:
@@ -15,6 +16,8 @@ def main() -> None:
     arguments, rest = parser.parse_known_args()
     if rest and arguments.action not in PASSING_ON:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if arguments.action in SUBMITTING and not arguments.dry_run:  # what follows imports torch, which takes seconds
+        print("checks      the run, before anything starts", flush=True)
     find_action(arguments.action)(arguments, rest)
 
 

@@ -1,125 +1,126 @@
-"""tools/demo.py: what it is going to run can run, it resumes where it stopped, and it stops at a step that fails."""
+"""The demo is a pipeline: its file, `make demo`, and the whole of it at a tiny size, interrupted and given again."""
 
+import json
+import signal
+import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-import demo
-from common import demo_steps
-from common.demo_steps import Step, run
-from pretrain.config import schema
-from pretrain.runtime.errors import UserError
-from tests.conftest import ROOT, Tool, refused
-from transfer.engines.torchvision import load_config
+from launcher.stages import pipeline
+from launcher.stages.options import FinetuneOptions
+from tests.conftest import ROOT
+from tests.support.launched import call, jobs, last_step
+from tests.support.waiting import outcomes, wait_until
 
-
-def a_step(folder: Path, code: str, **changes: object) -> Step:
-    return Step(("-c", code), folder, folder / "result", **changes)  # type: ignore[arg-type]
-
-
-def planned(output: Path) -> list[Step]:
-    return [step for _, together in demo.plan(output, "auto") for step in together]
-
-
-MAKE = "import pathlib, sys; p = pathlib.Path({!r}); p.mkdir(); (p / 'result').write_text('made')"
+DEMO = ROOT / "configs/launch/pipeline_demo.yaml"
+TINY_PRETRAINING = {
+    **{"optim.epochs": 12, "optim.batch_size": 8, "data.image_size": 32, "data.workers": 0, "log_period": 1},
+    **{"model.queue_size": 16, "model.dim": 16, "checkpoint_period": 12, "optim.precision": "fp32"},
+}
+TINY_TUNING = {
+    **{"SOLVER.MAX_ITER": 2, "SOLVER.STEPS": [1], "SOLVER.IMS_PER_BATCH": 2, "SOLVER.WARMUP_ITERS": 1},
+    **{"TEST.EVAL_PERIOD": 0, "TEST.PRECISE_BN.NUM_ITER": 1, "MODEL.RPN.POST_NMS_TOPK_TEST": 20},
+}
 
 
-def test_a_finished_step_is_not_run_again(tmp_path: Path) -> None:
-    folder = tmp_path / "x"
-    step = a_step(folder, MAKE.format(str(folder)))
-    run("first", [step])
-    (folder / "result").write_text("kept")
-    run("again", [step])
-    assert (folder / "result").read_text() == "kept"
+def test_every_part_reads_what_an_earlier_one_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    read = pipeline.read_pipeline(DEMO, None, {})
+    names = [stage.name for stage in read.stages]
+    assert (names[0], names[-1]) == ("scenes", "report")
+    made: list[str] = []
+    for stage in read.stages:
+        assert set(stage.after) <= set(made)
+        for path in stage.options.inputs().values():
+            assert Path(path).is_relative_to(read.output / "scenes")
+        made.append(stage.name)
+    assert read.measured is not None
+    assert read.note is not None
+    assert "docs/measurements/results.md" in read.note
 
 
-def test_a_half_finished_step_is_made_anew(tmp_path: Path) -> None:
-    folder = tmp_path / "x"
-    folder.mkdir()
-    (folder / "model_0001.pth").write_text("half")
-    run("again", [a_step(folder, MAKE.format(str(folder)))])
-    assert [path.name for path in folder.iterdir()] == ["result"]
+def test_both_starts_are_fine_tuned_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found: dict[Any, set[str]] = {}
+    for stage in pipeline.read_pipeline(DEMO, None, {}).stages:
+        if isinstance(stage.options, FinetuneOptions):
+            task, start = stage.name.split("/")[0], stage.name.split("/")[-2]
+            run = stage.options.run
+            alike = tuple(word for word in run.overrides if not word.startswith("output/"))
+            key = (task, run.config_file, run.trial, run.seed, run.labels, run.labels_seed, run.dataset_root, alike)
+            found.setdefault(key, set()).add(start)
+    assert found
+    assert set(map(frozenset, found.values())) == {frozenset({"random", "moco"})}
 
 
-def test_what_is_always_made_is_made_anew(tmp_path: Path) -> None:
-    folder = tmp_path / "x"
-    folder.mkdir()
-    (folder / "result").write_text("old")
-    run("again", [a_step(folder, MAKE.format(str(folder)), always=True)])
-    assert (folder / "result").read_text() == "made"
+@pytest.mark.parametrize(("given", "more"), [((), ""), (("SEED=3",), " --seed 3 --output output/demo_seed_3")])
+def test_make_demo_is_one_command(given: tuple[str, ...], more: str) -> None:
+    words = ["make", "--dry-run", "--silent", "--old-file", ".venv/.ready", "demo", *given]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    command = "python tools/launch.py pipeline configs/launch/pipeline_demo.yaml --cluster local" + more
+    assert done.stdout.splitlines()[-1].strip() == f".venv/bin/{command}"
 
 
-@pytest.mark.parametrize("code", ["raise SystemExit(3)", "pass"])
-def test_a_failing_step_stops_the_demo_and_is_named(tmp_path: Path, code: str) -> None:
-    with pytest.raises(UserError) as caught:
-        run("a step", [a_step(tmp_path / "x", code, environment={"ONE": "1"})])
-    assert f"ONE=1 {demo_steps.short(sys.executable)} -c" in str(caught.value)
-    assert code.split()[0] in str(caught.value)
-
-
-def test_steps_of_one_title_run_at_the_same_time(tmp_path: Path) -> None:
-    wait = "import pathlib, time\nwhile not pathlib.Path({!r}).exists(): time.sleep(0.02)\n"  # each waits for the other
-    steps = []
-    for name, other in (("x", "y"), ("y", "x")):
-        make = f"import pathlib; pathlib.Path({str(tmp_path / name)!r}).mkdir()\n"
-        end = f"print('said'); pathlib.Path({str(tmp_path / name / 'result')!r}).touch()"
-        steps.append(a_step(tmp_path / name, make + wait.format(str(tmp_path / other)) + end))
-    run("both", steps)
-    assert [step.log.read_text() for step in steps] == ["said\n", "said\n"]
-
-
-def test_a_failure_ends_the_step_beside_it_and_is_shown(tmp_path: Path) -> None:
-    fails = a_step(tmp_path / "x", "print('because'); raise SystemExit(3)")
-    endless = a_step(tmp_path / "y", "import time; time.sleep(600)")
-    with pytest.raises(UserError, match=r"(?s)because.*exit code 3"):
-        run("both", [fails, endless])
-
-
-def test_a_folder_of_something_else_is_never_taken_for_a_demo(tmp_path: Path) -> None:
-    (tmp_path / "moco").mkdir()
-    with pytest.raises(UserError, match="not an earlier demo"):
-        demo.claim(tmp_path, {"engine": "auto"})
-    demo.claim(tmp_path / "new", {"engine": "auto"})
-    demo.claim(tmp_path / "new", {"engine": "auto"})  # resumes
-    with pytest.raises(UserError, match="other options"):
-        demo.claim(tmp_path / "new", {"engine": "torchvision"})
-
-
-def test_each_step_reads_what_an_earlier_one_writes(tmp_path: Path) -> None:
-    steps = planned(tmp_path)
-    made: list[Path] = []
-    for step in steps:
-        for path in (Path(text) for text in step.arguments if text.startswith(str(tmp_path))):
-            assert path == step.folder or any(old == path or old in path.parents or path in old.parents for old in made)
-        made += [step.folder, step.result]
-    assert len({step.folder for step in steps}) == len(steps)
-    assert steps[-1].result == tmp_path / "report" / "index.html"
-
-
-def test_the_configs_are_good_and_the_last_checkpoint_is_used(tmp_path: Path) -> None:
-    epochs = schema.load(ROOT / "configs/pretrain/demo.yaml", ["data.root", "x"]).optim.epochs
-    pretraining = planned(tmp_path)[1]
-    assert pretraining.result.name == f"checkpoint_{epochs - 1:04d}.pth.tar"
-    for task in demo.TASKS:
-        settings = load_config(ROOT / f"configs/transfer/demo_{task}.yaml", [])
-        assert settings.MODEL.RESNETS.DEPTH == 18
-        assert (task == "coco") == settings.MODEL.MASK_ON
-
-
-def test_a_dry_run_prints_every_command_and_writes_nothing(
+def test_a_dry_run_shows_the_seed_of_every_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "argv", ["tools/demo.py", "--output", str(tmp_path / "demo"), "--dry-run"])
-    demo.main()
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(planned(tmp_path / "demo"))
-    assert "--nproc-per-node 2 tools/train_moco.py --config-file configs/pretrain/demo.yaml" in lines[1]
+    words = ("--cluster", "local", "--seed", 7, "--output", tmp_path / "demo", "--dry-run")
+    done = call(capsys, "pipeline", DEMO, *words)
+    assert (done.returncode, done.stderr) == (0, "")
+    commands = [line for line in done.stdout.splitlines() if line.startswith("  $ ")]
+    seeded = [line for line in commands if " --seed 7" in line or " seed 7 " in line or " --seed 7000 " in line]
+    others = [line.split("/tools/")[1].split()[0] for line in commands if line not in seeded]
+    assert others == ["convert.py", "report.py"]
     assert list(tmp_path.iterdir()) == []
+    assert "--seed -1: a number from 0 up" in call(capsys, "pipeline", DEMO, "--seed", -1).stderr
 
 
-def test_a_foreign_folder_is_refused_by_the_tool(tool: Tool, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("mine")
-    refused(tool("demo", "--output", tmp_path), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+def write_tiny(folder: Path) -> Path:
+    """The demo's file with as little of everything as runs."""
+    content = yaml.safe_load(DEMO.read_text())
+    content["scenes"] |= {"unlabelled": 32, "train": 10, "test": 4}
+    content["pretrain"].setdefault("settings", {}).update(TINY_PRETRAINING)
+    content["finetune"] |= {"trials": 1, "engine": "torchvision"}
+    for task in content["finetune"]["tasks"].values():
+        task |= {"settings": {**task.get("settings", {}), **TINY_TUNING}, "trials": 1}
+    content["report"] = {"images": 1, "resamples": 10}
+    path = folder / "tiny.yaml"
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_tiny_demo_is_stopped_and_continues(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(ROOT)
+    run = tmp_path / "demo"
+    words = ["pipeline", str(write_tiny(tmp_path)), "--cluster", "local", "--seed", "1", "--output", str(run)]
+    line = [sys.executable, "tools/launch.py", *words]
+    first = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_until(lambda: last_step(run / "pretrain") >= 3 or first.poll() is not None, "it pretrains")
+    first.send_signal(signal.SIGINT)
+    printed = first.communicate(timeout=240)[0]
+    assert first.returncode == 130, printed
+    assert "finished    scenes" in printed
+    assert "stopped     the same command continues" in printed
+    assert outcomes(run, "pretrain") == ["start", "stopped"]
+
+    done = subprocess.run(line, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert outcomes(run, "pretrain") == ["start", "stopped", "start", "finished"]
+    assert {name: len(ids) for name, ids in jobs(run).items() if len(ids) != 1} == {"pretrain": 2}
+    *_, sentence, page, note = done.stdout.splitlines()
+    assert sentence == json.loads((run / "report/report.json").read_text())["summary"][-1]["first"]
+    assert page == f"the report: {run / 'report/index.html'}"
+    assert "docs/measurements/results.md" in note
+    again = call(capsys, *words)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to submit: all has finished" in again.stdout

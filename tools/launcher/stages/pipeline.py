@@ -133,7 +133,7 @@ class _Reader(SectionReader):
         found = self.mapping(section.get("minutes", {}), "measured.minutes", None)
         parts = list(dict.fromkeys(stage.name.split("/")[0] for stage in stages))
         good = [isinstance(value, int | float) and value > 0 for value in found.values()]
-        if set(found) != set(parts) or not all(good):
+        if not self.faults and (set(found) != set(parts) or not all(good)):  # after a fault stages are missing
             self.faults.append(
                 f"measured.minutes: must be numbers above 0 for {', '.join(parts)}; or leave `measured` out"
             )

@@ -276,6 +276,16 @@ def test_a_shell_submits_no_more_than_it_may(tmp_path: Path) -> None:
         assert record.load_record(tmp_path).entries["b"].submissions == []
 
 
+def test_a_stage_waits_on_this_machine_for_what_it_needs(tmp_path: Path) -> None:
+    first = dataclasses.replace(conversion(tmp_path), parallel=9)
+    second = dataclasses.replace(first, name="second", result=str(tmp_path / "none"), after=("convert",))
+    with controller((tmp_path / "launch/logs/convert").resolve()) as job:
+        begun(tmp_path, first, job)
+        reconcile.enter_stages(tmp_path, [first, second], "local")
+        found = reconcile.submit_ready(tmp_path, reconcile.begin_round(tmp_path))
+    assert (found.live, found.submitted, found.waiting) == (("convert",), (), ("second",))
+
+
 def test_a_run_killed_in_its_last_save_is_not_finished(tmp_path: Path) -> None:
     made = build.pretraining("pretrain", None, ["data.root", "x", "output_dir", str(tmp_path)], Resources())
     Path(made.result).touch()  # its manifest is written after it
