@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from synthetic.painter import PATTERNS
 from transfer import results
 from transfer.data import catalog
 from transfer.data.common.dataset import Dataset
@@ -25,7 +26,7 @@ STARTS = {
 
 def make_result(kind: str, start: str, seed: int, ap: float, **changes: Any) -> Result:
     """A result whose box AP is `ap`; `changes` replace fields, `task` is a dict of its own fields to replace."""
-    names = ("circle", "cross", "square", "star", "triangle")
+    names = tuple(sorted(PATTERNS))
     splits = {"voc": (("voc_2007_trainval",), ("voc_2007_test",)), "coco": (("coco_2017_train",), ("coco_2017_val",))}
     task = Task(kind, *splits[kind], f"configs/transfer/demo_{kind}.yaml", "ef" * 32, names, 4, 6)  # type: ignore[arg-type]
     box: Points = {"AP": ap, "AP50": ap * 1.8, "AP75": ap * 0.9, "APs": None}

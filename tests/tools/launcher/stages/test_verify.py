@@ -79,11 +79,11 @@ def test_a_backbone_of_this_checkpoint_alone_is_good(converted: Path, tmp_path: 
 
 
 def test_scenes_of_these_numbers_and_this_seed_alone_are_good(scenes: Path, tmp_path: Path) -> None:
-    options = ScenesOptions(str(scenes), 8, 6, 4)
+    options = ScenesOptions(str(scenes), 8, 8, 8)
     stage = Stage("scenes", options, str(scenes), str(scenes / "scenes.json"), Resources())
     assert verify.verify(stage)
     other = dataclasses.replace(stage, options=dataclasses.replace(options, test=5, seed=1))
-    assert f"{scenes} holds scenes of test 4, not 5, seed 0, not 1; move it away" in refused(other)
+    assert f"{scenes} holds scenes of test 8, not 5, seed 0, not 1; move it away" in refused(other)
     broken = dataclasses.replace(stage, result=str(tmp_path / "scenes.json"))
     (tmp_path / "scenes.json").write_text('{"seed"')
     assert "scenes.json cannot be read" in refused(broken)
