@@ -161,3 +161,12 @@ def test_what_is_not_read_is_named(tmp_path: Path, name: str, content: str | Non
     with pytest.raises(TransferError, match=what) as caught:
         recognise(tmp_path / name.split("/")[0] if name.startswith("one/") else tmp_path if "/" in name else path)
     assert str(tmp_path) in str(caught.value)
+
+
+def test_an_export_beside_a_folder_says_nothing_of_it(tmp_path: Path) -> None:
+    (tmp_path / "other/labels").mkdir(parents=True)
+    (tmp_path / "other/labels/a.txt").write_text("0 .5 .5 .1 .1")
+    (tmp_path / "mine/deep").mkdir(parents=True)
+    for path in (tmp_path / "mine", tmp_path / "mine/deep"):
+        with pytest.raises(TransferError, match="no annotated data are recognised in it; expected"):
+            recognise(path)

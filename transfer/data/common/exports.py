@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,11 @@ def split_of_folder(name: str) -> str:
 def describe_export(path: Path) -> str:
     """Return what a file or folder belongs to, and the command that converts it; "" if it is in no such export."""
     places = [place for place in (path, *path.absolute().parents[:2]) if place.is_dir()]
-    found = [place for place in places if is_yolo(place) or has_masks(place)]
+    # A folder above is the export by what lies in it or in its part on the way here, not by another folder in it.
+    found = [place for place in places[:1] if is_yolo(place) or has_masks(place)]
+    for part, above in pairwise(places):
+        if _holds_export(above) or (split_of_folder(part.name) and _holds_export(part)):
+            found.append(above)
     if not found:
         return ""
     # Of an export's part, such as its train/, all of the export is meant.
@@ -71,12 +76,20 @@ def has_splits(folder: Path) -> bool:
 
 def is_yolo(folder: Path) -> bool:
     """Return True if a folder holds YOLO's labels, by the names of its files."""
-    if any((place / name).is_file() for place in (folder, *sub_folders(folder)) for name in _CLASSES):
+    return any(map(_holds_yolo, (folder, *sub_folders(folder))))
+
+
+def _holds_yolo(folder: Path) -> bool:
+    """Return True if YOLO's labels, or the names of its classes, lie in a folder itself."""
+    if any((folder / name).is_file() for name in _CLASSES):
         return True
     if any("names" in read_settings(folder / name) for name in ("data.yaml", "data.yml")):
         return True
-    places = [folder / _LABELS, *(child / _LABELS for child in sub_folders(folder))]
-    return any(next(place.rglob("*.txt"), None) for place in places if place.is_dir())
+    return (folder / _LABELS).is_dir() and next((folder / _LABELS).rglob("*.txt"), None) is not None
+
+
+def _holds_export(folder: Path) -> bool:
+    return _holds_yolo(folder) or _holds_masks(folder)
 
 
 def names_file(folder: Path) -> Path | None:
