@@ -21,7 +21,7 @@ from pretrain.runtime import provenance
 from tests.conftest import ROOT, Tool, refused
 from tests.support.launched import call, jobs, last_step, tasks
 from tests.support.pretrain.pictures import fine_noise
-from tests.support.waiting import outcomes, wait_until
+from tests.support.waiting import PATIENCE, outcomes, wait_until
 
 EPOCHS = 24  # long enough to be disturbed three times, also on a quick machine
 STEPS = 3 * EPOCHS
@@ -99,7 +99,7 @@ def disturbed(images: Path, tool: Tool, tmp_path_factory: pytest.TempPathFactory
 
 def leave_the_terminal(found: Disturbed, tool: Tool) -> None:
     terminal = start(*found.words, API_TOKEN=TOKEN)
-    output = terminal.communicate(timeout=60)[0]
+    output = terminal.communicate(timeout=PATIENCE)[0]
     with contextlib.suppress(ProcessLookupError):
         os.killpg(terminal.pid, signal.SIGHUP)
     wait_until(lambda: last_step(found.run) >= 3, "it trains")
@@ -131,7 +131,7 @@ def interrupt_the_wait(found: Disturbed, tool: Tool) -> None:
     terminal = start(*found.words, "--wait")
     wait_until(lambda: last_step(found.run) > before or terminal.poll() is not None, "it goes on")
     os.killpg(terminal.pid, signal.SIGINT)
-    found.seen["interrupted output"] = terminal.communicate(timeout=60)[0]
+    found.seen["interrupted output"] = terminal.communicate(timeout=PATIENCE)[0]
     found.seen["interrupted code"] = terminal.returncode
     found.seen["after Ctrl-C"] = state(tool, found.run)
     found.seen["saved and trained after Ctrl-C"] = (saver.manifests(found.run)[-1].step, last_step(found.run))
