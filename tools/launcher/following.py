@@ -1,7 +1,7 @@
 """The progress of a run while launch.py waits for it: bars in a terminal, elsewhere a line now and then."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
@@ -42,8 +42,11 @@ class Follower:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def until_one_ends(self, record: Record) -> None:
-        """Show how far the jobs are until one that is live now has ended.
+    def until_one_ends(self, record: Record, stages: Collection[str]) -> None:
+        """Show how far the jobs are until one has ended.
+
+        Args:
+            stages: names of those that were live when it was decided to wait; one may have ended since.
 
         Raises:
             LaunchError: SLURM does not answer.
@@ -51,13 +54,15 @@ class Follower:
         self._progress.start()
         every = pause(record) if record.cluster == "slurm" else _LOOK
         known = known_states(record)
-        live, due = _live(known), 0.0
-        while live and live <= _live(known):
+        live, due = {record.entries[name].job for name in stages}, 0.0
+        while True:
             if time.monotonic() >= due:
                 self._show(record, status.stage_rows(record, known))
                 due = time.monotonic() + pause(record)
-            time.sleep(every)
+            time.sleep(every)  # before the first look too, which SLURM may not have the newest job for
             known = known_states(record)
+            if not live <= _live(known):
+                return
 
     def tell(self, record: Record) -> list[status.Row]:
         """Print the stages that have ended since the last look; return all rows."""

@@ -66,7 +66,7 @@ def _submit_until_done(record: Record, allowed: reconcile.Round, wait: bool, fol
         first = False
         if not wait or not (found.submitted or found.live):
             return record
-        follower.until_one_ends(record)
+        follower.until_one_ends(record, found.live + found.submitted)
 
 
 def _print_first(found: Reconciled, record: Record, wait: bool) -> None:

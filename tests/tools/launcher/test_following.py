@@ -1,5 +1,6 @@
 """tools/launcher/following.py, pace.py and the end of rounds.py: what is seen of a run that is waited for."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,6 +14,7 @@ from launcher import following, pace, rounds, status
 from launcher.cluster import local, logs
 from launcher.cluster.resources import Resources
 from launcher.following import Follower
+from launcher.job_states import local_jobs
 from launcher.pace import Pace
 from launcher.record import Entry, Record, Submission
 from launcher.stages.options import PretrainOptions, ReportOptions
@@ -91,7 +93,7 @@ def test_a_waiting_command_says_how_far_it_is(
         run = begun(tmp_path, job)
         with Follower(run, None) as follower:
             monkeypatch.setattr(following.time, "sleep", lambda _: os.kill(int(job), signal.SIGKILL))
-            follower.until_one_ends(run)
+            follower.until_one_ends(run, ["pretrain"])
             printed = capsys.readouterr().out.splitlines()
             assert printed[0].startswith("running     0 of 1 stages done, 0:0")
             assert "pretrain: 10/30, 4 images/s, " in printed[0]
@@ -99,6 +101,18 @@ def test_a_waiting_command_says_how_far_it_is(
             follower.tell(run)
             follower.tell(run)
     assert capsys.readouterr().out == "failed      pretrain: ended without a message\n"
+
+
+def test_a_job_that_ended_before_the_wait_ends_it(tmp_path: Path) -> None:
+    """Two jobs may end at once: while the next is submitted for one core, the other core is free again."""
+    with controller((tmp_path / "launch/logs/pretrain").resolve()) as job:
+        run = begun(tmp_path, job)
+        ended = dataclasses.replace(run.entries["pretrain"].stage, name="ended")
+        sent = dataclasses.replace(run.entries["pretrain"].submissions[0], job="4194999")
+        run.entries["ended"] = Entry(ended, [sent])
+        with Follower(run, None) as follower:
+            follower.until_one_ends(run, ["pretrain", "ended"])
+        assert local.job_states(local_jobs(run)).keys() == {job}
 
 
 def test_a_failure_is_one_message_with_the_logs_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
