@@ -170,3 +170,11 @@ def test_an_export_beside_a_folder_says_nothing_of_it(tmp_path: Path) -> None:
     for path in (tmp_path / "mine", tmp_path / "mine/deep"):
         with pytest.raises(TransferError, match="no annotated data are recognised in it; expected"):
             recognise(path)
+
+
+def test_an_export_named_like_a_split_is_whole(tmp_path: Path) -> None:
+    for name in ("test_cells", "train_cells"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "data.yaml").write_text("names: [a]\n")
+    with pytest.raises(TransferError, match=r"converts: python tools/convert_dataset\.py \S+/test_cells --split"):
+        recognise(tmp_path / "test_cells")
