@@ -172,9 +172,9 @@ def test_an_export_beside_a_folder_says_nothing_of_it(tmp_path: Path) -> None:
             recognise(path)
 
 
-def test_an_export_named_like_a_split_is_whole(tmp_path: Path) -> None:
+def test_an_export_whose_name_has_a_splits_word_is_whole(tmp_path: Path) -> None:
     for name in ("test_cells", "train_cells"):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "data.yaml").write_text("names: [a]\n")
+        (tmp_path / name / "labels").mkdir(parents=True)
+        (tmp_path / name / "labels/a.txt").write_text("0 .5 .5 .1 .1")
     with pytest.raises(TransferError, match=r"converts: python tools/convert_dataset\.py \S+/test_cells --split"):
         recognise(tmp_path / "test_cells")

@@ -37,8 +37,7 @@ def describe_export(path: Path) -> str:
     # A folder above is the export by what lies in it or in its part on the way here, not by another folder in it.
     found = [place for place in places[:1] if is_yolo(place) or has_masks(place)]
     for part, above in pairwise(places):
-        is_part = split_of_folder(part.name) and _holds_export(part) and not _names_classes(part)
-        if _holds_export(above) or is_part:
+        if _holds_export(above) or (part.name.lower() in _WORDS and _holds_export(part)):
             found.append(above)
     if not found:
         return ""
@@ -84,14 +83,9 @@ def _holds_yolo(folder: Path) -> bool:
     """Return True if YOLO's labels, or the names of its classes, lie in a folder itself."""
     if any((folder / name).is_file() for name in _CLASSES):
         return True
-    if _names_classes(folder):
+    if any("names" in read_settings(folder / name) for name in ("data.yaml", "data.yml")):
         return True
     return (folder / _LABELS).is_dir() and next((folder / _LABELS).rglob("*.txt"), None) is not None
-
-
-def _names_classes(folder: Path) -> bool:
-    """Return True if YOLO's data.yaml lies in a folder, which then is all of an export, whatever its name."""
-    return any("names" in read_settings(folder / name) for name in ("data.yaml", "data.yml"))
 
 
 def _holds_export(folder: Path) -> bool:
