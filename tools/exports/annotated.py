@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pretrain.runtime.image_file import opened, upright_size
 from pretrain.runtime.progress import track
 from transfer.data import layouts
 from transfer.data.coco.annotation_file import load_json
@@ -14,6 +13,7 @@ from transfer.data.coco.image_names import find_image_files
 from transfer.data.common.data_files import DataFiles, sub_folders
 from transfer.data.common.exports import split_flags, split_of_folder
 from transfer.data.common.faults import Findings
+from transfer.data.common.images import image_size
 from transfer.data.voc.files import ANNOTATIONS, IMAGES, LISTS
 from transfer.data.voc.image_list import read_image_ids
 from transfer.data.voc.records import VocSplit
@@ -113,7 +113,7 @@ def _voc_pictures(files: DataFiles, faults: list[str]) -> list[Picture]:
                 raise TransferError(f"{files.annotations / image_id}.xml: no such file")
             objects = parse_plain_xml(xml[0].read_bytes()).iterfind("object")
             items = [Item((element.findtext("name") or "?").strip(), _NO_BOX, 0) for element in objects]
-            pictures.append(Picture(path, image_id, _size(path, faults), items))
+            pictures.append(Picture(path, image_id, image_size(path), items))
         except TransferError as error:
             faults.append(str(error))
     return pictures
@@ -121,10 +121,9 @@ def _voc_pictures(files: DataFiles, faults: list[str]) -> list[Picture]:
 
 def _size(path: Path, faults: list[str]) -> tuple[int, int]:
     try:
-        with opened(path) as image:
-            return upright_size(image)
-    except ValueError as error:
-        faults.append(f"{path}: {error}")
+        return image_size(path)
+    except TransferError as error:
+        faults.append(str(error))
         return (0, 0)
 
 

@@ -10,10 +10,11 @@ import pycocotools.mask
 from PIL import Image
 
 from pretrain.runtime.errors import listed
-from pretrain.runtime.image_file import opened, upright_size
+from pretrain.runtime.image_file import opened
 from pretrain.runtime.progress import track
 from transfer.data.common.data_files import sub_folders
 from transfer.data.common.exports import split_of_folder
+from transfer.data.common.images import image_size
 from transfer.data.common.outlines import mask_polygons
 from transfer.errors import TransferError, refuse
 
@@ -136,11 +137,7 @@ def _values(image: Image.Image) -> np.ndarray:
 
 
 def _read_pair(pair: Pair, options: MaskOptions, seen: _Seen) -> Picture:
-    try:
-        with opened(pair.image) as image:
-            size = upright_size(image)
-    except ValueError as error:
-        raise TransferError(f"{pair.image}: {error}") from error
+    size = image_size(pair.image)
     items: list[Item] = []
     for path in pair.masks:
         values = read_values(path)
@@ -155,12 +152,13 @@ def _read_pair(pair: Pair, options: MaskOptions, seen: _Seen) -> Picture:
 
 def _one_object(values: np.ndarray, path: Path, seen: _Seen) -> Iterator[tuple[np.ndarray, int, int]]:
     """Yield the mask of the one object of a file, cut to its box, with the box's left and upper edge."""
-    levels = np.unique(values[values != 0])
-    if not levels.size:
+    own = values[values != 0]
+    if not own.size:
         seen.blank.append(str(path))
         return
-    seen.soft += levels.size > 1
-    mask = 2 * values >= levels.max()  # of soft edges, the pixels that are at least half the object's
+    largest = own.max()
+    seen.soft += bool((own != largest).any())
+    mask = 2 * values >= largest  # of soft edges, the pixels that are at least half the object's
     seen.objects += 1
     seen.regions += 1
     yield _cut(mask)

@@ -11,9 +11,9 @@ import yaml
 
 from pretrain.runtime.errors import listed
 from pretrain.runtime.files import load_yaml
-from pretrain.runtime.image_file import opened, upright_size
 from pretrain.runtime.progress import track
 from transfer.data.common.exports import names_file
+from transfer.data.common.images import image_size
 from transfer.errors import TransferError, refuse
 
 from .contents import Contents, Item, Picture
@@ -100,11 +100,7 @@ def _require_reader() -> None:
 
 
 def _read_image(image: LabelledImage, names: Sequence[str], seen: _Seen, faults: list[str]) -> Picture:
-    try:
-        with opened(image.file) as file:
-            size = upright_size(file)
-    except ValueError as error:
-        raise TransferError(f"{image.file}: {error}") from error
+    size = image_size(image.file)
     items: list[Item] = []
     if image.labels is None:
         seen.unlabelled.append(str(image.file))
