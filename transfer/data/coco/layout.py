@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from pretrain.runtime.errors import listed
-from transfer.data.common.data_files import folder_of_data, fullest_folders, sub_folders
+from transfer.data.common.data_files import folder_of_data, fullest_folders, only_folder, sub_folders
 from transfer.errors import TransferError
 
 _SAMPLE = 20  # images of a file that are looked for
@@ -65,13 +64,7 @@ def find_image_folder(annotations: Path) -> Path:
     if not found:  # of paths of another machine the last part may still be here
         bare = [name.split("/")[-1] for name in names]
         found = fullest_folders(tiers, lambda folder: _count(folder, bare))
-    if len(found) == 1:
-        return found[0]
-    what = f"several folders hold its images: {listed(found, 4)}" if found else f"no folder near it holds {names[0]!r}"
-    raise TransferError(
-        f"{annotations}: {what}; name the folder of its images, in a YAML file for --data: "
-        f"{{annotations: {annotations.name}, images: FOLDER}}"
-    )
+    return only_folder(found, annotations, names[0])
 
 
 def _count(folder: Path, names: list[str]) -> int:

@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pretrain.runtime.errors import listed
+from transfer.errors import TransferError
+
 # Names of the folders that hold annotations alone, whose images lie in another one.
 ANNOTATION_FOLDERS = frozenset(
     ("annotations", "annotation", "annots", "anns", "xml", "xmls", "labels", "label", "json", "jsons", "coco", "voc")
@@ -54,6 +57,26 @@ def fullest_folders(tiers: Iterable[Iterable[Path]], count: Callable[[Path], int
         if most:
             return [folder for folder, number in counts.items() if number == most]
     return []
+
+
+def only_folder(found: Sequence[Path], annotations: Path, name: str) -> Path:
+    """Return the folder of the images of some annotations, where exactly one is found.
+
+    Args:
+        found: the folders that hold them.
+        annotations: a COCO file, or a folder of XML files.
+        name: of one of the images.
+
+    Raises:
+        TransferError: no folder holds them, or several do.
+    """
+    if len(found) == 1:
+        return found[0]
+    what = f"several folders hold its images: {listed(found, 4)}" if found else f"no folder near it holds {name!r}"
+    raise TransferError(
+        f"{annotations}: {what}; name the folder of its images, in a YAML file for --data: "
+        f"{{annotations: {annotations.name}, images: FOLDER}}"
+    )
 
 
 def folder_of_data(annotations: Path) -> Path:

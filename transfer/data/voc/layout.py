@@ -5,10 +5,14 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from pretrain.runtime.errors import listed
-from transfer.data.common.data_files import ANNOTATION_FOLDERS, folder_of_data, fullest_folders, sub_folders
+from transfer.data.common.data_files import (
+    ANNOTATION_FOLDERS,
+    folder_of_data,
+    fullest_folders,
+    only_folder,
+    sub_folders,
+)
 from transfer.data.voc.files import IMAGE_SUFFIXES, IMAGES, LISTS, XML_SUFFIXES, FilesById, sub_folder
-from transfer.errors import TransferError
 
 _SAMPLE = 20  # annotated images that are looked for
 _SPLITS = ("train", "val", "valid", "trainval", "test")  # lists that may lie in the folder itself
@@ -40,13 +44,7 @@ def find_image_folder(xml_folder: Path) -> Path:
         [root, *sub_folders(root), *sub_folders(xml_folder)],
     ]
     found = fullest_folders(tiers, lambda folder: _count(folder, names))
-    if len(found) == 1:
-        return found[0]
-    what = f"several folders hold its images: {listed(found, 4)}" if found else f"no folder near it holds {names[0]!r}"
-    raise TransferError(
-        f"{xml_folder}: {what}; name the folder of the images, in a YAML file for --data: "
-        f"{{annotations: {xml_folder.name}, images: FOLDER}}"
-    )
+    return only_folder(found, xml_folder, names[0])
 
 
 def image_lists(folder: Path) -> list[Path]:
