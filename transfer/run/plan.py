@@ -228,11 +228,6 @@ def _choose_labels(train: Dataset, config: Config, options: RunOptions) -> tuple
     """Return the part of the training data whose labels are used, and what it is; all of them where none is asked."""
     if options.labels is None:
         return train, None
-    if config.DATALOADER.SAMPLER_TRAIN == "RandomSubsetTrainingSampler":
-        raise TransferError(
-            f"{labels.FLAG} {options.labels}: DATALOADER.SAMPLER_TRAIN RandomSubsetTrainingSampler draws a part of "
-            "that part, another one under each seed; leave one of the two out"
-        )
     least = config.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if config.MODEL.KEYPOINT_ON else 0
     useful = trainable_images(train.records, config.DATALOADER.FILTER_EMPTY_ANNOTATIONS, least)
     return labels.choose_labels(train, options.labels, options.labels_seed or 0, useful)

@@ -24,11 +24,7 @@ with quiet():
     from detectron2.data import DatasetMapper, detection_utils
     from detectron2.data import transforms as T
     from detectron2.data.build import filter_images_with_few_keypoints, filter_images_with_only_crowd_annotations
-    from detectron2.data.samplers import (
-        RandomSubsetTrainingSampler,
-        RepeatFactorTrainingSampler,
-        TrainingSampler,
-    )
+    from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 
 
 class TrainingData:
@@ -66,8 +62,9 @@ class TrainingData:
         return iter(batches)
 
 
-# The samplers that depend only on a seed. Detectron2's others read the data sets of its own catalog a second time.
-SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler", "RandomSubsetTrainingSampler")
+# Of Detectron2's samplers, those of which its configuration has all settings: that of RandomSubsetTrainingSampler,
+# DATALOADER.RANDOM_SUBSET_RATIO, is no key of it, and a part of the images is what --labels draws.
+SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
 
 
 def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int]:
@@ -75,14 +72,10 @@ def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int]:
     settings = cfg.DATALOADER
     if settings.SAMPLER_TRAIN == "TrainingSampler":
         return TrainingSampler(len(records), seed=cfg.SEED)
-    if settings.SAMPLER_TRAIN == "RepeatFactorTrainingSampler":
-        factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
-            records, settings.REPEAT_THRESHOLD, sqrt=settings.REPEAT_SQRT
-        )
-        return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
-    return RandomSubsetTrainingSampler(
-        len(records), settings.RANDOM_SUBSET_RATIO, seed_shuffle=cfg.SEED, seed_subset=cfg.SEED
+    factors = RepeatFactorTrainingSampler.repeat_factors_from_category_frequency(
+        records, settings.REPEAT_THRESHOLD, sqrt=settings.REPEAT_SQRT
     )
+    return RepeatFactorTrainingSampler(factors, seed=cfg.SEED)
 
 
 class Mapper(DatasetMapper):

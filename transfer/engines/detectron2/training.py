@@ -217,8 +217,8 @@ def check_training(cfg: CfgNode, processes: int) -> None:
     check_shares(cfg, processes)
     if cfg.DATALOADER.SAMPLER_TRAIN not in SAMPLERS:
         raise TransferError(
-            f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}: it takes the data from Detectron2's own "
-            f"catalog, not from --dataset-root; choose one of {', '.join(SAMPLERS)}"
+            f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}: choose one of {', '.join(SAMPLERS)} (--labels "
+            "trains on a part of the images)"
         )
     if cfg.SOLVER.AMP.ENABLED and not str(cfg.MODEL.DEVICE).startswith("cuda"):
         raise TransferError(f"SOLVER.AMP.ENABLED True needs a GPU, MODEL.DEVICE is {cfg.MODEL.DEVICE}")

@@ -281,6 +281,13 @@ def test_a_damaged_checkpoint_is_passed_over_and_old_ones_go(tmp_path: Path) -> 
         small_run(broken, periods, {"SOLVER.WEIGHT_DECAY": 0.5}, resume=True)
 
 
+def test_a_sampler_without_its_setting_is_refused() -> None:
+    settings = {"DATALOADER.SAMPLER_TRAIN": "RandomSubsetTrainingSampler"}
+    cfg = engine.load_config(None, small_models.overrides(FPN, settings))
+    with pytest.raises(TransferError, match="choose one of TrainingSampler, RepeatFactorTrainingSampler"):
+        engine.check_training(cfg, processes=1)
+
+
 @pytest.mark.parametrize("sampler", ["TrainingSampler", "RepeatFactorTrainingSampler"])
 def test_images_come_in_detectron2s_order(sampler: str, tmp_path: Path) -> None:
     from detectron2.data import DatasetMapper, build_detection_train_loader
