@@ -9,6 +9,12 @@ from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import check_narrow, read_record_image
 from transfer.errors import TransferError, refuse
 
+_ADVICE = (
+    "nothing was trained: mend the image, or what its annotation says of it. To test without an image that is lost, "
+    "remove its line from the image list (VOC; its XML file where there is no list) or its entries from the annotation "
+    "file (COCO)"
+)
+
 
 def check_test_images(dataset: Dataset, config: Config, stop: StopRequest) -> None:
     """Read all test images, each rank its share, as a test of the detector will. Every rank calls it.
@@ -42,4 +48,4 @@ def check_test_images(dataset: Dataset, config: Config, stop: StopRequest) -> No
     if stopping:
         raise Stopped("while the test images were read, nothing to save")
     found = sorted(fault for of_rank in distributed.all_gather_object(faults) for fault in of_rank)
-    refuse(found, "nothing was trained: every test image must be readable, and as its annotations say")
+    refuse(found, _ADVICE)

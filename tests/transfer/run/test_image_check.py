@@ -31,6 +31,7 @@ def test_every_rank_lists_the_faults_of_all(tmp_path: Path) -> None:
     assert first == second
     for words in ("3 faults", "0_1.png: not an image", "its annotation says 7 x", "too narrow", "nothing was trained"):
         assert words in first
+    assert "remove its line from the image list" in first.splitlines()[-1]
 
 
 def test_good_images_pass_and_a_signal_is_obeyed(tmp_path: Path) -> None:
