@@ -78,9 +78,9 @@ def _within_table(table: Table) -> list[str]:
                 f"{name}, row {row.label}: called after its file {metadata.get('source')}, which does not tell the "
                 "method that trained it (name it with convert.py --label)."
             )
-    if len(counts := {len(row.runs) for row in table.rows}) > 1 or counts == {1}:
+    if len({len(row.runs) for row in table.rows}) > 1:
         trials = ", ".join(f"{row.label} {len(row.runs)}" for row in table.rows)
-        found.append(f"{name}: few or unequal trials ({trials}); a standard deviation needs at least two in each row.")
+        found.append(f"{name}: unequal numbers of trials ({trials}), so the means are not equally certain.")
     return found
 
 

@@ -176,6 +176,14 @@ def test_another_task_is_another_table_without_a_warning() -> None:
     assert warnings.report_warnings(tables) == []
 
 
+@pytest.mark.parametrize(("trials_of_moco", "said"), [(1, []), (2, ["random 1, MoCo 2"])])
+def test_only_unequal_numbers_of_trials_are_a_warning(trials_of_moco: int, said: list[str]) -> None:
+    runs = [run_of(make_result("coco", "random", 0, 10.0))]
+    runs += [run_of(make_result("coco", "MoCo", seed, 10.0)) for seed in range(trials_of_moco)]
+    found = warnings.report_warnings(trials.build_tables(runs))
+    assert [text.split("(")[-1].split(")")[0] for text in found] == said
+
+
 def test_two_backbones_under_one_label_are_two_rows() -> None:
     other = Init("file", "MoCo", "other.pth", "99" * 32)
     runs = [run_of(make_result("coco", "MoCo", 0, 10.0)), run_of(make_result("coco", "MoCo", 0, 11.0, init=other))]
