@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from transfer.evaluation.data_kind import KindEvaluation
 from transfer.evaluation.kinds import evaluation_of
 from transfer.evaluation.tide import ERROR_TYPES
+from transfer.report.labels.sentences import percent
 from transfer.report.tables import BASELINES
 
 FIGURES = "figures"  # folder beside the page
@@ -88,8 +89,7 @@ def _label_curve(curve: Mapping[str, Any]) -> Figure:
         sure = [point for point in row["points"] if point["low"] is not None]
         low, high = [point["low"] for point in sure], [point["high"] for point in sure]
         axes.fill_between([point["x"] for point in sure], low, high, color=colours[label], alpha=0.18, linewidth=0)
-    ticks = [f"{count:,}\n{100 * count / curve['whole']:.2g} %" for count in curve["counts"]]
-    axes.set_xticks(curve["counts"], [tick.replace("1e+02", "100") for tick in ticks])
+    axes.set_xticks(curve["counts"], [f"{count:,}\n{percent(count, curve['whole'])}" for count in curve["counts"]])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("labelled images")
     axes.set_ylim(bottom=0)

@@ -49,15 +49,17 @@ def _clause(saving: Saving, base: str, whole: int, metric: str, in_full: bool, s
     """Return what a start reaches with so many labels; `in_full`: with the names that later clauses need not repeat."""
     count, needed = saving["labels"], _needed(saving, whole)
     if not in_full:
-        return f"with {count:,} ({_percent(count, whole)}), {'that of ' if shown else ''}{needed}"
-    part = f"{count:,} labelled image{'' if count == 1 else 's'} ({_percent(count, whole)})"
+        return f"with {count:,} ({percent(count, whole)}), {'that of ' if shown else ''}{needed}"
+    part = f"{count:,} labelled image{'' if count == 1 else 's'} ({percent(count, whole)})"
     if shown:
         return f"with {part} it reaches the {metric} that {base} has with {needed}"
     return f"the {metric} that it reaches with {part} takes {base} {needed}"
 
 
-def _percent(count: float, whole: int) -> str:
-    return f"{100 * count / whole:.2g} %" if count < whole else "100 %"
+def percent(count: float, whole: int) -> str:
+    """Return "4.8 %", with two digits or, so that only all are 100 %, three."""
+    share = min(100 * count / whole, 100)
+    return f"{share:.{2 if share < 99.5 else 3}g} %"
 
 
 def _needed(saving: Saving, whole: int) -> str:
@@ -69,6 +71,6 @@ def _needed(saving: Saving, whole: int) -> str:
     over = " over test images alone" if saving["trials"] == 1 else ""
     interval = f"95 % interval{over} {ends}" if saving["interval"] else "without an interval"
     if saving["needed"] is None:
-        return f"{most} ({_percent(saving['most'], whole)}, the most that were tried; {interval})"
+        return f"{most} ({percent(saving['most'], whole)}, the most that were tried; {interval})"
     fewest = " or fewer" if saving["needed"] <= saving["fewest"] else ""
-    return f"{saving['needed']:,.0f}{fewest} ({_percent(saving['needed'], whole)}; {interval})"
+    return f"{saving['needed']:,.0f}{fewest} ({percent(saving['needed'], whole)}; {interval})"

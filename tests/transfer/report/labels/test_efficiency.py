@@ -9,7 +9,7 @@ import pytest
 
 from transfer.report.labels import efficiency, groups
 from transfer.report.labels.efficiency import labels_needed
-from transfer.report.labels.sentences import describe_savings, is_shown
+from transfer.report.labels.sentences import describe_savings, is_shown, percent
 
 WHOLE = 292
 BASELINES = ("random", "supervised")
@@ -168,3 +168,8 @@ def test_a_saving_within_the_printed_precision_is_not_shown() -> None:
     assert not is_shown({**saving, "low": 15.0, "trials": 1})
     (sentence,) = describe_savings([{**saving, "low": None, "high": None, "needed": None}], WHOLE, "box AP")
     assert "95 % interval more than 292)" in sentence
+
+
+@pytest.mark.parametrize(("count", "words"), [(14, "4.8 %"), (61, "21 %"), (291, "99.7 %"), (292, "100 %")])
+def test_only_all_labels_are_100_percent(count: int, words: str) -> None:
+    assert percent(count, WHOLE) == words
