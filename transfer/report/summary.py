@@ -6,15 +6,14 @@ difference is clear of 0 at the precision shown and both sides have at least two
 
 import dataclasses
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
 
 from pretrain.runtime.errors import listed
+from transfer.report.labels.groups import Described, part_of_labels
 from transfer.report.tables import BASELINES
 
 _FEW_TRIALS = 3  # or fewer tell little of the chance of training
-
-Described = Mapping[str, Any]  # a table of report.json
 
 
 def signed(value: float) -> str:
@@ -37,14 +36,14 @@ def summarize(described: Sequence[Described]) -> list[dict[str, str]]:
         if first:
             task = tables[0]["task"]
             if len(groups) > 1 or set(task["test"]) & set(task["data"]):  # a reader knows other data by their recipe
-                first = [f"On {name}: {first[0][0].lower()}{first[0][1:]}", *first[1:]]
+                first = [f"{name}: {first[0][0].lower()}{first[0][1:]}", *first[1:]]
             found.append({"first": " ".join(first), "more": " ".join(more)})
     return found
 
 
 def _by_experiment(described: Sequence[Described]) -> list[list[Described]]:
     """Group tables that differ only in the number of training images, the fewest first."""
-    groups: dict[tuple[Any, ...], list[Described]] = defaultdict(list)
+    groups: dict[tuple[object, ...], list[Described]] = defaultdict(list)
     for table in described:
         task = table["task"]
         key = (task["kind"], *task["test"], "", *task["class_names"], task["test_images"], task["config_file"])
@@ -60,12 +59,20 @@ def _by_experiment(described: Sequence[Described]) -> list[list[Described]]:
 
 
 def _names(groups: Sequence[Sequence[Described]]) -> list[str]:
-    """Return the shortest names that tell the groups apart: of the data, else of the tables, else with numbers."""
-    for key in ("data", "title"):
-        names = [str(tables[0][key]) for tables in groups]
-        if len(set(names)) == len(names):
+    """Return the shortest names that tell the groups apart: of data, configurations or tables, else with numbers.
+
+    Data count as named only where they are those of their name.
+    """
+    tables = [tables[0] for tables in groups]
+    data = [", ".join(table["task"]["test"]) for table in tables]
+    configurations = [Path(table["task"]["config_file"] or "").stem for table in tables]
+    titles = [table["title"] for table in tables]
+    if data == [table["data"] for table in tables] and len(set(data)) == len(data):
+        return [f"On {name}" for name in data]
+    for names in (configurations, titles):
+        if all(names) and len(set(names)) == len(names):
             return names
-    return [f"{tables[0]['title']}, experiment {number}" for number, tables in enumerate(groups, start=1)]
+    return [f"{title}, experiment {number}" for number, title in enumerate(titles, start=1)]
 
 
 def _sentences(tables: Sequence[Described]) -> tuple[list[str], list[str]]:
@@ -145,15 +152,9 @@ def _labels(tables: Sequence[Described], place: int) -> str:
         return "trained elsewhere and only tested here, "
     count = tables[place]["task"]["train_images"]
     if place:
-        is_all = any(_is_part(table) for table in tables) and not _is_part(tables[place])
+        is_all = any(map(part_of_labels, tables)) and not part_of_labels(tables[place])
         return f"with {'all ' if is_all else ''}{count:,} "
     return f"with {count:,} labelled image{'' if count == 1 else 's'} "
-
-
-def _is_part(table: Described) -> bool:
-    """Return True where a part of the labels was asked for (--labels of tools/finetune.py)."""
-    labels = table["task"]["labels"]
-    return labels is not None and labels["fraction"] < 1
 
 
 def _in_words(table: Described, label: str) -> str:

@@ -176,7 +176,18 @@ def test_several_experiments_are_told_apart_by_name() -> None:
     assert said == [f"On {name}: w{BETTER_SAID[1:]}." for name in ("own_test", "cells")]
     longer = table(29, FIVE, NO_DIFFERENCE)  # as many labels, so that something else differs
     said = [one["first"] for one in summarize([table(29, FIVE, BETTER), longer])]
-    assert [text.split(":")[0] for text in said] == [f"On x on own_test (torchvision), experiment {n}" for n in (1, 2)]
+    assert [text.split(":")[0] for text in said] == [f"x on own_test (torchvision), experiment {n}" for n in (1, 2)]
+
+
+def test_data_with_a_borrowed_name_go_by_their_configuration() -> None:
+    tables = [
+        table(
+            29, FIVE, BETTER, data=f"9 images named {name}", task={"test": [name], "config_file": f"configs/{config}"}
+        )
+        for name, config in (("voc_2007_test", "mine_voc.yaml"), ("coco_2017_val", "mine_coco.yaml"))
+    ]
+    said = [one["first"] for one in summarize(tables)]
+    assert said == [f"{name}: w{BETTER_SAID[1:]}." for name in ("mine_voc", "mine_coco")]
 
 
 def test_page_and_markdown_begin_with_the_sentence(scenes: Path, tmp_path: Path) -> None:

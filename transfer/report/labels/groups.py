@@ -48,16 +48,16 @@ def find_groups(tables: Sequence[Described], settings: Sequence[Settings | None]
     for places in experiments.values():
         kinds: dict[tuple[str, int | None], list[int]] = defaultdict(list)
         for place in places:
-            if part := _part(tables[place]):
+            if part := part_of_labels(tables[place]):
                 kind = "percent" if "%" in part["asked"] else "list" if part["seed"] is None else "per class"
                 kinds[(kind, part["seed"])].append(place)
-        whole = [place for place in places if _part(tables[place]) is None]
+        whole = [place for place in places if part_of_labels(tables[place]) is None]
         groups = [_group(tables, [*of_kind, *whole], seed) for (_, seed), of_kind in kinds.items()]
         found += [group for group in groups if group is not None]
     return found
 
 
-def _part(table: Described) -> Mapping[str, Any] | None:
+def part_of_labels(table: Described) -> Mapping[str, Any] | None:
     """Return the part of the labels that a table is of; None where it has them all."""
     labels = table["task"]["labels"]
     return labels if labels and labels["fraction"] < 1 else None
@@ -76,7 +76,7 @@ def _group(tables: Sequence[Described], places: Sequence[int], seed: int | None)
     ordered = sorted(places, key=lambda place: counts[place])
     if len(places) < 2 or len(set(counts.values())) < len(places):
         return None
-    part = next(part for place in places if (part := _part(tables[place])))
+    part = next(part for place in places if (part := part_of_labels(tables[place])))
     return Group(tuple(ordered), tuple(counts[place] for place in ordered), part["of"], seed)
 
 
