@@ -1,31 +1,21 @@
 """tools/check_dataset.py as a user runs it: every fault with its place, by kind, and the exit code."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 import check_dataset
-from common import cli
 from tests.conftest import Tool, refused
+from tests.support.tools.ran import RanTool
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from transfer.data.common.faults import KINDS
 
 
-class Ran:
-    """The output of a call of the tool in this process, and its exit code."""
+class Ran(RanTool):
+    """The output of a check, and its exit code."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["check_dataset.py", *map(str, arguments)])
-            try:
-                cli.run(check_dataset.main)
-            except SystemExit as done:
-                self.code = done.code
-            else:
-                self.code = 0
-        self.out, self.err = capsys.readouterr()
+    tool = check_dataset
 
 
 @pytest.fixture

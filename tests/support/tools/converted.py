@@ -1,31 +1,20 @@
 """tools/convert_dataset.py run in this process, and what it has written."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 from pycocotools import mask as coco_mask
 
 import convert_dataset
-from common import cli
+from tests.support.tools.ran import RanTool
 
 
-class Ran:
-    """The output of a call of the tool in this process, and its exit code."""
+class Ran(RanTool):
+    """The output of a conversion, and its exit code."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> None:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["convert_dataset.py", *map(str, arguments)])
-            try:
-                cli.run(convert_dataset.main)
-            except SystemExit as done:
-                self.code = done.code
-            else:
-                self.code = 0
-        self.out, self.err = capsys.readouterr()
+    tool = convert_dataset
 
 
 def coco(root: Path, split: str) -> dict[str, Any]:

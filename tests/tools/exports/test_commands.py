@@ -18,27 +18,27 @@ def picture(path: Path, values: np.ndarray | None = None) -> None:
     Image.fromarray(np.zeros((30, 40), np.uint8) if values is None else values).save(path)
 
 
+def yolo_image(part: Path, name: str) -> None:
+    picture(part / f"images/{name}.jpg")
+    (part / "labels").mkdir(exist_ok=True)
+    (part / f"labels/{name}.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+
+
 def yolo_parts(root: Path) -> None:
     for split in ("train", "valid"):
-        picture(root / f"{split}/images/a.jpg")
-        (root / f"{split}/labels").mkdir()
-        (root / f"{split}/labels/a.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+        yolo_image(root / split, "a")
     (root / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: [cat]\n")
 
 
 def yolo_whole(root: Path) -> None:
     for name in "abcde":
-        picture(root / f"images/{name}.jpg")
-        (root / "labels").mkdir(exist_ok=True)
-        (root / f"labels/{name}.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+        yolo_image(root, name)
     (root / "classes.txt").write_text("cat\n")
 
 
 def yolo_settings(root: Path) -> None:
     for part in ("day", "night"):
-        picture(root / f"{part}/images/{part}.jpg")
-        (root / f"{part}/labels").mkdir()
-        (root / f"{part}/labels/{part}.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+        yolo_image(root / part, part)
     (root / "data.yaml").write_text("train: day/images\nval: night/images\nnames: [cat]\n")
 
 
