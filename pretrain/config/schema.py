@@ -4,7 +4,6 @@ The frozen dataclasses are the schema. A setting's key is its place in them: `op
 """
 
 import dataclasses
-import difflib
 import json
 import pathlib
 import typing
@@ -16,6 +15,7 @@ import yaml
 
 from pretrain.checkpoints.moco_file import ARCHITECTURES
 from pretrain.config import text as config_text
+from pretrain.config.nearest import nearest_settings
 from pretrain.config.setting import allowed_range, range_faults, setting
 from pretrain.config.text import ConfigError
 from pretrain.models.registry import METHODS
@@ -189,13 +189,6 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
     for field in dataclasses.fields(section)
     if f"{prefix}{field.name}" not in (*SECTIONS, "method")
 }  # without those that only one method has
-# What other programs call a setting, the published code among them.
-ELSEWHERE = {
-    **dict.fromkeys(("learning_rate", "base_lr"), "optim.lr"),
-    **dict.fromkeys(("ims_per_batch", "batch", "b"), "optim.batch_size"),
-    **{"wd": "optim.weight_decay", "moco_k": "model.queue_size", "moco_m": "model.momentum"},
-    **{"moco_t": "model.temperature", "moco_dim": "model.dim", "num_workers": "data.workers", "j": "data.workers"},
-}
 PATHS = frozenset(key for key, item in FIELDS.items() if item.metadata["is_path"])
 
 
@@ -288,7 +281,7 @@ def _convert(key: str, value: Any) -> Any:
     if key in _sections():
         raise ConfigError([f"{key}: is a section and takes no value; its settings are {', '.join(_keys_below(key))}"])
     if key not in _fields():
-        raise ConfigError([f"{key}: no such setting; nearest: {', '.join(_nearest(key))}"])
+        raise ConfigError([f"{key}: no such setting; nearest: {', '.join(nearest_settings(key, list(_fields())))}"])
     item = _fields()[key]
     try:
         converted = config_text.convert(value, typing.get_type_hints(_section(key))[item.name])
@@ -353,14 +346,3 @@ def _section(key: str) -> type:
 
 def _keys_below(section: str) -> list[str]:
     return [key for key in _fields() if key.startswith(f"{section}.")]
-
-
-def _nearest(key: str) -> list[str]:
-    """The existing keys most like an unknown one; those with its last part under another section come first."""
-    last = key.rpartition(".")[2]
-    known = list(_fields())
-    elsewhere = [each for each in known if each.rpartition(".")[2] == last]
-    other = last.lower().replace("-", "_")
-    elsewhere += [ELSEWHERE[other]] if other in ELSEWHERE else [other] if other in known else []
-    similar = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
-    return list(dict.fromkeys(elsewhere + similar))[:3] or _keys_below(key.partition(".")[0]) or known

@@ -226,7 +226,7 @@ def assert_resumed(site: Site, name: str, lost: int) -> None:
     assert status(site.cluster, run)["pretrain"] | {"note": ""} == {
         **{"stage": "pretrain", "job": site.jobs[name], "state": "FINISHED", "attempt": 2},
         **{"done": STEPS, "total": STEPS},
-        **{"left_seconds": None, "note": ""},
+        **{"left_seconds": None, "seconds": None, "speed": "", "note": ""},
     }
 
 
