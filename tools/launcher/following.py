@@ -64,8 +64,8 @@ class Follower:
             if not live <= _live(known):
                 return
 
-    def tell(self, record: Record) -> list[status.Row]:
-        """Print the stages that have ended since the last look; return all rows."""
+    def tell(self, record: Record) -> None:
+        """Print the stages that have ended since the last look, and once an estimate of the time that is left."""
         rows = status.stage_rows(record)
         for row in rows:
             if row.state in status.ENDED and row.stage not in self._ended and row.job is not None:
@@ -75,7 +75,6 @@ class Follower:
         if promise and any(row.state not in status.ENDED for row in rows):
             self._promised = True
             print(f"estimate    {promise}", flush=True)
-        return rows
 
     def _said_of(self, row: status.Row) -> str:
         """Return how long a stage took, or why it has not finished."""
