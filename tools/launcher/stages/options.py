@@ -5,18 +5,34 @@ import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from transfer.run.options import RunOptions
 
+_Own = TypeVar("_Own", bound="_WithoutConfig")
+
+
+class _WithoutConfig:
+    """The options of a tool that has no --config-file and reads only what other stages make."""
+
+    config_file: ClassVar[None] = None
+
+    def inputs(self) -> dict[str, str]:
+        """Return nothing: no folder of the user's is read."""
+        return {}
+
+    @classmethod
+    def from_json(cls: type[_Own], content: Mapping[str, Any]) -> _Own:
+        """Return the options of a record."""
+        return cls(**content)
+
 
 @dataclass(frozen=True)
-class ScenesOptions:
+class ScenesOptions(_WithoutConfig):
     """The options of tools/make_scenes.py, which writes made-up images to pretrain on and to fine-tune on."""
 
     kind: ClassVar[str] = "scenes"
     tool: ClassVar[str] = "make_scenes.py"
-    config_file: ClassVar[None] = None
     output: str
     unlabelled: int
     train: int
@@ -26,15 +42,6 @@ class ScenesOptions:
     def words(self) -> tuple[str, ...]:
         """Return the command line after the tool."""
         return tuple(word for name, value in vars(self).items() for word in (f"--{name}", str(value)))
-
-    def inputs(self) -> dict[str, str]:
-        """Return nothing: the images are painted."""
-        return {}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "ScenesOptions":
-        """Return the options of a record."""
-        return cls(**content)
 
 
 @dataclass(frozen=True)
@@ -61,12 +68,11 @@ class PretrainOptions:
 
 
 @dataclass(frozen=True)
-class ConvertOptions:
+class ConvertOptions(_WithoutConfig):
     """The options of tools/convert.py, from a checkpoint to a backbone for Detectron2."""
 
     kind: ClassVar[str] = "convert"
     tool: ClassVar[str] = "convert.py"
-    config_file: ClassVar[None] = None
     checkpoint: str
     output: str
     encoder: str = "query"  # or "key"
@@ -74,15 +80,6 @@ class ConvertOptions:
     def words(self) -> tuple[str, ...]:
         """Return the command line after the tool."""
         return (self.checkpoint, self.output, "--to", "detectron2", "--encoder", self.encoder)
-
-    def inputs(self) -> dict[str, str]:
-        """Return nothing: the checkpoint is another stage's result."""
-        return {}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "ConvertOptions":
-        """Return the options of a record."""
-        return cls(**content)
 
 
 @dataclass(frozen=True)
@@ -121,12 +118,11 @@ class FinetuneOptions:
 
 
 @dataclass(frozen=True)
-class ReportOptions:
+class ReportOptions(_WithoutConfig):
     """The options of tools/report.py, on all runs below some folders."""
 
     kind: ClassVar[str] = "report"
     tool: ClassVar[str] = "report.py"
-    config_file: ClassVar[None] = None
     folders: tuple[str, ...]
     output: str
     images: int | None = None
@@ -139,10 +135,6 @@ class ReportOptions:
         for flag, value in (("--images", self.images), ("--resamples", self.resamples), ("--title", self.title)):
             words += [] if value is None else [flag, str(value)]
         return tuple(words)
-
-    def inputs(self) -> dict[str, str]:
-        """Return nothing: the folders are other stages'."""
-        return {}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> "ReportOptions":
