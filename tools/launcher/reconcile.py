@@ -49,6 +49,9 @@ class Round:
 def enter_stages(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
     """Enter the stages into the run's record, a new one or one that is there. The run's lock must be held.
 
+    Each is entered with a copy of its config: it is submitted and verified with that, also where the file is edited
+    before its turn comes.
+
     Raises:
         LaunchError: the run is on another cluster, or a stage of it is live, or finished, with other settings.
     """
@@ -81,7 +84,8 @@ def enter_stages(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
     # its job has ended.
     record.entries = {stage.name: before.get(stage.name) or Entry(stage) for stage in stages}
     for stage in stages:
-        record.entries[stage.name].stage = stage
+        copy = _config_copy(stage, folder)
+        record.entries[stage.name].stage = stage.with_config(copy) if copy else stage
     record.entries |= {
         name: entry for name, entry in before.items() if entry.job in live and name not in record.entries
     }
@@ -157,10 +161,15 @@ def _difference(entry: Entry, stage: Stage, folder: Path) -> str | None:
     if given != stage.arguments:
         one, other = (" ".join(words) for words in (given, stage.arguments))
         return f"other settings ({one} / now: {other})"
-    config = snapshot.config(Path(stage.config), folder / FOLDER / "configs") if stage.config else None
-    if (entry.submissions[-1].config or None) != (config and str(config.resolve())):
+    copy = _config_copy(stage, folder)
+    if (entry.submissions[-1].config or None) != (copy and str(copy.resolve())):
         return f"another content of {stage.config}"
     return None
+
+
+def _config_copy(stage: Stage, folder: Path) -> Path | None:
+    """Return the copy of a stage's config in the run's folder, made now where there is none; None without a config."""
+    return snapshot.config(Path(stage.config), folder / FOLDER / "configs") if stage.config else None
 
 
 def _change_faults(stage: Stage, other: str) -> list[str]:
@@ -203,9 +212,9 @@ def _submit(record: Record, todo: Sequence[Stage], done: set[str]) -> list[str]:
     for group in _groups(todo, record.cluster):
         words, configs = [], []
         for stage in group:
-            config = snapshot.config(Path(stage.config), record.home / "configs").resolve() if stage.config else None
-            words.append(jobs.command(stage, code, config))
-            configs.append(str(config) if config else None)
+            copy = _config_copy(stage, record.folder)
+            words.append(jobs.command(stage, code, copy and copy.resolve()))
+            configs.append(str(copy.resolve()) if copy else None)
         token, now = f"moco-{uuid.uuid4().hex}", datetime.now(timezone.utc).isoformat(timespec="seconds")
         for stage, config_copy in zip(group, configs, strict=True):
             entry = record.entries[stage.name]

@@ -148,6 +148,16 @@ KINDS: dict[str, type[Options]] = {
 }
 
 
+def with_config(options: Options, path: Path) -> Options:
+    """Return the options with another YAML file of --config-file; those of a tool that takes none as they are."""
+    match options:
+        case PretrainOptions():
+            return dataclasses.replace(options, config_file=str(path))
+        case FinetuneOptions():
+            return dataclasses.replace(options, run=dataclasses.replace(options.run, config_file=path))
+    return options
+
+
 def to_json(options: Options) -> dict[str, Any]:
     """Return the options as a record holds them."""
     return {name: _plain(value) for name, value in dataclasses.asdict(options).items()}

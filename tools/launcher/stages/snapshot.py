@@ -34,7 +34,12 @@ def code(folder: Path) -> Path:
 
 
 def config(path: Path, folder: Path) -> Path:
-    """Copy a YAML file, with all that its _BASE_ brings, under the same name into `folder`; return the copy."""
+    """Copy a YAML file, with all that its _BASE_ brings, under the same name into `folder`; return the copy.
+
+    A file that is such a copy already is returned as it is.
+    """
+    if folder.resolve() in path.resolve().parents:
+        return path
     text = f"# {path}, with its _BASE_\n{yaml.safe_dump(read_yaml(path), sort_keys=False)}"
     copy = folder / hashlib.sha256(text.encode()).hexdigest()[:16] / path.name
     if not copy.exists():

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from ..cluster.resources import Resources
@@ -36,6 +37,10 @@ class Stage:
     def arguments(self) -> tuple[str, ...]:
         """The command line without --config-file."""
         return self.options.words()
+
+    def with_config(self, path: Path) -> "Stage":
+        """Return the stage with another YAML file of --config-file, if it has one."""
+        return dataclasses.replace(self, options=stage_options.with_config(self.options, path))
 
     def to_json(self) -> dict[str, Any]:
         """Return the stage as a record holds it."""

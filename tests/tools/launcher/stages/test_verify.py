@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import convert
 from launcher import reconcile, record
@@ -18,6 +19,8 @@ from launcher.record import Entry, Record, Submission
 from launcher.stages import build, snapshot, verify
 from launcher.stages.options import ConvertOptions, FinetuneOptions, ReportOptions, ScenesOptions
 from launcher.stages.stage import Stage
+from pretrain.checkpoints import saver
+from pretrain.config import schema
 from pretrain.runtime.files import file_sha256
 from tests.conftest import ROOT
 from tests.support import checkpoints
@@ -192,6 +195,29 @@ def test_another_content_of_the_config_is_another_setting(tmp_path: Path) -> Non
         reconcile.enter_stages(tmp_path, [stage], "local")
 
 
+def test_an_edit_of_a_config_changes_no_stage_of_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Path("run")
+    for folder in ("launch", "p"):
+        (run / folder).mkdir(parents=True)
+    base, config = Path("base.yaml"), Path("mine.yaml")
+    base.write_text("optim: {epochs: 1}\n")
+    config.write_text("_BASE_: base.yaml\nseed: 5\n")
+    settings = ["data.root", "x", "output_dir", "run/p"]
+    made = build.pretraining("pretrain", "mine.yaml", settings, Resources())
+    saver.write_checkpoint(Path(made.result), {}, 0, 1)
+    Path("run/p/config.yaml").write_text(schema.to_yaml(schema.load("mine.yaml", settings)))
+    tuned = dataclasses.replace(tuning(run / "voc"), options=FinetuneOptions(RunOptions(config)))
+    reconcile.enter_stages(run, [made, tuned], "local")
+    base.write_text("optim: {epochs: 9}\n")
+    config.write_text("no_such: setting\n")
+    for entry in record.load_record(run).entries.values():
+        assert entry.stage.config is not None
+        assert yaml.safe_load(Path(entry.stage.config).read_text()) == {"optim": {"epochs": 1}, "seed": 5}
+        assert reconcile._config_copy(entry.stage, run) == Path(entry.stage.config)  # what its job is given
+    assert reconcile.submit_ready(run, Round({}, 0)).finished == ("pretrain",)  # verified with what it was entered with
+
+
 def test_a_run_is_gone_on_with_where_it_was_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     begun(tmp_path, conversion(tmp_path), "4194999")
     monkeypatch.chdir(tmp_path)
@@ -209,7 +235,9 @@ def test_a_changed_pipeline_has_its_new_order_and_report(tmp_path: Path) -> None
 
     def trial(task: str) -> Stage:
         folder = str(tmp_path / task)
-        options = FinetuneOptions(RunOptions(Path(f"{task}.yaml")))
+        config = tmp_path / f"{task}.yaml"
+        config.write_text("VERSION: 2\n")
+        options = FinetuneOptions(RunOptions(config))
         return Stage(f"{task}/trial_0", options, folder, folder + "/result", Resources())
 
     (tmp_path / "launch").mkdir()
@@ -225,7 +253,8 @@ def test_a_changed_pipeline_has_its_new_order_and_report(tmp_path: Path) -> None
     stages = [trial("voc"), trial("coco"), report("voc", "coco")]
     reconcile.enter_stages(tmp_path, stages, "local")
     run = record.load_record(tmp_path)
-    assert [entry.stage for entry in run.entries.values()] == stages  # "old" is let go of
+    assert list(run.entries) == [stage.name for stage in stages]  # "old" is let go of
+    assert run.entries["report"].stage == stages[-1]
     message = run.attempts(report("voc"))
     message.parent.mkdir(parents=True)
     message.write_text('{"event": "end", "job": "4194999", "outcome": "finished"}\n')
