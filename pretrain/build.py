@@ -25,14 +25,14 @@ def build_model(
 ) -> Method:
     """Build the method with the BN that the settings ask for. Its weights come from the CPU's default generator.
 
-    With `weights` that holds for the heads only. Raises PretrainError where an encoder then computes something else.
+    Given `weights`, only the heads' do. Raises PretrainError where an encoder does not compute the file's features.
 
     Args:
         settings: section `model` of the settings.
         images: the number of images to train on, the size of a memory bank.
         shuffle: encode the keys in another order than the queries.
         own: the section of the method's own settings, None where it has none.
-        classes: their number, for a method that learns them: its head is one linear layer with so many outputs; else 0.
+        classes: the number of classes for a method that learns them, the outputs of its one-layer head; else 0.
         weights: of a file, for the backbones of all encoders.
     """
     dim, head = (classes, "fc") if classes else (settings.dim, settings.head)
@@ -63,19 +63,19 @@ def build_optimizer(model: Method, optim: schema.Optim) -> SGD:
 
 
 def learning_rate(settings: schema.Optim, step: int, epoch_steps: int) -> float:
-    """Return the rate of a step, counted from 0; as published it is constant within an epoch and has no warm-up.
+    """Return the rate of a step; by default it is the published one, constant within an epoch and without a warm-up.
 
     Args:
         settings: section `optim` of the settings.
-        step: of the run.
+        step: of the run, counted from 0.
         epoch_steps: steps of an epoch.
     """
-    at, end = step // epoch_steps, settings.epochs
+    position, end = step // epoch_steps, settings.epochs
     if settings.schedule_unit == "step":
-        at, end = step, settings.epochs * epoch_steps
+        position, end = step, settings.epochs * epoch_steps
     if settings.schedule == "step":
-        factor = step_schedule(at, settings.milestones, settings.gamma)
+        factor = step_schedule(position, settings.milestones, settings.gamma)
     else:
-        factor = cosine_schedule(at, end)
-    risen = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
-    return settings.lr * factor * risen
+        factor = cosine_schedule(position, end)
+    rate = settings.lr * factor
+    return rate * ((step + 1) / settings.warmup_steps) if step < settings.warmup_steps else rate

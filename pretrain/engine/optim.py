@@ -1,4 +1,4 @@
-"""The optimizer, SGD in one pass over the weights' memory, and the learning rate as a pure function of the epoch."""
+"""The optimizer, SGD in one pass over the weights' memory, and the schedules of the learning rate."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -57,11 +57,11 @@ def _as_it_lies(x: Tensor, parameter: Tensor) -> Tensor:
     return x
 
 
-def step_schedule(epoch: int, milestones: Sequence[int], gamma: float = 0.1) -> float:
-    """Return `gamma` to the power of the milestones reached (MoCo v1: 120 and 160 of 200). Epochs count from 0."""
-    return gamma ** sum(epoch >= milestone for milestone in milestones)
+def step_schedule(position: int, milestones: Sequence[int], gamma: float = 0.1) -> float:
+    """Return `gamma` to the power of the milestones reached (MoCo v1: epochs 120 and 160). Positions count from 0."""
+    return gamma ** sum(position >= milestone for milestone in milestones)
 
 
-def cosine_schedule(epoch: int, epochs: int) -> float:
-    """Return half a cosine from 1 towards 0, constant within an epoch, no warmup (MoCo v2). Epochs count from 0."""
-    return 0.5 * (1 + math.cos(math.pi * epoch / epochs))
+def cosine_schedule(position: int, end: int) -> float:
+    """Return half a cosine from 1 at position 0 towards 0 at the end (MoCo v2: by epochs)."""
+    return 0.5 * (1 + math.cos(math.pi * position / end))

@@ -223,10 +223,10 @@ FAULTS = (
     fault(
         "rate-within-the-epoch",
         "pretrain/build.py",
-        "at, end = step // epoch_steps, settings.epochs\n",
-        "at, end = step / epoch_steps, settings.epochs\n",
+        "position, end = step // epoch_steps, settings.epochs\n",
+        "position, end = step / epoch_steps, settings.epochs\n",
         "the published schedule, constant within an epoch, is another one",
-        "pretrain/test_build.py::test_v1_and_v2_have_the_published_rate_at_every_step",
+        "pretrain/test_build.py::test_v1_and_v2_have_the_published_rate_to_the_last_bit",
     ),
     fault(
         "suggestion-overwrites",
