@@ -2,7 +2,6 @@
 
 import pathlib
 import shutil
-import sys
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from torch import Tensor
 from torchvision.datasets import ImageFolder
 
 import train_moco
-from common import cli
 from pretrain import train
 from pretrain.build import build_model
 from pretrain.config import schema
@@ -25,6 +23,7 @@ from pretrain.data.two_views import Batch, TwoViews
 from pretrain.engine.step import TrainingStep
 from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed, files, spawn
+from tests.support.in_process import refusal
 from tests.support.pretrain.coloured_images import paint
 from tests.support.pretrain.trainings import LAST, assert_same_run, metrics, settings
 from transfer.conversion.convert import convert
@@ -165,12 +164,7 @@ def test_a_dry_run_names_classes_and_compute(coloured: pathlib.Path, capsys: pyt
     ids=["flat", "one class", "list", "split"],
 )
 def test_images_without_classes_are_one_message(
-    layout: list[str],
-    message: str,
-    coloured: pathlib.Path,
-    tmp_path: pathlib.Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    layout: list[str], message: str, coloured: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:
     root = tmp_path / "images"
     for name in layout:
@@ -179,12 +173,8 @@ def test_images_without_classes_are_one_message(
     if "list.txt" in layout:
         (root / "list.txt").write_text("one/a.png\ntwo/a.png\n")
         root = root / "list.txt"
-    run = ["data.root", str(root), "output_dir", str(tmp_path / "run"), "model.mechanism", "supervised"]
-    monkeypatch.setattr(sys, "argv", ["tools/train_moco.py", *run, "optim.batch_size", "2"])
-    with pytest.raises(SystemExit) as caught:
-        cli.run(train_moco.main)
-    assert caught.value.code == 2
-    said = capsys.readouterr().err
+    run = ("data.root", root, "output_dir", tmp_path / "run", "optim.batch_size", 2)
+    said = refusal(train_moco.main, *run, "model.mechanism", "supervised")
     assert said.startswith(f"error: model.mechanism supervised learns the class folders in data.root: {root}: ")
     assert message in said
     assert not (tmp_path / "run").exists()
