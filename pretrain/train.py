@@ -108,8 +108,13 @@ class Trainer:
         self.last_step = optim.epochs * self.epoch_steps
         torch.manual_seed(settings.seed)
         self.model = build_model(
-            *(settings.model, plan.device, plan.images.size, plan.shuffle),
-            *(settings.method, len(plan.classes), plan.weights),
+            settings.model,
+            plan.device,
+            plan.images.size,
+            plan.shuffle,
+            own=settings.method,
+            classes=len(plan.classes),
+            weights=plan.weights,
         ).train()
         self.optimizer = build_optimizer(self.model, optim)
         start = files.load_tensors(plan.resume_from, mmap=True) if plan.resume_from else None  # not kept: it is large

@@ -21,7 +21,7 @@ REPLACEMENTS = 32  # images tried in place of a broken one; in a set with one in
 
 
 class Batch(NamedTuple):
-    """A batch of N images in two views, channels last in memory: the layout in which images are decoded and resized."""
+    """A batch of N images in one or two views, channels last in memory: as images are decoded and resized."""
 
     query: Tensor  # (N, 3, size, size) uint8; of pipeline device crops, for gpu.augment_batch
     key: Tensor  # (N, 3, size, size) uint8; `query` itself where only one view is made
@@ -54,7 +54,7 @@ class TwoViews(Dataset[Batch]):
     def __init__(
         self, images: ImageSet, recipe: Recipe, seed: int, pipeline: str = "published", views: int = 2
     ) -> None:
-        """See the class; `pipeline` is a name of PIPELINES. Of one view query and key are the same."""
+        """See the class; `pipeline` is a name of PIPELINES. With one view, query and key are the same."""
         self.images, self.recipe, self.seed, self.pipeline = images, recipe, seed, pipeline
         self.views = views
 

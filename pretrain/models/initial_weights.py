@@ -107,8 +107,8 @@ def describe_weights(record: Mapping[str, Any] | None, resumed: bool) -> str:
         return "random"
     epoch = "" if record["epoch"] is None else f", epoch {record['epoch']}"
     return (
-        f"{_named(record)}, {record['label']}{epoch}: of the backbone; the head is random. Features agree with the "
-        f"file's in {record['engine']} (greatest relative difference {record['difference']:.1g})"
+        f"the backbone of {_named(record)}, {record['label']}{epoch}; the heads are random. Proven in "
+        f"{record['engine']}: the features differ by {record['difference']:.1g} of their range at most"
     )
 
 

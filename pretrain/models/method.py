@@ -53,7 +53,7 @@ class Method(nn.Module):
             form the section of the settings that is named as the method is. Its `__post_init__` may raise ValueError
             for a value out of range. A field's `metadata` may hold its `text` and its `allowed` range, for `--help`.
         keys_of_batch: whether the keys are made of the batch's own images, so that BN can leak them to the queries
-            and shuffling can help (MoCo, arXiv 1911.05722, section 3.3). Without, only the query view is made.
+            and shuffling can help (MoCo, arXiv 1911.05722, section 3.3). If not, only the query view is made.
         labelled: whether the classes of the images are learnt. `encoder_q` then ends in a score for each class.
     """
 

@@ -49,9 +49,9 @@ def start_of(config: schema.Config, monkeypatch: pytest.MonkeyPatch) -> dict[str
     """The checkpoint of a run that a signal stops before its first step."""
     build = train.build_model
 
-    def signalled(*arguments: Any) -> Any:
+    def signalled(*arguments: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return build(*arguments)
+        return build(*arguments, **options)
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "build_model", signalled)
@@ -162,8 +162,9 @@ def test_a_dry_run_names_the_file_and_its_digest(
     file: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     train.run(run_of(pictures, tmp_path / "run", file), dry_run=True, read_weights=read_initial_weights)
-    named = f"weights      {file} (SHA-256 {files.file_sha256(file)}), MoCo, epoch 200: of the backbone; "
-    assert named in capsys.readouterr().out
+    named = f"{file} (SHA-256 {files.file_sha256(file)})"
+    said = capsys.readouterr().out
+    assert f"weights      the backbone of {named}, MoCo, epoch 200; the heads are random" in said
     assert not (tmp_path / "run").exists()
 
 
