@@ -75,10 +75,10 @@ def named_machine(name: str) -> Machine:
     return Machine(float(name), 6, "bf16" if float(name) >= BF16_FROM else "fp16")
 
 
-def _cpu_has_bf16(info: Path = Path("/proc/cpuinfo")) -> bool:
+def _cpu_has_bf16() -> bool:
     """Return whether this CPU multiplies in bf16; one that does not emulates it, slowly."""
     try:
-        return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", info.read_text()) is not None
+        return re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", Path("/proc/cpuinfo").read_text()) is not None
     except OSError:
         return False
 

@@ -3,7 +3,7 @@
 import torch
 
 from pretrain.config import rules
-from pretrain.config.schema import Config
+from pretrain.config.schema import Config, Optim
 
 
 def unusual_settings(settings: Config, device: torch.device, images: int) -> list[str]:
@@ -15,15 +15,17 @@ def unusual_settings(settings: Config, device: torch.device, images: int) -> lis
         images: found in `data.root`, at least as many as a batch has.
     """
     notices: list[str] = []
+    total = images // settings.optim.batch_size * settings.optim.epochs
     if settings.model.mechanism == "moco":
-        notices += _queue_notices(settings, images) + _momentum_notices(settings, images)
-    notices += _schedule_notices(settings, images // settings.optim.batch_size * settings.optim.epochs)
+        notices += _queue_notices(settings, images, total) + _momentum_notices(settings.model.momentum, total)
+    notices += _schedule_notices(settings.optim, total)
     if settings.optim.precision == "fp16" and device.type == "cpu":
         notices.append("optim.precision: fp16 on a CPU takes about 15 times as long as fp32; use fp32, or bf16")
     return notices
 
 
-def _queue_notices(settings: Config, images: int) -> list[str]:
+def _queue_notices(settings: Config, images: int, total: int) -> list[str]:
+    """Return notices of a queue that holds an image's own keys or fills late. `total`: steps of the run."""
     keys, batch = settings.model.queue_size, settings.optim.batch_size
     steps = images // batch  # of an epoch
     until_full = -(-keys // batch)  # steps
@@ -35,7 +37,6 @@ def _queue_notices(settings: Config, images: int) -> list[str]:
             f"model.queue_size {rules.queue_size(images, batch)} (published: 65536 of 1.28 million)"
         )
     if until_full > steps:
-        total = steps * settings.optim.epochs
         when = f"is full only after {until_full / steps:.3g} epochs" if until_full <= total else "never becomes full"
         needed = f"{until_full} steps of {batch} keys fill it, the run has {total}"
         notices.append(
@@ -45,23 +46,23 @@ def _queue_notices(settings: Config, images: int) -> list[str]:
     return notices
 
 
-def _momentum_notices(settings: Config, images: int) -> list[str]:
-    m, total = settings.model.momentum, images // settings.optim.batch_size * settings.optim.epochs
-    if rules.memory(m) <= total:
+def _momentum_notices(m: float, total: int) -> list[str]:
+    """Return notices of a key encoder that keeps much of its first weights. `total`: steps of the run."""
+    if rules.averaged_steps(m) <= total:
         return []
     better = rules.momentum(total)
     if m == 1:
         return [f"model.momentum: with 1 the key encoder keeps its first weights; model.momentum {better} follows"]
     return [
-        f"model.momentum: {m} averages over {rules.memory(m):.0f} steps, and the run has {total}, so that "
+        f"model.momentum: {m} averages over {rules.averaged_steps(m):.0f} steps, and the run has {total}, so that "
         f"{100 * m**total:.3g} % of the key encoder's last weights are its first ones; a shorter memory follows the "
         f"query encoder: model.momentum {better}, or more epochs"
     ]
 
 
-def _schedule_notices(settings: Config, total: int) -> list[str]:
+def _schedule_notices(optim: Optim, total: int) -> list[str]:
     """Return notices of a rate that never rises or falls early. `total`: steps of the run."""
-    optim, notices = settings.optim, []
+    notices = []
     if optim.warmup_steps >= total:
         notices.append(
             f"optim.warmup_steps: the rate rises over {optim.warmup_steps} steps, and the run has {total}, so that it "

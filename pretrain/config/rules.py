@@ -4,8 +4,7 @@ Each is exact, so that a number can be checked by hand. On the 1.28 million imag
 recipe (arXiv 1911.05722 and 2003.04297). docs/guides/recipes.md says what speaks for each.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 PUBLISHED_BATCH, PUBLISHED_LR, PUBLISHED_QUEUE, PUBLISHED_EPOCHS = 256, 0.03, 65536, 200
 GROUP = 32  # images with BN statistics of their own, as on each of the 8 published GPUs
@@ -15,36 +14,14 @@ FEW_IMAGES = 50_000  # of fewer, given weights are the better start
 
 
 class Length(NamedTuple):
-    """The length of a run: its updates at least, and how many times the key encoder's memory they are at least."""
+    """The length that a run needs: its updates, and how many times the steps that its key encoder averages over."""
 
     updates: int
-    memories: int
+    averages: int
 
 
-# From given weights (arXiv 2103.12718) fewer updates do, and the key encoder has no random weights to leave behind.
+# Given weights (arXiv 2103.12718) need fewer updates, and their key encoder has no random weights to leave behind.
 FROM_RANDOM, FROM_GIVEN = Length(20_000, 50), Length(5_000, 5)
-
-
-class Choice(NamedTuple):
-    """The value of a setting and what it was chosen for."""
-
-    key: str
-    value: Any
-    reason: str
-
-
-class Choices:
-    """The values of settings, chosen one after the other; what the user has given stays, and later rules follow it."""
-
-    def __init__(self, given: Mapping[str, Any]) -> None:
-        self.given, self.made = given, list[Choice]()
-
-    def add(self, key: str, rule: Callable[[], Any], reason: str) -> Any:
-        """Choose a value by a rule, unless it is given. Returns the value."""
-        is_given = key in self.given
-        value = self.given[key] if is_given else rule()
-        self.made.append(Choice(key, value, "given" if is_given else reason))
-        return value
 
 
 def power_of_two(limit: float) -> int:
@@ -63,30 +40,30 @@ def learning_rate(batch: int) -> float:
 
 
 def epochs(images: int, batch: int, at_least: int = PUBLISHED_EPOCHS, length: Length = FROM_RANDOM) -> int:
-    """Return the epochs that give 20,000 updates, rounded up to two digits; `at_least` where that is more."""
+    """Return the epochs that give the updates of a length, rounded up to two digits; `at_least` where that is more."""
     needed = -(-length.updates // max(1, images // batch))
     digit = 10 ** max(0, len(str(needed)) - 2)
     return max(at_least, -(-needed // digit) * digit)
 
 
 def momentum(updates: int, length: Length = FROM_RANDOM) -> float:
-    """Return m: the largest of 0.9, 0.99 and 0.999 whose memory, 1 / (1 - m) steps, is a fiftieth of the run's."""
-    short = [m for m in MOMENTA if memory(m) * length.memories <= updates]
+    """Return m: the largest of 0.9, 0.99 and 0.999 that averages over a small enough part of the updates, else 0.9."""
+    short = [m for m in MOMENTA if averaged_steps(m) * length.averages <= updates]
     return max(short, default=MOMENTA[0])
 
 
-def memory(m: float) -> float:
+def averaged_steps(m: float) -> float:
     """Return the steps over which the key encoder averages the query encoder."""
     return 1 / (1 - m) if m < 1 else float("inf")
 
 
 def queue_size(images: int, batch: int, m: float = MOMENTA[-1]) -> int:
-    """Return K: a power of two, at most 65,536, a quarter of the images, and the keys that the key encoder remembers.
+    """Return K: a power of two, at most 65,536, a quarter of the images, and the keys of the steps averaged over.
 
-    Of the queue of a quarter of the images 3 % of the queries find their own image in it (`own_keys`). No key is older,
-    in steps, than the key encoder's memory.
+    In a queue of a quarter of the images 3 % of the queries find a key of their own image (`own_keys`). No key is older
+    than the steps that the key encoder averages over.
     """
-    return power_of_two(max(1, min(PUBLISHED_QUEUE, images / 4, round(batch * memory(m), 6))))
+    return power_of_two(max(1, min(PUBLISHED_QUEUE, images / 4, round(batch * averaged_steps(m), 6))))
 
 
 def own_keys(images: int, keys: int) -> float:

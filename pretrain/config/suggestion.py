@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 from pretrain.config import machine as machines
 from pretrain.config import rules
 from pretrain.config.machine import Cost, Machine
-from pretrain.config.rules import Choice, Choices
 from pretrain.runtime.errors import PretrainError
 
 MOST_WORKERS = 8
@@ -16,6 +15,27 @@ _PRECISIONS = {
     "fp16": "in the encoders, with loss scaling: cards of this size may lack bf16",
     "fp32": "as published: this machine has no faster one that is safe",
 }
+
+
+class Choice(NamedTuple):
+    """The value of a setting and the reason for it."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+class Choices:
+    """The values of settings, chosen one after the other; those that the user has given stay, and later ones follow."""
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self.given, self.made = given, list[Choice]()
+
+    def add(self, key: str, by_rule: Any, reason: str) -> Any:
+        """Choose the value that a rule gives, unless the user has given one. Returns the value."""
+        choice = Choice(key, self.given[key], "given") if key in self.given else Choice(key, by_rule, reason)
+        self.made.append(choice)
+        return choice.value
 
 
 class Suggestion(NamedTuple):
@@ -44,7 +64,7 @@ def suggest(images: int, shorter_side: int | None, machine: Machine, given: Mapp
     _choose_views_and_encoder(choices, machine, shorter_side)
     _choose_schedule(choices, machine, images)
     values = {choice.key: choice.value for choice in choices.made}
-    precision = choices.add("optim.precision", lambda: machine.precision, _PRECISIONS[machine.precision])
+    precision = choices.add("optim.precision", machine.precision, _PRECISIONS[machine.precision])
     encoder = (values["model.arch"], values["data.image_size"], precision)
     cost = machines.count_cost(*encoder, given.get("model.dim", 128), values["model.head"])
     batch, keys = values["optim.batch_size"], values["model.queue_size"]
@@ -60,8 +80,8 @@ def suggest(images: int, shorter_side: int | None, machine: Machine, given: Mapp
     ]
     if images < rules.FEW_IMAGES and not given.get("model.weights"):
         expected.append(
-            "So few images teach an encoder little from random weights. For photographs begin from a released one, and "
-            "for fewer updates: --suggest with model.weights FILE (docs/guides/pretraining.md)."
+            "So few images teach little to an encoder that begins at random. For photographs, begin with released "
+            "weights and train for fewer updates: --suggest with model.weights FILE (docs/guides/pretraining.md)."
         )
     if machine.gpu_gb:
         expected.append(
@@ -75,40 +95,41 @@ def _choose_views_and_encoder(choices: Choices, machine: Machine, shorter_side: 
     side, reason = (224, "the published size") if machine.gpu_gb else (64, "what a CPU has time for")
     if shorter_side is not None and shorter_side < side:
         side, reason = max(32, shorter_side // 16 * 16), f"the median image has a shorter side of {shorter_side}"
-    choices.add("data.image_size", lambda: side, reason)
+    choices.add("data.image_size", side, reason)
     arch, reason = ("resnet50", "the published encoder") if machine.gpu_gb else ("resnet18", "what a CPU has time for")
-    choices.add("model.arch", lambda: arch, reason)
-    head = choices.add("model.head", lambda: "mlp", "MoCo v2")
-    choices.add("model.temperature", lambda: 0.2 if head == "mlp" else 0.07, "T, published for this head")
+    choices.add("model.arch", arch, reason)
+    head = choices.add("model.head", "mlp", "MoCo v2")
+    choices.add("model.temperature", 0.2 if head == "mlp" else 0.07, "T, published for this head")
 
 
 def _choose_schedule(choices: Choices, machine: Machine, images: int) -> None:
     """Choose batch, rate, epochs, m and K, each by those before it."""
-    batch = choices.add(
-        "optim.batch_size",
-        lambda: rules.batch_size(images),
-        "the published batch" if rules.batch_size(images) == 256 else "a power of two: an epoch has 8 steps or more",
-    )
+    size = rules.batch_size(images)
+    published = size == rules.PUBLISHED_BATCH
+    reason = "the published batch" if published else "a power of two: an epoch has 8 steps or more"
+    batch = choices.add("optim.batch_size", size, reason)
     if batch > images:
         raise PretrainError(f"optim.batch_size: {batch} is more than the {images} images found; lower it or add images")
-    choices.add("optim.lr", lambda: rules.learning_rate(batch), f"the linear rule: 0.03 x {batch} / 256")
+    choices.add("optim.lr", rules.learning_rate(batch), f"the linear rule: 0.03 x {batch} / 256")
     steps = images // batch
     begins_given = bool(choices.given.get("model.weights"))
     length = rules.FROM_GIVEN if begins_given else rules.FROM_RANDOM
     at_least = rules.PUBLISHED_EPOCHS if machine.gpu_gb and not begins_given else 1
     by_rule = rules.epochs(images, batch, at_least, length)
-    reason = "as published" if by_rule == at_least else f"of {steps} steps: {length.updates:,} updates, in two digits"
-    epochs = choices.add("optim.epochs", lambda: by_rule, reason)
+    reason = f"of {steps} steps, for {length.updates:,} updates or more"
+    if by_rule == rules.PUBLISHED_EPOCHS:
+        reason = "as published"
+    epochs = choices.add("optim.epochs", by_rule, reason)
     if epochs < FEW_EPOCHS and choices.given.get("optim.schedule", "cosine") == "cosine":  # milestones are epochs
-        choices.add("optim.schedule_unit", lambda: "step", f"by epoch the rate would fall in {epochs} jumps")
+        choices.add("optim.schedule_unit", "step", f"by epoch the rate would fall in {epochs} jumps")
     updates = steps * epochs
     m_by_rule = rules.momentum(updates, length)
-    reason = f"m, averages over {rules.memory(m_by_rule):.0f} of the run's {updates} steps"
-    m = choices.add("model.momentum", lambda: m_by_rule, reason)
+    reason = f"m, averages over {rules.averaged_steps(m_by_rule):.0f} of the run's {updates} steps"
+    m = choices.add("model.momentum", m_by_rule, reason)
     keys = rules.queue_size(images, batch, m)
     choices.add(
         "model.queue_size",
-        lambda: keys,
+        keys,
         f"K, at most 1/4 of the images: {100 * rules.own_keys(images, keys):.2g} % of the queries find their own image",
     )
 
@@ -125,11 +146,9 @@ def _choose_parts(choices: Choices, machine: Machine, cost: Cost, batch: int, ke
             )
         parts *= 2
     reason = "the batch passes at once" if parts == 1 else f"so that parts of {batch // parts} images fit into memory"
-    part = batch // choices.add("optim.accumulate", lambda: parts, reason)
+    part = batch // choices.add("optim.accumulate", parts, reason)
     groups = rules.bn_groups(part)
-    choices.add(
-        "model.bn_groups", lambda: groups, f"of {part // groups} images; shuffle-BN needs two, published is 32 each"
-    )
+    choices.add("model.bn_groups", groups, f"of {part // groups} images; shuffle-BN needs two, published is 32 each")
     return part
 
 
@@ -137,13 +156,13 @@ def _choose_machine_settings(choices: Choices, machine: Machine, steps: int) -> 
     """Choose the loader's workers, the device and how often a checkpoint is written."""
     if machine.gpu_gb:
         workers = min(MOST_WORKERS, max(1, machine.cores - 1))
-        choices.add("data.workers", lambda: workers, "the cores beside the model's own")
+        choices.add("data.workers", workers, "the cores beside the model's own")
     else:
         few = machine.cores <= 2
         reason = "the views need less than a tenth of the cores' time" if few else "one of the cores makes the views"
-        choices.add("data.workers", lambda: 0 if few else 1, reason)
-        choices.add("device", lambda: "cpu", "as asked")
-    choices.add("checkpoint_period", lambda: max(1, -(-1000 // steps)), "epochs: about every 1,000 updates")
+        choices.add("data.workers", 0 if few else 1, reason)
+        choices.add("device", "cpu", "as asked")
+    choices.add("checkpoint_period", max(1, -(-1000 // steps)), "epochs: about every 1,000 updates")
 
 
 def _rounded(hours: float) -> str:

@@ -10,8 +10,7 @@ import yaml
 
 from pretrain.config import schema
 from pretrain.config.machine import Machine, named_machine
-from pretrain.config.rules import Choice
-from pretrain.config.suggestion import Suggestion, suggest
+from pretrain.config.suggestion import Choice, Suggestion, suggest
 from pretrain.data.images.decode import opened_bytes
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.runtime.errors import PretrainError, UserError, printable
@@ -64,7 +63,7 @@ def _median_shorter_side(images: ImageSet) -> int | None:
 
 
 def _to_yaml(found: Suggestion, images: int, machine: Machine, path: Path | None) -> str:
-    """Return the lines of the file: what to expect as comments, then a section after the other."""
+    """Return the lines of the file: what to expect as comments, then one section after the other."""
     file = printable(str(path)) if path else "THIS_FILE"
     lines = [
         f"# Suggested by tools/train_moco.py --suggest for {images} images on {machine} (docs/guides/recipes.md).",
@@ -73,12 +72,10 @@ def _to_yaml(found: Suggestion, images: int, machine: Machine, path: Path | None
         "#",
         *(f"# {sentence}" for sentence in found.expected),
     ]
-    sections: dict[str, list[Choice]] = {}
-    for choice in found.choices:
-        sections.setdefault(choice.key.rpartition(".")[0], []).append(choice)
-    for section in sorted(sections, key=lambda name: (not name, list(schema.SECTIONS).index(name) if name else 0)):
-        lines += [f"{section}:"] if section else []
-        lines += [f"{'  ' * bool(section)}{_setting(choice)} # {choice.reason}" for choice in sections[section]]
+    for section in (*schema.SECTIONS, ""):
+        chosen = [choice for choice in found.choices if choice.key.rpartition(".")[0] == section]
+        lines += [f"{section}:"] if section and chosen else []
+        lines += [f"{'  ' * bool(section)}{_setting(choice)} # {choice.reason}" for choice in chosen]
     return "\n".join(lines) + "\n"
 
 

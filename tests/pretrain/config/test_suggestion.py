@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pretrain.config.machine import Machine
-from pretrain.config.suggestion import suggest
+from pretrain.config.suggestion import Choice, Choices, suggest
 from pretrain.runtime.errors import PretrainError
 
 CPU = Machine(0, 2, "fp32")
@@ -16,6 +16,13 @@ def values(images: int, machine: Machine, shorter_side: int | None = 400, **give
     found = suggest(images, shorter_side, machine, {key.replace("__", "."): value for key, value in given.items()})
     assert all(choice.reason for choice in found.choices)
     return {choice.key: choice.value for choice in found.choices}
+
+
+def test_given_values_stay_and_say_so() -> None:
+    choices = Choices({"optim.batch_size": 96})
+    assert choices.add("optim.batch_size", 256, "published") == 96
+    assert choices.add("optim.epochs", 200, "published") == 200
+    assert choices.made == [Choice("optim.batch_size", 96, "given"), Choice("optim.epochs", 200, "published")]
 
 
 @pytest.mark.parametrize(
@@ -66,6 +73,16 @@ def test_given_weights_are_continued_for_fewer_updates() -> None:
     assert (found["optim.epochs"], found["optim.lr"], found["optim.batch_size"]) == (65, 0.03, 256)
     assert (found["model.momentum"], found["model.queue_size"], found["model.bn_groups"]) == (0.999, 4096, 8)
     assert values(20_000, GPU24, model__weights="")["optim.epochs"] == 260
+
+
+def test_only_published_epochs_are_called_published() -> None:
+    """An epoch of ImageNet has 5,004 steps: of given weights one suffices, which nobody has published."""
+
+    def reason(**given: str) -> str:
+        return next(each.reason for each in suggest(1281167, None, GPU24, given).choices if each.key == "optim.epochs")
+
+    assert reason() == "as published"
+    assert reason(**{"model.weights": "moco.pth"}) == "of 5004 steps, for 5,000 updates or more"
 
 
 def test_few_images_are_advised_to_begin_from_given_weights() -> None:

@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 import train_moco
-from common import cli, suggested_config
+from common import suggested_config
 from pretrain.config import schema
 from pretrain.runtime.errors import PretrainError
+from tests.support.in_process import refusal
 from tests.support.pretrain.narrow import narrow_resnet18
 
 
@@ -24,14 +25,6 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(70):
         Image.fromarray(draw.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(folder / f"{number}.png")
     return folder
-
-
-def refusal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    monkeypatch.setattr(sys, "argv", ["tools/train_moco.py", *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        cli.run(train_moco.main)
-    assert caught.value.code == 2
-    return capsys.readouterr().err
 
 
 def test_suggested_settings_load_plan_and_train_a_step(
@@ -70,15 +63,13 @@ def test_a_file_that_is_there_is_not_overwritten(images: Path, tmp_path: Path) -
     assert file.read_text() == "mine"
 
 
-def test_what_has_no_suggestion_is_refused(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_has_no_suggestion_is_refused(images: Path, tmp_path: Path) -> None:
     root = ("data.root", images)
-    said = refusal(monkeypatch, capsys, "--suggest", "24", "--resume", "--config-file", "a.yaml", *root)
+    said = refusal(train_moco.main, "--suggest", "24", "--resume", "--config-file", "a.yaml", *root)
     assert "reads no config file; leave out --config-file, --resume" in said
-    assert "--save: writes what --suggest" in refusal(monkeypatch, capsys, "--save", tmp_path / "a.yaml", *root)
-    assert "optim.lr: 'x' is not" in refusal(monkeypatch, capsys, "--suggest", "24", "optim.lr", "x", *root)
-    said = refusal(monkeypatch, capsys, "--suggest", "24", "model.mechanism", "end_to_end", *root)
+    assert "--save: writes what --suggest" in refusal(train_moco.main, "--save", tmp_path / "a.yaml", *root)
+    assert "optim.lr: 'x' is not" in refusal(train_moco.main, "--suggest", "24", "optim.lr", "x", *root)
+    said = refusal(train_moco.main, "--suggest", "24", "model.mechanism", "end_to_end", *root)
     assert "the rules are those of model.mechanism moco" in said
     two = {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
     with pytest.raises(PretrainError, match="is for one process"):
