@@ -110,7 +110,7 @@ def test_an_outage_before_any_step_needs_a_person(
     """Started again by itself, the run would stop at the same step for ever."""
     monkeypatch.setattr(files, "PATIENCE", 0.3)
     build = train.build_model
-    monkeypatch.setattr(train, "build_model", lambda *arguments: lose_storage(images) and build(*arguments))
+    monkeypatch.setattr(train, "build_model", lambda *a, **k: lose_storage(images) and build(*a, **k))
     with pytest.raises(PretrainError, match="the storage does not answer"):
         train.run(settings(images, tmp_path / "run"))
     assert not saver.manifests(tmp_path / "run")

@@ -168,9 +168,9 @@ def test_a_signal_before_the_first_step_leaves_a_start_to_resume(
 ) -> None:
     build = train.build_model
 
-    def signalled(*arguments: Any) -> Any:
+    def signalled(*given: Any, **named: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return build(*arguments)
+        return build(*given, **named)
 
     monkeypatch.setattr(train, "build_model", signalled)
     assert train.run(settings(pictures, tmp_path / "run")) is False
@@ -208,7 +208,9 @@ def test_a_late_found_nan_step_is_named_and_leaves_nothing(
     folder = tmp_path / "run"
     models = []
     build = train.build_model
-    monkeypatch.setattr(train, "build_model", lambda *arguments: models.append(build(*arguments)) or models[-1])
+    monkeypatch.setattr(
+        train, "build_model", lambda *given, **named: models.append(build(*given, **named)) or models[-1]
+    )
     monkeypatch.setattr(train, "TrainingStep", functools.partial(TrainingStep, delay=1))
     before_step(monkeypatch, steps, lambda: models[0].encoder_q.fc[2].bias.data.fill_(torch.nan))
     periods = f"log_period {log_period} checkpoint_steps {checkpoint_steps} optim.batch_size 2 model.bn_groups 1"
