@@ -4,12 +4,13 @@ MoCo is compared with it in figure 3. The batch bounds the dictionary: a query o
 K - 1 other keys as negatives. With gradient accumulation it is the micro-batch that is the dictionary.
 """
 
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from pretrain.models import shuffle_bn
 from pretrain.models.method import Method, ModelSettings, Output, encode

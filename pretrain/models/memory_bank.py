@@ -4,11 +4,12 @@ MoCo is compared with it in figure 3. The dictionary is a sample of the bank. It
 keys come from encoders of all the steps of the last epoch.
 """
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from pretrain.models.method import Method, ModelSettings, Output, encode
 from pretrain.runtime import distributed

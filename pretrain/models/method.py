@@ -5,11 +5,12 @@ settings, the training loop, the checkpoint and the plan ask the class and no na
 """
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from pretrain.models.normalize import normalize
 

@@ -6,12 +6,13 @@ pretrain/engine/step.py, the loss in info_nce.py.
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.profiler import record_function
+from typing_extensions import Self
 
 from pretrain.models import shuffle_bn
 from pretrain.models.info_nce import info_nce

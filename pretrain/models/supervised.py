@@ -1,10 +1,11 @@
 """The supervised start that MoCo is compared with: a classifier, trained as the other methods are."""
 
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from pretrain.models.method import Method, ModelSettings, Output, apply_encoder, unit_length
 from pretrain.runtime import distributed
