@@ -16,7 +16,7 @@ from transfer.data.common import faults as data_rules
 from transfer.data.common.detector_needs import MAX_SIZE
 from transfer.data.common.faults import KINDS, Findings
 from transfer.errors import TransferError
-from transfer.evaluation.coco_results import SCORED_FIELD
+from transfer.evaluation.coco.results import SCORED_FIELD
 
 FOUND = 1  # exit code where there are faults, and the rules accept or mend them all
 SHOWN = 10  # faults of a kind, unless all are asked for

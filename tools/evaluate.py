@@ -17,7 +17,7 @@ from common.score_tables import print_coco_scores, print_voc_scores, without_nan
 from pretrain.runtime.host import user_path
 from transfer.data import catalog, own
 from transfer.data.common import faults
-from transfer.evaluation import coco as coco_eval
+from transfer.evaluation.coco import ap as coco_eval
 
 EXAMPLES = """examples:
   python tools/evaluate.py data cells/valid --results coco_instances_results.json

@@ -15,6 +15,7 @@ TOOL_PACKAGES = ("common", "launcher", "benchmarks", "fault_injection", "synthet
 
 _LEAVES = "pretrain/runtime transfer/errors transfer/results transfer/predictions"
 _DATA = "transfer/data transfer/data/coco transfer/data/voc transfer/data/common"
+_EVALUATION = "transfer/evaluation/common transfer/evaluation/coco transfer/evaluation/voc"
 _TORCHVISION = "transfer/engines/torchvision"
 _MODELING = f"{_TORCHVISION}/modeling"
 
@@ -63,16 +64,19 @@ RULES: dict[str, str] = {
         f"{_TORCHVISION}/* transfer/engines transfer/engines/common transfer/config {_DATA} transfer/weights {_LEAVES}"
     ),
     "transfer/conversion": f"transfer/engines transfer/config transfer/weights {_LEAVES}",
-    "transfer/evaluation": f"{_DATA} {_LEAVES}",
+    "transfer/evaluation/common": f"transfer/data/common {_LEAVES}",
+    "transfer/evaluation/coco": f"transfer/evaluation/common transfer/data/coco transfer/data/common {_LEAVES}",
+    "transfer/evaluation/voc": f"transfer/evaluation/common transfer/data/voc transfer/data/common {_LEAVES}",
+    "transfer/evaluation": f"{_EVALUATION} {_DATA} {_LEAVES}",
     "transfer/run": (
         "transfer/config transfer/conversion transfer/engines transfer/engines/common transfer/evaluation "
         f"transfer/visualize transfer/weights {_DATA} {_LEAVES}"
     ),
-    "transfer/report/labels": "transfer/evaluation",
+    "transfer/report/labels": "transfer/evaluation/common",
     "transfer/report/published": "transfer/data/coco transfer/data/voc transfer/results",
     "transfer/report": (
         "transfer/report/labels transfer/report/published transfer/config transfer/engines transfer/evaluation "
-        f"transfer/visualize {_DATA} {_LEAVES}"
+        f"{_EVALUATION} transfer/visualize {_DATA} {_LEAVES}"
     ),
     "tools/common": "pretrain/* transfer/*",
     "tools/synthetic": "pretrain/* transfer/*",

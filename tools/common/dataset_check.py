@@ -21,9 +21,9 @@ from transfer.data.common.shared_images import shared_files
 from transfer.data.voc import records
 from transfer.data.voc.records import VocSplit, examine_voc_split
 from transfer.errors import TransferError
-from transfer.evaluation.coco import ground_truth_faults
-from transfer.evaluation.coco_results import apply_rules_to_detections, read_coco_results
-from transfer.evaluation.voc_results import examine_voc_results
+from transfer.evaluation.coco.ap import ground_truth_faults
+from transfer.evaluation.coco.results import apply_rules_to_detections, read_coco_results
+from transfer.evaluation.voc.results import examine_voc_results
 
 KEYPOINTS_FILE = "person_keypoints"  # begins the names of files whose objects all have the keypoints of a person
 

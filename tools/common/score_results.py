@@ -11,11 +11,11 @@ from transfer.data.common.faults import Findings
 from transfer.data.voc import records
 from transfer.data.voc.records import VocImage, VocSplit, read_voc_split
 from transfer.errors import TransferError
-from transfer.evaluation import coco as coco_eval
-from transfer.evaluation import voc as voc_eval
-from transfer.evaluation.coco_results import read_coco_results
-from transfer.evaluation.remarks import voc_remarks
-from transfer.evaluation.voc_results import read_voc_results
+from transfer.evaluation.coco import ap as coco_eval
+from transfer.evaluation.coco.results import read_coco_results
+from transfer.evaluation.voc import ap as voc_eval
+from transfer.evaluation.voc.remarks import voc_remarks
+from transfer.evaluation.voc.results import read_voc_results
 
 from .score_tables import print_coco_scores, print_voc_scores
 

@@ -7,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from transfer.evaluation import coco as coco_eval
-from transfer.evaluation import voc as voc_eval
+from transfer.evaluation.coco import ap as coco_eval
+from transfer.evaluation.voc import ap as voc_eval
 
 
 def print_coco_scores(scores: Mapping[str, Any], console: Console) -> None:

@@ -8,9 +8,9 @@ from transfer.data import catalog
 from transfer.data.coco.dataset import COCO
 from transfer.data.common.dataset import DataKind
 from transfer.data.voc.dataset import VOC
-from transfer.evaluation.coco_kind import COCO_EVALUATION
-from transfer.evaluation.data_kind import KindEvaluation
-from transfer.evaluation.voc_kind import VOC_EVALUATION
+from transfer.evaluation.coco.kind import COCO_EVALUATION
+from transfer.evaluation.common.data_kind import KindEvaluation
+from transfer.evaluation.voc.kind import VOC_EVALUATION
 
 _EVALUATIONS = {VOC.name: VOC_EVALUATION, COCO.name: COCO_EVALUATION}
 

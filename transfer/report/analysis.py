@@ -8,11 +8,11 @@ import numpy as np
 from pretrain.runtime.progress import track
 from transfer.data.common.dataset import Dataset
 from transfer.errors import TransferError
-from transfer.evaluation import bootstrap, tide
-from transfer.evaluation.bootstrap import Samples
+from transfer.evaluation.common import bootstrap, tide
+from transfer.evaluation.common.bootstrap import Samples
+from transfer.evaluation.common.matches import THRESHOLDS, ClassMatches
+from transfer.evaluation.common.precision_recall import interpolated_precision
 from transfer.evaluation.kinds import evaluation_of
-from transfer.evaluation.matching import THRESHOLDS, ClassMatches
-from transfer.evaluation.precision_recall import interpolated_precision
 from transfer.report import saved_detections
 from transfer.report.tables import FinishedRun, Table
 from transfer.results import Result

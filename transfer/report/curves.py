@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from transfer.evaluation.common.tide import ERROR_TYPES
 from transfer.evaluation.kinds import evaluation_of
-from transfer.evaluation.tide import ERROR_TYPES
 from transfer.report.analysis import SHOWN_IOUS, Analysis
 from transfer.report.run_folders import over_trials, read_curves
 from transfer.report.tables import Table

@@ -10,9 +10,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from transfer.evaluation.data_kind import KindEvaluation
+from transfer.evaluation.common.data_kind import KindEvaluation
+from transfer.evaluation.common.tide import ERROR_TYPES
 from transfer.evaluation.kinds import evaluation_of
-from transfer.evaluation.tide import ERROR_TYPES
 from transfer.report.labels.sentences import percent
 from transfer.report.tables import BASELINES
 

@@ -13,7 +13,7 @@ import pycocotools.mask
 from PIL import Image
 
 from transfer.data.common.dataset import Dataset
-from transfer.evaluation.tide import IGNORED, TRUE, MatchedErrors
+from transfer.evaluation.common.tide import IGNORED, TRUE, MatchedErrors
 from transfer.visualize import Color, DrawnBox, ink_on
 
 

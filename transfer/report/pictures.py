@@ -10,7 +10,7 @@ from PIL import Image
 
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import read_record_image
-from transfer.evaluation import tide
+from transfer.evaluation.common import tide
 from transfer.report import saved_detections
 from transfer.report.analysis import Analysis
 from transfer.report.mistakes import annotation_boxes, outcome_boxes, scaled

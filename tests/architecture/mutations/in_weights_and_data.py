@@ -208,7 +208,7 @@ FAULTS = (
     ),
     fault(
         "own-data-year",
-        "transfer/evaluation/voc_kind.py",
+        "transfer/evaluation/voc/kind.py",
         "official_metric(int(match[1]) if match else NEWEST_YEAR)",
         "official_metric(int(match[1]) if match else 2007)",
         "own data in VOC's layout are scored by the rule of 2007",

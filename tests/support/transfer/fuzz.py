@@ -26,7 +26,10 @@ from transfer.data.common.faults import KINDS, Findings
 from transfer.data.voc import records
 from transfer.data.voc.records import read_voc_split
 from transfer.errors import TransferError
-from transfer.evaluation import coco, coco_results, voc, voc_results
+from transfer.evaluation.coco import ap as coco
+from transfer.evaluation.coco import results as coco_results
+from transfer.evaluation.voc import ap as voc
+from transfer.evaluation.voc import results as voc_results
 
 SECONDS = 20  # of the processor for one case: the machine may be busy
 BYTES = 3 * 2**30

@@ -19,8 +19,14 @@ from transfer.data.common.dataset import DataKind, Dataset
 from transfer.data.common.faults import Rules
 from transfer.errors import TransferError
 from transfer.evaluation import kinds
-from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections, ap_columns, resample_by_101_points
-from transfer.evaluation.matching import THRESHOLDS, ClassMatches
+from transfer.evaluation.common.data_kind import (
+    KindEvaluation,
+    Matches,
+    SavedDetections,
+    ap_columns,
+    resample_by_101_points,
+)
+from transfer.evaluation.common.matches import THRESHOLDS, ClassMatches
 from transfer.report import page
 from transfer.report.content import Options
 from transfer.results import Result, Scores

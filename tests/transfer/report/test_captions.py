@@ -13,9 +13,9 @@ import pytest
 from tests.support.transfer.synthetic_runs import make_result, make_run
 from transfer import results
 from transfer.errors import TransferError
-from transfer.evaluation import tide
+from transfer.evaluation.common import tide
+from transfer.evaluation.common.tide import MatchedErrors
 from transfer.evaluation.kinds import evaluation_of
-from transfer.evaluation.tide import MatchedErrors
 from transfer.report import content as report_content
 from transfer.report import page as report
 from transfer.report import saved_detections

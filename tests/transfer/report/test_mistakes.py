@@ -8,7 +8,7 @@ import pytest
 
 from transfer.data import catalog
 from transfer.data.common.dataset import Dataset
-from transfer.evaluation import tide
+from transfer.evaluation.common import tide
 from transfer.report.mistakes import OUTCOMES, annotation_boxes, describe_mistakes, legend, outcome_boxes
 
 # Severe dichromacy, linear RGB to linear RGB (Machado, Oliveira and Fernandes 2009).

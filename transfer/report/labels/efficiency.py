@@ -1,8 +1,9 @@
 """The points of a label-efficiency curve, and how many labels a baseline needs for what another start reaches.
 
 Between two numbers of labels AP is taken to be linear in the logarithm of the number. A baseline needs the fewest
-labels with which its curve first reaches the AP. Intervals are those of transfer.evaluation.bootstrap: each resample
-draws the test images, the same for all runs, and the trials of each point, and the number of labels is found anew.
+labels with which its curve first reaches the AP. Intervals are those of transfer.evaluation.common.bootstrap: each
+resample draws the test images, the same for all runs, and the trials of each point, and the number of labels is found
+anew.
 """
 
 import math
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from transfer.evaluation import bootstrap
+from transfer.evaluation.common import bootstrap
 from transfer.report.labels.groups import Described, Group, Settings, find_groups
 from transfer.report.labels.sentences import describe_savings
 

@@ -22,7 +22,8 @@ from transfer.engines.torchvision.modeling.roi_heads.keypoint_head import (
     shows_any,
 )
 from transfer.errors import TransferError
-from transfer.evaluation import coco, evaluator
+from transfer.evaluation import evaluator
+from transfer.evaluation.coco import ap as coco
 from transfer.predictions import Detections, coco_detections
 
 NAMES = (

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from transfer.data.common import rle
 from transfer.errors import TransferError
-from transfer.evaluation import coco, coco_results
+from transfer.evaluation.coco import ap as coco
+from transfer.evaluation.coco import results as coco_results
 
 SQUARE = [[5, 5, 25, 5, 25, 25, 5, 25]]
 

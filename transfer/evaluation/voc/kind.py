@@ -12,18 +12,19 @@ from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
 from transfer.data.voc.records import CLASS_NAMES, VocImage, read_voc_split
 from transfer.errors import TransferError
-from transfer.evaluation import remarks
-from transfer.evaluation.bootstrap import Samples, resampled
-from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections, ap_columns
-from transfer.evaluation.matching import match_voc
-from transfer.evaluation.voc import (
+from transfer.evaluation.common.bootstrap import Samples, resampled
+from transfer.evaluation.common.data_kind import KindEvaluation, Matches, SavedDetections, ap_columns
+from transfer.evaluation.common.remarks import nothing_to_score
+from transfer.evaluation.voc.ap import (
     NEWEST_YEAR,
     classes_without_objects,
     evaluate_voc,
     headline,
     official_metric,
 )
-from transfer.evaluation.voc_results import devkit_detections
+from transfer.evaluation.voc.matching import match_voc
+from transfer.evaluation.voc.remarks import voc_remarks
+from transfer.evaluation.voc.results import devkit_detections
 from transfer.results import Result, Scores, ap_point, ap_points
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def voc_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]
         )
     items = (item for record in dataset.records for item in record["annotations"])
     if all(item["difficult"] for item in items):
-        log.warning("%s: %s", ", ".join(dataset.names), remarks.nothing_to_score("box"))
+        log.warning("%s: %s", ", ".join(dataset.names), nothing_to_score("box"))
     return ("bbox",)
 
 
@@ -62,7 +63,7 @@ def score_voc(dataset: Dataset, detections: SavedDetections, parts: Sequence[str
         metrics={"bbox": ap_points(headline(official))},
         per_class={"bbox": per_class},
         voc_metrics=voc_metrics,
-        remarks=remarks.voc_remarks(ground_truth, found, official),
+        remarks=voc_remarks(ground_truth, found, official),
     )
 
 

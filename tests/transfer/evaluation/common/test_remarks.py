@@ -13,7 +13,7 @@ from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_v
 from transfer.data import catalog
 from transfer.data.common.dataset import Dataset
 from transfer.data.voc.records import CLASS_NAMES
-from transfer.evaluation import remarks
+from transfer.evaluation.common import remarks
 from transfer.evaluation.evaluator import Scorer
 from transfer.evaluation.kinds import evaluation_of
 from transfer.predictions import Detections

@@ -14,7 +14,7 @@ from transfer.data.coco import records as coco_data
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.coco.dataset import COCO
 from transfer.data.common.dataset import Dataset
-from transfer.evaluation.tide import ERROR_TYPES, IGNORED, TRUE, MatchedErrors, delta_ap, match_errors
+from transfer.evaluation.common.tide import ERROR_TYPES, IGNORED, TRUE, MatchedErrors, delta_ap, match_errors
 from transfer.report import saved_detections
 
 CAT, DOG = 0, 1

@@ -9,7 +9,7 @@ import pytest
 from tests.support.transfer.layouts import coco_content
 from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
-from transfer.evaluation.coco_results import SCORED_FIELD, apply_rules_to_detections, read_coco_results
+from transfer.evaluation.coco.results import SCORED_FIELD, apply_rules_to_detections, read_coco_results
 
 MASK = {"size": [30, 40], "counts": [600, 600]}
 

@@ -13,8 +13,9 @@ from transfer.data import catalog
 from transfer.data.common.faults import Findings
 from transfer.data.voc.records import read_voc_split
 from transfer.errors import TransferError
-from transfer.evaluation import voc, voc_results
-from transfer.evaluation.voc import ClassDetections
+from transfer.evaluation.voc import ap as voc
+from transfer.evaluation.voc import results as voc_results
+from transfer.evaluation.voc.ap import ClassDetections
 from transfer.predictions import Detections, coco_detections
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy

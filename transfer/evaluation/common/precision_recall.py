@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from transfer.evaluation.matching import ClassMatches
+from transfer.evaluation.common.matches import ClassMatches
 
 # Recalls at which a rule reads the precision; written as pycocotools and the devkit have them, to the last bit.
 RECALLS = {

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from transfer.data.common.dataset import Dataset
-from transfer.evaluation.bootstrap import Samples, resampled
-from transfer.evaluation.matching import ClassMatches
+from transfer.evaluation.common.bootstrap import Samples, resampled
+from transfer.evaluation.common.matches import ClassMatches
 from transfer.results import Result, Scores
 
 SavedDetections = Sequence[Mapping[str, Any]]  # as in a COCO results file (transfer.predictions.coco_detections)

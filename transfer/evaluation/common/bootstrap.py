@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from transfer.evaluation.matching import THRESHOLDS, ClassMatches
-from transfer.evaluation.precision_recall import weighted_average_precision
+from transfer.evaluation.common.matches import THRESHOLDS, ClassMatches
+from transfer.evaluation.common.precision_recall import weighted_average_precision
 
 CONFIDENCE = 0.95
 SEED = 20191113  # of the resamples: the same runs give the same report

@@ -20,9 +20,9 @@ import numpy as np
 
 from transfer.data.voc.records import CLASS_NAMES, VocObject
 from transfer.errors import refuse
+from transfer.evaluation.common.matches import THRESHOLDS
 
 METRICS = ("11-point", "area")
-THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 _AP50, _AP75 = THRESHOLDS.index(0.5), THRESHOLDS.index(0.75)
 
 

@@ -16,10 +16,14 @@ from transfer.data.coco.dataset import COCO
 from transfer.data.common.dataset import Dataset
 from transfer.data.voc.records import VocImage, VocObject
 from transfer.errors import TransferError
-from transfer.evaluation import bootstrap, coco, matching, voc
-from transfer.evaluation.bootstrap import Samples, image_weights, interval, resampled
-from transfer.evaluation.matching import THRESHOLDS, ClassMatches
-from transfer.evaluation.precision_recall import interpolated_precision, weighted_average_precision
+from transfer.evaluation.coco import ap as coco
+from transfer.evaluation.coco.matching import match_coco
+from transfer.evaluation.common import bootstrap
+from transfer.evaluation.common.bootstrap import Samples, image_weights, interval, resampled
+from transfer.evaluation.common.matches import THRESHOLDS, ClassMatches
+from transfer.evaluation.common.precision_recall import interpolated_precision, weighted_average_precision
+from transfer.evaluation.voc import ap as voc
+from transfer.evaluation.voc.matching import match_voc_class
 
 NAMES = ("cat", "dog")
 SIDE = 100  # pixels of each image
@@ -87,7 +91,7 @@ def test_weighted_ap_is_pycocotools_ap_of_the_repeated_test_set(seed: int, tmp_p
     dataset = coco_dataset(tmp_path / "a.json", content)
     weights = image_weights(12, 3)
     samples = Samples.of(
-        resampled(matching.match_coco(dataset, dataset.annotations[0], rows, "bbox", "rows"), weights, "101-point")
+        resampled(match_coco(dataset, dataset.annotations[0], rows, "bbox", "rows"), weights, "101-point")
     )
     for place, times in enumerate(weights.tolist()):
         whole, detections = repeated(content, rows, times)
@@ -107,7 +111,7 @@ def test_published_ap_of_real_detections_is_met(shared_data: Path) -> None:
     rows = json.loads((folder / "instances_val2014_fakebbox100_results.json").read_text())
     categories = records.categories_of(read_coco_annotations(annotations))
     dataset = Dataset(("coco_2014_val",), COCO, tuple(categories), tuple(categories.values()), [], (annotations,))
-    found = matching.match_coco(dataset, dataset.annotations[0], rows, "bbox", "rows")
+    found = match_coco(dataset, dataset.annotations[0], rows, "bbox", "rows")
     metrics = Samples.of(resampled(found, np.ones((1, 100), dtype=int), "101-point")).metrics
     assert [round(float(metrics[name][0]) / 100, 3) for name in ("AP", "AP50", "AP75")] == [0.505, 0.697, 0.573]
 
@@ -142,7 +146,7 @@ def gathered(lines: list[tuple[str, float, list[float]]]) -> voc.ClassDetections
 
 def voc_matches(truth: Objects, found: dict[str, voc.ClassDetections]) -> list[ClassMatches]:
     images = [VocImage(image, None, tuple(objects)) for image, objects in truth.items()]
-    return [matching.match_voc_class(name, images, found[name]) for name in NAMES]
+    return [match_voc_class(name, images, found[name]) for name in NAMES]
 
 
 @settings(max_examples=40)
@@ -266,4 +270,4 @@ def test_matches_of_rows_in_the_wrong_place_are_refused(tmp_path: Path) -> None:
     dataset = coco_dataset(tmp_path / "a.json", content)
     bad = [{**rows[0], "bbox": [0, 0, float("nan"), 1]}]
     with pytest.raises(TransferError, match=r"mine\[0\]: bbox"):
-        matching.match_coco(dataset, dataset.annotations[0], bad, "bbox", "mine")
+        match_coco(dataset, dataset.annotations[0], bad, "bbox", "mine")

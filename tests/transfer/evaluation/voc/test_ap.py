@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from transfer.data.voc.records import VocObject, VocSplit, class_names_in, read_voc_split
 from transfer.errors import TransferError
-from transfer.evaluation import voc, voc_results
-from transfer.evaluation.voc import (
+from transfer.evaluation.voc import ap as voc
+from transfer.evaluation.voc import results as voc_results
+from transfer.evaluation.voc.ap import (
     ClassDetections,
     best_overlaps,
     evaluate_voc,

@@ -6,9 +6,9 @@ from pathlib import Path
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
-from transfer.evaluation.coco import PART_TITLES, check_coco_ground_truth, evaluate_coco
-from transfer.evaluation.data_kind import KindEvaluation, Matches, SavedDetections
-from transfer.evaluation.matching import match_coco
+from transfer.evaluation.coco.ap import PART_TITLES, check_coco_ground_truth, evaluate_coco
+from transfer.evaluation.coco.matching import match_coco
+from transfer.evaluation.common.data_kind import KindEvaluation, Matches, SavedDetections
 from transfer.results import Scores, ap_points
 
 

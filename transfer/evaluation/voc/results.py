@@ -16,7 +16,7 @@ import numpy as np
 from transfer.data.common.faults import Findings
 from transfer.data.common.values import FARTHEST
 from transfer.errors import TransferError, refuse
-from transfer.evaluation.voc import ClassDetections
+from transfer.evaluation.voc.ap import ClassDetections
 
 _NUMBER_AT_END = re.compile(r"\s[-+.0-9eE]+$")  # of what stands before the last five fields: a sixth number
 _LINE = "image score xmin ymin xmax ymax"

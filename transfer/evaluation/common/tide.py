@@ -22,8 +22,8 @@ import numpy as np
 import pycocotools.mask
 
 from transfer.data.common.dataset import Dataset
-from transfer.evaluation.matching import ClassMatches
-from transfer.evaluation.precision_recall import weighted_average_precision
+from transfer.evaluation.common.matches import ClassMatches
+from transfer.evaluation.common.precision_recall import weighted_average_precision
 
 FOREGROUND, BACKGROUND = 0.5, 0.1  # IoU
 ERROR_TYPES = ("class", "localisation", "both", "duplicate", "background", "missed")

@@ -18,8 +18,8 @@ from transfer.data.common import rle
 from transfer.data.common.faults import FLAG, Findings
 from transfer.data.common.values import are_numbers, is_number
 from transfer.errors import TransferError, refuse
-from transfer.evaluation import remarks
-from transfer.evaluation.coco_results import SCORED_FIELD, apply_rules_to_detections
+from transfer.evaluation.coco.results import SCORED_FIELD, apply_rules_to_detections
+from transfer.evaluation.common import remarks
 
 IOU_TYPES = tuple(SCORED_FIELD)
 # The standard names of COCOeval.stats, in its order.
@@ -52,7 +52,7 @@ def evaluate_coco(
     Returns:
         STATISTICS (KEYPOINT_STATISTICS) as unrounded fractions in [0, 1], and "per_class": {category name: AP}. NaN
         where the file has no ground truth to measure on, such as no small object (pycocotools prints -1 there). And
-        "remarks": a list of texts, of transfer.evaluation.remarks.
+        "remarks": a list of texts, of transfer.evaluation.common.remarks.
 
     Raises:
         TransferError: lists what the rules refuse of the annotation file, or else of the detections.

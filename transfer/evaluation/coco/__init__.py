@@ -1,0 +1,1 @@
+"""The evaluation of data in the COCO layout."""
