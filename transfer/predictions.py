@@ -1,4 +1,4 @@
-"""The detections of a detector in one image, and the same in the form of a COCO results file."""
+"""The predictions of a model for one image, detections or a map of classes, and their form in files of results."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,8 +31,22 @@ class Detections:
         return len(self.boxes)
 
 
-# Records of a data set in (only file_name is read), run as one zero-padded batch; out: detections in their pixels.
-Predict = Callable[[list[dict[str, Any]]], list[Detections]]
+@dataclass(frozen=True)
+class LabelMap:
+    """The class of every pixel of ONE image, on the CPU, in the pixels of the image as read (EXIF applied).
+
+    Args:
+        classes: (H, W) of an integer type, zero-based index into the data set's class names.
+        logits: (K, H, W) float32, of which `classes` is the arg max; None where nobody asked for them.
+    """
+
+    classes: Tensor
+    logits: Tensor | None = None
+
+
+# Records of a data set in (only file_name is read), run as one zero-padded batch; out: predictions in their pixels,
+# all of one type.
+Predict = Callable[[list[dict[str, Any]]], Sequence[Detections | LabelMap]]
 
 
 def coco_detections(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
@@ -63,6 +77,27 @@ def coco_detections(detections: Detections, image_id: int | str, category_ids: S
         for detection, points in zip(found, indices.flatten(1).tolist(), strict=True):
             detection["keypoints"] = points
     return found
+
+
+def label_map_rows(label_map: LabelMap, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    """Convert a map of classes to the rows that Detectron2 saves of one, ready for JSON; no pixel is lost.
+
+    Args:
+        label_map: that of one image.
+        image_id: the data set's id of that image.
+        category_ids: the id of each class, indexed by `label_map.classes`.
+
+    Returns:
+        One dict for each class that occurs, by its index: image_id, category_id, segmentation as a run-length mask.
+    """
+    return [
+        {
+            "image_id": image_id,
+            "category_id": int(category_ids[index]),
+            "segmentation": _run_length(label_map.classes == index),
+        }
+        for index in label_map.classes.unique().tolist()
+    ]
 
 
 def _run_length(mask: Tensor) -> dict[str, Any]:

@@ -14,8 +14,8 @@ STAGES = ("pretrain", "transfer", "tools")
 TOOL_PACKAGES = ("common", "launcher", "benchmarks", "fault_injection", "synthetic", "exports")
 
 _LEAVES = "pretrain/runtime transfer/errors transfer/results transfer/predictions"
-_DATA = "transfer/data transfer/data/coco transfer/data/voc transfer/data/common"
-_EVALUATION = "transfer/evaluation/common transfer/evaluation/coco transfer/evaluation/voc"
+_DATA = "transfer/data transfer/data/coco transfer/data/voc transfer/data/semantic transfer/data/common"
+_EVALUATION = "transfer/evaluation/common transfer/evaluation/coco transfer/evaluation/voc transfer/evaluation/semantic"
 _TORCHVISION = "transfer/engines/torchvision"
 _MODELING = f"{_TORCHVISION}/modeling"
 
@@ -45,7 +45,8 @@ RULES: dict[str, str] = {
     "transfer/data/common": _LEAVES,
     "transfer/data/coco": f"transfer/data/common {_LEAVES}",
     "transfer/data/voc": f"transfer/data/common {_LEAVES}",
-    "transfer/data": f"transfer/data/common transfer/data/coco transfer/data/voc {_LEAVES}",
+    "transfer/data/semantic": f"transfer/data/common {_LEAVES}",
+    "transfer/data": (f"transfer/data/common transfer/data/coco transfer/data/voc transfer/data/semantic {_LEAVES}"),
     "transfer/weights": _LEAVES,
     "transfer/engines": f"transfer/data/common {_LEAVES}",
     "transfer/engines/common": f"transfer/data/common {_LEAVES}",
@@ -67,6 +68,9 @@ RULES: dict[str, str] = {
     "transfer/evaluation/common": f"transfer/data/common {_LEAVES}",
     "transfer/evaluation/coco": f"transfer/evaluation/common transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/evaluation/voc": f"transfer/evaluation/common transfer/data/voc transfer/data/common {_LEAVES}",
+    "transfer/evaluation/semantic": (
+        f"transfer/evaluation/common transfer/data/semantic transfer/data/common {_LEAVES}"
+    ),
     "transfer/evaluation": f"{_EVALUATION} {_DATA} {_LEAVES}",
     "transfer/run": (
         "transfer/config transfer/conversion transfer/engines transfer/engines/common transfer/evaluation "

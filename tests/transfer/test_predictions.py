@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.predictions import Detections, coco_detections
+from transfer.predictions import Detections, LabelMap, coco_detections, label_map_rows
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 
@@ -45,3 +45,11 @@ def test_masks_come_back_from_their_run_lengths(height, width, random):
     for row, mask in zip(rows, masks, strict=True):
         assert row["segmentation"]["size"] == [height, width]
         np.testing.assert_array_equal(pycocotools.mask.decode(row["segmentation"]), mask.numpy())
+
+
+def test_rows_of_a_label_map_hold_every_pixel():
+    classes = torch.tensor([[0, 2, 2], [2, 1, 0]], dtype=torch.uint8)
+    rows = json.loads(json.dumps(label_map_rows(LabelMap(classes), "a", (0, 1, 2))))
+    assert [(row["image_id"], row["category_id"]) for row in rows] == [("a", 0), ("a", 1), ("a", 2)]
+    found = sum(row["category_id"] * pycocotools.mask.decode(row["segmentation"]) for row in rows)
+    assert found.tolist() == classes.tolist()

@@ -1,4 +1,4 @@
-"""Score a detector on a data set: every rank runs its share of the images, rank 0 scores them all."""
+"""Score a model on a data set: every rank runs its share of the images, rank 0 scores them all."""
 
 import json
 import logging
@@ -10,22 +10,23 @@ from pretrain.runtime import distributed, files
 from pretrain.runtime.progress import track
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.common.dataset import Dataset
+from transfer.evaluation.common.data_kind import Rows
 from transfer.evaluation.kinds import evaluation_of
-from transfer.predictions import Predict, coco_detections
+from transfer.predictions import Predict
 from transfer.results import Scores
 
-DETECTIONS_FILE, IMAGES_FILE = "coco_instances_results.json", "images.json"
+IMAGES_FILE = "images.json"
 
 log = logging.getLogger(__name__)
 
 
 class Scorer:
-    """A function that runs a detector on every rank and scores it.
+    """A function that runs a model on every rank and scores it.
 
     Args:
         dataset: the data to score on.
-        masks, keypoints: True if the detector predicts them; they are scored where this kind of data has them.
-        folder: where rank 0 writes DETECTIONS_FILE and IMAGES_FILE (image id -> file).
+        masks, keypoints: True if a detector predicts them; they are scored where this kind of data has them.
+        folder: where rank 0 writes the predictions, in the kind's `results_file`, and IMAGES_FILE (image id -> file).
         stop: looked at before each image.
 
     Raises:
@@ -44,9 +45,9 @@ class Scorer:
         self._logged: set[str] = set()
 
     def __call__(self, predict: Predict) -> Scores:
-        """Return the scores of the detector: the same on every rank."""
+        """Return the scores of the model: the same on every rank."""
         share = list(enumerate(self.dataset.records))[distributed.rank() :: distributed.world_size()]
-        own: list[tuple[int, list[dict[str, Any]]]] = []
+        own: list[tuple[int, Rows]] = []
         fault: Exception | None = None
         try:
             own = list(self._run(predict, share))
@@ -58,25 +59,23 @@ class Scorer:
             raise Stopped("in an evaluation, of which nothing is saved")
         # In the order of the images, whoever ran them: VOC AP breaks tied scores by it.
         numbered = sorted((pair for part in parts for pair in part or ()), key=lambda pair: pair[0])
-        detections = [detection for _, of_image in numbered for detection in of_image]
-        return distributed.on_main(lambda: self._save_and_score(detections))
+        rows = [row for _, of_image in numbered for row in of_image]
+        return distributed.on_main(lambda: self._save_and_score(rows))
 
-    def _run(
-        self, predict: Predict, share: list[tuple[int, dict[str, Any]]]
-    ) -> Iterator[tuple[int, list[dict[str, Any]]]]:
-        """Yield (position, detections) of this rank's images, run one by one as in Detectron2, until asked to stop."""
+    def _run(self, predict: Predict, share: list[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, Rows]]:
+        """Yield (position, rows) of this rank's images, run one by one as in Detectron2, until asked to stop."""
         for position, record in track(share, "evaluate", shown=distributed.is_main()):
             if self.stop.name is not None:
                 return
             (predicted,) = predict([record])
-            yield position, coco_detections(predicted, record["image_id"], self.dataset.category_ids)
+            yield position, self._evaluation.rows(self.dataset, record, predicted)
 
-    def _save_and_score(self, detections: list[dict[str, Any]]) -> Scores:
+    def _save_and_score(self, rows: Rows) -> Scores:
         self.folder.mkdir(parents=True, exist_ok=True)
         images = {str(record["image_id"]): record["file_name"] for record in self.dataset.records}
-        files.save_text(self.folder / DETECTIONS_FILE, json.dumps(detections))
+        files.save_text(self.folder / self._evaluation.results_file, json.dumps(rows))
         files.save_text(self.folder / IMAGES_FILE, json.dumps(images))
-        scores = self._evaluation.score(self.dataset, detections, self._parts)
+        scores = self._evaluation.score(self.dataset, rows, self._parts)
         for remark in scores.remarks:
             if remark not in self._logged:  # an evaluation every few thousand iterations would repeat it
                 log.warning("%s: %s", ", ".join(self.dataset.names), remark)

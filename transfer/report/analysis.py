@@ -100,7 +100,7 @@ def analyse_table(table: Table, min_score: float | None, resamples: int) -> Anal
 
 def _analyse_run(run: FinishedRun, dataset: Dataset, weights: np.ndarray, min_score: float | None) -> RunAnalysis:
     detections = saved_detections.read_detections(run.folder, dataset)
-    source = str(saved_detections.detections_file(run.folder))
+    source = str(saved_detections.detections_file(run.folder, dataset))
     evaluation = evaluation_of(dataset.kind.name)
     matches = evaluation.match(dataset, detections, tuple(run.result.metrics), source)
     if not any(one.objects.any() for one in matches["bbox"]):

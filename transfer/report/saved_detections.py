@@ -10,16 +10,17 @@ from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.values import are_numbers, is_id, is_number
 from transfer.errors import TransferError, refuse
-from transfer.evaluation.evaluator import DETECTIONS_FILE, IMAGES_FILE
+from transfer.evaluation.evaluator import IMAGES_FILE
+from transfer.evaluation.kinds import evaluation_of
 from transfer.results import Task
 
 _MOST_SUB_FOLDERS = 3  # below the folder of the images, as in train2017/camera1/x.jpg
 FOLDER = "inference"  # in a run's folder
 
 
-def detections_file(run_folder: Path) -> Path:
-    """Return the path of a run's detections."""
-    return run_folder / FOLDER / DETECTIONS_FILE
+def detections_file(run_folder: Path, dataset: Dataset) -> Path:
+    """Return the path of a run's detections, or of its maps of classes."""
+    return run_folder / FOLDER / evaluation_of(dataset.kind.name).results_file
 
 
 def read_test_set(task: Task, run_folder: Path) -> Dataset:
@@ -55,7 +56,7 @@ def read_detections(run_folder: Path, dataset: Dataset) -> list[dict[str, Any]]:
     Raises:
         TransferError: there is no such file, or it lists entries that are not detections in this data set.
     """
-    path = detections_file(run_folder)
+    path = detections_file(run_folder, dataset)
     detections = _read_json(path)
     if not isinstance(detections, list):
         raise TransferError(f"{path}: a list of detections is expected")

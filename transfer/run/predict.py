@@ -16,7 +16,7 @@ from transfer.data.common.data_files import DataFiles
 from transfer.data.common.images import read_image, wide_values_notices
 from transfer.engines.common.checkpoint_files import check_manifest
 from transfer.errors import TransferError, refuse
-from transfer.predictions import Predict, coco_detections
+from transfer.predictions import Detections, Predict, coco_detections
 from transfer.visualize import draw_detections
 from transfer.weights.detector_file import Classes, read_classes
 
@@ -118,6 +118,8 @@ def predict_images(
         batch = images[first : first + batch_size]
         found = predict([{"file_name": str(path)} for path in batch])
         for index, (path, detections) in enumerate(zip(batch, found, strict=True), start=first):
+            if not isinstance(detections, Detections):
+                raise TypeError(f"the model predicts no detections but {type(detections)}")
             for row in coco_detections(detections, index, classes.category_ids):
                 rows.append({**row, "file_name": str(path), "category": names[row["category_id"]]})
             picture = draw_detections(read_image(path), detections, classes.names, min_score)

@@ -17,7 +17,7 @@ from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.config_checks import supported
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.engines.torchvision.trainer import train
-from transfer.predictions import Detections, Predict
+from transfer.predictions import Detections, LabelMap, Predict
 from transfer.weights import detector_file
 
 __all__ = ["NAME", "build_model", "check_training", "load_config", "load_predictor", "model_state", "train", "versions"]
@@ -61,6 +61,6 @@ def load_predictor(cfg: CfgNode, weights: Path) -> Predict:
     return lambda records: _predict(cfg, predict, records)
 
 
-def _predict(cfg: CfgNode, predict: Predict, records: list[dict[str, Any]]) -> list[Detections]:
+def _predict(cfg: CfgNode, predict: Predict, records: list[dict[str, Any]]) -> Sequence[Detections | LabelMap]:
     with arithmetic(cfg):
         return predict(records)

@@ -9,9 +9,11 @@ import numpy as np
 from transfer.data.common.dataset import Dataset
 from transfer.evaluation.common.bootstrap import Samples, resampled
 from transfer.evaluation.common.matches import ClassMatches
+from transfer.predictions import Detections, LabelMap, coco_detections
 from transfer.results import Result, Scores
 
-SavedDetections = Sequence[Mapping[str, Any]]  # as in a COCO results file (transfer.predictions.coco_detections)
+Rows = list[dict[str, Any]]
+SavedDetections = Sequence[Mapping[str, Any]]  # rows of a results file, as `KindEvaluation.rows` makes them
 Matches = Mapping[str, Sequence[ClassMatches]]  # what is scored, such as "bbox" -> the matches of every class
 
 _AP_METRICS = ("AP", "AP50", "AP75")
@@ -27,9 +29,20 @@ def ap_columns(result: Result) -> list[str]:
     return [f"{part}/{metric}" for part in result.metrics for metric in _AP_METRICS]
 
 
+def detection_rows(dataset: Dataset, record: Mapping[str, Any], predicted: Detections | LabelMap) -> Rows:
+    """Return the rows of a COCO results file for the detections in the image of a record.
+
+    Raises:
+        TypeError: the model predicts no detections.
+    """
+    if not isinstance(predicted, Detections):
+        raise TypeError(f"data of the kind {dataset.kind.name} are scored by detections, not by {type(predicted)}")
+    return coco_detections(predicted, record["image_id"], dataset.category_ids)
+
+
 @dataclass(frozen=True)
 class KindEvaluation:
-    """The evaluation of one kind of data, as functions of a data set and of detections on it.
+    """The evaluation of one kind of data, as functions of a data set and of predictions on it.
 
     Args:
         parts: (dataset, masks, keypoints) -> what is scored, such as ("bbox", "segm"), for a detector that predicts
@@ -41,6 +54,9 @@ class KindEvaluation:
             intervals. The first test set is the real one, on which the AP of `score` must come out.
         columns: result -> the columns of a report's table, as "part/metric".
         titles: part -> what a report calls it; a part that is not listed keeps its name.
+        rows: (dataset, record, prediction) -> what is saved of the prediction for one image, and is scored: rows for
+            JSON, each with image_id and category_id.
+        results_file: the name of the file with all rows, in the folder of an evaluation.
     """
 
     parts: Callable[[Dataset, bool, bool], tuple[str, ...]]
@@ -49,6 +65,8 @@ class KindEvaluation:
     resample: Callable[[Dataset, Matches, np.ndarray], dict[str, Samples]] = resample_by_101_points
     columns: Callable[[Result], list[str]] = ap_columns
     titles: Mapping[str, str] = field(default_factory=lambda: {"bbox": "box"})
+    rows: Callable[[Dataset, Mapping[str, Any], Detections | LabelMap], Rows] = detection_rows
+    results_file: str = "coco_instances_results.json"
 
     def column_title(self, key: str) -> str:
         """Return the heading of a column: "box AP50" for "bbox/AP50"."""

@@ -1,0 +1,1 @@
+"""The evaluation of label maps: the mean IoU over classes."""
