@@ -110,6 +110,19 @@ def test_data_by_path_are_checked_in_either_layout(tmp_path: Path, capsys: pytes
     assert "no data are named" in Ran(capsys, "data").err
 
 
+def test_data_sets_of_a_file_are_not_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_voc(tmp_path / "cells", {"b": SIZE + voc_object("cat", (3, 4, 20, 25))}, "val")
+    make_voc(tmp_path / "fish", {"b": SIZE + voc_object("cod", (3, 4, 20, 25))}, "val")
+    part = "ImageSets/Main/val.txt"
+    (tmp_path / "sets.yaml").write_text(
+        f"cells: {{train: cells/{part}, test: cells/{part}}}\nfish: {{test: fish/{part}}}\n"
+    )
+    ran = Ran(capsys, "data", "--data", tmp_path / "sets.yaml")
+    assert "cells_train and cells_test: 1 images are in both" in ran.out
+    assert "fish_test and" not in ran.out
+    assert "and fish_test" not in ran.out
+
+
 def test_ten_of_a_kind_are_shown_unless_all_are_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     content = coco_content()
     content["annotations"] = [{**content["annotations"][2], "id": n, "bbox": [1, 1, 0, 0]} for n in range(1, 26)]

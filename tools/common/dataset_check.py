@@ -65,13 +65,20 @@ def check_data(arguments: argparse.Namespace, findings: Findings) -> str:
             contents = _check_split(split, files.name, arguments, findings)
         summaries.append(f"{files.name}: {contents}")
         findings.totals.clear()
-    return "\n".join([*summaries[:-1], *([] if findings.refused() else _comparisons(chosen)), summaries[-1]])
+    compared = [] if findings.refused() else _comparisons(chosen, own_pairs=not arguments.names)
+    return "\n".join([*summaries[:-1], *compared, summaries[-1]])
 
 
-def _comparisons(chosen: Sequence[DataFiles]) -> Iterator[str]:
-    """Describe what keeps two data sets from being trained and tested on: images of both, classes of one alone."""
+def _comparisons(chosen: Sequence[DataFiles], own_pairs: bool) -> Iterator[str]:
+    """Describe what keeps two data sets from being trained and tested on: images of both, classes of one alone.
+
+    Args:
+        own_pairs: compare the parts of a data set with each other, cells_train with cells_test, and not with others'.
+    """
     read = [catalog.load_dataset([files.name], None, files={files.name: files}) for files in chosen]
     for (name, one), (other_name, other) in itertools.combinations(zip([f.name for f in chosen], read, strict=True), 2):
+        if own_pairs and name.rpartition("_")[0] != other_name.rpartition("_")[0]:
+            continue
         images, others = ([str(record["file_name"]) for record in dataset.records] for dataset in (one, other))
         if shared := shared_files(images, others):
             yield f"{name} and {other_name}: {len(shared)} images are in both: {listed(shared, 3)}"
