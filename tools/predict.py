@@ -1,12 +1,13 @@
 """Run a detector over images: detections.json (COCO results rows) and pictures with boxes, masks and scores."""
 
 import argparse
+import functools
 import re
 from pathlib import Path
 
 from common import cli
 from pretrain.runtime.files import naming_full_disk
-from pretrain.runtime.host import user_path
+from pretrain.runtime.host import config_path, user_path
 from transfer import engines
 from transfer.data import own
 from transfer.run import predict
@@ -29,7 +30,12 @@ def parser() -> argparse.ArgumentParser:
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = options.add_argument
-    add("--config-file", type=user_path, required=True, help="the YAML file of the detector")
+    add(
+        "--config-file",
+        type=functools.partial(config_path, stage="transfer"),
+        required=True,
+        help="the YAML file of the detector, or the name of one in configs/transfer/",
+    )
     add(
         "--input",
         required=True,

@@ -1,6 +1,7 @@
 """Draw a contact sheet of the augmented views that a run's loader makes."""
 
 import argparse
+import functools
 
 import torch
 from PIL import Image
@@ -12,7 +13,7 @@ from pretrain.data import two_views
 from pretrain.data.augment import gpu
 from pretrain.data.augment import recipe as augment
 from pretrain.data.images.image_set import open_images
-from pretrain.runtime.host import expand_home, user_path
+from pretrain.runtime.host import config_path, user_path
 
 SMALLEST = 96  # pixels: smaller views are shown with each pixel as a square
 
@@ -49,9 +50,9 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--config-file",
-        type=expand_home,
+        type=functools.partial(config_path, stage="pretrain"),
         metavar="YAML",
-        help="settings of the run; see configs/pretrain/, or its config.yaml",
+        help="settings of the run: its config.yaml, or the name of one in configs/pretrain/",
     )
     add("--output", type=user_path, required=True, metavar="PNG", help="the sheet")
     add("--number", type=int, default=8, help="images, spread evenly over the set (default: 8)")

@@ -1,6 +1,7 @@
 """Pretrain MoCo on a folder of images."""
 
 import argparse
+import functools
 import os
 import sys
 import textwrap
@@ -12,7 +13,7 @@ from pretrain import train
 from pretrain.config import schema
 from pretrain.runtime import distributed, signals
 from pretrain.runtime.errors import PretrainError
-from pretrain.runtime.host import expand_home, user_path
+from pretrain.runtime.host import config_path, user_path
 
 WIDTH, MEANING = 120, 44  # columns of the help, and where the meaning of a setting begins
 
@@ -51,7 +52,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--config-file", type=expand_home, metavar="YAML", help="settings; see configs/pretrain/")
+    parser.add_argument(
+        "--config-file",
+        type=functools.partial(config_path, stage="pretrain"),
+        metavar="YAML",
+        help="settings: a YAML file, or the name of one in configs/pretrain/",
+    )
     parser.add_argument("--resume", action="store_true", help="resume from the newest checkpoint in output_dir")
     parser.add_argument(
         "--auto-resume", action="store_true", help="--resume where output_dir holds a checkpoint, else begin"

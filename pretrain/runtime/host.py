@@ -1,11 +1,14 @@
 """The host of a process: its user's home folder, the cores that it may use, and the C library's memory."""
 
 import ctypes
+import difflib
 import os
 import sys
 from pathlib import Path
 
 from pretrain.runtime.errors import UserError
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 # Parameters of glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
@@ -36,6 +39,27 @@ def user_path(text: str) -> Path:
     if "://" in text:  # a Path would lose a slash
         raise UserError(f"{text}: a URL is not read or written here; download the file and give its path")
     return Path(expand_home(text))
+
+
+def config_path(text: str, stage: str) -> Path:
+    """Return the YAML file that a user names: a path, or a bare name of configs/<stage>/ such as voc_r50_c4_24k.
+
+    Args:
+        stage: "pretrain" or "transfer".
+
+    Raises:
+        UserError: a bare name of no file here and of none there; the message has those near it.
+    """
+    path = user_path(text)
+    if path.exists() or len(path.parts) > 1:
+        return path  # the reader says what is wrong with it
+    names = sorted(file.name for file in (CONFIGS / stage).glob("*.yaml"))
+    name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
+    if name not in names:
+        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+        hint = f" (near: {', '.join(near)})" if near else ""
+        raise UserError(f"{text}: no such file, and no configuration of configs/{stage}/ has this name{hint}")
+    return CONFIGS / stage / name
 
 
 def usable_cores(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:

@@ -1,9 +1,10 @@
 """The command line of tools/launch.py."""
 
 import argparse
+import functools
 from collections.abc import Sequence
 
-from pretrain.runtime.host import expand_home, user_path
+from pretrain.runtime.host import config_path, user_path
 
 from .cluster import resources
 
@@ -52,7 +53,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         action.set_defaults(parser=action)
         _add_launch_options(action)
         if name == "pipeline":
-            action.add_argument("file", type=user_path, metavar="FILE.yaml", help="the stages (docs/cluster.md)")
+            action.add_argument("file", type=user_path, metavar="FILE.yaml", help="the stages (docs/guides/cluster.md)")
             action.add_argument(
                 "--output", type=user_path, metavar="RUN", help="folder of the run, for the file's `output`"
             )
@@ -61,7 +62,11 @@ def make_parser(description: str) -> argparse.ArgumentParser:
             )
         else:
             action.add_argument(
-                "--config-file", type=expand_home, required=name == "finetune", metavar="YAML", help="of the tool"
+                "--config-file",
+                type=functools.partial(config_path, stage="transfer" if name == "finetune" else name),
+                required=name == "finetune",
+                metavar="YAML",
+                help="of the tool: a YAML file, or the name of one in configs/",
             )
         if name == "finetune":
             action.add_argument("--trials", type=int, metavar="N", help="N runs under seeds of their own, as an array")

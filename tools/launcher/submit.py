@@ -30,7 +30,8 @@ def launch_pretraining(arguments: argparse.Namespace, words: Sequence[str]) -> N
     tool = argparse.ArgumentParser(prog="tools/train_moco.py", usage="KEY VALUE ...", add_help=False)
     tool.add_argument("settings", nargs="*", metavar="KEY VALUE")  # a job resumes by itself: no options
     settings = parse_passed_on(tool, words, arguments.parser).settings
-    stage = build.pretraining("pretrain", arguments.config_file, settings, _requested(arguments))
+    config_file = str(arguments.config_file) if arguments.config_file else None
+    stage = build.pretraining("pretrain", config_file, settings, _requested(arguments))
     _launch(Pipeline(Path(stage.folder), (stage,)), arguments)
 
 
@@ -38,7 +39,7 @@ def launch_fine_tuning(arguments: argparse.Namespace, words: Sequence[str]) -> N
     """Launch tools/finetune.py with the options in `words`, once or as an array of trials."""
     tool = finetune_arguments.parser()
     tool.prog = "tools/finetune.py"
-    parsed = parse_passed_on(tool, ["--config-file", arguments.config_file, *words], arguments.parser)
+    parsed = parse_passed_on(tool, ["--config-file", str(arguments.config_file), *words], arguments.parser)
     requested, run = _requested(arguments), finetune_arguments.options_from(parsed)
     if arguments.trials is None:
         if arguments.parallel is not None:

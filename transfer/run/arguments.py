@@ -1,10 +1,11 @@
 """The command line of tools/finetune.py: words to RunOptions, and RunOptions to words."""
 
 import argparse
+import functools
 from collections.abc import Callable, Iterator
 
 from pretrain.runtime import signals
-from pretrain.runtime.host import expand_home, user_path
+from pretrain.runtime.host import config_path, expand_home, user_path
 from transfer import engines
 from transfer.data import catalog, labels, own
 from transfer.data.common import faults
@@ -69,9 +70,9 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add(
         "--config-file",
-        type=user_path,
+        type=functools.partial(config_path, stage="transfer"),
         required=True,
-        help="a YAML file in Detectron2's vocabulary (configs/transfer/)",
+        help="a YAML file in Detectron2's vocabulary, or the name of one in configs/transfer/",
     )
     add("--dataset-root", type=user_path, help=f"folder of the data: {ROOT_HELP}")
     add(

@@ -52,6 +52,21 @@ def test_a_url_is_no_path_of_a_tool() -> None:
         host.user_path("https://host/moco.pth.tar")
 
 
+def test_a_config_is_named_by_path_or_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("voc_r50_c4_24k", "voc_r50_c4_24k.yaml"):
+        assert host.config_path(name, "transfer") == host.CONFIGS / "transfer" / "voc_r50_c4_24k.yaml"
+    (tmp_path / "voc_r50_c4_24k.yaml").touch()
+    assert host.config_path("voc_r50_c4_24k.yaml", "transfer") == Path("voc_r50_c4_24k.yaml"), "a file here comes first"
+    assert host.config_path("my/voc.yaml", "transfer") == Path("my/voc.yaml")
+
+
+def test_a_misspelt_config_is_told_the_names_near_it() -> None:
+    message = r"voc_r50_c4_24: no such file, and no configuration of configs/transfer/ .*near: voc_r50_c4_24k.yaml"
+    with pytest.raises(UserError, match=message):
+        host.config_path("voc_r50_c4_24", "transfer")
+
+
 def test_a_tilde_of_no_user_is_refused_unless_it_is_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"~nobody-here/x: ~nobody-here is the home folder of no user here"):

@@ -166,7 +166,7 @@ class _Reader(SectionReader):
         if self.seed is not None:
             settings += ["seed", str(self.seed)]
         settings += ["output_dir", folder]
-        file = self.path(section, "config", "pretrain.config")
+        file = self.config(section, "pretrain", "pretrain.config")
         stage = self.built("pretrain", lambda: pretraining("pretrain", file, settings, asked, self.after))
         convert = self._convert(stage.result if stage else "")
         return [stage, convert] if stage else []
@@ -222,9 +222,10 @@ class _Reader(SectionReader):
         trials = self.value(both, "trials", f"{where}.trials", int, 1, least=1)
         parallel = self.value(both, "parallel", f"{where}.parallel", int, None, least=1)
         seed = self.value(both, "seed", "finetune.seed", int, 0)
-        config_file = self.path(own, "config", f"{where}.config")
-        if not config_file:
-            self.faults.append(f"{where}.config: no YAML of configs/transfer/ is named")
+        config_file = self.config(own, "transfer", f"{where}.config")
+        if config_file is None:
+            if own.get("config") is None:
+                self.faults.append(f"{where}.config: no YAML of configs/transfer/ is named")
             return
         asked = self.resources(section, "finetune", own, where)
         pretrained = init == PRETRAINED

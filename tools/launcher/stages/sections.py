@@ -1,11 +1,12 @@
 """The sections of a pipeline file, read with every fault noted: mappings, values, paths, settings, resources."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pretrain.runtime.errors import UserError
-from pretrain.runtime.host import expand_home, user_path
+from pretrain.runtime.host import config_path, expand_home, user_path
 
 from ..cluster import resources
 from ..cluster.errors import LaunchError
@@ -88,6 +89,12 @@ class SectionReader:
         """Return the path that a section names, with the home folder for `~`; None where it names none."""
         value = self.value(section, key, where, str, None)
         return None if value is None else expand_home(value)
+
+    def config(self, section: dict[str, Any], stage: str, where: str) -> str | None:
+        """Return the path of the configuration that a section names, by path or by its name in configs/<stage>/."""
+        value = self.value(section, "config", where, str, None)
+        found = self.built(where, functools.partial(config_path, value, stage)) if value else None
+        return None if found is None else str(found)
 
     def words(self, section: dict[str, Any], key: str, where: str) -> tuple[str, ...]:
         """Return the paths and names that a section gives: one, or a list of them."""
