@@ -49,14 +49,16 @@ RULES: dict[str, str] = {
     "transfer/data": (f"transfer/data/common transfer/data/coco transfer/data/voc transfer/data/semantic {_LEAVES}"),
     "transfer/weights": _LEAVES,
     "transfer/engines": f"transfer/data/common {_LEAVES}",
-    "transfer/engines/common": f"transfer/data/common {_LEAVES}",
+    "transfer/engines/common": f"transfer/data/common transfer/data/semantic {_LEAVES}",
     "transfer/engines/detectron2": (
         f"transfer/engines transfer/engines/common transfer/config {_DATA} transfer/weights {_LEAVES}"
     ),
     f"{_MODELING}/layers": "pretrain/runtime transfer/errors",
     f"{_MODELING}/backbone": f"{_MODELING}/layers transfer/weights",
     f"{_MODELING}/roi_heads": f"{_MODELING}/layers {_MODELING}/backbone",
-    _MODELING: f"{_MODELING}/layers {_MODELING}/backbone {_MODELING}/roi_heads transfer/predictions",
+    _MODELING: (
+        f"{_MODELING}/layers {_MODELING}/backbone {_MODELING}/roi_heads transfer/engines/common transfer/predictions"
+    ),
     f"{_TORCHVISION}/config_checks": "transfer/config transfer/data/coco transfer/errors",
     f"{_TORCHVISION}/data": (
         f"{_MODELING} {_MODELING}/layers {_MODELING}/roi_heads transfer/engines/common {_DATA} {_LEAVES}"

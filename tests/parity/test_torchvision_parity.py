@@ -108,7 +108,10 @@ def test_losses_gradients_and_steps(name: str, tmp_path: Path) -> None:
 def test_the_recorded_steps_are_what_detectron2_gives(name: str, tmp_path: Path) -> None:
     cfg = small_models.config(*MODELS[name])
     batch = training_steps.samples(tmp_path, cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON)
-    check(detectron2_models.steps(batch, *MODELS[name], dtype=torch.float64), training_steps.recorded(name))
+    check(
+        detectron2_models.steps(detectron2_models.inputs(batch), *MODELS[name], dtype=torch.float64),
+        training_steps.recorded(name),
+    )
 
 
 DETECTED = [n for n in NAMES if n in ("fpn_mask", "fpn_conv_head", "keypoint", "retinanet") or not isinstance(n, str)]

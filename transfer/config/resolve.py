@@ -72,14 +72,19 @@ def choose_device(device: str, given: bool, processes: int = 1) -> str:
     return "cpu"
 
 
+def is_semantic(config: Config) -> bool:
+    """Return True for a model of semantic segmentation, which predicts label maps; the others predict detections."""
+    return bool(config.MODEL.META_ARCHITECTURE == "SemanticSegmentor")
+
+
 def class_key(config: Config) -> str:
-    """Return the full name of the setting that holds the number of classes: RetinaNet has its own."""
-    part = "RETINANET" if config.MODEL.META_ARCHITECTURE == "RetinaNet" else "ROI_HEADS"
-    return f"MODEL.{part}.NUM_CLASSES"
+    """Return the full name of the setting that holds the number of classes: RetinaNet and FCN have their own."""
+    parts = {"RetinaNet": "RETINANET", "SemanticSegmentor": "SEM_SEG_HEAD"}
+    return f"MODEL.{parts.get(config.MODEL.META_ARCHITECTURE, 'ROI_HEADS')}.NUM_CLASSES"
 
 
 def class_count(config: Config) -> int:
-    """Return the number of classes, background not counted."""
+    """Return the number of classes: of a detector without background, of semantic segmentation all."""
     return config.MODEL[class_key(config).split(".")[1]].NUM_CLASSES
 
 

@@ -98,8 +98,11 @@ class Engine(Protocol):
             Stopped: because of `stop`; the run is saved.
         """
 
-    def load_predictor(self, cfg: Any, weights: Path) -> Predict:
-        """Return the detector of `cfg` with the weights of a file, ready to run.
+    def load_predictor(self, cfg: Any, weights: Path, logits: bool = False) -> Predict:
+        """Return the model of `cfg` with the weights of a file, ready to run.
+
+        Args:
+            logits: keep those of semantic segmentation beside the classes.
 
         Raises:
             TransferError: the file's tensors are not those of the model; every fault is named.

@@ -44,12 +44,12 @@ def inputs(samples: list[Sample]) -> list[dict[str, Any]]:
     return made
 
 
-def steps(samples: list[Sample], *settings: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> Steps:
-    """training_steps.train by Detectron2."""
+def steps(batch: list[dict[str, Any]], *settings: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> Steps:
+    """training_steps.train by Detectron2, of a batch as it takes it."""
     cfg = config(*settings)
     model = build_model(cfg).to(dtype)
     with EventStorage(0), _nms_of_doubles():
-        return training_steps.train(model, build_optimizer(cfg, model), inputs(samples))
+        return training_steps.train(model, build_optimizer(cfg, model), batch)
 
 
 @contextlib.contextmanager

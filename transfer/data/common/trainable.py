@@ -8,16 +8,21 @@ def trainable_images(records: Sequence[Mapping[str, Any]], filter_empty: bool, m
     """Return the indices of the records that are trained on, in order.
 
     Args:
-        records: Detectron2's standard dicts.
+        records: Detectron2's standard dicts. Those with a label map ("sem_seg_file_name") are all trained on.
         filter_empty: leave out images that show no object, or crowds only (DATALOADER.FILTER_EMPTY_ANNOTATIONS).
         min_keypoints: leave out images with fewer labelled keypoints (MIN_KEYPOINTS_PER_IMAGE of a keypoint detector).
     """
     return [
         index
         for index, record in enumerate(records)
-        if (not filter_empty or any(not item.get("iscrowd", 0) for item in record["annotations"]))
-        and (not min_keypoints or _labelled_keypoints(record) >= min_keypoints)
+        if "sem_seg_file_name" in record or _has_objects(record, filter_empty, min_keypoints)
     ]
+
+
+def _has_objects(record: Mapping[str, Any], filter_empty: bool, min_keypoints: int) -> bool:
+    if filter_empty and all(item.get("iscrowd", 0) for item in record["annotations"]):
+        return False
+    return not min_keypoints or _labelled_keypoints(record) >= min_keypoints
 
 
 def _labelled_keypoints(record: Mapping[str, Any]) -> int:

@@ -1,7 +1,7 @@
 """The engine of record: the real Detectron2, built or as an unbuilt checkout. The one package that imports it.
 
 Importing it registers what MoCo's recipes need beyond Detectron2's own parts: Res5ROIHeadsExtraNorm, the head of C4
-models, and build_resnet_dilated_c5_backbone.
+models, build_resnet_dilated_c5_backbone, and FCN16Head, the head of semantic segmentation.
 """
 
 import importlib.metadata
@@ -15,13 +15,15 @@ import torch
 from torch import nn
 
 from transfer.config import detectron2_defaults as vocabulary
+from transfer.config import resolve
 from transfer.engines.common.arithmetic import arithmetic
+from transfer.engines.common.semantic_input import check_semantic_test
 from transfer.engines.detectron2.models import build_model, model_state
 from transfer.engines.detectron2.predictor import predict
 from transfer.engines.detectron2.quiet import quiet
 from transfer.engines.detectron2.training import check_training, train
 from transfer.errors import TransferError
-from transfer.predictions import Detections, Predict
+from transfer.predictions import Detections, LabelMap, Predict
 from transfer.weights import detector_file as weight_files
 
 with quiet():
@@ -40,7 +42,8 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
     cfg = get_cfg()
     vocabulary.merge(cfg, config_file, overrides)
     resnet, heads = cfg.MODEL.RESNETS, cfg.MODEL.ROI_HEADS.NAME
-    if resnet.DEPTH in (18, 34) and heads.startswith("Res5ROIHeads"):
+    rcnn = cfg.MODEL.META_ARCHITECTURE == "GeneralizedRCNN"
+    if rcnn and resnet.DEPTH in (18, 34) and heads.startswith("Res5ROIHeads"):
         raise TransferError(
             f"MODEL.RESNETS.DEPTH {resnet.DEPTH} with MODEL.ROI_HEADS.NAME {heads}: a C4 head is built of bottleneck "
             "blocks, which this ResNet does not have. Use an FPN config, or depth 50, 101 or 152"
@@ -56,21 +59,28 @@ def versions() -> dict[str, str]:
     return {"detectron2": version, "torch": torch.__version__, "torchvision": importlib.metadata.version("torchvision")}
 
 
-def load_predictor(cfg: CfgNode, weights: Path) -> Predict:
-    """Return the detector of `cfg` with the weights of a file, ready to run.
+def load_predictor(cfg: CfgNode, weights: Path, logits: bool = False) -> Predict:
+    """Return the model of `cfg` with the weights of a file, ready to run.
+
+    Args:
+        logits: keep those of semantic segmentation beside the classes.
 
     Raises:
         TransferError: lists every tensor that does not fit.
     """
+    if resolve.is_semantic(cfg):
+        check_semantic_test(cfg)
     model = build_model(cfg)
     model.load_state_dict(weight_files.read_detector(weights, model.state_dict()))
     model.eval()
-    return lambda records: _predict(cfg, model, records)
+    return lambda records: _predict(cfg, model, records, logits)
 
 
-def _predict(cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]]) -> list[Detections]:
+def _predict(
+    cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]], logits: bool
+) -> Sequence[Detections | LabelMap]:
     with arithmetic(cfg):
-        return predict(cfg, model, records)
+        return predict(cfg, model, records, logits)
 
 
 def _commit() -> str | None:

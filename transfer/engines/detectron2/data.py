@@ -10,11 +10,13 @@ import torch
 from PIL import Image
 
 from pretrain.runtime.signals import StopRequest
+from transfer.config import resolve
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import check_narrow, read_record_image
 from transfer.engines import MAX_BROKEN
 from transfer.engines.common.batches import Batches
 from transfer.engines.common.broken_images import BrokenImages
+from transfer.engines.common.semantic_input import SemanticInput, load_example
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
 
@@ -35,9 +37,10 @@ class TrainingData:
     """
 
     def __init__(self, cfg: CfgNode, dataset: Dataset, stop: StopRequest, max_broken: float = MAX_BROKEN) -> None:
-        self.cfg, self.stop, self.mapper = cfg, stop, Mapper(cfg)
+        self.cfg, self.stop = cfg, stop
+        self.mapper: Mapper | SemanticMapper = SemanticMapper(cfg) if resolve.is_semantic(cfg) else Mapper(cfg)
         records = dataset.records
-        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS:
+        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and not resolve.is_semantic(cfg):
             records = filter_images_with_only_crowd_annotations(records)
         if cfg.MODEL.KEYPOINT_ON:
             records = filter_images_with_few_keypoints(records, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
@@ -117,3 +120,16 @@ class Mapper(DatasetMapper):
             return self(record)
         finally:
             np.random.set_state(before)
+
+
+class SemanticMapper:
+    """The mapping of a record to a training example of semantic segmentation, the same in both engines."""
+
+    def __init__(self, cfg: CfgNode) -> None:
+        self.seed, self.settings = cfg.SEED, SemanticInput.of_config(cfg)
+
+    def at(self, record: dict[str, Any], position: int) -> dict[str, Any]:
+        """Return the example of a record; its position in the stream and the seed decide its augmentation."""
+        example = load_example(record, self.settings, np.random.default_rng((self.seed, position)))
+        height, width = example.labels.shape
+        return {"image": example.image, "sem_seg": example.labels, "height": height, "width": width}

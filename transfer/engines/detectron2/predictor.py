@@ -1,13 +1,17 @@
 """The prediction of a Detectron2 model for images read from files."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
+from transfer.config import resolve
 from transfer.data.common.images import check_narrow, read_record_image
+from transfer.engines.common.semantic_input import SemanticInput
+from transfer.engines.common.semantic_output import segment_records
 from transfer.engines.detectron2.quiet import quiet
-from transfer.predictions import Detections
+from transfer.predictions import Detections, LabelMap
 
 with quiet():
     from detectron2.config import CfgNode
@@ -16,12 +20,19 @@ with quiet():
 
 
 @torch.no_grad()
-def predict(cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]]) -> list[Detections]:
-    """Run the images of `records` as one zero-padded batch.
+def predict(
+    cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]], logits: bool = False
+) -> Sequence[Detections | LabelMap]:
+    """Run the images of `records`: a detector as one zero-padded batch, semantic segmentation one by one.
+
+    Args:
+        logits: keep those of semantic segmentation beside the classes.
 
     Returns:
-        The detections of each image, in its pixels.
+        The detections or the label map of each image, in its pixels.
     """
+    if resolve.is_semantic(cfg):
+        return segment_records(records, SemanticInput.of_config(cfg), lambda image: _logits(model, image), logits)
     resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST)
     inputs = []
     for record in records:
@@ -37,6 +48,14 @@ def predict(cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]]) -> li
     with quiet():
         outputs = model(inputs)
     return [_detections(output["instances"].to("cpu")) for output in outputs]
+
+
+def _logits(model: nn.Module, image: Tensor) -> Tensor:
+    """Return the upsampled logits (K, H, W) of a padded image (3, H, W)."""
+    with quiet():
+        # The model interpolates to this size, which its head's output has: no value changes.
+        (output,) = model([{"image": image, "height": image.shape[1], "width": image.shape[2]}])
+    return output["sem_seg"]
 
 
 def _detections(found: Instances) -> Detections:

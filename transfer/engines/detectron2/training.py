@@ -14,6 +14,7 @@ from pretrain.runtime import distributed
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
+from transfer.config import resolve
 from transfer.data.common.dataset import Dataset
 from transfer.engines import KEEP_CHECKPOINTS, MAX_BROKEN, Evaluate
 from transfer.engines.common import precise_bn, rng_state
@@ -22,6 +23,7 @@ from transfer.engines.common.arithmetic import arithmetic, check_loss_scale, div
 from transfer.engines.common.batches import check_shares
 from transfer.engines.common.checkpoints import BROKEN, Checkpoints, Part
 from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics, write_row
+from transfer.engines.common.semantic_input import check_semantic_training
 from transfer.engines.detectron2.data import SAMPLERS, TrainingData
 from transfer.engines.detectron2.models import build_model
 from transfer.engines.detectron2.predictor import predict
@@ -220,6 +222,8 @@ def check_training(cfg: CfgNode, processes: int) -> None:
             f"DATALOADER.SAMPLER_TRAIN {cfg.DATALOADER.SAMPLER_TRAIN}: choose one of {', '.join(SAMPLERS)} (--labels "
             "trains on a part of the images)"
         )
+    if resolve.is_semantic(cfg):
+        check_semantic_training(cfg)
     if cfg.SOLVER.AMP.ENABLED and not str(cfg.MODEL.DEVICE).startswith("cuda"):
         raise TransferError(f"SOLVER.AMP.ENABLED True needs a GPU, MODEL.DEVICE is {cfg.MODEL.DEVICE}")
 

@@ -10,9 +10,10 @@ from fvcore.common.config import CfgNode
 from torch import Tensor
 
 from pretrain.runtime import distributed
-from transfer.config import detectron2_defaults
+from transfer.config import detectron2_defaults, resolve
 from transfer.engines.common.arithmetic import arithmetic
-from transfer.engines.common.batches import check_shares as check_training
+from transfer.engines.common.batches import check_shares
+from transfer.engines.common.semantic_input import check_semantic_test, check_semantic_training
 from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.config_checks import supported
 from transfer.engines.torchvision.predictor import make_predictor
@@ -43,21 +44,33 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
     return cfg
 
 
+def check_training(cfg: CfgNode, processes: int) -> None:
+    """Raise TransferError for settings that cannot be trained with; see transfer.engines.Engine.check_training."""
+    check_shares(cfg, processes)
+    if resolve.is_semantic(cfg):
+        check_semantic_training(cfg)
+
+
 def model_state(cfg: CfgNode) -> dict[str, Tensor]:
     """Return meta tensors (names and shapes only) of the model that `cfg` describes, by Detectron2's names."""
     with torch.device("meta"):
         return build_model(cfg).state_dict()
 
 
-def load_predictor(cfg: CfgNode, weights: Path) -> Predict:
-    """Return the detector of `cfg` with the weights of a file, ready to run.
+def load_predictor(cfg: CfgNode, weights: Path, logits: bool = False) -> Predict:
+    """Return the model of `cfg` with the weights of a file, ready to run.
+
+    Args:
+        logits: keep those of semantic segmentation beside the classes.
 
     Raises:
         TransferError: the file's tensors are not those of the model; every fault is named.
     """
+    if resolve.is_semantic(cfg):
+        check_semantic_test(cfg)
     model = build_model(cfg)
     model.load_state_dict(detector_file.read_detector(weights, model_state(cfg)))
-    predict = make_predictor(model.to(distributed.select_device(cfg.MODEL.DEVICE)).eval(), cfg)
+    predict = make_predictor(model.to(distributed.select_device(cfg.MODEL.DEVICE)).eval(), cfg, logits)
     return lambda records: _predict(cfg, predict, records)
 
 

@@ -1,14 +1,17 @@
-"""The detector, its input and its optimizer, built from a configuration, which the modules below do not know."""
+"""The model, its input and its optimizer, built from a configuration, which the modules below do not know."""
 
 import torch
 from fvcore.common.config import CfgNode
 from torch import nn
 
+from transfer.config import resolve
+from transfer.engines.common.semantic_input import SemanticInput
 from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build_heads import (
     build_res5_heads,
     build_retinanet,
     build_rpn,
+    build_segmentor,
     build_standard_heads,
 )
 from transfer.engines.torchvision.config_checks.registry import (
@@ -24,10 +27,11 @@ from transfer.engines.torchvision.modeling.backbone.resnet import Backbone, Dila
 from transfer.engines.torchvision.modeling.layers.norm import norm_factory, optional_norm
 from transfer.engines.torchvision.modeling.meta_arch import AnyBackbone, Detector, GeneralizedRCNN
 from transfer.engines.torchvision.modeling.roi_heads.roi_heads import ROIHeads
+from transfer.engines.torchvision.modeling.semantic import SemanticSegmentor
 
 
-def build_model(cfg: CfgNode) -> Detector:
-    """Build the detector of a checked configuration, with random weights from torch's generator."""
+def build_model(cfg: CfgNode) -> Detector | SemanticSegmentor:
+    """Build the model of a checked configuration, with random weights from torch's generator."""
     resnets = cfg.MODEL.RESNETS
     resnet = make_resnet(
         resnets.DEPTH,
@@ -37,7 +41,10 @@ def build_model(cfg: CfgNode) -> Detector:
         resnets.STRIDE_IN_1X1,
         resnets.RES5_DILATION,
     )
-    backbone = _backbone(cfg, Backbone(resnet, resnets.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT))
+    bottom_up = Backbone(resnet, resnets.OUT_FEATURES, cfg.MODEL.BACKBONE.FREEZE_AT)
+    if resolve.is_semantic(cfg):
+        return build_segmentor(cfg, bottom_up)
+    backbone = _backbone(cfg, bottom_up)
     if cfg.MODEL.META_ARCHITECTURE == RETINANET:
         return build_retinanet(cfg, backbone)
     heads: ROIHeads
@@ -48,8 +55,10 @@ def build_model(cfg: CfgNode) -> Detector:
     return GeneralizedRCNN(backbone, build_rpn(cfg, backbone), heads, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
 
 
-def build_training_input(cfg: CfgNode) -> TrainingInput:
-    """Build the reader of training images, which resizes and flips them."""
+def build_training_input(cfg: CfgNode) -> TrainingInput | SemanticInput:
+    """Build the settings of training images."""
+    if resolve.is_semantic(cfg):
+        return SemanticInput.of_config(cfg)
     return TrainingInput(
         min_sizes=cfg.INPUT.MIN_SIZE_TRAIN,
         max_size=cfg.INPUT.MAX_SIZE_TRAIN,

@@ -1,9 +1,10 @@
-"""The parts of a detector that stand on its backbone, built from a configuration."""
+"""The parts of a model that stand on its backbone, built from a configuration."""
 
 from fvcore.common.config import CfgNode
 from torch import nn
 
 from transfer.engines.torchvision.modeling.anchor_generator import AnchorGenerator
+from transfer.engines.torchvision.modeling.backbone.resnet import Backbone
 from transfer.engines.torchvision.modeling.layers.norm import norm_factory, optional_norm
 from transfer.engines.torchvision.modeling.layers.sampling import SamplingSettings
 from transfer.engines.torchvision.modeling.meta_arch import AnyBackbone
@@ -14,6 +15,7 @@ from transfer.engines.torchvision.modeling.roi_heads.mask_head import MaskHead
 from transfer.engines.torchvision.modeling.roi_heads.pooler import Pooler
 from transfer.engines.torchvision.modeling.roi_heads.roi_heads import Res5ROIHeads, StandardROIHeads
 from transfer.engines.torchvision.modeling.rpn import RPN, RPNHead, RPNSettings
+from transfer.engines.torchvision.modeling.semantic import FCNHead, SemanticSegmentor
 
 
 def build_rpn(cfg: CfgNode, backbone: AnyBackbone) -> RPN:
@@ -98,6 +100,16 @@ def build_retinanet(cfg: CfgNode, backbone: AnyBackbone) -> RetinaNet:
     channels = backbone.channels[net.IN_FEATURES[0]]
     head = RetinaNetHead(channels, net.NUM_CONVS, anchors.num_anchors, net.NUM_CLASSES, net.PRIOR_PROB)
     return RetinaNet(backbone, head, anchors, settings, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD)
+
+
+def build_segmentor(cfg: CfgNode, backbone: Backbone) -> SemanticSegmentor:
+    """Build the whole network of semantic segmentation, FCN-16s on res5."""
+    settings = cfg.MODEL.SEM_SEG_HEAD
+    norm = optional_norm(settings.NORM, cfg.MODEL.DEVICE)
+    head = FCNHead(backbone.channels["res5"], settings.NUM_CLASSES, norm)
+    return SemanticSegmentor(
+        backbone, head, settings.IGNORE_VALUE, settings.LOSS_WEIGHT, cfg.MODEL.PIXEL_MEAN, cfg.MODEL.PIXEL_STD
+    )
 
 
 def _anchors(cfg: CfgNode, backbone: AnyBackbone, in_features: list[str]) -> AnchorGenerator:

@@ -29,7 +29,6 @@ from transfer.engines.torchvision import solver
 from transfer.engines.torchvision.build import build_model, build_optimizer, build_schedule, build_training_input
 from transfer.engines.torchvision.data.loader import TrainingBatches, usable
 from transfer.engines.torchvision.metrics import TrainingProgress, Window
-from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.errors import refuse
 from transfer.results import Scores
@@ -131,7 +130,7 @@ class Trainer:
                     write_row(self.metrics, {"iteration": iteration, **self.window.take()})
                 self.work.advance()
 
-    def _step(self, iteration: int, samples: Iterator[list[Sample]]) -> dict[str, float]:
+    def _step(self, iteration: int, samples: Iterator[list[Any]]) -> dict[str, float]:
         """Do one iteration. Returns its losses (means over the ranks), learning rate and times in seconds."""
         begun = time.perf_counter()
         batch = next(samples)

@@ -9,9 +9,11 @@ from transfer.config import detectron2_defaults
 from transfer.engines.torchvision.config_checks.registry import (
     C5_BACKBONE,
     FPN_BACKBONES,
+    RCNN,
     RES5_HEADS,
     RETINANET,
     RETINANET_BACKBONE,
+    SEMANTIC,
     STAGES,
 )
 
@@ -57,7 +59,7 @@ def _misplaced_features(cfg: CfgNode) -> Iterator[str]:
         if not names or not set(names) <= set(made):
             yield f"{key}: {names!r}, the backbone makes {made!r}"
     heads = cfg.MODEL.ROI_HEADS
-    if cfg.MODEL.META_ARCHITECTURE != RETINANET and heads.NAME in RES5_HEADS and heads.IN_FEATURES != ["res4"]:
+    if cfg.MODEL.META_ARCHITECTURE == RCNN and heads.NAME in RES5_HEADS and heads.IN_FEATURES != ["res4"]:
         yield f"MODEL.ROI_HEADS.IN_FEATURES: {heads.IN_FEATURES!r}, a res5 head needs ['res4']"
 
 
@@ -72,6 +74,8 @@ def _wanted(cfg: CfgNode) -> dict[str, list[str]]:
     """Return {key: the maps that it names} for the keys that the detector reads."""
     if cfg.MODEL.META_ARCHITECTURE == RETINANET:
         return {"MODEL.RETINANET.IN_FEATURES": cfg.MODEL.RETINANET.IN_FEATURES}
+    if cfg.MODEL.META_ARCHITECTURE == SEMANTIC:
+        return {"MODEL.SEM_SEG_HEAD.IN_FEATURES": cfg.MODEL.SEM_SEG_HEAD.IN_FEATURES}
     return {
         "MODEL.RPN.IN_FEATURES": cfg.MODEL.RPN.IN_FEATURES,
         "MODEL.ROI_HEADS.IN_FEATURES": cfg.MODEL.ROI_HEADS.IN_FEATURES,
@@ -113,6 +117,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE": _whole(0),
     "MODEL.RPN.BATCH_SIZE_PER_IMAGE": _whole(1),
     "MODEL.RPN.POSITIVE_FRACTION": (_fraction, "a fraction in [0, 1]"),
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES": _whole(1),
     "SOLVER.BASE_LR": (lambda value: value > 0, "a positive number"),
     "SOLVER.CHECKPOINT_PERIOD": _whole(1),
     "SOLVER.IMS_PER_BATCH": _whole(1),

@@ -1,4 +1,4 @@
-"""The parts of a detector that this engine builds, by the names a configuration gives them."""
+"""The parts of a model that this engine builds, by the names a configuration gives them."""
 
 STAGES = ("res2", "res3", "res4", "res5")
 PLAIN_BACKBONE = "build_resnet_backbone"
@@ -8,4 +8,5 @@ C5_BACKBONE = "build_resnet_dilated_c5_backbone"  # MoCo's; registered in Detect
 FPN_BACKBONES = (FPN_BACKBONE, RETINANET_BACKBONE)
 RES5_HEADS = ("Res5ROIHeads", "Res5ROIHeadsExtraNorm")
 STANDARD_HEADS = "StandardROIHeads"
-RCNN, RETINANET = "GeneralizedRCNN", "RetinaNet"
+RCNN, RETINANET, SEMANTIC = "GeneralizedRCNN", "RetinaNet", "SemanticSegmentor"
+SEMANTIC_HEAD = "FCN16Head"  # MoCo's; registered in Detectron2 by transfer.engines.detectron2

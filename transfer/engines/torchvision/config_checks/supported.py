@@ -16,6 +16,8 @@ from transfer.engines.torchvision.config_checks.registry import (
     RES5_HEADS,
     RETINANET,
     RETINANET_BACKBONE,
+    SEMANTIC,
+    SEMANTIC_HEAD,
     STANDARD_HEADS,
 )
 from transfer.errors import TransferError
@@ -67,6 +69,17 @@ _ANY_OF = {
 }
 _ANY = {f"{section}.{name}".lstrip(".") for section, names in _ANY_OF.items() for name in names.split()}
 
+# Keys of semantic segmentation, which detectors do not read: MODEL.SEM_SEG_HEAD, or must have off: INPUT.CROP.
+_SEMANTIC_ANY = {
+    *("INPUT.CROP.ENABLED", "INPUT.CROP.SIZE", "INPUT.CROP.TYPE"),
+    *("MODEL.SEM_SEG_HEAD.IGNORE_VALUE", "MODEL.SEM_SEG_HEAD.IN_FEATURES", "MODEL.SEM_SEG_HEAD.LOSS_WEIGHT"),
+    "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
+}
+_SEMANTIC_CHOICES: dict[str, tuple[Any, ...]] = {
+    "MODEL.SEM_SEG_HEAD.NAME": (SEMANTIC_HEAD,),
+    "MODEL.SEM_SEG_HEAD.NORM": NORMS,
+}
+
 # Keys honoured at these values.
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "FLOAT32_PRECISION": ("", "highest", "high", "medium"),
@@ -77,7 +90,7 @@ _CHOICES: dict[str, tuple[Any, ...]] = {
     "MODEL.BACKBONE.NAME": (PLAIN_BACKBONE, *FPN_BACKBONES, C5_BACKBONE),
     "MODEL.FPN.FUSE_TYPE": ("sum", "avg"),
     "MODEL.FPN.NORM": NORMS,
-    "MODEL.META_ARCHITECTURE": (RCNN, RETINANET),
+    "MODEL.META_ARCHITECTURE": (RCNN, RETINANET, SEMANTIC),
     "MODEL.RESNETS.DEPTH": (18, 34, 50, 101, 152),
     "MODEL.RESNETS.NORM": NORMS[1:],
     "MODEL.RESNETS.RES5_DILATION": (1, 2),
@@ -120,14 +133,15 @@ def check_supported(cfg: CfgNode) -> None:
 
 def _refused(cfg: CfgNode) -> Iterator[str]:
     """Yield a line for every setting that this engine does not honour."""
-    defaults = detectron2_defaults.get_cfg()
+    defaults, semantic = detectron2_defaults.get_cfg(), cfg.MODEL.META_ARCHITECTURE == SEMANTIC
+    honoured, choices = (_ANY | _SEMANTIC_ANY, _CHOICES | _SEMANTIC_CHOICES) if semantic else (_ANY, _CHOICES)
     for key in detectron2_defaults.keys(cfg):
-        value = detectron2_defaults.value_of(cfg, key)
-        if key in _CHOICES:
-            if value not in _CHOICES[key]:
-                yield f"{key}: {value!r} is not one of {', '.join(map(repr, _CHOICES[key]))}"
-        elif key not in _ANY and not key.startswith(_NOT_READ) and value != detectron2_defaults.value_of(defaults, key):
-            yield f"{key}: {value!r}, only the default {detectron2_defaults.value_of(defaults, key)!r} is honoured"
+        value, default = detectron2_defaults.value_of(cfg, key), detectron2_defaults.value_of(defaults, key)
+        if key in choices:
+            if value not in choices[key]:
+                yield f"{key}: {value!r} is not one of {', '.join(map(repr, choices[key]))}"
+        elif key not in honoured and not key.startswith(_NOT_READ) and value != default:
+            yield f"{key}: {value!r}, only the default {default!r} is honoured"
     yield from _unbuildable(cfg)
 
 
@@ -144,7 +158,12 @@ def _unbuildable(cfg: CfgNode) -> Iterator[str]:
             f"MODEL.BACKBONE.NAME: {backbone} with MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE}, "
             f"{RETINANET} and {RETINANET_BACKBONE} go together"
         )
-    if cfg.MODEL.META_ARCHITECTURE == RETINANET:
+    if cfg.MODEL.META_ARCHITECTURE == SEMANTIC:
+        if backbone != PLAIN_BACKBONE:
+            yield f"MODEL.BACKBONE.NAME: {backbone}, {SEMANTIC} needs {PLAIN_BACKBONE}"
+        if cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON:
+            yield f"MODEL.MASK_ON, MODEL.KEYPOINT_ON: {SEMANTIC} predicts label maps only"
+    elif cfg.MODEL.META_ARCHITECTURE == RETINANET:
         if cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON:
             yield f"MODEL.MASK_ON, MODEL.KEYPOINT_ON: {RETINANET} predicts boxes only"
     elif heads in RES5_HEADS:

@@ -12,6 +12,7 @@ from pretrain.runtime.signals import StopRequest
 from transfer.data.common.trainable import trainable_images
 from transfer.engines.common.batches import Batches, Draw, batches
 from transfer.engines.common.broken_images import BrokenImages
+from transfer.engines.common.semantic_input import SemanticExample, SemanticInput, load_example
 from transfer.engines.torchvision.data.mapper import TrainingInput, load_sample
 from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.errors import TransferError
@@ -47,7 +48,7 @@ def stream(size: int, seed: int) -> Iterator[Draw]:
             yield next(position), index
 
 
-class TrainingBatches(Batches[Sample]):
+class TrainingBatches(Batches[Sample | SemanticExample]):
     """The endless batches of this rank, from items `rank`, `rank + world_size`, ... of the stream.
 
     Args:
@@ -58,7 +59,7 @@ class TrainingBatches(Batches[Sample]):
     def __init__(
         self,
         records: Sequence[dict[str, Any]],
-        settings: TrainingInput,
+        settings: TrainingInput | SemanticInput,
         *,
         batch_size: int,
         seed: int,
@@ -83,5 +84,10 @@ class TrainingBatches(Batches[Sample]):
         )
 
 
-def _load(settings: TrainingInput, seed: int, record: dict[str, Any], position: int) -> Sample:
-    return load_sample(record, settings, np.random.default_rng((seed, position)))
+def _load(
+    settings: TrainingInput | SemanticInput, seed: int, record: dict[str, Any], position: int
+) -> Sample | SemanticExample:
+    rng = np.random.default_rng((seed, position))
+    if isinstance(settings, SemanticInput):
+        return load_example(record, settings, rng)
+    return load_sample(record, settings, rng)

@@ -1,4 +1,4 @@
-"""The detectors as wholes: the base of all kinds, and the two-stage kind. Images in, losses or detections out."""
+"""The models as wholes: the bases of all kinds, and the two-stage detector. Images in, losses or detections out."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,8 +27,8 @@ class Sample:
     ground_truth: GroundTruth
 
 
-class Detector(nn.Module):
-    """The base of all detectors: a backbone and its input. The state has Detectron2's names.
+class Network(nn.Module):
+    """The base of all models: a backbone and its input. The state has Detectron2's names.
 
     Args:
         pixel_mean, pixel_std: of each channel, in the order of the images' channels.
@@ -42,6 +42,27 @@ class Detector(nn.Module):
         self.backbone = backbone
         self.register_buffer("pixel_mean", torch.tensor(pixel_mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(pixel_std).view(-1, 1, 1), persistent=False)
+
+    def batch(self, images: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
+        """Normalise images, and pad them with zeros at right and bottom to one size.
+
+        Args:
+            images: (3, h, w) uint8 each.
+
+        Returns:
+            (N, 3, H, W) float32, and (h, w) of each image.
+        """
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        divisor = max(self.backbone.size_divisibility, 1)
+        height, width = (-(-max(side) // divisor) * divisor for side in zip(*sizes, strict=True))
+        batch = self.pixel_mean.new_zeros((len(images), 3, height, width))
+        for padded, image, (h, w) in zip(batch, images, sizes, strict=True):
+            padded[:, :h, :w] = (image.to(batch.device) - self.pixel_mean) / self.pixel_std
+        return batch, sizes
+
+
+class Detector(Network):
+    """The base of all detectors."""
 
     def forward(self, samples: list[Sample]) -> dict[str, Tensor]:
         """Compute the losses of a training batch.
@@ -64,23 +85,6 @@ class Detector(nn.Module):
             The instances of each image, boxes (D, 4) XYXY in its pixels, by falling score.
         """
         raise NotImplementedError
-
-    def batch(self, images: list[Tensor]) -> tuple[Tensor, list[tuple[int, int]]]:
-        """Normalise images, and pad them with zeros at right and bottom to one size.
-
-        Args:
-            images: (3, h, w) uint8 each.
-
-        Returns:
-            (N, 3, H, W) float32, and (h, w) of each image.
-        """
-        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        divisor = max(self.backbone.size_divisibility, 1)
-        height, width = (-(-max(side) // divisor) * divisor for side in zip(*sizes, strict=True))
-        batch = self.pixel_mean.new_zeros((len(images), 3, height, width))
-        for padded, image, (h, w) in zip(batch, images, sizes, strict=True):
-            padded[:, :h, :w] = (image.to(batch.device) - self.pixel_mean) / self.pixel_std
-        return batch, sizes
 
     def _targets(self, samples: list[Sample]) -> list[GroundTruth]:
         return [sample.ground_truth.to(self.pixel_mean.device) for sample in samples]

@@ -75,9 +75,16 @@ class Conv2d(nn.Conv2d):
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, norm: NormFactory | None = None, relu: bool = False
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        norm: NormFactory | None = None,
+        relu: bool = False,
+        dilation: int = 1,
     ) -> None:
-        super().__init__(inputs, outputs, kernel, padding=kernel // 2, bias=norm is None)
+        padding = dilation * (kernel // 2)
+        super().__init__(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=norm is None)
         self.norm = norm(outputs) if norm is not None else None
         self.relu = relu
 
