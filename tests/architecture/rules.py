@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- rules -->\n", "<!-- /rules -->"
 STAGES = ("pretrain", "transfer", "tools")
-TOOL_PACKAGES = ("common", "launcher", "benchmarks", "fault_injection", "synthetic", "exports")
+TOOL_PACKAGES = ("common", "launcher", "benchmarks", "fault_injection", "synthetic", "exports", "scoring", "checking")
 
 _LEAVES = "pretrain/runtime transfer/errors transfer/results transfer/predictions"
 _DATA = "transfer/data transfer/data/coco transfer/data/voc transfer/data/semantic transfer/data/common"
@@ -87,6 +87,8 @@ RULES: dict[str, str] = {
     "tools/common": "pretrain/* transfer/*",
     "tools/synthetic": "pretrain/* transfer/*",
     "tools/exports": "pretrain/* transfer/*",
+    "tools/scoring": "tools/common pretrain/* transfer/*",
+    "tools/checking": "tools/common pretrain/* transfer/*",
     "tools/benchmarks": "tools/common pretrain/* transfer/*",
     "tools/fault_injection": "tools/common pretrain/* transfer/*",
     "tools/launcher/cluster": "pretrain/runtime pretrain/runtime/ranks",

@@ -1,0 +1,1 @@
+"""The sub-commands of tools/evaluate.py, a module for each kind of data."""
