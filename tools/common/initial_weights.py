@@ -4,7 +4,6 @@ from pathlib import Path
 
 from pretrain.models.initial_weights import InitialWeights
 from pretrain.runtime.errors import PretrainError
-from transfer.errors import TransferError
 
 
 def read_initial_weights(path: Path) -> InitialWeights:
@@ -14,13 +13,12 @@ def read_initial_weights(path: Path) -> InitialWeights:
         UserError: the reasons of transfer.conversion.convert.convert.
     """
     from transfer.conversion import convert, equivalence  # a second; most runs, and all loader workers, need neither
+    from transfer.weights.locate import SeveralNetworksError
     from transfer.weights.renaming import detectron2_name
 
     try:
         found = convert.convert(path)
-    except TransferError as error:
-        if "--prefix" not in str(error):
-            raise
+    except SeveralNetworksError as error:
         raise PretrainError(
             f"{error}\nWrite the one that is meant with tools/convert.py, and give its output"
         ) from error

@@ -37,6 +37,10 @@ _WRAPPED = rf"(?:\.(?:{'|'.join(WRAPPERS)}))*"
 _ANCHOR = re.compile(rf"((?:.*\.)?)(?:layer[1-4]|[4-7]){_WRAPPED}\.0{_WRAPPED}\.conv1{_WRAPPED}\.weight", re.DOTALL)
 
 
+class SeveralNetworksError(TransferError):
+    """A file with several networks, of which the user has to name one."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A prefix whose tensors look like a ResNet."""
@@ -92,8 +96,8 @@ def choose_candidate(
         prefix: the prefix that the user names; None: only one may fit.
 
     Raises:
-        TransferError: none fits (lists the faults of the nearest); several fit (lists the options that choose); what
-            the options name is not there.
+        SeveralNetworksError: several fit; lists the options that choose.
+        TransferError: none fits (lists the faults of the nearest), or what the options name is not there.
     """
     if prefix is not None:
         return _whole(_named(candidates, prefix))
@@ -103,7 +107,7 @@ def choose_candidate(
     if encoder or all(candidate.role for candidate in fitting):
         fitting = _of_role(fitting, encoder)
     if len(fitting) > 1:
-        raise TransferError(
+        raise SeveralNetworksError(
             f"{len(fitting)} networks fit, and which one is meant is open. Choose with --prefix:\n{_list(fitting)}"
         )
     return fitting[0]
