@@ -19,13 +19,10 @@ EXPECTED = (
     "(ImageSets/Main/train.txt), or a folder of images with their XML files"
 )
 # Parts of a path that do not tell one data set from another: the part above them does.
+_LAYOUT = "annotations?|imagesets|main|images?|jpegimages|xmls?|data|dataset|result|coco|voc|vocdevkit|"
+_PLAIN = re.compile(_LAYOUT, re.IGNORECASE)
 _COMMON = re.compile(
-    r"(train|val|valid|validation|trainval|test|dev|default|images?|annotations?|labels?|xmls?|jpegimages|imagesets|main|"
-    r"data|dataset|result|coco|voc|vocdevkit|)[_-]?\d*",
-    re.IGNORECASE,
-)
-_PLAIN = re.compile(
-    r"annotations?|imagesets|main|images?|jpegimages|xmls?|data|dataset|result|coco|voc|vocdevkit|", re.IGNORECASE
+    rf"(train|val|valid|validation|trainval|test|dev|default|labels?|{_LAYOUT})[_-]?\d*", re.IGNORECASE
 )
 
 
