@@ -45,7 +45,7 @@ RULES: dict[str, str] = {
     "transfer/data/common": _LEAVES,
     "transfer/data/coco": f"transfer/data/common {_LEAVES}",
     "transfer/data/voc": f"transfer/data/common {_LEAVES}",
-    "transfer/data/semantic": f"transfer/data/common {_LEAVES}",
+    "transfer/data/semantic": f"transfer/data/voc transfer/data/common {_LEAVES}",
     "transfer/data": (f"transfer/data/common transfer/data/coco transfer/data/voc transfer/data/semantic {_LEAVES}"),
     "transfer/weights": _LEAVES,
     "transfer/engines": f"transfer/data/common {_LEAVES}",

@@ -13,6 +13,9 @@ from transfer.data.coco.dataset import COCO
 from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import DataKind, Dataset
 from transfer.data.common.faults import Rules
+from transfer.data.semantic.cityscapes import CITYSCAPES_LABEL_MAPS
+from transfer.data.semantic.folder import LABEL_MAPS
+from transfer.data.semantic.voc import VOC_LABEL_MAPS
 from transfer.data.voc.dataset import VOC
 from transfer.errors import TransferError, refuse
 
@@ -22,7 +25,7 @@ CLASSES_HELP = (
     "(default: those found in the data)"
 )
 
-_KINDS = {kind.name: kind for kind in (VOC, COCO)}
+_KINDS = {kind.name: kind for kind in (VOC, COCO, VOC_LABEL_MAPS, CITYSCAPES_LABEL_MAPS, LABEL_MAPS)}
 
 
 def register_kind(kind: DataKind) -> None:
@@ -55,9 +58,14 @@ def dataset_names() -> tuple[str, ...]:
     return tuple(name for kind in _KINDS.values() for name in kind.dataset_names)
 
 
-def standard_class_names(count: int) -> tuple[str, ...]:
-    """Return the names of `count` classes: those of the first kind that has as many, else "class 0", "class 1", ..."""
-    named = (kind.class_names for kind in _KINDS.values() if count and len(kind.class_names) == count)
+def standard_class_names(count: int, label_maps: bool = False) -> tuple[str, ...]:
+    """Return the names of `count` classes: those of the first kind that has as many, else "class 0", "class 1", ...
+
+    Args:
+        label_maps: look among the kinds of data with label maps, not among those with objects.
+    """
+    kinds = [kind for kind in _KINDS.values() if kind.has_label_maps == label_maps]
+    named = (kind.class_names for kind in kinds if count and len(kind.class_names) == count)
     return next(named, tuple(f"class {index}" for index in range(count)))
 
 
@@ -82,8 +90,10 @@ def parse_class_names(text: str) -> tuple[str, ...]:
             raise TransferError(f"{CLASSES_FLAG} {text}: not readable as one class a line ({error})") from error
         names = [line.strip() for line in lines if line.strip()]
     elif "," not in text and (len(path.parts) > 1 or path.suffix):
-        standard = " or ".join(kind.name for kind in _KINDS.values() if kind.class_names)
-        raise TransferError(f"{CLASSES_FLAG} {text}: no such file; expected: {standard}, NAME,NAME,... or a text file")
+        standard = ", ".join(kind.name for kind in _KINDS.values() if kind.class_names)
+        raise TransferError(
+            f"{CLASSES_FLAG} {text}: no such file; expected: one of {standard}; NAME,NAME,...; or a text file"
+        )
     else:
         names = [name.strip() for name in text.split(",")]
     twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]

@@ -7,12 +7,20 @@ A new kind is a file with its `KindEvaluation` and a line in `_EVALUATIONS` (and
 from transfer.data import catalog
 from transfer.data.coco.dataset import COCO
 from transfer.data.common.dataset import DataKind
+from transfer.data.semantic.cityscapes import CITYSCAPES_LABEL_MAPS
+from transfer.data.semantic.folder import LABEL_MAPS
+from transfer.data.semantic.voc import VOC_LABEL_MAPS
 from transfer.data.voc.dataset import VOC
 from transfer.evaluation.coco.kind import COCO_EVALUATION
 from transfer.evaluation.common.data_kind import KindEvaluation
+from transfer.evaluation.semantic.kind import LABEL_MAP_EVALUATION
 from transfer.evaluation.voc.kind import VOC_EVALUATION
 
-_EVALUATIONS = {VOC.name: VOC_EVALUATION, COCO.name: COCO_EVALUATION}
+_EVALUATIONS = {
+    VOC.name: VOC_EVALUATION,
+    COCO.name: COCO_EVALUATION,
+    **{kind.name: LABEL_MAP_EVALUATION for kind in (VOC_LABEL_MAPS, CITYSCAPES_LABEL_MAPS, LABEL_MAPS)},
+}
 
 
 def register_kind(kind: DataKind, evaluation: KindEvaluation) -> None:

@@ -62,7 +62,9 @@ class DataCheck:
     def _examined(self, dataset: Dataset, rules: Rules, limit: int | None, scored: bool = False) -> Dataset:
         findings, where = Findings(rules), ", ".join(dataset.names)
         images = [
-            StatedImage(where, Path(record["file_name"]), (record["height"], record["width"]))
+            StatedImage(
+                record.get("sem_seg_file_name", where), Path(record["file_name"]), (record["height"], record["width"])
+            )
             for record in dataset.records
         ]
         good = examine_shapes(images, limit, findings)

@@ -141,9 +141,9 @@ def _from_json(content: Any) -> DataRecord:
 
 
 def _digest(record: Mapping[str, Any]) -> str:
-    """Return 16 hex digits of the SHA-256 of a record without the path of its file."""
+    """Return 16 hex digits of the SHA-256 of a record without the paths of its files."""
     digest = hashlib.sha256()
-    _add(digest, {key: value for key, value in record.items() if key != "file_name"})
+    _add(digest, {key: value for key, value in record.items() if not key.endswith("file_name")})
     return digest.hexdigest()[:16]
 
 

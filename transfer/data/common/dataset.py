@@ -24,6 +24,7 @@ class DataKind:
         image_depth: folders from the root down to an image's own, 2 for ROOT/VOC2007/JPEGImages/x.jpg. By this a
             report finds the root again from the images of a run.
         class_names: of a detector that names none of its own and has as many classes; () where there is no standard.
+        has_label_maps: every pixel of an image has a class; False: an image has objects.
         load_files: (files, class names or None, rules for faults) -> Dataset, of data that are named by path. None:
             this kind has only data sets by name.
     """
@@ -33,6 +34,7 @@ class DataKind:
     load: "Callable[[tuple[str, ...], Path, Sequence[str] | None, Rules], Dataset]"
     image_depth: int = 1
     class_names: tuple[str, ...] = ()
+    has_label_maps: bool = False
     load_files: "Callable[[tuple[DataFiles, ...], Sequence[str] | None, Rules], Dataset] | None" = None
 
 
@@ -48,7 +50,8 @@ class Dataset:
         records: Detectron2's standard dicts, one an image: file_name, image_id (VOC: str, COCO: int), height, width,
             annotations: [{bbox XYXY in absolute pixels, bbox_mode 0, category_id contiguous from 0, iscrowd (COCO),
             segmentation (COCO: polygons, or a compressed run-length mask), keypoints (COCO: x, y, visibility of each),
-            difficult (VOC: 0 or 1)}].
+            difficult (VOC: 0 or 1)}]. Of label maps: sem_seg_file_name, and annotations: [{category_id, pixels}] of
+            the classes that occur.
         annotations: what the evaluator of this kind reads, one for each name: a VocSplit, the path of the COCO json.
         rules: for faults of the annotations, which the evaluator applies too.
         faults: "KIND=RULE" -> the number of faults that this rule was applied to.

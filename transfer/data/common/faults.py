@@ -64,6 +64,8 @@ KINDS = {
     "same_image": FaultKind("images listed twice", ("refuse", "join")),
     "image_file": FaultKind("image files missing or unreadable", _DROP, of="images"),
     "image_size": FaultKind("image files of another size than stated", _DROP, of="images"),
+    "label_map": FaultKind("label maps missing, unreadable or in colours", _DROP, of="images"),
+    "label_value": FaultKind("label maps with an index that no class has", _REFUSE, of="images"),
     "narrow": FaultKind("images of less than a pixel a side once they are resized", _DROP, of="images"),
     "spelling": FaultKind("image files found under another spelling of their name", ("accept", "refuse")),
     "folder": FaultKind(

@@ -8,13 +8,13 @@ import numpy as np
 
 from transfer.data.common.dataset import Dataset
 from transfer.evaluation.common.bootstrap import Samples, resampled
-from transfer.evaluation.common.matches import ClassMatches
 from transfer.predictions import Detections, LabelMap, coco_detections
 from transfer.results import Result, Scores
 
 Rows = list[dict[str, Any]]
 SavedDetections = Sequence[Mapping[str, Any]]  # rows of a results file, as `KindEvaluation.rows` makes them
-Matches = Mapping[str, Sequence[ClassMatches]]  # what is scored, such as "bbox" -> the matches of every class
+# What is scored, such as "bbox" -> the matches of every class; of label maps, the pixels of every image.
+Matches = Mapping[str, Sequence[Any]]
 
 _AP_METRICS = ("AP", "AP50", "AP75")
 
@@ -49,7 +49,7 @@ class KindEvaluation:
             masks and keypoints or not. Raises TransferError for data that cannot be scored so.
         score: (dataset, detections, parts) -> AP points.
         match: (dataset, detections, parts, source) -> the matches of each part that is made of detections, boxes
-            ("bbox") among them. `source` names the detections in messages.
+            ("bbox") among them; of label maps, the pixels of each image. `source` names the detections in messages.
         resample: (dataset, matches, weights (1 + R, I)) -> AP on resampled test sets, from which a report makes its
             intervals. The first test set is the real one, on which the AP of `score` must come out.
         columns: result -> the columns of a report's table, as "part/metric".
@@ -57,6 +57,9 @@ class KindEvaluation:
         rows: (dataset, record, prediction) -> what is saved of the prediction for one image, and is scored: rows for
             JSON, each with image_id and category_id.
         results_file: the name of the file with all rows, in the folder of an evaluation.
+        headline: the metric of each part that a report compares starts by.
+        wrong_pixels: of label maps: (matches) -> (I,) the pixels of each image that are predicted wrong, by which a
+            report chooses pictures. None: predictions are detections, whose mistakes it counts box by box.
     """
 
     parts: Callable[[Dataset, bool, bool], tuple[str, ...]]
@@ -67,6 +70,8 @@ class KindEvaluation:
     titles: Mapping[str, str] = field(default_factory=lambda: {"bbox": "box"})
     rows: Callable[[Dataset, Mapping[str, Any], Detections | LabelMap], Rows] = detection_rows
     results_file: str = "coco_instances_results.json"
+    headline: str = "AP"
+    wrong_pixels: Callable[[Matches], np.ndarray] | None = None
 
     def column_title(self, key: str) -> str:
         """Return the heading of a column: "box AP50" for "bbox/AP50"."""

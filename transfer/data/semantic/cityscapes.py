@@ -1,0 +1,78 @@
+"""Cityscapes' semantic segmentation by Detectron2's names: 19 classes, from the maps of train ids."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pretrain.runtime.errors import listed
+from transfer.data.common.data_files import sub_folders
+from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
+from transfer.data.common.faults import Findings, Rules
+from transfer.data.semantic.dataset import join_label_maps
+from transfer.data.semantic.reading import LabelledImage
+from transfer.errors import TransferError
+
+CLASS_NAMES = (
+    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain",
+    "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
+)  # fmt: skip
+_SPLITS = {f"cityscapes_fine_sem_seg_{split}": split for split in ("train", "val")}
+_IMAGE_END, _LABEL_END = "_leftImg8bit.png", "_gtFine_labelTrainIds.png"
+_MAKE_TRAIN_IDS = (
+    "maps of train ids are not in the download: csCreateTrainIdLabelImgs of the package cityscapesscripts makes them "
+    "of the polygons (CITYSCAPES_DATASET names the folder with gtFine)"
+)
+
+
+def load_cityscapes_label_maps(
+    names: tuple[str, ...], root: Path, class_names: Sequence[str] | None, rules: Rules
+) -> Dataset:
+    """Read splits of Cityscapes with their maps of train ids and join them in the order of `names`.
+
+    Args:
+        root: the folder that holds leftImg8bit/ and gtFine/, or cityscapes/ with them.
+        class_names: the classes of a model; they must be Cityscapes' 19.
+
+    Raises:
+        TransferError: lists what is missing or malformed; or a model has other classes.
+    """
+    if class_names is not None and tuple(class_names) != CLASS_NAMES:
+        raise TransferError(
+            f"{', '.join(names)}: the classes are Cityscapes' 19, not {listed(class_names, 19)} {CLASSES_FROM}"
+        )
+    base, findings = _base_folder(root), Findings(rules)
+    images = [image for name in names for image in _images(base, _SPLITS[name])]
+    if any(not image.label_map.is_file() for image in images):
+        findings.repairs["label_map"] = _MAKE_TRAIN_IDS
+    return join_label_maps(names, CITYSCAPES_LABEL_MAPS, images, CLASS_NAMES, rules, findings)
+
+
+def _images(base: Path, split: str) -> list[LabelledImage]:
+    """Return the images of a split by city and name."""
+    folder = base / "leftImg8bit" / split
+    found = []
+    for city in sub_folders(folder):
+        for path in sorted(city.glob(f"*{_IMAGE_END}")):
+            name = path.name.removesuffix(_IMAGE_END)
+            label_map = base / "gtFine" / split / city.name / f"{name}{_LABEL_END}"
+            found.append(LabelledImage(name, path, label_map))
+    if not found:
+        raise TransferError(f"{folder}: holds no images as CITY/*{_IMAGE_END}")
+    return found
+
+
+def _base_folder(root: Path) -> Path:
+    for folder in (root / "cityscapes", root):
+        if (folder / "leftImg8bit").is_dir():
+            return folder
+    raise TransferError(f"{root}: holds neither cityscapes/leftImg8bit/ nor leftImg8bit/")
+
+
+# Images are ROOT/cityscapes/leftImg8bit/val/CITY/x_leftImg8bit.png.
+CITYSCAPES_LABEL_MAPS = DataKind(
+    "cityscapes_sem_seg",
+    tuple(_SPLITS),
+    load_cityscapes_label_maps,
+    image_depth=4,
+    class_names=CLASS_NAMES,
+    has_label_maps=True,
+)
