@@ -29,7 +29,8 @@ class Scores:
 
     `per_class` has the AP of each class, by what was scored. `remarks`: what a reader of the numbers must know, such as
     classes of which the test set has no object. `replaced_images`: training images that could not be read, of which
-    others took the place.
+    others took the place. `evaluator`: the program that computed them and its version, such as "hotcoco 1.3.0"; None
+    where that is this project.
     """
 
     metrics: dict[str, Points]
@@ -37,6 +38,7 @@ class Scores:
     voc_metrics: dict[str, Points] = dataclasses.field(default_factory=dict)
     remarks: tuple[str, ...] = ()
     replaced_images: int = 0
+    evaluator: str | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ class Scaled:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run; `metrics`, `per_class`, `voc_metrics`, `remarks`, `replaced_images` are those of its `Scores`.
+    """A finished run; what its `Scores` have, from `metrics` to `evaluator`, is theirs.
 
     All AP are points in [0, 100]; a NaN is written as null and read as None. `seconds` is wall time by phase.
     """
@@ -149,6 +151,7 @@ class Result:
     replaced_images: int = 0
     git: str | None = None
     scaled: Scaled | None = None
+    evaluator: str | None = None
     schema: int = SCHEMA
 
 

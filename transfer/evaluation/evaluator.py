@@ -28,6 +28,7 @@ class Scorer:
         masks, keypoints: True if a detector predicts them; they are scored where this kind of data has them.
         folder: where rank 0 writes the predictions, in the kind's `results_file`, and IMAGES_FILE (image id -> file).
         stop: looked at before each image.
+        evaluator: the program that computes the scores, where the kind of data has a choice; None: the kind's own.
 
     Raises:
         Stopped: when called, on every rank: one of them was asked to stop before its images were through.
@@ -36,10 +37,17 @@ class Scorer:
     """
 
     def __init__(
-        self, dataset: Dataset, masks: bool, folder: Path, keypoints: bool = False, stop: StopRequest | None = None
+        self,
+        dataset: Dataset,
+        masks: bool,
+        folder: Path,
+        keypoints: bool = False,
+        stop: StopRequest | None = None,
+        evaluator: str | None = None,
     ) -> None:
         self.dataset, self.stop = dataset, stop or StopRequest()
         self._evaluation = evaluation_of(dataset.kind.name)
+        self._score = self._evaluation.scored_by(evaluator)
         self._parts = self._evaluation.parts(dataset, masks, keypoints)
         self.folder = folder
         self._logged: set[str] = set()
@@ -75,7 +83,7 @@ class Scorer:
         images = {str(record["image_id"]): record["file_name"] for record in self.dataset.records}
         files.save_text(self.folder / self._evaluation.results_file, json.dumps(rows))
         files.save_text(self.folder / IMAGES_FILE, json.dumps(images))
-        scores = self._evaluation.score(self.dataset, rows, self._parts)
+        scores = self._score(self.dataset, rows, self._parts)
         for remark in scores.remarks:
             if remark not in self._logged:  # an evaluation every few thousand iterations would repeat it
                 log.warning("%s: %s", ", ".join(self.dataset.names), remark)

@@ -11,10 +11,13 @@ from transfer.data.semantic.cityscapes import CITYSCAPES_LABEL_MAPS
 from transfer.data.semantic.folder import LABEL_MAPS
 from transfer.data.semantic.voc import VOC_LABEL_MAPS
 from transfer.data.voc.dataset import VOC
+from transfer.evaluation.coco import evaluators
 from transfer.evaluation.coco.kind import COCO_EVALUATION
 from transfer.evaluation.common.data_kind import KindEvaluation
 from transfer.evaluation.semantic.kind import LABEL_MAP_EVALUATION
 from transfer.evaluation.voc.kind import VOC_EVALUATION
+
+EVALUATOR_FLAG, EVALUATOR_HELP, EVALUATORS = evaluators.FLAG, evaluators.FLAG_HELP, evaluators.EVALUATORS
 
 _EVALUATIONS = {
     VOC.name: VOC_EVALUATION,

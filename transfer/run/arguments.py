@@ -9,6 +9,7 @@ from pretrain.runtime.host import config_path, expand_home, user_path
 from transfer import engines
 from transfer.data import catalog, labels, own
 from transfer.data.common import faults
+from transfer.evaluation import kinds
 from transfer.run.options import RunOptions
 
 EPILOG = f"""examples:
@@ -105,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     add("--scale-to", type=int, metavar="GPUS", help="rescale a recipe, written for 8 GPUs, by the linear rule")
     add("--seed", type=int, help="default: the config's SEED, else a fresh one (result.json); resumed: the run's own")
     _add_limits(add)
+    add(kinds.EVALUATOR_FLAG, choices=kinds.EVALUATORS, help=kinds.EVALUATOR_HELP)
     add("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
     add("--resume", action="store_true", help="resume from OUTPUT_DIR's last checkpoint")
     add(
@@ -188,6 +190,7 @@ def options_from(args: argparse.Namespace) -> RunOptions:
         trial=args.trial,
         keep_checkpoints=args.keep_checkpoints,
         max_broken=args.max_broken,
+        evaluator=args.evaluator,
         eval_only=args.eval_only,
         resume=args.resume,
         auto_resume=args.auto_resume,
@@ -216,6 +219,7 @@ def _flags(options: RunOptions) -> Iterator[str]:
         "--trial": options.trial,
         "--max-broken": options.max_broken,
         "--keep-checkpoints": options.keep_checkpoints,
+        kinds.EVALUATOR_FLAG: options.evaluator,
     }
     for flag, value in values.items():
         if value is not None:

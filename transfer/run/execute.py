@@ -121,7 +121,7 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest) -> None:
         for notice in plan.image_notices():
             log.warning("warning: %s", notice)
     folder, masks, keypoints = plan.output / "inference", config.MODEL.MASK_ON, config.MODEL.KEYPOINT_ON
-    evaluate = _Timed(evaluator.Scorer(plan.test, masks, folder, keypoints, stop))
+    evaluate = _Timed(evaluator.Scorer(plan.test, masks, folder, keypoints, stop, plan.evaluator))
     backend = engines.load_engine(plan.engine)
     begun = time.monotonic()
     if plan.train is None:
@@ -183,6 +183,7 @@ def _result(plan: Plan, config: Config, scores: results.Scores, seconds: dict[st
         per_class=scores.per_class,
         remarks=(*plan.data_remarks, *scores.remarks),
         replaced_images=scores.replaced_images,
+        evaluator=scores.evaluator,
         device=provenance.describe_device(config.MODEL.DEVICE, distributed.world_size(), torch.get_num_threads()),
         seconds=seconds,
         command=plan.command,

@@ -39,6 +39,8 @@ class RunOptions:
             model_final.pth always does. None: transfer.engines.KEEP_CHECKPOINTS.
         max_broken: share of the training images that may be unreadable, 0 to 1; others take their place. None:
             transfer.engines.MAX_BROKEN.
+        evaluator: the program that computes the AP, one of transfer.evaluation.kinds.EVALUATORS, which give the same
+            numbers. None: the quickest that is installed.
         eval_only: score the detector of MODEL.WEIGHTS, train nothing.
         resume: resume from OUTPUT_DIR's last checkpoint; with eval_only: score it.
         auto_resume: resume where there is a checkpoint, begin where there is none; a finished run is only checked. The
@@ -69,6 +71,7 @@ class RunOptions:
     trial: int | None = None
     keep_checkpoints: int | None = None
     max_broken: float | None = None
+    evaluator: str | None = None
     eval_only: bool = False
     resume: bool = False
     auto_resume: bool = False

@@ -21,6 +21,7 @@ from transfer.data.own import ChosenData
 from transfer.engines import Engine
 from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_checkpoint
 from transfer.errors import TransferError, refuse
+from transfer.evaluation.kinds import evaluation_of
 from transfer.run import resume as resuming
 from transfer.run.data_check import DataCheck, rules_for_scoring, rules_for_training
 from transfer.run.data_record import DataRecord, Records
@@ -51,6 +52,7 @@ class Plan:
         keep_checkpoints: how many of the newest periodic checkpoints stay.
         max_broken: share of the training images that may be unreadable.
         data_remarks: what a reader of its scores must know of its data.
+        evaluator: the program that computes the scores, where the user has named one.
         labelled: the training images whose labels are used; None: all that `train` has.
         auto_resume: what lies in OUTPUT_DIR when the run begins decides if it begins, resumes or is finished.
     """
@@ -71,6 +73,7 @@ class Plan:
     max_broken: float = engines.MAX_BROKEN
     auto_resume: bool = False
     data_remarks: tuple[str, ...] = ()
+    evaluator: str | None = None
     labelled: LabelledImages | None = None
 
     @property
@@ -139,6 +142,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         finished=finished,
         keep_checkpoints=options.keep_checkpoints or engines.KEEP_CHECKPOINTS,
         max_broken=_max_broken(options),
+        evaluator=options.evaluator,
         auto_resume=options.auto_resume,
         data_remarks=_data_remarks(train, test, labelled),
         labelled=labelled,
@@ -215,6 +219,7 @@ def _read_data(
         train = catalog.load_dataset(chosen.train, root, names, rules_for_training(rules, config), chosen.files)
     names = train.class_names if train else names
     test = catalog.load_dataset(chosen.test, root, names, rules_for_scoring(rules, config), chosen.files)
+    evaluation_of(test.kind.name).scored_by(options.evaluator)
     _check_keypoints(config, [part for part in (train, test) if part is not None])
     _check_masks(config, train)
     labelled, checked = None, None

@@ -14,6 +14,7 @@ from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data import catalog
 from transfer.errors import TransferError
 from transfer.evaluation import evaluator
+from transfer.evaluation.coco.evaluators import choose_evaluator
 from transfer.predictions import Detections
 
 
@@ -57,6 +58,15 @@ def test_exact_detections_score_100_on_coco(scenes: Path, tmp_path: Path) -> Non
     images = json.loads((tmp_path / "images.json").read_text())
     assert {str(row["image_id"]) for row in rows} <= set(images)
     assert all(Path(file).is_file() for file in images.values())
+
+
+def test_the_program_that_scores_is_the_users_choice(scenes: Path, tmp_path: Path) -> None:
+    coco, voc = (catalog.load_dataset([name], scenes) for name in ("coco_2017_val", "voc_2007_trainval"))
+    scored = [evaluator.Scorer(coco, True, tmp_path, evaluator=name)(Oracle(0.5)) for name in (None, "pycocotools")]
+    assert (scored[0].metrics, scored[0].per_class) == (scored[1].metrics, scored[1].per_class)
+    assert [str(scores.evaluator).split()[0] for scores in scored] == [choose_evaluator(), "pycocotools"]
+    with pytest.raises(TransferError, match="--evaluator pycocotools: only COCO's AP has a choice of programs"):
+        evaluator.Scorer(voc, False, tmp_path, evaluator="pycocotools")
 
 
 def test_exact_detections_score_100_on_voc_classes_that_occur(scenes: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from transfer.errors import TransferError
 from transfer.run import arguments
 from transfer.run.options import RunOptions
 
-FILE = Path("voc.yaml")
+FILE = Path("folder/voc.yaml")
 OPTIONS = [
     RunOptions(FILE),
     RunOptions(FILE, ("SOLVER.STEPS", "(6,)", "OUTPUT_DIR", "a folder"), init="moco r50.pth", seed=0, trials=5),
@@ -23,6 +23,7 @@ OPTIONS = [
         trial=0,
         keep_checkpoints=9,
         max_broken=0.25,
+        evaluator="pycocotools",
     ),
     RunOptions(FILE, init="random", labels="5%", labels_seed=3),
     RunOptions(FILE, init="supervised", download=True, auto_resume=True),

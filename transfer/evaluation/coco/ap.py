@@ -1,23 +1,18 @@
-"""The average precision and recall of COCO through pycocotools, which sees nothing that has not been checked."""
+"""The average precision and recall of COCO, of files that have been checked."""
 
-import contextlib
-import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pycocotools.mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from transfer.data.coco import object_faults, records
 from transfer.data.coco.annotation_file import read_coco_annotations
-from transfer.data.common import rle
 from transfer.data.common.faults import FLAG, Findings
 from transfer.data.common.values import are_numbers, is_number
 from transfer.errors import TransferError, refuse
+from transfer.evaluation.coco.evaluators import choose_evaluator, describe_evaluator, evaluate
 from transfer.evaluation.coco.results import SCORED_FIELD, apply_rules_to_detections
 from transfer.evaluation.common import remarks
 
@@ -35,6 +30,7 @@ def evaluate_coco(
     iou_type: str,
     source: str = "results",
     findings: Findings | None = None,
+    evaluator: str | None = None,
 ) -> dict[str, Any]:
     """Score the detections of a COCO results file against an annotation file.
 
@@ -48,28 +44,27 @@ def evaluate_coco(
         iou_type: one of IOU_TYPES.
         source: the name of the detections in messages, such as their file.
         findings: the rules for faults of both files; every fault is added. None: the default rules.
+        evaluator: one of transfer.evaluation.coco.evaluators.EVALUATORS, which give the same numbers. None: hotcoco
+            where it is installed, else pycocotools.
 
     Returns:
         STATISTICS (KEYPOINT_STATISTICS) as unrounded fractions in [0, 1], and "per_class": {category name: AP}. NaN
         where the file has no ground truth to measure on, such as no small object (pycocotools prints -1 there). And
-        "remarks": a list of texts, of transfer.evaluation.common.remarks.
+        "remarks": a list of texts, of transfer.evaluation.common.remarks; and "evaluator": the one that was used, with
+        its version.
 
     Raises:
         TransferError: lists what the rules refuse of the annotation file, or else of the detections.
     """
     if iou_type not in IOU_TYPES:
         raise TransferError(f"IoU type {iou_type!r} is not one of {', '.join(IOU_TYPES)}")
+    evaluator = choose_evaluator(evaluator)
     findings = findings or Findings()
     content = read_coco_annotations(annotations, findings)
     refuse([f"{annotations}: {fault}" for fault in ground_truth_faults(content, iou_type)])
     detections = apply_rules_to_detections(detections, content, iou_type, source, findings)
     findings.raise_if_refused(source)
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress by print
-        ground_truth = index_ground_truth(content)
-        evaluation = COCOeval(ground_truth, index_detections(ground_truth, detections, iou_type), iou_type)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
+    evaluation = evaluate(evaluator, content, detections, iou_type)
     names = KEYPOINT_STATISTICS if iou_type == "keypoints" else STATISTICS
     precision = evaluation.eval["precision"][:, :, :, 0, -1]  # (T, R, C), all areas, most detections
     category_names = {category_id: name for name, category_id in records.categories_of(content).items()}
@@ -81,7 +76,8 @@ def evaluate_coco(
     made = [remarks.classes_remark(PART_TITLES[iou_type], absent, len(per_class))]
     if iou_type == "bbox" and statistics["AP50"] == 0:
         made.append(remarks.overlap_remark(_boxes_of_images(content, detections)))
-    return {**statistics, "per_class": per_class, "remarks": [remark for remark in made if remark]}
+    said = [remark for remark in made if remark]
+    return {**statistics, "per_class": per_class, "remarks": said, "evaluator": describe_evaluator(evaluator)}
 
 
 def _boxes_of_images(
@@ -129,46 +125,6 @@ def ground_truth_faults(content: Mapping[str, Any], iou_type: str) -> list[str]:
             if not are_numbers(annotation.get("keypoints"), 3 * _KEYPOINTS) or type(count) is not int:
                 faults.append(f"{here}: no num_keypoints with {_KEYPOINTS} keypoints")
     return faults
-
-
-def index_ground_truth(content: Mapping[str, Any]) -> COCO:
-    """Index the content of an annotation file, as `read_coco_annotations` returns it, for pycocotools."""
-    annotations = [dict(annotation) for annotation in content["annotations"]]  # pycocotools writes into them
-    if any(annotation["id"] < 1 for annotation in annotations):
-        for number, annotation in enumerate(annotations, start=1):
-            annotation["id"] = number  # pycocotools reads a match with id 0 as no match
-    return _index({**content, "annotations": annotations})
-
-
-def index_detections(ground_truth: COCO, detections: Sequence[Mapping[str, Any]], iou_type: str) -> COCO:
-    """Index detections as COCO.loadRes does in Detectron2's evaluator (areas!), also when there are none."""
-    annotations = []
-    for number, detection in enumerate(detections, start=1):
-        made = {key: detection[key] for key in ("image_id", "category_id", "score")}
-        made.update(id=number, iscrowd=0)
-        if iou_type == "segm":
-            made["segmentation"] = rle.compress_mask(detection["segmentation"])
-            made["area"] = float(pycocotools.mask.area(made["segmentation"]))
-        else:
-            made["bbox"] = list(detection["bbox"]) if "bbox" in detection else _extent(detection["keypoints"])
-            made["area"] = made["bbox"][2] * made["bbox"][3]
-        if iou_type == "keypoints":
-            made["keypoints"] = list(detection["keypoints"])
-        annotations.append(made)
-    return _index({**ground_truth.dataset, "annotations": annotations})
-
-
-def _extent(keypoints: Sequence[float]) -> list[float]:
-    """Return the box XYWH around keypoints [x, y, score, ...]."""
-    x, y = keypoints[0::3], keypoints[1::3]
-    return [min(x), min(y), max(x) - min(x), max(y) - min(y)]
-
-
-def _index(dataset: dict[str, Any]) -> COCO:
-    coco = COCO()
-    coco.dataset = dataset
-    coco.createIndex()
-    return coco
 
 
 def _fraction(value: float) -> float:

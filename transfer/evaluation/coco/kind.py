@@ -1,5 +1,6 @@
 """The evaluation of data in COCO layout: COCO's AP of boxes, masks and keypoints."""
 
+import functools
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,8 +8,9 @@ from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
 from transfer.evaluation.coco.ap import PART_TITLES, check_coco_ground_truth, evaluate_coco
+from transfer.evaluation.coco.evaluators import choose_evaluator
 from transfer.evaluation.coco.matching import match_coco
-from transfer.evaluation.common.data_kind import KindEvaluation, Matches, SavedDetections
+from transfer.evaluation.common.data_kind import KindEvaluation, Matches, SavedDetections, Score
 from transfer.results import Scores, ap_points
 
 
@@ -21,15 +23,26 @@ def coco_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...
     return parts
 
 
-def score_coco(dataset: Dataset, detections: SavedDetections, parts: Sequence[str]) -> Scores:
-    """Score detections by COCO's metrics, each IoU type and each class."""
-    annotations = _annotation_file(dataset)
-    scores = {part: evaluate_coco(annotations, detections, part, findings=Findings(dataset.rules)) for part in parts}
+def score_coco(
+    dataset: Dataset, detections: SavedDetections, parts: Sequence[str], evaluator: str | None = None
+) -> Scores:
+    """Score detections by COCO's metrics, each IoU type and each class; `evaluator` as `evaluate_coco` takes it."""
+    scores = {
+        part: evaluate_coco(
+            _annotation_file(dataset), detections, part, findings=Findings(dataset.rules), evaluator=evaluator
+        )
+        for part in parts
+    }
     return Scores(
         metrics={part: ap_points(score) for part, score in scores.items()},
         per_class={part: ap_points(score["per_class"]) for part, score in scores.items()},
         remarks=tuple(remark for score in scores.values() for remark in score["remarks"]),
+        evaluator=next((score["evaluator"] for score in scores.values()), None),
     )
+
+
+def _score_by(evaluator: str) -> Score:
+    return functools.partial(score_coco, evaluator=choose_evaluator(evaluator))
 
 
 def _match(dataset: Dataset, detections: SavedDetections, parts: Sequence[str], source: str) -> Matches:
@@ -46,4 +59,5 @@ COCO_EVALUATION = KindEvaluation(
     score=score_coco,
     match=_match,
     titles=PART_TITLES,
+    score_by=_score_by,
 )

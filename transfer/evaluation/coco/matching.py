@@ -12,7 +12,7 @@ from pycocotools.cocoeval import COCOeval
 from transfer.data.coco.annotation_file import read_coco_annotations
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
-from transfer.evaluation.coco.ap import index_detections, index_ground_truth
+from transfer.evaluation.coco.evaluators import index_detections, index_ground_truth
 from transfer.evaluation.coco.results import apply_rules_to_detections
 from transfer.evaluation.common.matches import THRESHOLDS, ClassMatches
 

@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from transfer.data.common.dataset import Dataset
+from transfer.errors import TransferError
 from transfer.evaluation.common.bootstrap import Samples, resampled
 from transfer.predictions import Detections, LabelMap, coco_detections
 from transfer.results import Result, Scores
 
 Rows = list[dict[str, Any]]
 SavedDetections = Sequence[Mapping[str, Any]]  # rows of a results file, as `KindEvaluation.rows` makes them
+Score = Callable[[Dataset, SavedDetections, Sequence[str]], Scores]
 # What is scored, such as "bbox" -> the matches of every class; of label maps, the pixels of every image.
 Matches = Mapping[str, Sequence[Any]]
 
@@ -48,6 +50,8 @@ class KindEvaluation:
         parts: (dataset, masks, keypoints) -> what is scored, such as ("bbox", "segm"), for a detector that predicts
             masks and keypoints or not. Raises TransferError for data that cannot be scored so.
         score: (dataset, detections, parts) -> AP points.
+        score_by: name of a program -> the function like `score` that computes by it. Raises TransferError for a program
+            that this kind does not have, or that is not installed. None: there is no choice.
         match: (dataset, detections, parts, source) -> the matches of each part that is made of detections, boxes
             ("bbox") among them; of label maps, the pixels of each image. `source` names the detections in messages.
         resample: (dataset, matches, weights (1 + R, I)) -> AP on resampled test sets, from which a report makes its
@@ -63,7 +67,7 @@ class KindEvaluation:
     """
 
     parts: Callable[[Dataset, bool, bool], tuple[str, ...]]
-    score: Callable[[Dataset, SavedDetections, Sequence[str]], Scores]
+    score: Score
     match: Callable[[Dataset, SavedDetections, Sequence[str], str], Matches]
     resample: Callable[[Dataset, Matches, np.ndarray], dict[str, Samples]] = resample_by_101_points
     columns: Callable[[Result], list[str]] = ap_columns
@@ -72,6 +76,19 @@ class KindEvaluation:
     results_file: str = "coco_instances_results.json"
     headline: str = "AP"
     wrong_pixels: Callable[[Matches], np.ndarray] | None = None
+    score_by: Callable[[str], Score] | None = None
+
+    def scored_by(self, program: str | None) -> Score:
+        """Return the function that scores by a program of the user's choice; None: by that of the kind's own choice.
+
+        Raises:
+            TransferError: this kind has no such program, or it is not installed.
+        """
+        if program is None:
+            return self.score
+        if self.score_by is None:
+            raise TransferError(f"--evaluator {program}: only COCO's AP has a choice of programs; leave the flag out")
+        return self.score_by(program)
 
     def column_title(self, key: str) -> str:
         """Return the heading of a column: "box AP50" for "bbox/AP50"."""

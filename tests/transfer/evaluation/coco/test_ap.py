@@ -1,5 +1,6 @@
 """COCO AP: the published numbers, what must hold for any data, and bad rows that never reach pycocotools."""
 
+import importlib.util
 import json
 import math
 import re
@@ -15,7 +16,11 @@ from transfer.data.common import rle
 from transfer.errors import TransferError
 from transfer.evaluation.coco import ap as coco
 from transfer.evaluation.coco import results as coco_results
+from transfer.evaluation.coco.evaluators import EVALUATORS, HOTCOCO, PYCOCOTOOLS
 
+evaluators = pytest.mark.parametrize(
+    "evaluator", [name for name in EVALUATORS if name == PYCOCOTOOLS or importlib.util.find_spec(HOTCOCO)]
+)
 SQUARE = [[5, 5, 25, 5, 25, 25, 5, 25]]
 
 
@@ -49,16 +54,18 @@ def row(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.data
-def test_cocoapis_published_numbers(shared_data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@evaluators
+def test_cocoapis_published_numbers(shared_data: Path, capsys: pytest.CaptureFixture[str], evaluator: str) -> None:
     folder = shared_data / "evalref_coco_bbox"
     rows = coco_results.read_coco_results(folder / "instances_val2014_fakebbox100_results.json")
-    scores = coco.evaluate_coco(folder / "instances_val2014_100.json", rows, "bbox")
+    scores = coco.evaluate_coco(folder / "instances_val2014_100.json", rows, "bbox", evaluator=evaluator)
     mine = [scores[name] for name in coco.STATISTICS]
     assert mine == json.loads((folder / "expected_full_precision.json").read_text())["stats"]["cocoapi_bbox"]
     printed = re.findall(r"\] = (\d\.\d{3})", (folder / "val2014_fake_eval_res.txt").read_text())
     assert [f"{value:.3f}" for value in mine] == printed[:12]
     per_class = [value for value in scores["per_class"].values() if not math.isnan(value)]
     assert sum(per_class) / len(per_class) == pytest.approx(scores["AP"], abs=1e-12)
+    assert scores["evaluator"].startswith(f"{evaluator} ")
     assert capsys.readouterr().out == ""
 
 
@@ -83,14 +90,17 @@ def test_the_annotations_themselves_score_one(shared_data: Path, iou_type: str) 
     assert list(scores["per_class"].values()) == pytest.approx([1] * 80)
 
 
+@evaluators
 @pytest.mark.parametrize("iou_type", coco.IOU_TYPES)
 @pytest.mark.parametrize("first_id", [0, 1])
-def test_an_exact_detection_scores_1_and_absent_is_undefined(tmp_path: Path, iou_type: str, first_id: int) -> None:
+def test_an_exact_detection_scores_1_and_absent_is_undefined(
+    tmp_path: Path, iou_type: str, first_id: int, evaluator: str
+) -> None:
     """Also where ids begin with 0, which pycocotools would read as a match with nothing."""
     path = write(tmp_path, person(first_id))
-    scores = coco.evaluate_coco(path, [row()], iou_type)
+    scores = coco.evaluate_coco(path, [row()], iou_type, evaluator=evaluator)
     names = coco.KEYPOINT_STATISTICS if iou_type == "keypoints" else coco.STATISTICS
-    assert list(scores) == [*names, "per_class", "remarks"]
+    assert list(scores) == [*names, "per_class", "remarks", "evaluator"]
     small = iou_type != "keypoints"  # they have no small ones: 400 pixels are in no range but the whole
     assert [scores["AP"], scores["AP50"], scores["per_class"]["person"]] == pytest.approx([1, 1, 1])
     assert math.isnan(scores["APl"])
@@ -99,41 +109,45 @@ def test_an_exact_detection_scores_1_and_absent_is_undefined(tmp_path: Path, iou
         assert scores["APs"] == pytest.approx(1)
 
 
+@evaluators
 @pytest.mark.parametrize("iou_type", coco.IOU_TYPES)
-def test_no_rows_score_nothing(tmp_path: Path, iou_type: str) -> None:
-    scores = coco.evaluate_coco(write(tmp_path, person()), [], iou_type)
+def test_no_rows_score_nothing(tmp_path: Path, iou_type: str, evaluator: str) -> None:
+    scores = coco.evaluate_coco(write(tmp_path, person()), [], iou_type, evaluator=evaluator)
     assert (scores["AP"], scores["per_class"]["person"]) == (0, 0)
     assert math.isnan(scores["APl"])
-    nothing = coco.evaluate_coco(write(tmp_path), [row()], iou_type)
+    nothing = coco.evaluate_coco(write(tmp_path), [row()], iou_type, evaluator=evaluator)
     assert math.isnan(nothing["AP"])
 
 
+@evaluators
 @pytest.mark.parametrize("iou_type", coco.IOU_TYPES)
-def test_a_second_detection_of_an_object_is_wrong(tmp_path: Path, iou_type: str) -> None:
+def test_a_second_detection_of_an_object_is_wrong(tmp_path: Path, iou_type: str, evaluator: str) -> None:
     """Also of the first detection's: pycocotools reads a match with the id 0 as no match."""
     points = [value for i in range(17) for value in (46 + i, 6 + i, 2)]
     square = {"size": [60, 80], "counts": [45 * 60 + 5, *[20, 40] * 19, 20, 80 * 60 - (64 * 60 + 25)]}
     place = {"bbox": [45, 5, 20, 20], "keypoints": points}
     other = person(2, **place, segmentation=[[45, 5, 65, 5, 65, 25, 45, 25]])
     rows = [row(score=0.9), row(score=0.8), row(score=0.7, **place, segmentation=square)]
-    scores = coco.evaluate_coco(write(tmp_path, person(), other), rows, iou_type)
+    scores = coco.evaluate_coco(write(tmp_path, person(), other), rows, iou_type, evaluator=evaluator)
     assert scores["AP"] == pytest.approx((51 + 50 * 2 / 3) / 101)
 
 
-def test_masks_are_small_or_large_by_their_own_area(tmp_path: Path) -> None:
+@evaluators
+def test_masks_are_small_or_large_by_their_own_area(tmp_path: Path, evaluator: str) -> None:
     """A wrong mask of 4 pixels does not count among the large ones because a large box stands beside it."""
     large = {"bbox": [0, 0, 80, 60], "area": 4800, "segmentation": [[0, 0, 80, 0, 80, 60, 0, 60]]}
     whole = row(bbox=large["bbox"], segmentation={"size": [60, 80], "counts": [0, 4800]}, score=0.5)
     wrong = row(bbox=[0, 0, 80, 60], segmentation={"size": [60, 80], "counts": [0, 4, 4796]}, score=0.9)
-    scores = coco.evaluate_coco(write(tmp_path, person(**large)), [wrong, whole], "segm")
+    scores = coco.evaluate_coco(write(tmp_path, person(**large)), [wrong, whole], "segm", evaluator=evaluator)
     assert scores["AP"] == pytest.approx(0.5)
     assert scores["APm"] == pytest.approx(1)
 
 
-def test_rows_and_annotations_are_left_as_they_were(tmp_path: Path) -> None:
+@evaluators
+def test_rows_and_annotations_are_left_as_they_were(tmp_path: Path, evaluator: str) -> None:
     rows = [row()]
     for iou_type in coco.IOU_TYPES:
-        coco.evaluate_coco(write(tmp_path, person()), rows, iou_type)
+        coco.evaluate_coco(write(tmp_path, person()), rows, iou_type, evaluator=evaluator)
     assert rows == [row()]
 
 
@@ -208,10 +222,15 @@ def test_mutated_rows_and_annotations_are_refused_or_scored(
     path = write(tmp_path, person(), person(2, **bad_truth))
     rows = [row(), {key: value for key, value in row(**bad_row).items() if key not in without}]
     try:
-        scores = coco.evaluate_coco(path, rows, iou_type)
+        scores = coco.evaluate_coco(path, rows, iou_type, evaluator=PYCOCOTOOLS)
     except TransferError:
         return
     assert 0 <= scores["AP"] <= 1
+    if importlib.util.find_spec(HOTCOCO):
+        fast = coco.evaluate_coco(path, rows, iou_type, evaluator=HOTCOCO)
+        assert [repr(fast[name]) for name in scores if name != "evaluator"] == [
+            repr(value) for name, value in scores.items() if name != "evaluator"
+        ]
 
 
 def test_the_row_helper_is_the_square() -> None:
