@@ -27,7 +27,8 @@ exit code: 0 no fault, 1 faults that the rules accept or mend, 2 faults that are
 def main() -> None:
     """Check what the command line names, list the faults, end with the exit code."""
     arguments = _parser().parse_args()
-    findings = Findings(_rules(data_rules.parse_rules(arguments.rules), arguments.masks))
+    rules = {**arguments.kind_rules, **data_rules.parse_rules(arguments.rules)}
+    findings = Findings(_rules(rules, arguments.masks))
     checked = arguments.check(arguments, findings)
     for line in fault_lines(findings.faults, None if arguments.all else SHOWN):
         print(line)
@@ -49,6 +50,7 @@ def _rules(rules: dict[str, str], masks: str | None) -> dict[str, str]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=f"{__doc__}\n\n{described(SUBCOMMANDS)}")
     common = argparse.ArgumentParser(add_help=False)
+    common.set_defaults(kind_rules={})
     common.add_argument(
         "--rule", data_rules.FLAG, dest="rules", action="append", default=[], metavar="KIND=RULE",
         help="what to do about a kind of fault; may be repeated",

@@ -14,8 +14,12 @@ STAGES = ("pretrain", "transfer", "tools")
 TOOL_PACKAGES = ("common", "launcher", "benchmarks", "fault_injection", "synthetic", "exports", "scoring", "checking")
 
 _LEAVES = "pretrain/runtime transfer/errors transfer/results transfer/predictions"
-_DATA = "transfer/data transfer/data/coco transfer/data/voc transfer/data/semantic transfer/data/common"
-_EVALUATION = "transfer/evaluation/common transfer/evaluation/coco transfer/evaluation/voc transfer/evaluation/semantic"
+_LAYOUTS = "transfer/data/coco transfer/data/voc transfer/data/lvis transfer/data/semantic transfer/data/common"
+_DATA = f"transfer/data {_LAYOUTS}"
+_EVALUATION = (
+    "transfer/evaluation/common transfer/evaluation/coco transfer/evaluation/voc transfer/evaluation/lvis "
+    "transfer/evaluation/semantic"
+)
 _TORCHVISION = "transfer/engines/torchvision"
 _MODELING = f"{_TORCHVISION}/modeling"
 
@@ -45,8 +49,9 @@ RULES: dict[str, str] = {
     "transfer/data/common": _LEAVES,
     "transfer/data/coco": f"transfer/data/common {_LEAVES}",
     "transfer/data/voc": f"transfer/data/common {_LEAVES}",
+    "transfer/data/lvis": f"transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/data/semantic": f"transfer/data/voc transfer/data/common {_LEAVES}",
-    "transfer/data": (f"transfer/data/common transfer/data/coco transfer/data/voc transfer/data/semantic {_LEAVES}"),
+    "transfer/data": f"{_LAYOUTS} {_LEAVES}",
     "transfer/weights": _LEAVES,
     "transfer/engines": f"transfer/data/common {_LEAVES}",
     "transfer/engines/common": f"transfer/data/common transfer/data/semantic {_LEAVES}",
@@ -70,6 +75,9 @@ RULES: dict[str, str] = {
     "transfer/evaluation/common": f"transfer/data/common {_LEAVES}",
     "transfer/evaluation/coco": f"transfer/evaluation/common transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/evaluation/voc": f"transfer/evaluation/common transfer/data/voc transfer/data/common {_LEAVES}",
+    "transfer/evaluation/lvis": (
+        f"transfer/evaluation/common transfer/evaluation/coco transfer/data/lvis transfer/data/common {_LEAVES}"
+    ),
     "transfer/evaluation/semantic": (
         f"transfer/evaluation/common transfer/data/semantic transfer/data/common {_LEAVES}"
     ),

@@ -9,6 +9,7 @@ import check_dataset
 from tests.conftest import Tool, refused
 from tests.support.tools.ran import RanTool
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
+from tests.support.transfer.lvis_files import lvis_content, make_lvis
 from transfer.data.common.faults import KINDS
 
 
@@ -179,3 +180,18 @@ def test_published_data_have_no_other_fault(shared_data: Path, capsys: pytest.Ca
     root = folder / "VOCdevkit" / "VOC2012"
     arguments = ("voc", "--dataset-root", root, "--split", "trainval", "--results", folder / "evalref")
     assert Ran(capsys, *arguments).code == 0
+
+
+def test_a_file_of_lvis_is_checked_by_its_own_rules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = lvis_content([[(2, 10, 10)], []], neg_category_ids=[1])
+    annotations = make_lvis(tmp_path, content)
+    ran = Ran(capsys, "lvis", "--annotations", annotations, "--images", tmp_path / "coco")
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith(
+        "2 images, 1 objects of 1 categories (0 of 1 rare, 1 of 1 common, 0 of 1 frequent), 2 times a category was"
+    )
+    content["annotations"][0]["segmentation"] = [[1, 2, 3, 4]]
+    annotations.write_text(json.dumps(content))
+    ran = Ran(capsys, "lvis", "--annotations", annotations)
+    assert ran.code == 2
+    assert f"  {annotations}: annotations[0] (id 1): segmentation holds a polygon of fewer than 3 points" in ran.out

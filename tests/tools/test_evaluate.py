@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import Tool, refused
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
+from tests.support.transfer.lvis_files import lvis_content, make_lvis
 
 OBJECT = "<object><name>{}</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object>"
 
@@ -134,3 +135,14 @@ def test_data_by_path_are_scored_by_their_own_layout(tool: Tool, tmp_path: Path)
     named = ("mine", "--data", tmp_path / "sets.yaml", "--results", tmp_path / "found.json")
     scores = json.loads(tool("evaluate", "data", *named, "--json").stdout)
     assert scores["per_class"] == {"beaker": pytest.approx(1), "tongs": 0}
+
+
+def test_lvis_is_scored_by_its_own_metric(tool: Tool, tmp_path: Path) -> None:
+    annotations = make_lvis(tmp_path, lvis_content([[(2, 10, 10)]]))
+    (tmp_path / "found.json").write_text(
+        json.dumps([{"image_id": 1, "category_id": 2, "score": 0.5, "bbox": [10, 10, 20, 20]}])
+    )
+    files = ("lvis", "--annotations", annotations, "--results", tmp_path / "found.json")
+    scores = json.loads(tool("evaluate", *files, "--json").stdout)
+    assert (scores["AP"], scores["APc"], scores["APr"]) == (pytest.approx(1), pytest.approx(1), None)
+    assert "APc      1.000" in tool("evaluate", *files).stdout

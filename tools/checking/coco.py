@@ -39,6 +39,23 @@ def _check_file(path: Path, image_folder: Path | None, arguments: argparse.Names
     content = examine_coco_annotations(path, findings)
     if content is None:
         return "0 images"
+    check_coco_content(path, content, image_folder, arguments, findings)
+    names = {category["id"]: category["name"] for category in content["categories"]}
+    objects = Counter(dict.fromkeys(names.values(), 0))
+    objects.update(names.get(item["category_id"], "?") for item in content["annotations"])
+    warn_of_alike_names(str(path), objects)
+    return contents_line(len(content["images"]), objects)
+
+
+def check_coco_content(
+    path: Path, content: dict[str, Any], image_folder: Path | None, arguments: argparse.Namespace, findings: Findings
+) -> None:
+    """Check the images of an annotation file, its objects as ground truth, and a results file if one is named.
+
+    Args:
+        content: of the file, as far as its entries pass; its images have a file_name.
+        image_folder: the folder of the images. None: they are not looked at.
+    """
     named = [(f"{path}: image id {image['id']}", image["file_name"]) for image in content["images"]]
     files: Sequence[str | None] = [name for _, name in named]
     if image_folder is not None:
@@ -58,11 +75,6 @@ def _check_file(path: Path, image_folder: Path | None, arguments: argparse.Names
         _check_ground_truth(path, content, findings)
     if arguments.results is not None:
         _check_coco_results(arguments.results, content, arguments.iou_type, findings)
-    names = {category["id"]: category["name"] for category in content["categories"]}
-    objects = Counter(dict.fromkeys(names.values(), 0))
-    objects.update(names.get(item["category_id"], "?") for item in content["annotations"])
-    warn_of_alike_names(str(path), objects)
-    return contents_line(len(content["images"]), objects)
 
 
 def _check_ground_truth(path: Path, content: dict[str, Any], findings: Findings) -> None:

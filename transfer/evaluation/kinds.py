@@ -7,6 +7,7 @@ A new kind is a file with its `KindEvaluation` and a line in `_EVALUATIONS` (and
 from transfer.data import catalog
 from transfer.data.coco.dataset import COCO
 from transfer.data.common.dataset import DataKind
+from transfer.data.lvis.dataset import LVIS
 from transfer.data.semantic.cityscapes import CITYSCAPES_LABEL_MAPS
 from transfer.data.semantic.folder import LABEL_MAPS
 from transfer.data.semantic.voc import VOC_LABEL_MAPS
@@ -14,6 +15,7 @@ from transfer.data.voc.dataset import VOC
 from transfer.evaluation.coco import evaluators
 from transfer.evaluation.coco.kind import COCO_EVALUATION
 from transfer.evaluation.common.data_kind import KindEvaluation
+from transfer.evaluation.lvis.kind import LVIS_EVALUATION
 from transfer.evaluation.semantic.kind import LABEL_MAP_EVALUATION
 from transfer.evaluation.voc.kind import VOC_EVALUATION
 
@@ -22,6 +24,7 @@ EVALUATOR_FLAG, EVALUATOR_HELP, EVALUATORS = evaluators.FLAG, evaluators.FLAG_HE
 _EVALUATIONS = {
     VOC.name: VOC_EVALUATION,
     COCO.name: COCO_EVALUATION,
+    LVIS.name: LVIS_EVALUATION,
     **{kind.name: LABEL_MAP_EVALUATION for kind in (VOC_LABEL_MAPS, CITYSCAPES_LABEL_MAPS, LABEL_MAPS)},
 }
 

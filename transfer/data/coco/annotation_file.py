@@ -55,10 +55,10 @@ def examine_coco_annotations(path: Path, findings: Findings) -> dict[str, Any] |
     except TransferError as error:
         findings.add("file", str(path), str(error).removeprefix(f"{path}: "))
         return None
-    faults = _layout_faults(content)
+    faults = layout_faults(content)
     for fault in faults:
         findings.add("file", str(path), fault)
-    return None if faults else _examine_lists(content, path, findings)
+    return None if faults else examine_lists(content, path, findings)
 
 
 def load_json(path: Path) -> Any:
@@ -86,7 +86,7 @@ def _hint(data: bytes, error: Exception) -> str:
     return f": it seems to be cut short, after {len(data)} bytes" if end else ""
 
 
-def _layout_faults(content: Any) -> list[str]:
+def layout_faults(content: Any) -> list[str]:
     """Describe what is missing at the top of an annotation file."""
     expected = "an object with images, categories and annotations is expected at the top"
     if isinstance(content, list):
@@ -115,7 +115,7 @@ def _first(entries: Any) -> dict[str, Any]:
     return first if isinstance(first, dict) else {}
 
 
-def _examine_lists(content: dict[str, Any], path: Path, findings: Findings) -> dict[str, Any]:
+def examine_lists(content: dict[str, Any], path: Path, findings: Findings) -> dict[str, Any]:
     """Return the content of an annotation file with the entries of its three lists that pass by the rules."""
     images = examine_images(content["images"], f"{path}: images", findings)
     read = read_annotation_numbers(content["annotations"], f"{path}: annotations", findings)

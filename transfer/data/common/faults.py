@@ -78,6 +78,12 @@ KINDS = {
         "categories of a name that another one has, without an annotation", ("drop", "refuse")
     ),
     "category_name": FaultKind("categories of a name that another one has", ("refuse", "join")),
+    "frequency": FaultKind("categories of LVIS without a frequency r, c or f", _REFUSE),
+    "verified": FaultKind(
+        "lists of the classes that an image of LVIS was verified for, missing or wrong",
+        _REFUSE,
+        "take the file as LVIS publishes it: the score needs both lists of every image",
+    ),
     "annotation": FaultKind("annotations without whole-number ids", _DROP),
     "number": FaultKind("numbers written as text, or whole ones with a decimal point", _CONVERT),
     "duplicate_id": FaultKind("annotations without an id of their own", ("refuse", "renumber", "drop")),

@@ -1,7 +1,7 @@
 """The average precision and recall of COCO, of files that have been checked."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,25 +75,9 @@ def evaluate_coco(
     absent = [name for name, points in per_class.items() if math.isnan(points)]
     made = [remarks.classes_remark(PART_TITLES[iou_type], absent, len(per_class))]
     if iou_type == "bbox" and statistics["AP50"] == 0:
-        made.append(remarks.overlap_remark(_boxes_of_images(content, detections)))
+        made.append(remarks.overlap_remark(remarks.boxes_of_images(content, detections)))
     said = [remark for remark in made if remark]
     return {**statistics, "per_class": per_class, "remarks": said, "evaluator": describe_evaluator(evaluator)}
-
-
-def _boxes_of_images(
-    content: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the detected boxes (N, 4) and the objects (G, 4) of each image, XYXY."""
-    boxes: dict[Any, tuple[list[Any], list[Any]]] = {image["id"]: ([], []) for image in content["images"]}
-    for place, rows in enumerate((detections, content["annotations"])):
-        for row in rows:
-            if row["image_id"] in boxes:
-                boxes[row["image_id"]][place].append(row["bbox"])
-    for pair in boxes.values():
-        detected, objects = (np.array(own, dtype=float).reshape(-1, 4) for own in pair)
-        for own in (detected, objects):
-            own[:, 2:] += own[:, :2]
-        yield detected, objects
 
 
 def check_coco_ground_truth(annotations: Path, iou_types: Sequence[str], findings: Findings | None = None) -> None:

@@ -1,6 +1,7 @@
 """The remarks that belong to a score: classes without objects, nothing to score, detections that overlap nothing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -49,6 +50,22 @@ def overlap_remark(images: Iterable[tuple[np.ndarray, np.ndarray]]) -> str | Non
         f"AP is 0: no detection overlaps any object (best IoU {best:.3f} of {detections} detections); are they in the "
         "pixels of the annotated images, x, y, width, height (COCO) or xmin, ymin, xmax, ymax (VOC)?"
     )
+
+
+def boxes_of_images(
+    content: Mapping[str, Any], detections: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the detected boxes (N, 4) and the objects (G, 4) of each image of COCO's layout, XYXY."""
+    boxes: dict[Any, tuple[list[Any], list[Any]]] = {image["id"]: ([], []) for image in content["images"]}
+    for place, rows in enumerate((detections, content["annotations"])):
+        for row in rows:
+            if row["image_id"] in boxes:
+                boxes[row["image_id"]][place].append(row["bbox"])
+    for pair in boxes.values():
+        detected, objects = (np.array(own, dtype=float).reshape(-1, 4) for own in pair)
+        for own in (detected, objects):
+            own[:, 2:] += own[:, :2]
+        yield detected, objects
 
 
 def _iou(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
