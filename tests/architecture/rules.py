@@ -14,10 +14,14 @@ STAGES = ("pretrain", "transfer", "tools")
 TOOL_PACKAGES = ("common", "launcher", "benchmarks", "fault_injection", "synthetic", "exports", "scoring", "checking")
 
 _LEAVES = "pretrain/runtime transfer/errors transfer/results transfer/predictions"
-_LAYOUTS = "transfer/data/coco transfer/data/voc transfer/data/lvis transfer/data/semantic transfer/data/common"
+_LAYOUTS = (
+    "transfer/data/coco transfer/data/voc transfer/data/cityscapes transfer/data/lvis transfer/data/semantic "
+    "transfer/data/common"
+)
 _DATA = f"transfer/data {_LAYOUTS}"
 _EVALUATION = (
-    "transfer/evaluation/common transfer/evaluation/coco transfer/evaluation/voc transfer/evaluation/lvis "
+    "transfer/evaluation/common transfer/evaluation/coco transfer/evaluation/voc transfer/evaluation/cityscapes "
+    "transfer/evaluation/lvis "
     "transfer/evaluation/semantic"
 )
 _TORCHVISION = "transfer/engines/torchvision"
@@ -49,6 +53,7 @@ RULES: dict[str, str] = {
     "transfer/data/common": _LEAVES,
     "transfer/data/coco": f"transfer/data/common {_LEAVES}",
     "transfer/data/voc": f"transfer/data/common {_LEAVES}",
+    "transfer/data/cityscapes": f"transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/data/lvis": f"transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/data/semantic": f"transfer/data/voc transfer/data/common {_LEAVES}",
     "transfer/data": f"{_LAYOUTS} {_LEAVES}",
@@ -75,6 +80,9 @@ RULES: dict[str, str] = {
     "transfer/evaluation/common": f"transfer/data/common {_LEAVES}",
     "transfer/evaluation/coco": f"transfer/evaluation/common transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/evaluation/voc": f"transfer/evaluation/common transfer/data/voc transfer/data/common {_LEAVES}",
+    "transfer/evaluation/cityscapes": (
+        f"transfer/evaluation/common transfer/data/cityscapes transfer/data/common {_LEAVES}"
+    ),
     "transfer/evaluation/lvis": (
         f"transfer/evaluation/common transfer/evaluation/coco transfer/data/lvis transfer/data/common {_LEAVES}"
     ),

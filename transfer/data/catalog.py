@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from transfer.data.cityscapes.dataset import CITYSCAPES
 from transfer.data.coco.dataset import COCO
 from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import DataKind, Dataset
@@ -26,7 +27,7 @@ CLASSES_HELP = (
     "(default: those found in the data)"
 )
 
-_KINDS = {kind.name: kind for kind in (VOC, COCO, LVIS, VOC_LABEL_MAPS, CITYSCAPES_LABEL_MAPS, LABEL_MAPS)}
+_KINDS = {kind.name: kind for kind in (VOC, COCO, CITYSCAPES, LVIS, VOC_LABEL_MAPS, CITYSCAPES_LABEL_MAPS, LABEL_MAPS)}
 
 
 def register_kind(kind: DataKind) -> None:

@@ -5,6 +5,7 @@ A new kind is a file with its `KindEvaluation` and a line in `_EVALUATIONS` (and
 """
 
 from transfer.data import catalog
+from transfer.data.cityscapes.dataset import CITYSCAPES
 from transfer.data.coco.dataset import COCO
 from transfer.data.common.dataset import DataKind
 from transfer.data.lvis.dataset import LVIS
@@ -12,6 +13,7 @@ from transfer.data.semantic.cityscapes import CITYSCAPES_LABEL_MAPS
 from transfer.data.semantic.folder import LABEL_MAPS
 from transfer.data.semantic.voc import VOC_LABEL_MAPS
 from transfer.data.voc.dataset import VOC
+from transfer.evaluation.cityscapes.kind import CITYSCAPES_EVALUATION
 from transfer.evaluation.coco import evaluators
 from transfer.evaluation.coco.kind import COCO_EVALUATION
 from transfer.evaluation.common.data_kind import KindEvaluation
@@ -24,6 +26,7 @@ EVALUATOR_FLAG, EVALUATOR_HELP, EVALUATORS = evaluators.FLAG, evaluators.FLAG_HE
 _EVALUATIONS = {
     VOC.name: VOC_EVALUATION,
     COCO.name: COCO_EVALUATION,
+    CITYSCAPES.name: CITYSCAPES_EVALUATION,
     LVIS.name: LVIS_EVALUATION,
     **{kind.name: LABEL_MAP_EVALUATION for kind in (VOC_LABEL_MAPS, CITYSCAPES_LABEL_MAPS, LABEL_MAPS)},
 }

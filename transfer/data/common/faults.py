@@ -107,6 +107,7 @@ KINDS = {
     "outside": FaultKind("boxes reach beyond their image", ("refuse", "clip", "drop", "keep")),
     "pairs": FaultKind("masks not as [[x1, y1, x2, ...], ...]: points [x, y], or no outer list", _CONVERT),
     "polygon": FaultKind("objects with a polygon of fewer than 3 points", ("keep", "refuse", "rectangle", "drop")),
+    "outline": FaultKind("objects whose polygon makes no area: not finite, or of fewer than 3 points", _DROP),
     "mask": FaultKind("masks not finite, far outside their image or not its run lengths", _DROP),
     "boxes_only": FaultKind(
         "files without a single mask", ("allow", "refuse"), "MODEL.MASK_ON False trains a detector of boxes"

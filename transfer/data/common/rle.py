@@ -25,7 +25,7 @@ def mask_fault(mask: Any, height: int, width: int) -> str | None:
             return "mask counts are not all integers from 0 up"
         total = sum(counts)
     elif isinstance(counts, str):
-        runs = _decode_runs(counts)
+        runs = decode_runs(counts)
         if runs is None:
             return "mask counts are not COCO's compressed run lengths"
         if runs.size and runs.min() < 0:
@@ -44,7 +44,19 @@ def compress_mask(mask: Mapping[str, Any]) -> dict[str, Any]:
     return {"size": list(mask["size"]), "counts": encoded["counts"].decode("ascii")}
 
 
-def _decode_runs(counts: str) -> np.ndarray | None:
+def covered_pixels(mask: Mapping[str, Any]) -> np.ndarray:
+    """Return the indices (P,) int64 of the pixels of a mask, counted down the columns; it must be free of faults."""
+    counts = mask["counts"]
+    runs = decode_runs(counts) if isinstance(counts, str) else np.asarray(counts, dtype=np.int64)
+    if runs is None:
+        raise ValueError("the mask's counts are not COCO's compressed run lengths")
+    lengths = runs[1::2]  # the runs of ones; those of zeros stand between them
+    ends = np.cumsum(runs)[1::2]
+    before = np.cumsum(lengths) - lengths  # pixels of the mask before each run
+    return np.repeat(ends - lengths - before, lengths) + np.arange(lengths.sum())
+
+
+def decode_runs(counts: str) -> np.ndarray | None:
     """Decode compressed text to runs (M,) int64; return None if it is not such a text.
 
     A number is 5 bits a character, lowest first, in two's complement; from the fourth on, each is the difference to

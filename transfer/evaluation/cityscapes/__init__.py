@@ -1,0 +1,1 @@
+"""The evaluation of instance segmentation on data in the layout of Cityscapes."""

@@ -1,0 +1,152 @@
+"""The evaluation of data in the layout of Cityscapes: the AP of its own scripts, of masks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfer.data.cityscapes.files import CityscapesSplit, find_instance_images, frame_name
+from transfer.data.common.dataset import Dataset
+from transfer.data.common.faults import Findings
+from transfer.errors import TransferError, refuse
+from transfer.evaluation.cityscapes.ap import cityscapes_average_precision, evaluate_cityscapes
+from transfer.evaluation.cityscapes.instance_image import InstanceImage, instance_image_size, read_instance_image
+from transfer.evaluation.cityscapes.matching import ScoredMatches, match_cityscapes
+from transfer.evaluation.cityscapes.results import rows_by_frame
+from transfer.evaluation.common.bootstrap import Samples
+from transfer.evaluation.common.data_kind import KindEvaluation, Matches, SavedDetections
+from transfer.results import Result, Scores, ap_points
+
+_PART = "segm"
+
+
+def score_folder(folder: Path, rows: Sequence[Any], source: str, findings: Findings | None = None) -> dict[str, Any]:
+    """Score rows of instance masks against a folder of instance images.
+
+    Args:
+        folder: such as gtFine/val; every instance image in it, or in a folder of it, is scored.
+        rows: as `transfer.evaluation.cityscapes.results.rows_by_frame` takes them.
+        source: the name of the rows in messages, such as their file.
+        findings: the rules for faults of the rows; every fault is added. None: the default rules.
+
+    Returns:
+        As `evaluate_cityscapes`.
+
+    Raises:
+        TransferError: the folder has no instance image, two of one name, or one that cannot be read; or it lists what
+            the rules refuse of the rows.
+    """
+    findings = findings or Findings()
+    paths: dict[str, Path] = {}
+    faults = []
+    for name, path in find_instance_images(folder):
+        if name in paths:
+            faults.append(f"{path}: {paths[name]} has the same name")
+        paths[name] = path
+    if not paths:
+        faults.append(f"{folder}: holds no CITY/CITY_SEQUENCE_FRAME_gtFine_instanceIds.png")
+    refuse(faults)
+    sizes = _sizes(paths)
+    found = rows_by_frame(rows, sizes, source, findings)
+    findings.raise_if_refused(source)
+    return evaluate_cityscapes(_pairs(paths, found))
+
+
+def cityscapes_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]:
+    """Return ("segm",): Cityscapes scores masks alone.
+
+    Raises:
+        TransferError: the detector predicts no masks, or it lists test images whose objects cannot be read.
+    """
+    title = ", ".join(dataset.names)
+    if not masks:
+        raise TransferError(f"{title}: Cityscapes' AP is one of masks, and MODEL.MASK_ON is False")
+    sizes = _sizes(_instance_images(dataset))
+    refuse(
+        [
+            f"{record['file_name']}: its image of objects is {sizes[name][1]} x {sizes[name][0]}, not "
+            f"{record['width']} x {record['height']}"
+            for record in dataset.records
+            if sizes[name := frame_name(record["image_id"])] != (record["height"], record["width"])
+        ]
+    )
+    return (_PART,)
+
+
+def score_cityscapes(dataset: Dataset, detections: SavedDetections, parts: Sequence[str]) -> Scores:
+    """Score detections by Cityscapes' AP."""
+    scores = evaluate_cityscapes(_truth_and_detections(dataset, detections, "detections"))
+    classes = scores["per_class"]
+    return Scores(
+        metrics={_PART: ap_points({name: scores[name] for name in ("AP", "AP50")})},
+        per_class={_PART: ap_points({name: own["AP"] for name, own in classes.items()})},
+        remarks=tuple(scores["remarks"]),
+    )
+
+
+def resample_cityscapes(dataset: Dataset, matches: Matches, weights: np.ndarray) -> dict[str, Samples]:
+    """Return Cityscapes' AP on the test sets of `weights` (1 + R, I)."""
+    found = [one for one in matches[_PART] if isinstance(one, ScoredMatches)]
+    return {_PART: Samples.of(100 * np.stack([cityscapes_average_precision(one, weights) for one in found]))}
+
+
+def _match(dataset: Dataset, detections: SavedDetections, parts: Sequence[str], source: str) -> Matches:
+    return {_PART: match_cityscapes(_truth_and_detections(dataset, detections, source))}
+
+
+def _columns(result: Result) -> list[str]:
+    return [f"{_PART}/AP", f"{_PART}/AP50"]
+
+
+def _truth_and_detections(
+    dataset: Dataset, detections: SavedDetections, source: str
+) -> Iterator[tuple[InstanceImage, Sequence[Mapping[str, Any]]]]:
+    findings = Findings(dataset.rules)
+    sizes = {frame_name(record["image_id"]): (record["height"], record["width"]) for record in dataset.records}
+    found = rows_by_frame(detections, sizes, source, findings)
+    findings.raise_if_refused(source)
+    return _pairs(_instance_images(dataset), found)
+
+
+def _instance_images(dataset: Dataset) -> dict[str, Path]:
+    """Return the instance image of each record, by the name of its frame and in the order of the records."""
+    splits: Sequence[CityscapesSplit] = dataset.annotations
+    paths = {name: path for split in splits for name, path in find_instance_images(split.annotations)}
+    names = [frame_name(record["image_id"]) for record in dataset.records]
+    refuse(
+        [
+            f"{name}_gtFine_instanceIds.png: no such file, and the evaluation needs it"
+            for name in names
+            if name not in paths
+        ]
+    )
+    return {name: paths[name] for name in names}
+
+
+def _sizes(paths: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
+    sizes, faults = {}, []
+    for name, path in paths.items():
+        try:
+            sizes[name] = instance_image_size(path)
+        except TransferError as error:
+            faults.append(str(error))
+    refuse(faults)
+    return sizes
+
+
+def _pairs(
+    paths: Mapping[str, Path], rows: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> Iterator[tuple[InstanceImage, Sequence[Mapping[str, Any]]]]:
+    for name, path in paths.items():
+        yield read_instance_image(path), rows[name]
+
+
+CITYSCAPES_EVALUATION = KindEvaluation(
+    parts=cityscapes_parts,
+    score=score_cityscapes,
+    match=_match,
+    resample=resample_cityscapes,
+    columns=_columns,
+    titles={_PART: "mask"},
+)
