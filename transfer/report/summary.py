@@ -14,6 +14,7 @@ from transfer.report.labels.groups import Described, part_of_labels
 from transfer.report.tables import BASELINES
 
 _FEW_TRIALS = 3  # or fewer tell little of the chance of training
+_LEAST_AP = 1.0  # below it a detector has hardly found an object
 
 
 def signed(value: float) -> str:
@@ -101,12 +102,21 @@ def _sentences(tables: Sequence[Described]) -> tuple[list[str], list[str]]:
 
 @dataclasses.dataclass(frozen=True)
 class _Gain:
-    """A difference in AP points in one table, its interval if there is one, and the trials of the side with fewer."""
+    """A difference in AP points in one table.
+
+    Args:
+        title: of the metric.
+        points: the difference of the means.
+        ends: of its interval, if there is one.
+        means: of the start and of the baseline.
+        trials: of the side with fewer.
+    """
 
     table: Described
     title: str
     points: float
     ends: Sequence[float] | None
+    means: tuple[float, float]
     trials: int
 
     @property
@@ -116,7 +126,7 @@ class _Gain:
             return "no interval"
         low, high = (round(end, 1) for end in self.ends)
         if low <= 0 <= high:
-            return "no difference"
+            return "nothing learned" if max(self.means) < _LEAST_AP else "no difference"
         if self.trials == 1:
             return "one trial"
         return "better" if low > 0 else "worse"
@@ -129,9 +139,18 @@ def _gains(tables: Sequence[Described], start: str, base: str, metric: str) -> l
         title = next((column["title"] for column in table["shown"] if column["key"] == metric), "")
         for one in table["differences"]:
             if (one["row"], one["baseline"]) == (start, base) and metric in one["scores"]:
-                sides = [row["scores"][metric]["values"] for row in table["rows"] if row["label"] in (start, base)]
-                gain = one["scores"][metric], one["intervals"].get(metric), min(map(len, sides))
-                gains.append(_Gain(table, title, *gain))
+                scores = {row["label"]: row["scores"].get(metric) for row in table["rows"]}
+                sides = scores[start], scores[base]
+                gains.append(
+                    _Gain(
+                        table,
+                        title,
+                        one["scores"][metric],
+                        one["intervals"].get(metric),
+                        (sides[0]["mean"], sides[1]["mean"]),
+                        min(len(side["values"]) for side in sides),
+                    )
+                )
     return gains
 
 
@@ -174,6 +193,11 @@ def _claim(gain: _Gain, start: str, base: str, in_full: bool, named: bool) -> st
     title = "" if named else f" {gain.title}"
     than = f" than {base}" if in_full else ""
     who = start if in_full else "it"
+    if gain.outcome == "nothing learned":
+        means = f"{gain.means[0]:.1f} and {gain.means[1]:.1f}"
+        if not in_full:
+            return f"neither does ({means})"
+        return f"neither {start} nor {base} finds the objects yet ({means}{title}; train longer before comparing them)"
     if gain.outcome == "no difference":
         between = f" between {start} and {base}" if in_full else ""
         amount = f"{signed(gain.points)}{title if in_full else ''}"

@@ -115,6 +115,18 @@ def test_a_claim_is_what_interval_and_trials_allow(
     assert first_of(made) == f"With 1 labelled image {claim}"
 
 
+def test_detectors_that_have_not_learned_are_called_so() -> None:
+    made = [table(count, FIVE, [("MoCo", "random", 0.1, (0.0, 0.2))]) for count in (24, 240)]
+    for row, mean in zip([*made[0]["rows"], *made[1]["rows"]], (0.3, 0.94, 0.4, 0.5), strict=True):
+        row["scores"]["bbox/AP"]["mean"] = mean
+    assert first_of(*made) == (
+        "With 24 labelled images neither MoCo nor a random start finds the objects yet (0.9 and 0.3 AP; train longer "
+        "before comparing them); with 240 neither does (0.5 and 0.4)."
+    )
+    made[1]["rows"][0]["scores"]["bbox/AP"]["mean"] = 1.0
+    assert first_of(*made).endswith("; with 240 no difference is shown (+0.1, +0.0 to +0.2).")
+
+
 def test_few_trials_behind_a_claim_are_named() -> None:
     (one,) = summarize([table(29, {"random": 5, "MoCo": 2}, BETTER)])
     assert one == {"first": f"{BETTER_SAID}.", "more": "Two or three trials tell little of the chance of training."}
