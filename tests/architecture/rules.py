@@ -87,7 +87,7 @@ RULES: dict[str, str] = {
         f"transfer/evaluation/common transfer/evaluation/coco transfer/data/lvis transfer/data/common {_LEAVES}"
     ),
     "transfer/evaluation/semantic": (
-        f"transfer/evaluation/common transfer/data/semantic transfer/data/common {_LEAVES}"
+        f"transfer/evaluation/common transfer/data/semantic transfer/data/voc transfer/data/common {_LEAVES}"
     ),
     "transfer/evaluation": f"{_EVALUATION} {_DATA} {_LEAVES}",
     "transfer/run": (

@@ -14,9 +14,10 @@ from transfer.data.common.shared_images import shared_files
 from transfer.errors import TransferError
 
 from .coco import check_coco_files
+from .semantic import check_label_map_files
 from .voc import check_voc_files
 
-_LAYOUTS = {"coco": check_coco_files, "voc": check_voc_files}
+_LAYOUTS = {"coco": check_coco_files, "voc": check_voc_files, "semantic": check_label_map_files}
 
 
 def check_data(arguments: argparse.Namespace, findings: Findings) -> str:
@@ -69,7 +70,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 DATA = SubCommand(
     "data",
-    "files and folders of annotated data, in either layout, as --train and --test of finetune.py take them",
+    "files and folders of annotated data, in any layout, as --train and --test of finetune.py take them",
     ("check_dataset.py data cells/train cells/valid", "check_dataset.py data --data cells.yaml"),
     _add_flags,
 )

@@ -10,10 +10,15 @@ from transfer.errors import TransferError
 from transfer.evaluation.coco import ap as coco_eval
 
 from .coco import print_coco_scores, score_coco_files
+from .semantic import print_semantic_scores, score_label_map_files
 from .voc import print_voc_scores, score_voc_files
 
 # Layout -> (the function that scores results on its files, the one that prints their scores)
-_LAYOUTS = {"coco": (score_coco_files, print_coco_scores), "voc": (score_voc_files, print_voc_scores)}
+_LAYOUTS = {
+    "coco": (score_coco_files, print_coco_scores),
+    "voc": (score_voc_files, print_voc_scores),
+    "semantic": (score_label_map_files, print_semantic_scores),
+}
 
 
 def score_data(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -30,7 +35,10 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="PATH_OR_NAME", help=own.PATH_HELP)
     parser.add_argument("--data", type=user_path, metavar="FILE.yaml", help=own.DATA_HELP)
     parser.add_argument(
-        "--results", type=user_path, required=True, help="a COCO results file; for VOC's layout a folder of <class>.txt"
+        "--results",
+        type=user_path,
+        required=True,
+        help="a COCO results file; for VOC's layout a folder of <class>.txt; for label maps a folder of PNG files",
     )
     parser.add_argument("--iou-type", choices=coco_eval.IOU_TYPES, default="bbox", help="COCO: what is compared")
     parser.add_argument(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
@@ -39,7 +47,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 DATA = SubCommand(
     "data",
-    "results against data that are named by path, in either layout",
+    "results against data that are named by path, in any layout",
     (
         "evaluate.py data cells/valid --results coco_instances_results.json",
         "evaluate.py data my_cells_test --data cells.yaml --results detections/",

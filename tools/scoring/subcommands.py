@@ -1,5 +1,5 @@
 """The table of what tools/evaluate.py scores: a new kind of data is a module beside this one, and a line here."""
 
-from . import coco, data, lvis, voc
+from . import coco, data, lvis, semantic, voc
 
-SUBCOMMANDS = (data.DATA, coco.COCO, voc.VOC, lvis.LVIS)
+SUBCOMMANDS = (data.DATA, coco.COCO, voc.VOC, lvis.LVIS, semantic.SEMANTIC)

@@ -55,6 +55,11 @@ def kind_named(name: str) -> DataKind:
     return _KINDS[name]
 
 
+def formats() -> tuple[str, ...]:
+    """Return the kinds of data that are named by path, as `format` of a YAML file names them."""
+    return tuple(name for name, kind in _KINDS.items() if kind.load_files)
+
+
 def dataset_names() -> tuple[str, ...]:
     """Return the names that `load_dataset` understands."""
     return tuple(name for kind in _KINDS.values() for name in kind.dataset_names)

@@ -11,15 +11,18 @@ from pretrain.runtime.errors import listed
 from transfer.data.coco import layout as coco
 from transfer.data.common.data_files import DataFiles, sub_folders
 from transfer.data.other_formats import describe_other_format
+from transfer.data.semantic import layout as semantic
 from transfer.data.voc import layout as voc
 from transfer.errors import TransferError
 
 EXPECTED = (
     "expected: an annotation file in COCO layout (.json), a folder with one, a VOC folder or a list in it "
-    "(ImageSets/Main/train.txt), or a folder of images with their XML files"
+    "(ImageSets/Main/train.txt), a folder of images with their XML files, or one with images/ and labels/ (label maps, "
+    "a PNG of class indices for each image)"
 )
+_OF_LABEL_MAPS = "segmentation"  # the folder of VOC's lists of images with label maps
 # Parts of a path that do not tell one data set from another: the part above them does.
-_LAYOUT = "annotations?|imagesets|main|images?|jpegimages|xmls?|data|dataset|result|coco|voc|vocdevkit|"
+_LAYOUT = "annotations?|imagesets|main|images?|jpegimages|xmls?|data|dataset|result|coco|voc|vocdevkit|masks?|"
 _PLAIN = re.compile(_LAYOUT, re.IGNORECASE)
 _COMMON = re.compile(
     rf"(train|val|valid|validation|trainval|test|dev|default|labels?|{_LAYOUT})[_-]?\d*", re.IGNORECASE
@@ -30,7 +33,8 @@ def recognise(path: Path) -> DataFiles:
     """Return the data that a path names, under a name made of the path.
 
     Args:
-        path: an annotation file in COCO layout, a list of images of a VOC folder, or a folder of either layout.
+        path: an annotation file in COCO layout, a list of images of a VOC folder, a folder of either layout, or a
+            folder (or a list in it) of images with label maps.
 
     Raises:
         TransferError: there is nothing, it can be read in several ways, or it is no layout that is read.
@@ -46,14 +50,24 @@ def recognise(path: Path) -> DataFiles:
             what = f": {known}" if known else ", whose images have a file_name"
             raise TransferError(f"{path}: not COCO's layout{what}")
         return DataFiles(name_of(path), "coco", coco.find_image_folder(path), path)
-    if path.suffix.lower() == ".txt" and (folder := voc.folder_of_list(path)):
+    if path.suffix.lower() == ".txt":
+        return _recognise_list(path)
+    known = describe_other_format(path)
+    raise TransferError(f"{path}: " + (known or f"not annotated data; {EXPECTED}"))
+
+
+def _recognise_list(path: Path) -> DataFiles:
+    folder = None if path.parent.name.lower() == _OF_LABEL_MAPS else voc.folder_of_list(path)
+    if folder:
         return _voc_files(folder, path, path)
+    if folders := semantic.folders_of_list(path):
+        return DataFiles(name_of(path), "semantic", *folders, path)
     known = describe_other_format(path)
     raise TransferError(f"{path}: " + (known or f"not annotated data; {EXPECTED}"))
 
 
 def find_image_folder(annotations: Path) -> Path:
-    """Return the folder that holds the images of an annotation file, or of a folder of XML files.
+    """Return the folder that holds the images of an annotation file, of a folder of XML files or of label maps.
 
     Raises:
         TransferError: no folder near it holds them, or several do.
@@ -62,9 +76,16 @@ def find_image_folder(annotations: Path) -> Path:
     if annotations.is_file():
         return coco.find_image_folder(annotations)
     xml_folder = voc.find_xml_folder(annotations)
+    if xml_folder is None and semantic.holds_png_files(annotations):
+        return semantic.find_image_folder(annotations)
     if xml_folder is None:
-        raise TransferError(f"{annotations}: holds no XML files of VOC's layout")
+        raise TransferError(f"{annotations}: holds neither XML files of VOC's layout nor label maps (PNG files)")
     return voc.find_image_folder(xml_folder)
+
+
+def format_of_folder(folder: Path) -> str:
+    """Return the kind of annotations in a folder: "semantic" for label maps, else "voc"."""
+    return "voc" if voc.find_xml_folder(folder) or not semantic.holds_png_files(folder) else "semantic"
 
 
 def name_of(path: Path) -> str:
@@ -96,6 +117,8 @@ def _recognise_folder(folder: Path) -> DataFiles:
             raise TransferError(f"{folder}: holds {len(lists)} lists of images, name one of them: {listed(lists, 4)}")
         inside = folder if folder != xml_folder or not voc.find_xml_folder(folder.parent) else folder.parent
         return _voc_files(folder, lists[0] if lists else None, inside)
+    if folders := semantic.find_label_map_folders(folder):
+        return DataFiles(name_of(folder), "semantic", *folders)
     parts = _annotated_below(folder)
     if len(parts) == 1:
         return _recognise_folder(parts[0])
@@ -110,9 +133,13 @@ def _annotated_below(folder: Path) -> list[Path]:
     """Return the annotated folders in a folder or, where there is none, in its folders (VOCdevkit/VOC2007)."""
     below = sub_folders(folder)
     for level in (below, [child for inner in below for child in sub_folders(inner)]):
-        if found := [child for child in level if coco.annotation_files(child) or voc.find_xml_folder(child)]:
+        if found := [child for child in level if _is_annotated(child)]:
             return found
     return []
+
+
+def _is_annotated(folder: Path) -> bool:
+    return bool(coco.annotation_files(folder) or voc.find_xml_folder(folder) or semantic.find_label_map_folders(folder))
 
 
 def _voc_files(folder: Path, image_list: Path | None, named: Path) -> DataFiles:

@@ -193,7 +193,9 @@ class _Reader:
             f"{name}: {key} is {value!r}, a path is expected" for key, value in texts.items() if not _is_text(value)
         ]
         if wrong or "annotations" not in texts:
-            self.faults += wrong or [f"{name}: annotations is missing: a COCO .json, or the folder of VOC's XML files"]
+            self.faults += wrong or [
+                f"{name}: annotations is missing: a COCO .json, or the folder of VOC's XML files or of label maps"
+            ]
             return
         paths = {key: self.folder / expand_home(text) for key, text in texts.items()}
         if missing := [
@@ -202,7 +204,7 @@ class _Reader:
             self.faults += missing
             return
         annotations, images, image_list = paths["annotations"], paths.get("images"), paths.get("list")
-        format_ = "coco" if annotations.is_file() else "voc"
+        format_ = "coco" if annotations.is_file() else layouts.format_of_folder(annotations)
         try:
             images = images or layouts.find_image_folder(annotations)
         except TransferError as error:
@@ -220,8 +222,8 @@ class _Reader:
         if stated not in (None, files.format):
             self.faults.append(
                 f"{files.name}: format {stated}, but {files.annotations} is in {files.format.upper()} layout"
-                if stated in ("voc", "coco")
-                else f"{files.name}: format {stated} is not read; voc and coco are"
+                if stated in catalog.formats()
+                else f"{files.name}: format {stated} is not read; {listed(catalog.formats(), 9)} are"
             )
         self.found[files.name] = files
 

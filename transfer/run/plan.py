@@ -220,6 +220,7 @@ def _read_data(
     names = train.class_names if train else names
     test = catalog.load_dataset(chosen.test, root, names, rules_for_scoring(rules, config), chosen.files)
     evaluation_of(test.kind.name).scored_by(options.evaluator)
+    _check_kind(config, [part for part in (train, test) if part is not None])
     _check_keypoints(config, [part for part in (train, test) if part is not None])
     _check_masks(config, train)
     labelled, checked = None, None
@@ -240,6 +241,8 @@ def _choose_labels(train: Dataset, config: Config, options: RunOptions) -> tuple
 
 def _data_remarks(train: Dataset | None, test: Dataset, labelled: LabelledImages | None) -> tuple[str, ...]:
     shared = shared_images_remark(train.records, test.records, some_new=bool(test.files)) if train else None
+    if shared and test.kind.has_label_maps:
+        raise TransferError(f"{shared}. Leave them out of the images trained on")
     return tuple(remark for remark in (labelled and labelled.remark, shared) if remark)
 
 
@@ -255,6 +258,25 @@ def _check_processes(processes: int) -> None:
             f"--num-gpus {processes}: a launcher (torchrun, srun) has started {started} processes of one run already. "
             "Leave --num-gpus out, and give the launcher the number of processes on each machine"
         )
+
+
+def _check_kind(config: Config, data: Sequence[Dataset]) -> None:
+    """Refuse data with objects for a model of label maps, and data with label maps for a detector."""
+    semantic = resolve.is_semantic(config)
+    for part in data:
+        names = ", ".join(part.names)
+        if semantic and not part.kind.has_label_maps:
+            raise TransferError(
+                f"MODEL.META_ARCHITECTURE {config.MODEL.META_ARCHITECTURE}: it learns the class of every pixel, and "
+                f"{names} has objects, no label maps; name a folder with images/ and labels/, or data such as "
+                "voc_2012_sem_seg_train_aug"
+            )
+        if part.kind.has_label_maps and not semantic:
+            raise TransferError(
+                f"MODEL.META_ARCHITECTURE {config.MODEL.META_ARCHITECTURE}: a detector learns from objects, and "
+                f"{names} has label maps; use a recipe of semantic segmentation such as voc_r50_fcn16s_30k, or, "
+                "where each object has an index of its own, make a COCO file by tools/convert_dataset.py"
+            )
 
 
 def _check_keypoints(config: Config, data: Sequence[Dataset]) -> None:

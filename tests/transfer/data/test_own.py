@@ -80,7 +80,7 @@ def test_every_fault_of_a_yaml_file_is_in_one_message(tmp_path: Path, cells: Pat
         "coco_2017_val: is a built-in name",
         "a: no such key: trian; there are format, images,",
         "b_train: no such key: image; there are",
-        "c_train: format yolo is not read; voc and coco are",
+        "c_train: format yolo is not read; voc, coco,",
         f"d: format coco, but {cells}/Annotations is in VOC layout",
         f"e_test: {tmp_path}/nowhere: no such file or folder",
         "f: a path or",

@@ -19,10 +19,11 @@ class DataFiles:
 
     Args:
         name: as DATASETS.TRAIN and DATASETS.TEST, messages, results and reports have it.
-        format: name of the kind of data, "voc" or "coco".
+        format: name of the kind of data, such as "coco".
         images: the folder of the images.
-        annotations: COCO: the annotation file. VOC: the folder of the XML files.
-        image_list: VOC: the text file with an image's name on each line; None: every image that has an XML file.
+        annotations: COCO: the annotation file. VOC: the folder of the XML files. Of label maps: their folder.
+        image_list: VOC and label maps: the text file with an image's name on each line; None: every image that has
+            annotations.
     """
 
     name: str

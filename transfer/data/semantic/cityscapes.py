@@ -39,24 +39,29 @@ def load_cityscapes_label_maps(
         raise TransferError(
             f"{', '.join(names)}: the classes are Cityscapes' 19, not {listed(class_names, 19)} {CLASSES_FROM}"
         )
-    base, findings = _base_folder(root), Findings(rules)
-    images = [image for name in names for image in _images(base, _SPLITS[name])]
-    if any(not image.label_map.is_file() for image in images):
-        findings.repairs["label_map"] = _MAKE_TRAIN_IDS
+    findings = Findings(rules)
+    images = [image for name in names for image in find_cityscapes_images(name, root, findings)]
     return join_label_maps(names, CITYSCAPES_LABEL_MAPS, images, CLASS_NAMES, rules, findings)
 
 
-def _images(base: Path, split: str) -> list[LabelledImage]:
-    """Return the images of a split by city and name."""
+def find_cityscapes_images(name: str, root: Path, findings: Findings) -> list[LabelledImage]:
+    """Return the images of a data set by city and name, with the files of their label maps.
+
+    Raises:
+        TransferError: there are none.
+    """
+    base, split = _base_folder(root), _SPLITS[name]
     folder = base / "leftImg8bit" / split
     found = []
     for city in sub_folders(folder):
         for path in sorted(city.glob(f"*{_IMAGE_END}")):
-            name = path.name.removesuffix(_IMAGE_END)
-            label_map = base / "gtFine" / split / city.name / f"{name}{_LABEL_END}"
-            found.append(LabelledImage(name, path, label_map))
+            image_id = path.name.removesuffix(_IMAGE_END)
+            label_map = base / "gtFine" / split / city.name / f"{image_id}{_LABEL_END}"
+            found.append(LabelledImage(image_id, path, label_map))
     if not found:
         raise TransferError(f"{folder}: holds no images as CITY/*{_IMAGE_END}")
+    if any(not image.label_map.is_file() for image in found):
+        findings.repairs["label_map"] = _MAKE_TRAIN_IDS
     return found
 
 

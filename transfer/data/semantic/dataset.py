@@ -52,7 +52,7 @@ def join_label_maps(
     count = len(class_names)
     examine_values(images, contents, count, findings)
     if any(fault.kind == "label_value" for fault in findings.refused()):
-        findings.repairs["label_value"] = f"list every class {CLASSES_FROM}, or mend the label maps"
+        findings.repairs["label_value"] = f"mend the label maps, or name every class {CLASSES_FROM}"
     findings.raise_if_refused(where)
     if absent := [name for index, name in enumerate(class_names) if index not in shown]:
         log.warning("%s: no pixel of %d of the %d classes: %s", where, len(absent), count, listed(absent, 20))

@@ -57,6 +57,11 @@ def load_voc_label_maps(names: tuple[str, ...], root: Path, class_names: Sequenc
     return dataset
 
 
+def find_voc_images(name: str, root: Path, findings: Findings) -> list[LabelledImage]:
+    """Return the images of a data set with the files of their label maps; every fault of its lists is added."""
+    return _Split(_year_folder(root), _SPLITS[name], findings).images
+
+
 class _Split:
     """The images of a split, with the label map that each of them has."""
 

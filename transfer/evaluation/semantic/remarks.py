@@ -26,8 +26,8 @@ def label_map_remarks(counts: PixelCounts, class_names: Sequence[str]) -> tuple[
         )
     if counted := [name for name in absent if found[name]]:
         remarks.append(
-            f"{len(counted)} classes are predicted and not in the ground truth, and count with IoU 0, as in "
-            f"cityscapesscripts (Detectron2's evaluator leaves them out): {listed(counted, SHOWN)}"
+            "predicted, not in the ground truth, and counted with IoU 0 as in cityscapesscripts (Detectron2's "
+            f"evaluator leaves such classes out): {listed(counted, SHOWN)}"
         )
     missed = int(counts.objects.sum() - counts.predicted.sum())
     if missed:
