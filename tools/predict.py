@@ -1,4 +1,7 @@
-"""Run a detector over images: detections.json (COCO results rows) and pictures with boxes, masks and scores."""
+"""Run a model over images. A detector: detections.json (COCO results rows) and pictures with boxes, masks and scores.
+
+Semantic segmentation: NAME.png for each image, whose values are the indices of the classes, and pictures.
+"""
 
 import argparse
 import functools
@@ -10,7 +13,8 @@ from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import config_path, user_path
 from transfer import engines
 from transfer.data import own
-from transfer.run import predict
+from transfer.errors import TransferError
+from transfer.run import predict, predict_labels
 
 EXAMPLES = """examples:
   # a folder, with a detector from tools/finetune.py
@@ -20,6 +24,10 @@ EXAMPLES = """examples:
   # two files, run as one zero-padded batch, not resized
   python tools/predict.py --config-file configs/transfer/coco_r50_fpn_1x.yaml --input a.jpg b.png --batch-size 2 \\
       --output output/two INPUT.MIN_SIZE_TEST 0 MODEL.WEIGHTS model_final.pth
+
+  # label maps by semantic segmentation, and its logits
+  python tools/predict.py --config-file output/fcn/config.yaml --input photographs --output output/maps --save-logits \\
+      MODEL.WEIGHTS output/fcn/model_final.pth
 """
 
 CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")  # MODEL.WEIGHTS
@@ -44,9 +52,10 @@ def parser() -> argparse.ArgumentParser:
         help="image files, folders of images, and data sets by path or by a name of --data",
     )
     add("--data", type=user_path, metavar="FILE.yaml", help=own.DATA_HELP)
-    add("--output", type=user_path, required=True, help="folder for detections.json and the pictures")
-    add("--batch-size", type=int, default=1, help="images of one zero-padded batch, in order (default: 1)")
+    add("--output", type=user_path, required=True, help="folder for what is predicted and the pictures")
+    add("--batch-size", type=int, default=1, help="images of a detector's zero-padded batch (default: 1)")
     add("--min-score", type=float, default=0.5, help="lowest score in the pictures (default: 0.5); the json has all")
+    add("--save-logits", action="store_true", help="semantic segmentation: also NAME.npz with the logits (K, H, W)")
     add("--engine", default="auto", choices=engines.NAMES, help="auto: detectron2 where it is installed (default)")
     add("overrides", nargs="*", metavar="KEY VALUE", help="config keys over the file; MODEL.WEIGHTS is the detector")
     return options
@@ -57,9 +66,16 @@ def main() -> None:
     cli.log_to_terminal()
     inputs, overrides = split_inputs(args.input)
     images = predict.find_images(inputs, own.read_data_file(args.data) if args.data else None)
-    detector, classes = predict.load_detector(args.config_file, overrides + args.overrides, args.engine)
+    overrides += args.overrides
+    semantic = predict.predicts_label_maps(args.config_file, overrides, args.engine)
+    if args.save_logits and not semantic:
+        raise TransferError(f"--save-logits: {args.config_file} is a detector; semantic segmentation has logits")
+    model, classes = predict.load_detector(args.config_file, overrides, args.engine, args.save_logits)
     with naming_full_disk(args.output):
-        path = predict.predict_images(detector, images, classes, args.output, args.batch_size, args.min_score)
+        if semantic:
+            path = predict_labels.predict_label_maps(model, images, classes, args.output, args.save_logits)
+        else:
+            path = predict.predict_images(model, images, classes, args.output, args.batch_size, args.min_score)
     print(f"{path}: {len(images)} images; pictures beside it")
 
 

@@ -1,4 +1,4 @@
-"""The drawing of detections into their image: boxes, translucent masks, keypoints, class names with scores."""
+"""The drawing of predictions into their image: boxes, translucent masks, keypoints, names with scores; label maps."""
 
 import colorsys
 from collections.abc import Sequence
@@ -13,6 +13,7 @@ Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]  # left, top, right, bottom
 
 _MASK_OPACITY = 0.45
+_LABEL_OPACITY = 0.55  # of a class in a label map
 _CASING = (0, 0, 0)
 _KEYPOINT_SCORE = 0.05  # of a keypoint that is drawn, as in Detectron2's Visualizer
 # COCO's person: pairs of keypoints, by their place in the annotation file's list, that a limb joins.
@@ -98,6 +99,49 @@ def draw_boxes(image: np.ndarray, boxes: Sequence[DrawnBox]) -> Image.Image:
         if box.text:
             _label(pen, box.text, box.corners, box.color, picture.size, taken)
     return picture
+
+
+def draw_label_map(image: np.ndarray, label_map: np.ndarray, class_names: Sequence[str]) -> Image.Image:
+    """Paint the classes of a label map over a copy of the image, with a legend of those that occur below it.
+
+    Args:
+        image: uint8 RGB (H, W, 3).
+        label_map: (H, W) uint8, index into `class_names`; other values stay unpainted, and so does a class 0 that is
+            named "background".
+        class_names: of class 0, 1, ...; the colour depends on the class index only.
+    """
+    colors = np.zeros((256, 3), dtype=np.uint8)
+    painted = np.zeros(256, dtype=bool)
+    for index, name in enumerate(class_names):
+        colors[index], painted[index] = class_color(index), index > 0 or name.lower() != "background"
+    shown = painted[label_map]  # (H, W)
+    mixed = np.round((1 - _LABEL_OPACITY) * image + _LABEL_OPACITY * colors[label_map])
+    picture = Image.fromarray(np.where(shown[..., None], mixed, image).astype(np.uint8))
+    present = [index for index in np.unique(label_map).tolist() if painted[index]]
+    return _with_legend(picture, [(class_names[index], class_color(index)) for index in present])
+
+
+def _with_legend(picture: Image.Image, entries: Sequence[tuple[str, Color]]) -> Image.Image:
+    """Return the picture with a plate for each entry (text, colour) in rows below it."""
+    if not entries:
+        return picture
+    font = ImageFont.load_default(size=min(max(11, min(picture.size) / 32), 60))
+    pen = ImageDraw.Draw(picture)
+    boxes = [pen.textbbox((0, 0), text, font=font) for text, _ in entries]
+    row = max(bottom for *_, bottom in boxes) + 6
+    places, x, y = [], 0.0, float(picture.height)
+    for _, _, right, _ in boxes:
+        if x and x + right + 8 > picture.width:
+            x, y = 0.0, y + row
+        places.append((x, y))
+        x += right + 8
+    canvas = Image.new("RGB", (picture.width, int(y + row)), (255, 255, 255))
+    canvas.paste(picture)
+    pen = ImageDraw.Draw(canvas)
+    for (text, color), (x, y), (_, _, right, _) in zip(entries, places, boxes, strict=True):
+        pen.rectangle((x, y, x + right + 7, y + row - 1), fill=color)
+        pen.text((x + 4, y + 2), text, font=font, fill=ink_on(color))
+    return canvas
 
 
 def class_color(index: int) -> Color:

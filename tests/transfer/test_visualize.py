@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transfer.predictions import Detections
-from transfer.visualize import DrawnBox, class_color, draw_boxes, draw_detections
+from transfer.visualize import DrawnBox, class_color, draw_boxes, draw_detections, draw_label_map
 
 unhurried = settings(max_examples=60, deadline=None)  # the machine may be busy
 
@@ -110,3 +110,20 @@ def test_class_colors_differ() -> None:
 
     assert nearest(20) > 50
     assert nearest(80) > 10
+
+
+def test_a_label_map_is_painted_over_its_image_with_a_legend() -> None:
+    classes = np.zeros((120, 200), dtype=np.uint8)
+    classes[:, 50:] = 1
+    classes[:, 100:] = 2
+    classes[:, 150:] = 255
+    picture = np.asarray(draw_label_map(grey, classes, ("background", "cat", "red blood cell")))
+    assert picture.shape[1] == 200
+    np.testing.assert_array_equal(picture[:120, :50], grey[:, :50])
+    np.testing.assert_array_equal(picture[:120, 150:], grey[:, 150:])
+    for index, column in ((1, 75), (2, 125)):
+        color = np.array(class_color(index))
+        assert np.abs(picture[60, column] - (0.45 * 100 + 0.55 * color)).max() <= 1
+        assert (picture[120:] == color).all(axis=-1).any()  # its plate
+    assert (np.asarray(draw_label_map(grey, classes * 0, ("background", "cat"))) == grey).all()
+    assert (np.asarray(draw_label_map(grey, classes * 0, ("sky", "cat")))[:120] != grey).any()

@@ -26,11 +26,25 @@ DATA_SUFFIXES = frozenset({".json", ".txt"})  # of files that list images
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
-def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "auto") -> tuple[Predict, Classes]:
-    """Load the detector in the file that MODEL.WEIGHTS names, and its classes.
+def predicts_label_maps(config_file: Path, overrides: Sequence[str], engine: str = "auto") -> bool:
+    """Return True if the configuration is of a model that predicts label maps; else it predicts detections.
+
+    Raises:
+        TransferError: a configuration that the engine refuses.
+    """
+    return resolve.is_semantic(engines.load_engine(engine).load_config(config_file, list(overrides)))
+
+
+def load_detector(
+    config_file: Path, overrides: Sequence[str], engine: str = "auto", logits: bool = False
+) -> tuple[Predict, Classes]:
+    """Load the model in the file that MODEL.WEIGHTS names, and its classes.
 
     The classes are those the file carries. A file that carries none (plain Detectron2's) has the config's number of
     classes, zero-based ids, and the names of the kind of data that has as many classes: VOC's 20, COCO's 80.
+
+    Args:
+        logits: keep those of semantic segmentation beside the classes.
 
     Raises:
         TransferError: no MODEL.WEIGHTS, or a file that does not fit the config.
@@ -47,7 +61,7 @@ def load_detector(config_file: Path, overrides: Sequence[str], engine: str = "au
     classes = read_classes(weights) or Classes(standard_class_names(count), tuple(range(count)))
     settings = {"MODEL.DEVICE": device, resolve.class_key(config): len(classes.names)}
     config = resolve.with_settings(config, settings)
-    return backend.load_predictor(config, weights), classes
+    return backend.load_predictor(config, weights, logits), classes
 
 
 def find_images(inputs: Sequence[Path], known: Mapping[str, DataFiles] | None = None) -> list[Path]:
