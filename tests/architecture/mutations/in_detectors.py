@@ -79,10 +79,26 @@ FAULTS = (
     fault(
         "background-first",
         "transfer/engines/torchvision/modeling/roi_heads/box_head.py",
-        "scores[finite, :-1]",
-        "scores[finite, 1:]",
+        "likely = (scores[:, :-1]",
+        "likely = (scores[:, 1:]",
         "every detection has the class before its own",
         f"{_HEADS_TESTS}/test_box_head.py::test_detection_thresholds_then_suppresses_per_class",
+    ),
+    fault(
+        "repeats-of-the-first-class",
+        "transfer/engines/torchvision/data/repeat_factors.py",
+        "largest = [max((factors",
+        "largest = [min((factors",
+        "images that show a frequent class beside a rare one come once",
+        "transfer/engines/torchvision/data/test_repeat_factors.py::test_an_image_has_the_factor_of_its_rarest_class",
+    ),
+    fault(
+        "boxes-of-another-class",
+        "transfer/engines/torchvision/modeling/roi_heads/box_head.py",
+        "[region, 0 if self.settings.class_agnostic else label]",
+        "[region, 0]",
+        "every detection has the box of the first class",
+        f"{_HEADS_TESTS}/test_box_head.py::test_boxes_above_the_threshold_are_those_of_decoding_all",
     ),
     fault(
         "nms-across-classes",

@@ -1,8 +1,11 @@
 """The model, its input and its optimizer, built from a configuration, which the modules below do not know."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
 from fvcore.common.config import CfgNode
-from torch import nn
+from torch import Tensor, nn
 
 from transfer.config import resolve
 from transfer.engines.common.semantic_input import SemanticInput
@@ -17,11 +20,13 @@ from transfer.engines.torchvision.build_heads import (
 from transfer.engines.torchvision.config_checks.registry import (
     C5_BACKBONE,
     FPN_BACKBONES,
+    REPEAT_FACTOR,
     RES5_HEADS,
     RETINANET,
     RETINANET_BACKBONE,
 )
 from transfer.engines.torchvision.data.mapper import TrainingInput
+from transfer.engines.torchvision.data.repeat_factors import repeat_factors
 from transfer.engines.torchvision.modeling.backbone.fpn import FPN, P6P7
 from transfer.engines.torchvision.modeling.backbone.resnet import Backbone, DilatedC5, make_resnet
 from transfer.engines.torchvision.modeling.layers.norm import norm_factory, optional_norm
@@ -68,6 +73,14 @@ def build_training_input(cfg: CfgNode) -> TrainingInput | SemanticInput:
         mask_format=cfg.INPUT.MASK_FORMAT if cfg.MODEL.MASK_ON else None,
         keypoints=cfg.MODEL.KEYPOINT_ON,
     )
+
+
+def build_repeat_factors(cfg: CfgNode, records: Sequence[Mapping[str, Any]]) -> Tensor | None:
+    """Return how often each record comes in an epoch, (N,); None where DATALOADER.SAMPLER_TRAIN takes each once."""
+    settings = cfg.DATALOADER
+    if settings.SAMPLER_TRAIN != REPEAT_FACTOR:
+        return None
+    return repeat_factors(records, settings.REPEAT_THRESHOLD, settings.REPEAT_SQRT)
 
 
 def build_optimizer(cfg: CfgNode, model: nn.Module) -> torch.optim.SGD:

@@ -26,7 +26,13 @@ from transfer.engines.common.broken_images import BrokenImages
 from transfer.engines.common.checkpoints import BROKEN, Checkpoints, Part
 from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics, write_row
 from transfer.engines.torchvision import solver
-from transfer.engines.torchvision.build import build_model, build_optimizer, build_schedule, build_training_input
+from transfer.engines.torchvision.build import (
+    build_model,
+    build_optimizer,
+    build_repeat_factors,
+    build_schedule,
+    build_training_input,
+)
 from transfer.engines.torchvision.data.loader import TrainingBatches, usable
 from transfer.engines.torchvision.metrics import TrainingProgress, Window
 from transfer.engines.torchvision.predictor import make_predictor
@@ -82,6 +88,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(enabled=cfg.SOLVER.AMP.ENABLED and self.device.type == "cuda")
         min_keypoints = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
         self.records = usable(dataset.records, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, min_keypoints)
+        self.factors = build_repeat_factors(cfg, self.records)
         self.broken = BrokenImages(self.records, max_broken)
         self.window = Window()
         self.scores: Scores | None = None  # of the last test
@@ -168,6 +175,7 @@ class Trainer:
             build_training_input(self.cfg),
             batch_size=self.cfg.SOLVER.IMS_PER_BATCH // distributed.world_size(),
             seed=self.cfg.SEED,
+            factors=self.factors,
             group=self.cfg.DATALOADER.ASPECT_RATIO_GROUPING,
             rank=distributed.rank(),
             world_size=distributed.world_size(),

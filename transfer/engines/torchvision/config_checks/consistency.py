@@ -100,6 +100,7 @@ def _three(value: Any) -> bool:
 
 _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "DATALOADER.NUM_WORKERS": _whole(0),
+    "DATALOADER.REPEAT_THRESHOLD": (lambda value: value >= 0, "a share of the images, 0 or more,"),
     "INPUT.MIN_SIZE_TEST": _whole(0),
     "INPUT.MIN_SIZE_TRAIN": (lambda value: bool(value) and _whole_numbers(value), "a list of pixels"),
     "INPUT.MAX_SIZE_TEST": _whole(1),

@@ -9,4 +9,5 @@ FPN_BACKBONES = (FPN_BACKBONE, RETINANET_BACKBONE)
 RES5_HEADS = ("Res5ROIHeads", "Res5ROIHeadsExtraNorm")
 STANDARD_HEADS = "StandardROIHeads"
 RCNN, RETINANET, SEMANTIC = "GeneralizedRCNN", "RetinaNet", "SemanticSegmentor"
+REPEAT_FACTOR = "RepeatFactorTrainingSampler"
 SEMANTIC_HEAD = "FCN16Head"  # MoCo's; registered in Detectron2 by transfer.engines.detectron2

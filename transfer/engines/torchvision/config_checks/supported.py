@@ -13,6 +13,7 @@ from transfer.engines.torchvision.config_checks.registry import (
     FPN_BACKBONES,
     PLAIN_BACKBONE,
     RCNN,
+    REPEAT_FACTOR,
     RES5_HEADS,
     RETINANET,
     RETINANET_BACKBONE,
@@ -27,7 +28,7 @@ NORMS = ("", "BN", "SyncBN", "naiveSyncBN", "FrozenBN")
 # Keys honoured at any value of their type.
 _ANY_OF = {
     "": "CUDNN_BENCHMARK OUTPUT_DIR SEED VERSION",
-    "DATALOADER": "ASPECT_RATIO_GROUPING FILTER_EMPTY_ANNOTATIONS NUM_WORKERS",
+    "DATALOADER": "ASPECT_RATIO_GROUPING FILTER_EMPTY_ANNOTATIONS NUM_WORKERS REPEAT_SQRT REPEAT_THRESHOLD",
     "DATASETS": "TEST TRAIN",
     "INPUT": "MAX_SIZE_TEST MAX_SIZE_TRAIN MIN_SIZE_TEST MIN_SIZE_TRAIN",
     "MODEL.ANCHOR_GENERATOR": "ASPECT_RATIOS OFFSET SIZES",
@@ -76,6 +77,7 @@ _SEMANTIC_ANY = {
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
 }
 _SEMANTIC_CHOICES: dict[str, tuple[Any, ...]] = {
+    "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", REPEAT_FACTOR),
     "MODEL.SEM_SEG_HEAD.NAME": (SEMANTIC_HEAD,),
     "MODEL.SEM_SEG_HEAD.NORM": NORMS,
 }
@@ -163,6 +165,8 @@ def _unbuildable(cfg: CfgNode) -> Iterator[str]:
             yield f"MODEL.BACKBONE.NAME: {backbone}, {SEMANTIC} needs {PLAIN_BACKBONE}"
         if cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON:
             yield f"MODEL.MASK_ON, MODEL.KEYPOINT_ON: {SEMANTIC} predicts label maps only"
+        if cfg.DATALOADER.SAMPLER_TRAIN == REPEAT_FACTOR:
+            yield f"DATALOADER.SAMPLER_TRAIN: {REPEAT_FACTOR} repeats images by their objects, {SEMANTIC} has none"
     elif cfg.MODEL.META_ARCHITECTURE == RETINANET:
         if cfg.MODEL.MASK_ON or cfg.MODEL.KEYPOINT_ON:
             yield f"MODEL.MASK_ON, MODEL.KEYPOINT_ON: {RETINANET} predicts boxes only"

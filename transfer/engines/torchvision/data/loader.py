@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from pretrain.runtime.signals import StopRequest
 from transfer.data.common.trainable import trainable_images
@@ -14,6 +15,7 @@ from transfer.engines.common.batches import Batches, Draw, batches
 from transfer.engines.common.broken_images import BrokenImages
 from transfer.engines.common.semantic_input import SemanticExample, SemanticInput, load_example
 from transfer.engines.torchvision.data.mapper import TrainingInput, load_sample
+from transfer.engines.torchvision.data.repeat_factors import repeated_stream
 from transfer.engines.torchvision.modeling.meta_arch import Sample
 from transfer.errors import TransferError
 
@@ -53,6 +55,7 @@ class TrainingBatches(Batches[Sample | SemanticExample]):
 
     Args:
         records: Detectron2's standard dicts.
+        factors: (N,) how often each record comes in an epoch (repeat_factors); None: once.
         group, batch_size, skip, workers, stop, broken: see Batches; without `broken`, no image may be broken.
     """
 
@@ -63,6 +66,7 @@ class TrainingBatches(Batches[Sample | SemanticExample]):
         *,
         batch_size: int,
         seed: int,
+        factors: Tensor | None = None,
         group: bool = True,
         rank: int = 0,
         world_size: int = 1,
@@ -71,10 +75,11 @@ class TrainingBatches(Batches[Sample | SemanticExample]):
         stop: StopRequest | None = None,
         broken: BrokenImages | None = None,
     ) -> None:
+        order = stream(len(records), seed) if factors is None else repeated_stream(factors, seed)
         super().__init__(
             records,
             functools.partial(_load, settings, seed),
-            itertools.islice(stream(len(records), seed), rank, None, world_size),
+            itertools.islice(order, rank, None, world_size),
             batch_size=batch_size,
             group=group,
             skip=skip,

@@ -12,6 +12,8 @@ from transfer.engines.torchvision.modeling.layers.norm import Conv2d, NormFactor
 from transfer.engines.torchvision.modeling.layers.precision import at_least_float32
 from transfer.engines.torchvision.modeling.layers.weight_init import init_he, init_normal, init_xavier
 
+_ORDINARY = 1e9  # deltas below give finite boxes: a box is at most some thousand pixels wide
+
 
 @dataclass
 class Instances:
@@ -134,23 +136,40 @@ class BoxPredictor(nn.Module):
             The instances of each image, by falling score, without masks and keypoints.
         """
         counts = [len(boxes) for boxes in proposals]
-        boxes = decode(deltas, torch.cat(proposals), self.settings.box_weights).split(counts)
         scores = logits.float().softmax(dim=-1).split(counts)
-        return [self._detect(b, score, size) for b, score, size in zip(boxes, scores, image_sizes, strict=True)]
+        parts = zip(deltas.split(counts), proposals, scores, image_sizes, strict=True)
+        return [self._detect(*part) for part in parts]
 
-    def _detect(self, boxes: Tensor, scores: Tensor, size: tuple[int, int]) -> Instances:
+    def _detect(self, deltas: Tensor, proposals: Tensor, scores: Tensor, size: tuple[int, int]) -> Instances:
         """Keep the boxes of one image above the threshold, after NMS within each class, at most `max_detections`.
 
+        Only boxes above it are decoded: of 1000 proposals with a box for each of 1230 classes, that is few of them.
+
         Args:
-            boxes: (P, 4 K) or (P, 4) XYXY.
+            deltas: (P, 4 K) or (P, 4).
+            proposals: (P, 4) XYXY.
             scores: (P, K + 1) probabilities.
         """
-        finite = torch.isfinite(boxes).all(dim=1) & torch.isfinite(scores).all(dim=1)
-        boxes, scores = clip(boxes[finite].unflatten(1, (-1, 4)), size), scores[finite, :-1]  # (P, K or 1, 4), (P, K)
-        region, label = torch.nonzero(scores > self.settings.score_threshold).unbind(1)
-        boxes = boxes[region, 0 if self.settings.class_agnostic else label]
+        finite = self._decode_to_finite(deltas, proposals) & torch.isfinite(scores).all(dim=1)  # (P,)
+        likely = (scores[:, :-1] > self.settings.score_threshold) & finite[:, None]  # (P, K)
+        region, label = torch.nonzero(likely).unbind(1)  # (D,)
+        chosen = deltas.unflatten(1, (-1, 4))[region, 0 if self.settings.class_agnostic else label]  # (D, 4)
+        boxes = clip(decode(chosen, proposals[region], self.settings.box_weights), size)
         scores = scores[region, label]
         kept = batched_nms(boxes, scores, label, self.settings.nms_threshold)
         if self.settings.max_detections >= 0:
             kept = kept[: self.settings.max_detections]
         return Instances(boxes[kept], scores[kept], label[kept])
+
+    def _decode_to_finite(self, deltas: Tensor, proposals: Tensor) -> Tensor:
+        """Return (P,) bool, True where all boxes of a proposal are finite; a proposal with another is left out whole.
+
+        Args:
+            deltas: (P, 4 K) or (P, 4).
+            proposals: (P, 4) XYXY.
+        """
+        finite = (deltas.float().abs().amax(dim=1) < _ORDINARY) & torch.isfinite(proposals).all(dim=1)
+        doubtful = torch.nonzero(~finite).squeeze(1)
+        boxes = decode(deltas[doubtful], proposals[doubtful], self.settings.box_weights)
+        finite[doubtful] = torch.isfinite(boxes).all(dim=1)
+        return finite
