@@ -16,13 +16,13 @@ TOOL_PACKAGES = ("common", "launcher", "benchmarks", "fault_injection", "synthet
 _LEAVES = "pretrain/runtime transfer/errors transfer/results transfer/predictions"
 _LAYOUTS = (
     "transfer/data/coco transfer/data/voc transfer/data/cityscapes transfer/data/lvis transfer/data/semantic "
-    "transfer/data/common"
+    "transfer/data/densepose transfer/data/common"
 )
 _DATA = f"transfer/data {_LAYOUTS}"
 _EVALUATION = (
     "transfer/evaluation/common transfer/evaluation/coco transfer/evaluation/voc transfer/evaluation/cityscapes "
     "transfer/evaluation/lvis "
-    "transfer/evaluation/semantic"
+    "transfer/evaluation/semantic transfer/evaluation/densepose"
 )
 _TORCHVISION = "transfer/engines/torchvision"
 _MODELING = f"{_TORCHVISION}/modeling"
@@ -56,6 +56,7 @@ RULES: dict[str, str] = {
     "transfer/data/cityscapes": f"transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/data/lvis": f"transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/data/semantic": f"transfer/data/voc transfer/data/common {_LEAVES}",
+    "transfer/data/densepose": f"transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/data": f"{_LAYOUTS} {_LEAVES}",
     "transfer/weights": _LEAVES,
     "transfer/engines": f"transfer/data/common {_LEAVES}",
@@ -88,6 +89,10 @@ RULES: dict[str, str] = {
     ),
     "transfer/evaluation/semantic": (
         f"transfer/evaluation/common transfer/data/semantic transfer/data/voc transfer/data/common {_LEAVES}"
+    ),
+    "transfer/evaluation/densepose": (
+        "transfer/evaluation/common transfer/evaluation/coco transfer/data/densepose transfer/data/coco "
+        f"transfer/data/common {_LEAVES}"
     ),
     "transfer/evaluation": f"{_EVALUATION} {_DATA} {_LEAVES}",
     "transfer/run": (

@@ -7,6 +7,7 @@ import pytest
 
 import check_dataset
 from tests.conftest import Tool, refused
+from tests.support.body import found_person, person, write_people
 from tests.support.tools.ran import RanTool
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from tests.support.transfer.lvis_files import lvis_content, make_lvis
@@ -195,3 +196,17 @@ def test_a_file_of_lvis_is_checked_by_its_own_rules(tmp_path: Path, capsys: pyte
     ran = Ran(capsys, "lvis", "--annotations", annotations)
     assert ran.code == 2
     assert f"  {annotations}: annotations[0] (id 1): segmentation holds a polygon of fewer than 3 points" in ran.out
+
+
+def test_densepose_points_and_maps_are_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    annotations, results = write_people(tmp_path, person(), person(2, dp_I=[0, 1, 99])), tmp_path / "results.json"
+    results.write_text(json.dumps([found_person(), found_person(uv_data="")]))
+    ran = Ran(capsys, "densepose", "--annotations", annotations, "--results", results)
+    assert ran.code == 2
+    assert f"{annotations}: annotations[1] (id 2): dp_I 99 is no part, 1 to 24" in ran.out
+    assert f"{results}[1]: uv_data is not a PNG in base64" in ran.out
+    good = Ran(capsys, "densepose", "--annotations", write_people(tmp_path, person()))
+    assert (good.code, good.out) == (
+        0,
+        "1 images, 1 objects (person 1), 1 of them with points; 0 faults, 0 of them refused\n",
+    )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Tool, refused
+from tests.support.body import found_person, person, prism, write_body, write_people
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from tests.support.transfer.lvis_files import lvis_content, make_lvis
 
@@ -146,3 +147,15 @@ def test_lvis_is_scored_by_its_own_metric(tool: Tool, tmp_path: Path) -> None:
     scores = json.loads(tool("evaluate", *files, "--json").stdout)
     assert (scores["AP"], scores["APc"], scores["APr"]) == (pytest.approx(1), pytest.approx(1), None)
     assert "APc      1.000" in tool("evaluate", *files).stdout
+
+
+def test_densepose_finds_the_body_beside_coco_and_names_it(tool: Tool, tmp_path: Path) -> None:
+    annotations, results = write_people(tmp_path / "coco" / "annotations", person()), tmp_path / "results.json"
+    results.write_text(json.dumps([found_person()]))
+    arguments = ("densepose", "--annotations", annotations, "--results", results)
+    address = "https://dl.fbaipublicfiles.com/densepose/data/Pdist_matrix.pkl"
+    refused(tool("evaluate", *arguments), tmp_path / "densepose" / "SMPL_subdiv.mat", address)
+    write_body(tmp_path / "densepose", prism())
+    scores = json.loads(tool("evaluate", *arguments, "--json").stdout)
+    assert (scores["metric"], scores["AP"], scores["APl"], scores["per_class"]) == ("GPS", 1, None, {"person": 1})
+    assert "AP50   1.000" in tool("evaluate", *arguments, "--body", tmp_path / "densepose").stdout

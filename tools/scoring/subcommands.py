@@ -1,5 +1,5 @@
 """The table of what tools/evaluate.py scores: a new kind of data is a module beside this one, and a line here."""
 
-from . import coco, data, lvis, semantic, voc
+from . import coco, data, densepose, lvis, semantic, voc
 
-SUBCOMMANDS = (data.DATA, coco.COCO, voc.VOC, lvis.LVIS, semantic.SEMANTIC)
+SUBCOMMANDS = (data.DATA, coco.COCO, voc.VOC, lvis.LVIS, semantic.SEMANTIC, densepose.DENSEPOSE)

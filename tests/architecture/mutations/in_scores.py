@@ -37,6 +37,31 @@ FAULTS = (
         "transfer/evaluation/coco/test_ap.py::test_masks_are_small_or_large_by_their_own_area",
     ),
     fault(
+        "densepose-square-in-float64",
+        "transfer/data/densepose/body_model.py",
+        "return measured if apart.all() else",
+        "return measured.astype(np.float64) if apart.all() else",
+        "GPS is not Meta's in its last digits",
+        "transfer/data/densepose/test_body_files.py::test_distances_have_the_precision_that_is_squared",
+    ),
+    fault(
+        "densepose-flag-at-one-threshold",
+        "transfer/evaluation/densepose/matching.py",
+        "ignored[:, d] = skipped[place]",
+        "ignored[-1, d] = skipped[place]",
+        "a detection on somebody without points counts as false at the lower thresholds",
+        "transfer/evaluation/densepose/test_ap.py::test_people_without_points_are_ignored",
+    ),
+    fault(
+        "densepose-any-pickle",
+        "transfer/data/densepose/body_files.py",
+        "        if (module, name) not in _MAKERS:\n",
+        "        if module == 'subprocess':\n            return super().find_class(module, name)\n"
+        "        if (module, name) not in _MAKERS:\n",
+        "a pickle that a stranger made runs its commands",
+        "transfer/data/densepose/test_body_files.py::test_pickle_of_more_than_arrays_is_refused_unrun",
+    ),
+    fault(
         "coco-id-0",
         "transfer/evaluation/coco/evaluators.py",
         "    for number, detection in enumerate(detections, start=1):\n",

@@ -120,6 +120,7 @@ KINDS = {
     ),
     "keypoints": FaultKind("objects or detections with wrong keypoints", _DROP),
     "no_keypoints": FaultKind("objects without the keypoints of a person", _REFUSE),
+    "points": FaultKind("people with wrong DensePose points, or detections with a wrong map of them", _DROP),
     "num_keypoints": FaultKind(
         "objects whose num_keypoints is not the number of those marked", ("refuse", "drop", "keep")
     ),

@@ -1,0 +1,1 @@
+"""The evaluation of DensePose: the AP of the geodesic point similarity, GPS."""
