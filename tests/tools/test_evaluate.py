@@ -36,6 +36,9 @@ def test_coco_json_is_one_object_with_the_published_numbers(tool: Tool, shared_d
     expected = json.loads((folder / "expected_full_precision.json").read_text())["stats"]["cocoapi_bbox"]
     assert [scores[name] for name in names] == expected
     assert scores["per_class"]["hair drier"] is None
+    record = json.loads(tool("evaluate", "coco", *files, *results, "--json", "--evaluator", "pycocotools").stdout)
+    assert record.pop("evaluator").startswith("pycocotools ")
+    assert record == {name: value for name, value in scores.items() if name != "evaluator"}
     shown = tool("evaluate", "coco", *files, *results).stdout
     assert "AP50   0.697" in shown
     refused(tool("evaluate", "coco", *files, *results, "--iou-type", "segm"), results[1], "[0]: no segmentation")
@@ -129,6 +132,8 @@ def test_data_by_path_are_scored_by_their_own_layout(tool: Tool, tmp_path: Path)
     (tmp_path / "found/cat.txt").write_text("a 0.9 1 1 9 9\n")
     scores = json.loads(tool("evaluate", "data", tmp_path / "cells", "--results", tmp_path / "found", "--json").stdout)
     assert (scores["metric"], scores["AP"]) == ("area", 1.0)
+    chosen = tool("evaluate", "data", tmp_path / "cells", "--results", tmp_path / "found", "--evaluator", "pycocotools")
+    refused(chosen, "--evaluator pycocotools: only COCO's AP has a choice of programs")
     make_coco(tmp_path / "fruit", coco_content())
     (tmp_path / "sets.yaml").write_text("mine: fruit\n")
     row = {"image_id": 9, "category_id": 3, "bbox": [1, 1, 5, 5], "score": 0.9}

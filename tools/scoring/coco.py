@@ -13,6 +13,7 @@ from transfer.data.common import faults
 from transfer.data.common.data_files import DataFiles
 from transfer.data.common.faults import Findings
 from transfer.evaluation.coco import ap as coco_eval
+from transfer.evaluation.coco.evaluators import EVALUATORS, FLAG, FLAG_HELP
 from transfer.evaluation.coco.results import read_coco_results
 
 from .numbers import cell
@@ -23,7 +24,9 @@ def score_coco(arguments: argparse.Namespace) -> dict[str, Any]:
     rules = faults.parse_rules(arguments.data_rules)
     findings = Findings(faults.rules_for(rules, masks=arguments.iou_type == "segm"))
     rows = read_coco_results(arguments.results)
-    scores = coco_eval.evaluate_coco(arguments.annotations, rows, arguments.iou_type, str(arguments.results), findings)
+    scores = coco_eval.evaluate_coco(
+        arguments.annotations, rows, arguments.iou_type, str(arguments.results), findings, arguments.evaluator
+    )
     return {"iou_type": arguments.iou_type, **scores, "data_faults": findings.counts()}
 
 
@@ -49,12 +52,13 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--iou-type", choices=coco_eval.IOU_TYPES, default="bbox", help="what is compared (default bbox)"
     )
+    parser.add_argument(FLAG, choices=EVALUATORS, help=FLAG_HELP)
     parser.set_defaults(score=score_coco, show=print_coco_scores)
 
 
 COCO = SubCommand(
     "coco",
-    "a COCO results file against a COCO annotation file, by pycocotools",
+    "a COCO results file against a COCO annotation file, by hotcoco or pycocotools",
     (
         "evaluate.py coco --annotations instances_val2017.json --results coco_instances_results.json",
         "evaluate.py coco --annotations instances_val2017.json --results results.json --iou-type segm --json",

@@ -8,6 +8,7 @@ from pretrain.runtime.host import user_path
 from transfer.data import catalog, own
 from transfer.errors import TransferError
 from transfer.evaluation.coco import ap as coco_eval
+from transfer.evaluation.coco import evaluators
 
 from .coco import print_coco_scores, score_coco_files
 from .semantic import print_semantic_scores, score_label_map_files
@@ -27,6 +28,11 @@ def score_data(arguments: argparse.Namespace) -> dict[str, Any]:
     found = own.find_data(arguments.name, known)
     if found is None:
         raise TransferError(f"{arguments.name}: a built-in name; `voc` and `coco` score on those data, by their paths")
+    if found.format != "coco" and arguments.evaluator:
+        raise TransferError(
+            f"{evaluators.FLAG} {arguments.evaluator}: only COCO's AP has a choice of programs, and {arguments.name} "
+            f"has the layout of {found.format.upper()}; leave the flag out"
+        )
     score, arguments.show = _LAYOUTS[found.format]
     return score(found, arguments)
 
@@ -41,6 +47,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         help="a COCO results file; for VOC's layout a folder of <class>.txt; for label maps a folder of PNG files",
     )
     parser.add_argument("--iou-type", choices=coco_eval.IOU_TYPES, default="bbox", help="COCO: what is compared")
+    parser.add_argument(evaluators.FLAG, choices=evaluators.EVALUATORS, help=f"COCO: {evaluators.FLAG_HELP}")
     parser.add_argument(catalog.CLASSES_FLAG, metavar="CLASSES", help=catalog.CLASSES_HELP)
     parser.set_defaults(score=score_data)
 
