@@ -18,7 +18,7 @@ _LAYOUTS = (
     "transfer/data/coco transfer/data/voc transfer/data/cityscapes transfer/data/lvis transfer/data/semantic "
     "transfer/data/densepose transfer/data/common"
 )
-_DATA = f"transfer/data {_LAYOUTS}"
+_DATA = f"transfer/data transfer/data/shared {_LAYOUTS}"
 _EVALUATION = (
     "transfer/evaluation/common transfer/evaluation/coco transfer/evaluation/voc transfer/evaluation/cityscapes "
     "transfer/evaluation/lvis "
@@ -51,6 +51,7 @@ RULES: dict[str, str] = {
     "transfer/visualize": "transfer/predictions",
     "transfer/config": _LEAVES,
     "transfer/data/common": _LEAVES,
+    "transfer/data/shared": "pretrain/runtime",
     "transfer/data/coco": f"transfer/data/common {_LEAVES}",
     "transfer/data/voc": f"transfer/data/common {_LEAVES}",
     "transfer/data/cityscapes": f"transfer/data/coco transfer/data/common {_LEAVES}",

@@ -4,7 +4,6 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from pretrain.runtime import distributed, files
 from pretrain.runtime.progress import track
@@ -54,7 +53,7 @@ class Scorer:
 
     def __call__(self, predict: Predict) -> Scores:
         """Return the scores of the model: the same on every rank."""
-        share = list(enumerate(self.dataset.records))[distributed.rank() :: distributed.world_size()]
+        share = range(len(self.dataset.records))[distributed.rank() :: distributed.world_size()]
         own: list[tuple[int, Rows]] = []
         fault: Exception | None = None
         try:
@@ -70,11 +69,12 @@ class Scorer:
         rows = [row for _, of_image in numbered for row in of_image]
         return distributed.on_main(lambda: self._save_and_score(rows))
 
-    def _run(self, predict: Predict, share: list[tuple[int, dict[str, Any]]]) -> Iterator[tuple[int, Rows]]:
+    def _run(self, predict: Predict, share: range) -> Iterator[tuple[int, Rows]]:
         """Yield (position, rows) of this rank's images, run one by one as in Detectron2, until asked to stop."""
-        for position, record in track(share, "evaluate", shown=distributed.is_main()):
+        for position in track(share, "evaluate", shown=distributed.is_main()):
             if self.stop.name is not None:
                 return
+            record = self.dataset.records[position]
             (predicted,) = predict([record])
             yield position, self._evaluation.rows(self.dataset, record, predicted)
 

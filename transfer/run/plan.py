@@ -18,6 +18,7 @@ from transfer.data.common.shared_images import shared_images_remark
 from transfer.data.common.trainable import trainable_images
 from transfer.data.labels import LabelledImages
 from transfer.data.own import ChosenData
+from transfer.data.shared.packed_records import PackedRecords
 from transfer.engines import Engine
 from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_checkpoint
 from transfer.errors import TransferError, refuse
@@ -131,8 +132,8 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         engine=backend.NAME,
         config=config,
         config_file=options.config_file,
-        train=train,
-        test=test,
+        train=_packed(train) if train else None,
+        test=_packed(test),
         data=data,
         initial=initial,
         processes=options.processes,
@@ -147,6 +148,10 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         data_remarks=_data_remarks(train, test, labelled),
         labelled=labelled,
     )
+
+
+def _packed(dataset: Dataset) -> Dataset:
+    return replace(dataset, records=PackedRecords.of(dataset.records))
 
 
 def _read_config(backend: Engine, options: RunOptions) -> tuple[Config, results.Scaled | None]:

@@ -10,6 +10,7 @@ from PIL import Image
 from tests.conftest import ROOT
 from tests.support.transfer.layouts import SIZE, voc_object
 from transfer import results
+from transfer.data.shared.packed_records import PackedRecords
 from transfer.errors import TransferError
 from transfer.report import page
 from transfer.report.content import Options
@@ -56,7 +57,9 @@ def options(cells: Path, output: Path, **changes: object) -> RunOptions:
 def test_the_name_of_own_data_goes_from_path_to_report(engine: str, cells: Path, tmp_path: Path) -> None:
     if engine == "detectron2":
         pytest.importorskip("detectron2.data", reason="Detectron2 is not installed")
-    execute(plan_run(options(cells, tmp_path / "runs", engine=engine)))
+    plan = plan_run(options(cells, tmp_path / "runs", engine=engine))
+    assert [type(part.records) for part in (plan.train, plan.test) if part] == [PackedRecords] * 2
+    execute(plan)
     result = results.read_result(tmp_path / "runs/result.json")
     task = result.task
     assert (task.train, task.test, task.class_names) == (("cells_train",), ("cells_valid",), ("red", "white"))

@@ -47,7 +47,8 @@ class Dataset:
         kind: the kind of all of them.
         class_names: of class 0, 1, ...
         category_ids: the annotation file's id of each class (COCO: the json's; VOC: 0, 1, ...).
-        records: Detectron2's standard dicts, one an image: file_name, image_id (VOC: str, COCO: int), height, width,
+        records: Detectron2's standard dicts, one an image (those of a planned run are packed, transfer.data.shared):
+            file_name, image_id (VOC: str, COCO: int), height, width,
             annotations: [{bbox XYXY in absolute pixels, bbox_mode 0, category_id contiguous from 0, iscrowd (COCO),
             segmentation (COCO: polygons, or a compressed run-length mask), keypoints (COCO: x, y, visibility of each),
             difficult (VOC: 0 or 1)}]. Of label maps: sem_seg_file_name, and annotations: [{category_id, pixels}] of
@@ -63,7 +64,7 @@ class Dataset:
     kind: DataKind
     class_names: tuple[str, ...]
     category_ids: tuple[int, ...]
-    records: list[dict[str, Any]]
+    records: Sequence[dict[str, Any]]
     annotations: tuple[Any, ...]
     rules: Rules = field(default_factory=dict)
     faults: dict[str, int] = field(default_factory=dict)

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ from pretrain.runtime.signals import StopRequest
 from transfer.config import resolve
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import check_narrow, read_record_image
+from transfer.data.common.trainable import trainable_images
+from transfer.data.shared.packed_records import take_records
 from transfer.engines import MAX_BROKEN
 from transfer.engines.common.batches import Batches
 from transfer.engines.common.broken_images import BrokenImages
@@ -25,7 +27,6 @@ with quiet():
     from detectron2.config import CfgNode
     from detectron2.data import DatasetMapper, detection_utils
     from detectron2.data import transforms as T
-    from detectron2.data.build import filter_images_with_few_keypoints, filter_images_with_only_crowd_annotations
     from detectron2.data.samplers import RepeatFactorTrainingSampler, TrainingSampler
 
 
@@ -39,11 +40,11 @@ class TrainingData:
     def __init__(self, cfg: CfgNode, dataset: Dataset, stop: StopRequest, max_broken: float = MAX_BROKEN) -> None:
         self.cfg, self.stop = cfg, stop
         self.mapper: Mapper | SemanticMapper = SemanticMapper(cfg) if resolve.is_semantic(cfg) else Mapper(cfg)
-        records = dataset.records
-        if cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and not resolve.is_semantic(cfg):
-            records = filter_images_with_only_crowd_annotations(records)
-        if cfg.MODEL.KEYPOINT_ON:
-            records = filter_images_with_few_keypoints(records, cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE)
+        # Detectron2's own filters would unpack all records at once, and keep them so.
+        least = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
+        filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and not resolve.is_semantic(cfg)
+        kept = trainable_images(dataset.records, filter_empty, least)
+        records = take_records(dataset.records, kept)
         if not records:
             raise TransferError(f"DATASETS.TRAIN {', '.join(dataset.names)}: no image has an object to learn from")
         self.records, self.broken = records, BrokenImages(records, max_broken)
@@ -70,7 +71,7 @@ class TrainingData:
 SAMPLERS = ("TrainingSampler", "RepeatFactorTrainingSampler")
 
 
-def _sampler(cfg: CfgNode, records: list[dict[str, Any]]) -> Iterable[int]:
+def _sampler(cfg: CfgNode, records: Sequence[dict[str, Any]]) -> Iterable[int]:
     """Return the sampler of DATALOADER.SAMPLER_TRAIN, one of SAMPLERS, as Detectron2 sets it up."""
     settings = cfg.DATALOADER
     if settings.SAMPLER_TRAIN == "TrainingSampler":

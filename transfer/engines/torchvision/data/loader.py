@@ -11,6 +11,7 @@ from torch import Tensor
 
 from pretrain.runtime.signals import StopRequest
 from transfer.data.common.trainable import trainable_images
+from transfer.data.shared.packed_records import take_records
 from transfer.engines.common.batches import Batches, Draw, batches
 from transfer.engines.common.broken_images import BrokenImages
 from transfer.engines.common.semantic_input import SemanticExample, SemanticInput, load_example
@@ -22,7 +23,7 @@ from transfer.errors import TransferError
 __all__ = ["TrainingBatches", "batches", "stream", "usable"]
 
 
-def usable(records: Sequence[dict[str, Any]], filter_empty: bool, min_keypoints: int = 0) -> list[dict[str, Any]]:
+def usable(records: Sequence[dict[str, Any]], filter_empty: bool, min_keypoints: int = 0) -> Sequence[dict[str, Any]]:
     """Return the records to train on.
 
     Args:
@@ -32,7 +33,7 @@ def usable(records: Sequence[dict[str, Any]], filter_empty: bool, min_keypoints:
     Raises:
         TransferError: no record is left.
     """
-    kept = [records[index] for index in trainable_images(records, filter_empty, min_keypoints)]
+    kept = take_records(records, trainable_images(records, filter_empty, min_keypoints))
     if not kept:
         raise TransferError(f"DATASETS.TRAIN: none of the {len(records)} images shows an object to train on")
     return kept

@@ -1,0 +1,1 @@
+"""Records that the processes of one machine share."""
