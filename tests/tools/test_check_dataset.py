@@ -8,6 +8,7 @@ import pytest
 import check_dataset
 from tests.conftest import Tool, refused
 from tests.support.body import found_person, person, write_people
+from tests.support.cityscapes_layout import SCENE, make_cityscapes
 from tests.support.tools.ran import RanTool
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from tests.support.transfer.lvis_files import lvis_content, make_lvis
@@ -210,3 +211,21 @@ def test_densepose_points_and_maps_are_checked(tmp_path: Path, capsys: pytest.Ca
         0,
         "1 images, 1 objects (person 1), 1 of them with points; 0 faults, 0 of them refused\n",
     )
+
+
+def test_a_split_of_cityscapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_cityscapes(tmp_path, {"val": {"ulm_000000_000019": SCENE}})
+    arguments = ("cityscapes", "--dataset-root", tmp_path)
+    ran = Ran(capsys, *arguments)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.startswith("1 images, 4 objects (car 2, person 1, rider 1, truck 0")
+    annotations = tmp_path / "gtFine" / "val" / "ulm"
+    polygons = annotations / "ulm_000000_000019_gtFine_polygons.json"
+    content = json.loads(polygons.read_text())
+    content["objects"][2]["polygon"] = [[1, 1], [5, 5]]
+    polygons.write_text(json.dumps(content))
+    (annotations / "ulm_000000_000019_gtFine_instanceIds.png").unlink()
+    ran = Ran(capsys, *arguments)
+    assert ran.code == 2
+    assert f"{polygons}: objects[2]: the polygon of car has 2 points, and needs at least 3" in ran.out
+    assert "no ..._gtFine_instanceIds.png" in ran.out

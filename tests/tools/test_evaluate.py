@@ -7,6 +7,7 @@ import pytest
 
 from tests.conftest import Tool, refused
 from tests.support.body import found_person, person, prism, write_body, write_people
+from tests.support.cityscapes_layout import SCENE, draw, make_cityscapes, row
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from tests.support.transfer.lvis_files import lvis_content, make_lvis
 
@@ -164,3 +165,18 @@ def test_densepose_finds_the_body_beside_coco_and_names_it(tool: Tool, tmp_path:
     scores = json.loads(tool("evaluate", *arguments, "--json").stdout)
     assert (scores["metric"], scores["AP"], scores["APl"], scores["per_class"]) == ("GPS", 1, None, {"person": 1})
     assert "AP50   1.000" in tool("evaluate", *arguments, "--body", tmp_path / "densepose").stdout
+
+
+def test_cityscapes_is_scored_by_its_own_ap(tool: Tool, tmp_path: Path) -> None:
+    make_cityscapes(tmp_path, {"val": {"ulm_000000_000019": SCENE}})
+    results = tmp_path / "found.json"
+    rows = [row("ulm_000000_000019", 26, draw(SCENE) == 26000)]
+    results.write_text(json.dumps(rows))
+    files = ("cityscapes", "--ground-truth", tmp_path / "gtFine" / "val", "--results", results)
+    scores = json.loads(tool("evaluate", *files, "--json").stdout)
+    assert scores["per_class"]["car"] == {"AP": 1.0, "AP50": 1.0}
+    assert (scores["AP"], scores["per_class"]["bus"]["AP"]) == (0.5, None)  # no person is found
+    assert "AP50   0.500" in tool("evaluate", *files).stdout
+    results.write_text(json.dumps([*rows, {**rows[0], "category_id": 1}]))
+    refused(tool("evaluate", *files), f"{results}[1]: category_id 1 is no label id", "class=drop")
+    refused(tool("evaluate", "cityscapes", "--ground-truth", tmp_path, "--results", results), "holds no CITY/")

@@ -1,5 +1,5 @@
 """The table of what tools/check_dataset.py checks: a new kind of data is a module beside this one, and a line here."""
 
-from . import coco, data, densepose, lvis, semantic, voc
+from . import cityscapes, coco, data, densepose, lvis, semantic, voc
 
-SUBCOMMANDS = (data.DATA, voc.VOC, coco.COCO, lvis.LVIS, semantic.SEMANTIC, densepose.DENSEPOSE)
+SUBCOMMANDS = (data.DATA, voc.VOC, coco.COCO, lvis.LVIS, cityscapes.CITYSCAPES, semantic.SEMANTIC, densepose.DENSEPOSE)

@@ -2,8 +2,8 @@
 
 python -m tests.support.transfer.fuzz KINDS FIRST COUNT FOLDER: cases FIRST to FIRST + COUNT of each of some kinds of
 file, such as "coco_truth,voc_xml". Each case is named before it runs, and how many of a kind were refused at its
-end. An exception that no user should see, 20 seconds of the processor for a case, or more than 3 GB end the process
-with a code other than 0.
+end. An exception that no user should see, 20 seconds of the processor for a case, or more than 3 GB beyond what the
+imports take end the process with a code other than 0.
 """
 
 import contextlib
@@ -17,8 +17,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import check_dataset
+from tests.support.cityscapes_layout import SCENE, draw, make_cityscapes, row
 from tests.support.transfer.damage import damaged, damaged_json
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
 from transfer.data import catalog
@@ -26,6 +28,7 @@ from transfer.data.common.faults import KINDS, Findings
 from transfer.data.voc import records
 from transfer.data.voc.records import read_voc_split
 from transfer.errors import TransferError
+from transfer.evaluation.cityscapes.kind import score_folder
 from transfer.evaluation.coco import ap as coco
 from transfer.evaluation.coco import results as coco_results
 from transfer.evaluation.voc import ap as voc
@@ -34,12 +37,14 @@ from transfer.evaluation.voc import results as voc_results
 SECONDS = 20  # of the processor for one case: the machine may be busy
 BYTES = 3 * 2**30
 
+_FRAME = "ulm_000000_000019"
 _POINTS = [value for i in range(17) for value in (5 + i, 6 + i, i % 3)]
 
 
 def main() -> None:
     kinds, first, count, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
+    limit = _address_space() + BYTES  # torch alone reserves some 3 GB when it is imported
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     faulthandler.register(signal.SIGPROF, chain=True)  # shows where, then the signal ends the process, C code or not
     logging.disable(logging.WARNING)
     for kind in kinds.split(","):
@@ -54,6 +59,12 @@ def main() -> None:
             except TransferError:
                 refused += 1
         print("refused", kind, refused)
+
+
+def _address_space() -> int:
+    """Return the bytes of memory that this process has reserved."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
 
 
 def check(*arguments: object, rules: dict[str, str]) -> None:
@@ -137,7 +148,54 @@ def _voc_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
     return run
 
 
-FILES = {"coco_truth": _coco_truth, "coco_results": _coco_results, "voc_xml": _voc_xml, "voc_results": _voc_results}
+def _cityscapes_polygons(folder: Path) -> Callable[[Random, dict[str, str]], None]:
+    """A damaged polygon file of Cityscapes, or image of objects: loaded as for training, and scored."""
+    root = make_cityscapes(folder, {"val": {_FRAME: SCENE}})
+    annotations = root / "gtFine" / "val" / "ulm"
+    polygons, instances = (annotations / f"{_FRAME}_gtFine_{end}" for end in ("polygons.json", "instanceIds.png"))
+    whole = {path: path.read_bytes() for path in (polygons, instances)}
+
+    def run(random: Random, rules: dict[str, str]) -> None:
+        for path, text in whole.items():
+            path.write_bytes(text)
+        if random.random() < 0.6:
+            polygons.write_bytes(damaged_json(json.loads(whole[polygons]), random))
+        else:
+            path = random.choice((polygons, instances))
+            path.write_bytes(damaged(whole[path], random))
+        check("cityscapes", "--dataset-root", root, rules=rules)
+        catalog.load_dataset(["cityscapes_fine_instance_seg_val"], root, rules=rules)
+        score_folder(annotations.parent, _cityscapes_rows(), "rows", Findings(rules))
+
+    return run
+
+
+def _cityscapes_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
+    """A damaged file of instance masks: scored against whole images of objects."""
+    root, path = make_cityscapes(folder, {"val": {_FRAME: SCENE}}), folder / "results.json"
+    text = json.dumps(_cityscapes_rows()).encode()
+
+    def run(random: Random, rules: dict[str, str]) -> None:
+        path.write_bytes(damaged(text, random) if random.random() < 0.4 else damaged_json(_cityscapes_rows(), random))
+        rows = coco_results.read_coco_results(path)
+        score_folder(root / "gtFine" / "val", rows, str(path), Findings(rules))
+
+    return run
+
+
+FILES = {
+    "coco_truth": _coco_truth,
+    "coco_results": _coco_results,
+    "voc_xml": _voc_xml,
+    "voc_results": _voc_results,
+    "cityscapes_polygons": _cityscapes_polygons,
+    "cityscapes_results": _cityscapes_results,
+}
+
+
+def _cityscapes_rows() -> list[dict[str, Any]]:
+    values = draw(SCENE)
+    return [row(_FRAME, 26, values == 26000, 0.9), row(_FRAME, 24, values == 26, 0.4)]
 
 
 def _voc(folder: Path) -> Path:

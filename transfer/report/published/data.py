@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from transfer.data.cityscapes.labels import INSTANCE_CLASSES
 from transfer.data.coco.records import CLASS_NAMES as COCO_CLASSES
 from transfer.data.voc.records import CLASS_NAMES as VOC_CLASSES
 from transfer.results import Task
@@ -33,10 +34,15 @@ _COCO: dict[str, dict[str, tuple[int, ...]]] = {
     "2017": {"train": (118287, 117266), "val": (5000, 4952), "val_100": (100,)},
 }
 _PEOPLE: dict[str, dict[str, tuple[int, ...]]] = {"2017": {"train": (64115, 56599), "val": (2693, 2346)}}
+_CITYSCAPES = {"train": (2975, 2965), "val": (500,), "test": (1525,)}
 PUBLISHED = {
     f"voc_{year}_{split}": PublishedData(f"PASCAL VOC {year} {split}", (images,), VOC_CLASSES)
     for year, splits in _VOC.items()
     for split, images in splits.items()
+}
+PUBLISHED |= {
+    f"cityscapes_fine_instance_seg_{split}": PublishedData(f"Cityscapes {split}, instances", images, INSTANCE_CLASSES)
+    for split, images in _CITYSCAPES.items()
 }
 for _year, _splits in _COCO.items():
     for _split, _images in _splits.items():
