@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from tests.support.transfer import small_models, training_steps
+from tests.support.transfer import semantic_models, small_models, training_steps
 from tests.support.transfer.training_steps import MODELS
 from transfer.engines.torchvision.build import build_model
 
@@ -32,7 +32,12 @@ class Deviation(NamedTuple):
 
 
 def measure_deviation(name: str, dtype: torch.dtype, folder: Path) -> Deviation:
-    """What autocast to `dtype` costs the torchvision engine; `name` is that of training_steps.MODELS."""
+    """What autocast to `dtype` costs the torchvision engine; `name` is of training_steps.MODELS or semantic_models'."""
+    if name in semantic_models.MODELS:
+        settings = semantic_models.MODELS[name]
+        return deviation(
+            build_model(small_models.config(*settings)), semantic_models.examples(folder, *settings), dtype
+        )
     cfg = small_models.config(*MODELS[name], NOTHING_CHOSEN)
     batch = training_steps.samples(folder, cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON)
     return deviation(build_model(cfg), batch, dtype)

@@ -56,6 +56,13 @@ def test_each_pixel_keeps_its_label_through_scale_crop_and_flip(tmp_path: Path) 
         assert (apart == 0).float().mean() > 0.5
 
 
+def test_resizing_makes_no_labels_between_two(tmp_path: Path) -> None:
+    labels = np.random.default_rng(0).choice(np.array([0, 4, 255], dtype=np.uint8), (60, 70))
+    record = save(tmp_path, np.zeros((60, 70, 3), dtype=np.uint8), labels)
+    for seed in range(10):
+        assert set(load_example(record, SETTINGS, np.random.default_rng(seed)).labels.unique().tolist()) <= {0, 4, 255}
+
+
 def test_a_small_image_is_padded_right_and_below_in_the_mean(tmp_path: Path) -> None:
     record = save(tmp_path, np.full((10, 12, 3), 200, dtype=np.uint8), np.full((10, 12), 3, dtype=np.uint8))
     settings = dataclasses.replace(SETTINGS, flip="none")
