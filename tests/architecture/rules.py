@@ -101,7 +101,9 @@ RULES: dict[str, str] = {
         f"transfer/visualize transfer/weights {_DATA} {_LEAVES}"
     ),
     "transfer/report/labels": "transfer/evaluation/common",
-    "transfer/report/published": "transfer/data/cityscapes transfer/data/coco transfer/data/voc transfer/results",
+    "transfer/report/published": (
+        "transfer/data/cityscapes transfer/data/coco transfer/data/voc transfer/data/semantic transfer/results"
+    ),
     "transfer/report": (
         "transfer/report/labels transfer/report/published transfer/config transfer/engines transfer/evaluation "
         f"{_EVALUATION} transfer/visualize {_DATA} {_LEAVES}"

@@ -24,27 +24,39 @@ _TOLERANCE = 1e-6  # AP points, between the AP of the saved detections and the r
 
 
 @dataclass(frozen=True)
-class RunAnalysis:
-    """The analysis of one run.
+class BoxAnalysis:
+    """The analysis of the boxes of one run.
 
     Args:
-        samples: by what was scored (bbox, segm, keypoints; VOC: by its metric too), AP on the resampled test sets.
         precision: (2, 101) of boxes at SHOWN_IOUS and recalls 0, .01, ..., 1: mean over the classes that occur.
         delta_ap: the dAP of each type of error, in AP50 points.
         min_score: detections that score less are neither drawn nor counted as mistakes: the score asked for, or that of
             the best F1; where no detection finds an object, the highest score.
         finds_objects: True if a detection of the run finds an object, at an IoU of .5.
         detections: the number of all detections.
-        mistakes: (I,) for each test image, the false detections that score `min_score` or more and the objects missed.
     """
 
-    samples: dict[str, Samples]
     precision: np.ndarray
     delta_ap: dict[str, float]
     min_score: float
     finds_objects: bool
     detections: int
+
+
+@dataclass(frozen=True)
+class RunAnalysis:
+    """The analysis of one run.
+
+    Args:
+        samples: by what was scored (bbox, segm, keypoints; VOC: by its metric too), AP on the resampled test sets.
+        mistakes: (I,) for each test image, the false detections that score `min_score` or more and the objects missed;
+            of label maps, the wrong pixels.
+        boxes: None where label maps are predicted.
+    """
+
+    samples: dict[str, Samples]
     mistakes: np.ndarray
+    boxes: BoxAnalysis | None
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,12 @@ class Analysis:
 
     dataset: Dataset
     rows: dict[str, list[RunAnalysis]]
+
+    @property
+    def boxes(self) -> dict[str, list[BoxAnalysis]]:
+        """The analysis of the boxes, label -> one for each trial; empty where label maps are predicted."""
+        found = {label: [run.boxes for run in trials if run.boxes] for label, trials in self.rows.items()}
+        return {label: trials for label, trials in found.items() if trials}
 
     def intervals(self, ours: str, theirs: str) -> dict[str, Interval]:
         """Return the interval of the difference of two rows in each resampled metric, such as "bbox/AP"."""
@@ -103,6 +121,10 @@ def _analyse_run(run: FinishedRun, dataset: Dataset, weights: np.ndarray, min_sc
     source = str(saved_detections.detections_file(run.folder, dataset))
     evaluation = evaluation_of(dataset.kind.name)
     matches = evaluation.match(dataset, detections, tuple(run.result.metrics), source)
+    if evaluation.wrong_pixels is not None:
+        samples = evaluation.resample(dataset, matches, weights)
+        _check_recorded_ap(run.result, samples, source)
+        return RunAnalysis(samples, evaluation.wrong_pixels(matches), boxes=None)
     if not any(one.objects.any() for one in matches["bbox"]):
         raise TransferError(f"{', '.join(run.result.task.test)}: there is no object to find")
     samples = evaluation.resample(dataset, matches, weights)
@@ -115,15 +137,8 @@ def _analyse_run(run: FinishedRun, dataset: Dataset, weights: np.ndarray, min_sc
     if min_score is None:
         min_score = max(0.0, (highest if best is None else best) - _SCORE_ROUNDING)
     shown = [tide.match_errors(record, of_image, dataset, min_score) for record, of_image in images]
-    return RunAnalysis(
-        samples=samples,
-        precision=precision,
-        delta_ap=tide.delta_ap(errors),
-        min_score=min_score,
-        finds_objects=best is not None,
-        detections=len(detections),
-        mistakes=np.array([sum(image.mistakes.values()) for image in shown]),
-    )
+    boxes = BoxAnalysis(precision, tide.delta_ap(errors), min_score, best is not None, len(detections))
+    return RunAnalysis(samples, np.array([sum(image.mistakes.values()) for image in shown]), boxes)
 
 
 def _check_recorded_ap(result: Result, samples: Mapping[str, Samples], source: str) -> None:

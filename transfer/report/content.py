@@ -16,7 +16,7 @@ from transfer.report import config_diff, curves
 from transfer.report.analysis import Analysis, analyse_table
 from transfer.report.labels.efficiency import describe_label_curves
 from transfer.report.mistakes import legend
-from transfer.report.pictures import compared_rows, describe_choice, describe_scores, draw_picture_grid
+from transfer.report.pictures import compared_rows, describe_choice, describe_drawn, draw_picture_grid
 from transfer.report.published.data import describe, describe_data, is_published_test
 from transfer.report.published.rows import find_recipe
 from transfer.report.summary import summarize
@@ -102,7 +102,14 @@ def _describe_table(
         "iterations": result.iterations,
         "eval_only": result.eval_only,
         "engine": dataclasses.asdict(result.engine),
-        "shown": [{"key": key, "title": evaluation.column_title(key)} for key in _shown_columns(table)],
+        "shown": [
+            {
+                "key": key,
+                "title": evaluation.column_title(key),
+                "headline": key.rpartition("/")[2] == evaluation.headline,
+            }
+            for key in _shown_columns(table)
+        ],
         "rows": [_describe_row(row) for row in table.rows],
         "differences": [
             _difference(row, base, analysis) for row in table.rows for base in table.rows if base.label in row.deltas
@@ -114,7 +121,7 @@ def _describe_table(
         "errors": curves.error_costs(analysis) if analysis else {},
         "compared": compared_rows(table),
         **grid,
-        "min_scores": {label: trials[0].min_score for label, trials in analysis.rows.items()} if analysis else {},
+        "min_scores": {label: trials[0].min_score for label, trials in analysis.boxes.items()} if analysis else {},
         "per_class": _per_class(table),
         "devices": list(dict.fromkeys(_device(run.result.device) for run in table.runs)),
         "seconds": _seconds(table),
@@ -136,7 +143,7 @@ def _picture_grid(table: Table, analysis: Analysis, folder: Path, number: int, o
             }
             for row in rows
         ],
-        "strip_caption": f"{describe_choice(table, rows)} {describe_scores(analysis, options.min_score is not None)}",
+        "strip_caption": f"{describe_choice(table, rows)} {describe_drawn(analysis, options.min_score is not None)}",
         "legend": legend(kind for row in rows for of_row in row.outcomes.values() for kind in of_row),
     }
 
@@ -164,7 +171,8 @@ def _lead(described: Sequence[dict[str, Any]]) -> str:
     """Return the sentence about what the tables show, of trials, differences and intervals those that there are."""
     counts = [row["n"] for table in described for row in table["rows"]]
     differences = [difference for table in described for difference in table["differences"]]
-    shown = "AP in points (0 to 100)"
+    names = dict.fromkeys(evaluation_of(table["task"]["kind"]).headline for table in described)
+    shown = f"{' and '.join(names)} in points (0 to 100)"
     if max(counts) > 1:
         shown += ", mean \N{PLUS-MINUS SIGN} sample standard deviation over n trials"
         shown += " where n is 2 or more" if min(counts) == 1 else ""
@@ -236,7 +244,7 @@ def _per_class(table: Table) -> list[dict[str, Any]]:
 
     return [
         {
-            "title": evaluation.part_title(part),
+            "title": evaluation.class_title(part),
             "classes": {name: [mean(row.per_class.get(f"{part}/{name}")) for row in table.rows] for name in points},
         }
         for part, points in table.first.per_class.items()

@@ -16,7 +16,7 @@ LOSS = "total_loss"
 
 
 def iteration_curves(table: Table) -> list[dict[str, Any]]:
-    """Return the curves of each AP and of the training loss, where any run has one.
+    """Return the curves of each AP (or mIoU) and of the training loss, where any run has one.
 
     A curve is {"name", "title", "rows": label -> points}, a point {"x": iteration, "mean", "std", "n"}; only iterations
     that all trials of a row recorded are among them.
@@ -24,7 +24,7 @@ def iteration_curves(table: Table) -> list[dict[str, Any]]:
     curves = {row.label: [read_curves(run) for run in row.runs] for row in table.rows}
     evaluation = evaluation_of(table.first.task.kind)
     figures = []
-    for name in (*(f"{part}/AP" for part in table.first.metrics), LOSS):
+    for name in (*(f"{part}/{evaluation.headline}" for part in table.first.metrics), LOSS):
         rows = {label: [trial[name] for trial in trials if name in trial] for label, trials in curves.items()}
         points = {label: [_point(x, values) for x, values in over_trials(trials)] for label, trials in rows.items()}
         if any(points.values()):
@@ -34,7 +34,12 @@ def iteration_curves(table: Table) -> list[dict[str, Any]]:
 
 
 def precision_recall_curves(analysis: Analysis) -> list[dict[str, Any]]:
-    """Return the curves of boxes at each of SHOWN_IOUS: {"name", "title", "rows": label -> points}, x the recall."""
+    """Return the curves of boxes at each of SHOWN_IOUS: {"name", "title", "rows": label -> points}, x the recall.
+
+    There are none where nothing predicts boxes.
+    """
+    if not analysis.boxes:
+        return []
     return [
         {
             "name": f"IoU {iou}",
@@ -44,7 +49,7 @@ def precision_recall_curves(analysis: Analysis) -> list[dict[str, Any]]:
                     _point(recall, [float(run.precision[place, i]) for run in trials])
                     for i, recall in enumerate(np.linspace(0, 1, 101).round(2).tolist())
                 ]
-                for label, trials in analysis.rows.items()
+                for label, trials in analysis.boxes.items()
             },
         }
         for place, iou in enumerate(SHOWN_IOUS)
@@ -55,7 +60,7 @@ def error_costs(analysis: Analysis) -> dict[str, dict[str, Any]]:
     """Return label -> type of error -> {"mean", "std", "n"} of its dAP in AP50 points."""
     return {
         label: {kind: _mean_and_std([run.delta_ap.get(kind, 0.0) for run in trials]) for kind in ERROR_TYPES}
-        for label, trials in analysis.rows.items()
+        for label, trials in analysis.boxes.items()
     }
 
 

@@ -185,7 +185,7 @@ def _class_differences(difference: Mapping[str, Any], evaluation: KindEvaluation
         part, name = key.split("/", 1)
         parts.setdefault(part, []).append((name, points, difference["class_intervals"].get(key)))
     for part, classes in parts.items():
-        title = f"{evaluation.part_title(part)} AP by class, {difference['label']}"
+        title = f"{evaluation.class_title(part)} by class, {difference['label']}"
         caption = "Difference in points"
         if any(ends is not None for *_, ends in classes):
             caption += "; lines: 95 % intervals, grey where they include 0 or are missing"

@@ -36,6 +36,7 @@ OUTCOMES = {
     "missed": Outcome("missed", "M", (240, 228, 66)),
     IGNORED: Outcome("not counted (a crowd or difficult object)", "N", (190, 190, 190)),
 }
+WRONG_PIXELS = "wrong pixels"  # the only kind of mistake of a label map
 _ANNOTATION_COLOR = (255, 255, 255)
 
 
@@ -56,7 +57,9 @@ def legend(occurring: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def describe_mistakes(counts: dict[str, int]) -> str:
-    """Return "3 mistakes: 1 class confused, 2 missed"."""
+    """Return "3 mistakes: 1 class confused, 2 missed", or "1,250 wrong pixels"."""
+    if WRONG_PIXELS in counts:
+        return f"{counts[WRONG_PIXELS]:,} wrong pixels"
     total = sum(counts.values())
     kinds = ", ".join(f"{counts[kind]} {one.title}" for kind, one in OUTCOMES.items() if kind in counts)
     return f"{total} mistake{'' if total == 1 else 's'}{f': {kinds}' if kinds else ''}"

@@ -10,12 +10,14 @@ from PIL import Image
 
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import read_record_image
+from transfer.data.semantic.label_maps import read_label_map
 from transfer.evaluation.common import tide
+from transfer.evaluation.semantic.kind import predicted_label_map
 from transfer.report import saved_detections
 from transfer.report.analysis import Analysis
-from transfer.report.mistakes import annotation_boxes, outcome_boxes, scaled
+from transfer.report.mistakes import WRONG_PIXELS, annotation_boxes, outcome_boxes, scaled
 from transfer.report.tables import BASELINES, FinishedRun, Table
-from transfer.visualize import DrawnBox, draw_boxes
+from transfer.visualize import DrawnBox, draw_boxes, draw_label_map
 
 GROUND_TRUTH = "ground truth"
 _WIDTH = 320  # pixels of each picture; small images are enlarged so that names and scores can be read
@@ -39,14 +41,18 @@ class GridRow:
 def draw_picture_grid(table: Table, analysis: Analysis, folder: Path, prefix: str, images: int) -> list[GridRow]:
     """Draw `images` test images with the detections of each row's first trial, as `folder`/`prefix`...jpg.
 
-    Every box has the colour and letter of its outcome; detections below the row's least score are left out.
+    Every box has the colour and letter of its outcome; detections below the row's least score are left out. Of label
+    maps every pixel has the colour of its class.
 
     Raises:
         TransferError: a test image no longer exists, or has another size than its annotations say.
     """
     dataset = analysis.dataset
-    first = {label: trials[0] for label, trials in analysis.rows.items()}
-    chosen_indices = choose_images(table, dataset, {label: run.mistakes for label, run in first.items()}, images)
+    mistakes = {label: trials[0].mistakes for label, trials in analysis.rows.items()}
+    chosen_indices = choose_images(table, dataset, mistakes, images)
+    if dataset.kind.has_label_maps:
+        return _draw_label_maps(table, analysis, chosen_indices, folder, prefix)
+    first = {label: trials[0] for label, trials in analysis.boxes.items()}
     chosen = [dataset.records[index] for index in chosen_indices]
     found = {row.label: _by_record(row.runs[0], chosen, dataset) for row in table.rows}
     rows = []
@@ -71,6 +77,28 @@ def draw_picture_grid(table: Table, analysis: Analysis, folder: Path, prefix: st
             )
         )
     return rows
+
+
+def _draw_label_maps(
+    table: Table, analysis: Analysis, chosen: Sequence[int], folder: Path, prefix: str
+) -> list[GridRow]:
+    """Draw the label maps of the images with these indices, as `draw_picture_grid` does detections."""
+    dataset = analysis.dataset
+    records = [dataset.records[index] for index in chosen]
+    found = {row.label: _of_records(row.runs[0], records, dataset) for row in table.rows}
+    grid = []
+    for number, (index, record) in enumerate(zip(chosen, records, strict=True)):
+        image, size = read_record_image(record), (record["height"], record["width"])
+        shown = {GROUND_TRUTH: read_label_map(record["sem_seg_file_name"])}
+        shown |= {label: predicted_label_map(rows[number], *size) for label, rows in found.items()}
+        pictures = {label: f"{prefix}_{number}_{column}.jpg" for column, label in enumerate(shown)}
+        for label, label_map in shown.items():
+            enlarged = _resized(image, Image.Resampling.BICUBIC), _resized(label_map, Image.Resampling.NEAREST)
+            draw_label_map(*enlarged, dataset.class_names).save(folder / pictures[label], quality=88)
+        wrong = {label: {WRONG_PIXELS: int(trials[0].mistakes[index])} for label, trials in analysis.rows.items()}
+        name = Path(record["file_name"]).name
+        grid.append(GridRow(name, pictures, wrong, dict.fromkeys(found, 1), {label: set() for label in found}))
+    return grid
 
 
 def compared_rows(table: Table) -> tuple[str, str] | None:
@@ -131,13 +159,16 @@ def describe_choice(table: Table, rows: Sequence[GridRow]) -> str:
     return f"The test images whose mistakes differ most between {ours} and {theirs}: {counted}."
 
 
-def describe_scores(analysis: Analysis, asked: bool) -> str:
-    """Return the sentences about the detections that are drawn and counted, of the first trial of each row.
+def describe_drawn(analysis: Analysis, asked: bool) -> str:
+    """Return the sentences about what is drawn and counted, of the first trial of each row.
 
     Args:
         asked: the least score was asked for, and is not that of each row's best F1.
     """
-    first = {label: trials[0] for label, trials in analysis.rows.items()}
+    several = " First trial of each row." if any(len(trials) > 1 for trials in analysis.rows.values()) else ""
+    if not analysis.boxes:
+        return f"A pixel has the colour of its class; those of the ground truth without one are not painted.{several}"
+    first = {label: trials[0] for label, trials in analysis.boxes.items()}
     limits = ", ".join(f"{label} {run.min_score:.2g}" for label, run in first.items())
     chosen = "as asked for" if asked else "where each has its best F1 over the test set"
     sentences = [f"Least score of a detection that is drawn and counted, {chosen}: {limits}."]
@@ -148,9 +179,13 @@ def describe_scores(analysis: Analysis, asked: bool) -> str:
             sentences.append(
                 f"No detection of {label} finds an object{'' if asked else ': its highest score is taken'}."
             )
-    if any(len(trials) > 1 for trials in analysis.rows.values()):
-        sentences.append("First trial of each row.")
-    return " ".join(sentences)
+    return " ".join(sentences) + several
+
+
+def _of_records(run: FinishedRun, records: Sequence[dict[str, Any]], dataset: Dataset) -> list[list[dict[str, Any]]]:
+    """Return the saved rows of a run for each of these images, in the order of the file."""
+    rows = saved_detections.read_detections(run.folder, dataset)
+    return [[row for row in rows if row["image_id"] == record["image_id"]] for record in records]
 
 
 def _by_record(run: FinishedRun, records: Sequence[dict[str, Any]], dataset: Dataset) -> list[list[dict[str, Any]]]:
@@ -162,8 +197,12 @@ def _by_record(run: FinishedRun, records: Sequence[dict[str, Any]], dataset: Dat
 
 def _draw_scaled(image: np.ndarray, boxes: Sequence[DrawnBox]) -> Image.Image:
     """Draw boxes into the image (H, W, 3) resized to _WIDTH, so that all names and scores have one size."""
-    height, width = image.shape[:2]
-    scale = _WIDTH / width
-    size = (_WIDTH, max(1, round(height * scale)))
-    enlarged = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-    return draw_boxes(enlarged, [scaled(box, scale, size) for box in boxes])
+    enlarged, scale = _resized(image, Image.Resampling.BICUBIC), _WIDTH / image.shape[1]
+    return draw_boxes(enlarged, [scaled(box, scale, (enlarged.shape[1], enlarged.shape[0])) for box in boxes])
+
+
+def _resized(pixels: np.ndarray, method: Image.Resampling) -> np.ndarray:
+    """Return an image (H, W, 3) or a label map (H, W) in the width of the pictures."""
+    height, width = pixels.shape[:2]
+    size = (_WIDTH, max(1, round(height * _WIDTH / width)))
+    return np.asarray(Image.fromarray(pixels).resize(size, method))

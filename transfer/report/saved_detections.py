@@ -8,6 +8,7 @@ from typing import Any
 from transfer.data import catalog
 from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import Dataset
+from transfer.data.common.rle import mask_fault
 from transfer.data.common.values import are_numbers, is_id, is_number
 from transfer.errors import TransferError, refuse
 from transfer.evaluation.evaluator import IMAGES_FILE
@@ -16,6 +17,7 @@ from transfer.results import Task
 
 _MOST_SUB_FOLDERS = 3  # below the folder of the images, as in train2017/camera1/x.jpg
 FOLDER = "inference"  # in a run's folder
+Sizes = Mapping[Any, tuple[int, int]]  # id of an image -> its height and width
 
 
 def detections_file(run_folder: Path, dataset: Dataset) -> Path:
@@ -51,22 +53,23 @@ def read_test_set(task: Task, run_folder: Path) -> Dataset:
 
 
 def read_detections(run_folder: Path, dataset: Dataset) -> list[dict[str, Any]]:
-    """Read a run's detections (transfer.predictions.coco_detections), each checked against the data set.
+    """Read the rows of a run's predictions (transfer.predictions), each checked against the data set.
 
     Raises:
-        TransferError: there is no such file, or it lists entries that are not detections in this data set.
+        TransferError: there is no such file, or it lists entries that are no predictions in this data set.
     """
     path = detections_file(run_folder, dataset)
     detections = _read_json(path)
     if not isinstance(detections, list):
         raise TransferError(f"{path}: a list of detections is expected")
-    images = {record["image_id"] for record in dataset.records}
+    images = {record["image_id"]: (record["height"], record["width"]) for record in dataset.records}
     categories = set(dataset.category_ids)
+    is_row = _is_label_map_row if dataset.kind.has_label_maps else _is_detection
     refuse(
         [
-            f"{path}[{i}]: not a detection in this data set"
+            f"{path}[{i}]: not a prediction in this data set"
             for i, detection in enumerate(detections)
-            if not _is_detection(detection, images, categories)
+            if not is_row(detection, images, categories)
         ]
     )
     return detections
@@ -80,13 +83,26 @@ def by_image(detections: Sequence[dict[str, Any]], dataset: Dataset) -> list[lis
     return [sorted(of_image, key=lambda detection: -detection["score"]) for of_image in found.values()]
 
 
-def _is_detection(value: Any, images: set[Any], categories: set[int]) -> bool:
+def _is_of_the_data(value: Any, images: Sizes, categories: set[int]) -> bool:
     return (
         isinstance(value, Mapping)
         and isinstance(value.get("image_id"), (int, str))
         and value["image_id"] in images
         and is_id(value.get("category_id"))
         and value["category_id"] in categories
+    )
+
+
+def _is_label_map_row(value: Any, images: Sizes, categories: set[int]) -> bool:
+    """Return True for a class in an image with its pixels as a whole run-length mask."""
+    return _is_of_the_data(value, images, categories) and (
+        mask_fault(value.get("segmentation"), *images[value["image_id"]]) is None
+    )
+
+
+def _is_detection(value: Any, images: Sizes, categories: set[int]) -> bool:
+    return (
+        _is_of_the_data(value, images, categories)
         and is_number(value.get("score"))
         and are_numbers(value.get("bbox"), 4)
         and min(value["bbox"][2:]) >= 0

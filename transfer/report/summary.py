@@ -26,8 +26,8 @@ def summarize(described: Sequence[Described]) -> list[dict[str, str]]:
     """Return {"first", "more"} for each experiment: its sentences for a reader in a hurry, and the further ones.
 
     A sentence compares a start with a baseline and has a clause for each number of labelled images. The first ones are
-    about the first baseline (random, if it is there) and the first AP (of boxes). Where nothing can be compared, the
-    sentence says why, and the scores there are. A table without a score has none.
+    about the first baseline (random, if it is there) and the first AP (of boxes) or mIoU. Where nothing can be
+    compared, the sentence says why, and the scores there are. A table without a score has none.
     """
     groups = _by_experiment(described)
     found = []
@@ -82,7 +82,7 @@ def _sentences(tables: Sequence[Described]) -> tuple[list[str], list[str]]:
     own = [label for label, kind in rows.items() if kind not in BASELINES]
     kinds = {difference["baseline"]: rows[difference["baseline"]] for t in tables for difference in t["differences"]}
     baselines = sorted(kinds, key=lambda label: BASELINES.index(kinds[label]))
-    metrics = dict.fromkeys(c["key"] for table in tables for c in table["shown"] if c["key"].endswith("/AP"))
+    metrics = dict.fromkeys(c["key"] for table in tables for c in table["shown"] if c["headline"])
     first: list[str] = []
     more: list[str] = []
     few = False

@@ -675,7 +675,7 @@ def test_every_published_recipe_can_be_read() -> None:
     for name, recipe in published.published_recipes().items():
         assert published.find_recipe(f"somewhere/{name}.yaml") == recipe
         for row in recipe.rows:
-            for part in {key.split("/")[0] for key in row.scores}:
+            for part in {key.split("/")[0] for key in row.scores} - {"sem_seg"}:
                 assert row.scores.get(f"{part}/AP75", 0) < row.scores[f"{part}/AP50"]
                 assert row.scores[f"{part}/AP"] < row.scores[f"{part}/AP50"]
     assert published.find_recipe("configs/transfer/mine.yaml") is None

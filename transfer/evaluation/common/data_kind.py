@@ -62,6 +62,7 @@ class KindEvaluation:
             JSON, each with image_id and category_id.
         results_file: the name of the file with all rows, in the folder of an evaluation.
         headline: the metric of each part that a report compares starts by.
+        class_metric: the name of the numbers in `Scores.per_class`.
         wrong_pixels: of label maps: (matches) -> (I,) the pixels of each image that are predicted wrong, by which a
             report chooses pictures. None: predictions are detections, whose mistakes it counts box by box.
     """
@@ -75,6 +76,7 @@ class KindEvaluation:
     rows: Callable[[Dataset, Mapping[str, Any], Detections | LabelMap], Rows] = detection_rows
     results_file: str = "coco_instances_results.json"
     headline: str = "AP"
+    class_metric: str = "AP"
     wrong_pixels: Callable[[Matches], np.ndarray] | None = None
     score_by: Callable[[str], Score] | None = None
 
@@ -93,7 +95,11 @@ class KindEvaluation:
     def column_title(self, key: str) -> str:
         """Return the heading of a column: "box AP50" for "bbox/AP50"."""
         part, metric = key.split("/", 1)
-        return f"{self.part_title(part)} {metric}"
+        return f"{self.part_title(part)} {metric}".strip()
+
+    def class_title(self, part: str) -> str:
+        """Return the heading of the scores of each class: "box AP"."""
+        return f"{self.part_title(part)} {self.class_metric}".strip()
 
     def part_title(self, part: str) -> str:
         """Return what a report calls a part: "box" for "bbox"."""

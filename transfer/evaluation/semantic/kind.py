@@ -115,5 +115,6 @@ LABEL_MAP_EVALUATION = KindEvaluation(
     rows=rows_of_prediction,
     results_file="sem_seg_predictions.json",
     headline="mIoU",
+    class_metric="IoU",
     wrong_pixels=wrong_pixels,
 )

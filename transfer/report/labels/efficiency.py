@@ -43,7 +43,7 @@ def describe_label_curves(
         curve
         for group in find_groups(tables, settings)
         for column in tables[group.places[0]]["shown"]
-        if column["key"].endswith("/AP") and (curve := _describe_curve(group, column, tables, samples, baselines))
+        if column["headline"] and (curve := _describe_curve(group, column, tables, samples, baselines))
     ]
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from transfer.data.cityscapes.labels import INSTANCE_CLASSES
 from transfer.data.coco.records import CLASS_NAMES as COCO_CLASSES
+from transfer.data.semantic.cityscapes import CLASS_NAMES as CITYSCAPES
+from transfer.data.semantic.voc import CLASS_NAMES as VOC_SEGMENTATION
 from transfer.data.voc.records import CLASS_NAMES as VOC_CLASSES
 from transfer.results import Task
 
@@ -51,6 +53,16 @@ for _year, _splits in _COCO.items():
             f"coco_{_year}_{_split}": PublishedData(f"COCO {_year} {_split}", _images, COCO_CLASSES),
             f"keypoints_coco_{_year}_{_split}": PublishedData(f"COCO {_year} {_split} keypoints", _people, ("person",)),
         }
+# Label maps; train_aug is VOC's train and SBD's images without those of val.
+_VOC_LABEL_MAPS = {"train": 1464, "train_aug": 10582, "val": 1449, "trainval": 2913}
+PUBLISHED |= {
+    f"voc_2012_sem_seg_{split}": PublishedData(f"PASCAL VOC 2012 segmentation {split}", (images,), VOC_SEGMENTATION)
+    for split, images in _VOC_LABEL_MAPS.items()
+}
+PUBLISHED |= {
+    f"cityscapes_fine_sem_seg_{split}": PublishedData(f"Cityscapes fine {split}", (images,), CITYSCAPES)
+    for split, images in {"train": 2975, "val": 500}.items()
+}
 
 
 def describe_data(images: int, class_names: Sequence[str]) -> str:

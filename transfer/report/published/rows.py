@@ -11,8 +11,8 @@ from transfer.results import Task
 
 _FILE = Path(__file__).with_name("rows.yaml")
 _BATCH = 16  # images an iteration, of every recipe of the papers
-_METRICS = ("AP", "AP50", "AP75")
-_PARTS = ("bbox", "segm", "keypoints")
+_AP = ("AP", "AP50", "AP75")
+_METRICS = {"bbox": _AP, "segm": _AP, "keypoints": _AP, "sem_seg": ("mIoU",)}  # by what is scored
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,8 @@ def published_recipes() -> dict[str, Recipe]:
                     row["label"],
                     {
                         f"{part}/{metric}": float(value)
-                        for part in _PARTS
-                        for metric, value in zip(_METRICS, row.get(part, ()), strict=False)
+                        for part, metrics in _METRICS.items()
+                        for metric, value in zip(metrics, row.get(part, ()), strict=False)
                     },
                     row["source"],
                 )

@@ -38,7 +38,7 @@ def table(task: Part, **scores: list[float]) -> dict[str, Any]:
         for start, own in scores.items()
     ]
     shown = [
-        {"key": f"{part}/{name}", "title": f"{what} {name}"}
+        {"key": f"{part}/{name}", "title": f"{what} {name}", "headline": name == "AP"}
         for part, what in (("bbox", "box"), ("segm", "mask"))
         for name in ("AP", "AP50")
     ]
