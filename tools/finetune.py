@@ -8,6 +8,7 @@ from pretrain.runtime import signals
 from pretrain.runtime.signals import Stopped
 from transfer import results
 from transfer.data.labels import describe_labels
+from transfer.evaluation.kinds import evaluation_of
 from transfer.run import arguments, trials
 from transfer.run.execute import execute
 from transfer.run.plan import Plan
@@ -61,15 +62,20 @@ def replaced(result: results.Result) -> list[str]:
 
 
 def summary(result: results.Result) -> str:
-    """Return one line: engine, initial weights, and the AP points of everything that was scored."""
-    scores = ", ".join(_scores_of_part(part, points) for part, points in result.metrics.items())
-    return f"{result.engine.name}, init {result.init.label}, seed {result.seed}: {scores}"
+    """Return one line: engine, initial weights, and the points of what a report's columns show of the run."""
+    evaluation = evaluation_of(result.task.kind)
+    columns = [key.split("/", 1) for key in evaluation.columns(result)]
+    names = {part: [name for of, name in columns if of == part] for part in result.metrics}
+    scores = [
+        _scores_of_part(part, points, names[part], evaluation.headline) for part, points in result.metrics.items()
+    ]
+    return f"{result.engine.name}, init {result.init.label}, seed {result.seed}: {', '.join(scores)}"
 
 
-def _scores_of_part(part: str, points: results.Points) -> str:
-    shown = [(name, points[name]) for name in ("AP", "AP50", "AP75") if name in points]
+def _scores_of_part(part: str, points: results.Points, names: Sequence[str], headline: str) -> str:
+    shown = [(name, points[name]) for name in names if name in points]
     if all(value is None for _, value in shown):
-        return f"{part} AP: nothing to score"
+        return f"{part} {headline}: nothing to score"
     return ", ".join(f"{part} {name} {'undefined' if value is None else f'{value:.2f}'}" for name, value in shown)
 
 

@@ -546,3 +546,10 @@ def test_the_last_line_says_that_nothing_was_to_score() -> None:
     assert finetune.summary(nothing) == "torchvision, init random, seed 0: bbox AP: nothing to score"
     scored = make_result("voc", "random", 0, 10.0)
     assert finetune.summary(scored).endswith("bbox AP 10.00, bbox AP50 18.00, bbox AP75 9.00")
+
+
+def test_the_last_line_has_the_metrics_of_the_kind() -> None:
+    pixels = {"mIoU": 39.5, "fwIoU": 81.0, "mACC": 50.0, "pACC": 90.0}
+    changes = {"task": {"kind": "semantic"}, "metrics": {"sem_seg": pixels}, "voc_metrics": {}}
+    said = finetune.summary(make_result("voc", "random", 0, 10.0, **changes))
+    assert said.endswith(": sem_seg mIoU 39.50, sem_seg fwIoU 81.00, sem_seg mACC 50.00, sem_seg pACC 90.00")
