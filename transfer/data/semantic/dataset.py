@@ -11,6 +11,7 @@ from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.data.semantic.label_maps import IGNORED
 from transfer.data.semantic.reading import LabelContent, LabelledImage, examine_values, read_label_contents
+from transfer.data.voc.records import CLASS_NAMES as OBJECTS
 from transfer.errors import TransferError
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,11 @@ def join_label_maps(
         TransferError: lists every fault that the rules refuse; or the maps show a single class.
     """
     where = ", ".join(names)
+    if class_names is not None and tuple(class_names) == OBJECTS:
+        raise TransferError(
+            f"{where}: --classes voc names PASCAL VOC's 20 objects, but class 0 of a label map is the background "
+            "there; --classes voc_sem_seg names all 21"
+        )
     contents = read_label_contents(images, findings)
     shown = _shown_values(contents)
     if class_names is None:

@@ -93,3 +93,9 @@ def test_a_missing_half_of_a_pair_is_named(tmp_path: Path) -> None:
         load(tmp_path)
     assert "labels/a.png: no such label map" in str(caught.value)
     assert "images/b.jpg: no such image" in str(caught.value)
+
+
+def test_vocs_objects_are_no_classes_of_label_maps(tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match="is the background there; --classes voc_sem_seg names all 21"):
+        load(make(tmp_path / "cells"), catalog.parse_class_names("voc"))
+    assert load(make(tmp_path / "cells"), catalog.parse_class_names("voc_sem_seg")).class_names[0] == "background"
