@@ -19,6 +19,7 @@ from transfer.data.common.trainable import trainable_images
 from transfer.data.labels import LabelledImages
 from transfer.data.own import ChosenData
 from transfer.data.shared.packed_records import PackedRecords
+from transfer.data.shared.read_once import read_once
 from transfer.engines import Engine
 from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_checkpoint
 from transfer.errors import TransferError, refuse
@@ -115,7 +116,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     resume = _is_resumed(output, options)
     seed = _choose_seed(config, options, output if resume and not options.eval_only else None)
     initial = choose_init(config, options, resume)
-    train, test, labelled = _read_data(config, initial, options, chosen, check_files=not resume)
+    train, test, labelled = read_once(lambda: _packed(*_read_data(config, initial, options, chosen, not resume)))
     if labelled is not None:
         config = resolve.with_fewer_labels(config, labelled.fraction, options.overrides)
     config = resolve.with_classes_of_data(config, test.class_names, options.overrides)
@@ -132,8 +133,8 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         engine=backend.NAME,
         config=config,
         config_file=options.config_file,
-        train=_packed(train) if train else None,
-        test=_packed(test),
+        train=train,
+        test=test,
         data=data,
         initial=initial,
         processes=options.processes,
@@ -150,8 +151,15 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     )
 
 
-def _packed(dataset: Dataset) -> Dataset:
-    return replace(dataset, records=PackedRecords.of(dataset.records))
+def _packed(
+    train: Dataset | None, test: Dataset, labelled: LabelledImages | None
+) -> tuple[Dataset | None, Dataset, LabelledImages | None]:
+    """Return the same with records that the processes of a machine share."""
+
+    def packed(dataset: Dataset) -> Dataset:
+        return replace(dataset, records=PackedRecords.of(dataset.records))
+
+    return packed(train) if train else None, packed(test), labelled
 
 
 def _read_config(backend: Engine, options: RunOptions) -> tuple[Config, results.Scaled | None]:

@@ -246,4 +246,20 @@ FAULTS = (
         "the detector learns crowds as single objects",
         "transfer/engines/torchvision/data/test_mapper.py::test_crowds_and_empty_objects_are_dropped",
     ),
+    fault(
+        "records-copied-to-ranks",
+        "transfer/data/shared/packed_records.py",
+        "if multiprocessing.context.get_spawning_popen() is None:",
+        "if True:",
+        "every rank has its own copy of the data: gigabytes with COCO",
+        "transfer/data/shared/test_packed_records.py::test_two_ranks_hold_the_bytes_once",
+    ),
+    fault(
+        "records-read-by-all",
+        "transfer/data/shared/read_once.py",
+        "if world.local_rank == 0:",
+        "if world.local_rank >= 0:",
+        "every process of a machine reads the annotation files, and holds its own copy",
+        "transfer/data/shared/test_read_once.py::test_the_first_process_reads_for_all",
+    ),
 )

@@ -61,7 +61,12 @@ class PackedRecords(Sequence[Record]):
     def __reduce__(self) -> tuple[Any, ...]:
         if multiprocessing.context.get_spawning_popen() is None:  # a file or a pipe: the memory cannot go with it
             return PackedRecords.of, (list(self),)
-        return PackedRecords, (self.memory, self._indices)
+        return PackedRecords, self.parts
+
+    @property
+    def parts(self) -> "tuple[SharedMemory, np.ndarray]":
+        """The memory and the indices, of which another process makes the same records."""
+        return self.memory, self._indices
 
 
 class SharedMemory:
