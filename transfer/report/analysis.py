@@ -125,11 +125,12 @@ def _analyse_run(run: FinishedRun, dataset: Dataset, weights: np.ndarray, min_sc
         samples = evaluation.resample(dataset, matches, weights)
         _check_recorded_ap(run.result, samples, source)
         return RunAnalysis(samples, evaluation.wrong_pixels(matches), boxes=None)
-    if not any(one.objects.any() for one in matches["bbox"]):
+    curve_matches = matches[evaluation.curve_part]
+    if not any(one.objects.any() for one in curve_matches):
         raise TransferError(f"{', '.join(run.result.task.test)}: there is no object to find")
     samples = evaluation.resample(dataset, matches, weights)
     _check_recorded_ap(run.result, samples, source)
-    precision = np.stack([_mean_precision(matches["bbox"], iou) for iou in SHOWN_IOUS])
+    precision = np.stack([_mean_precision(curve_matches, iou) for iou in SHOWN_IOUS])
     images = list(zip(dataset.records, saved_detections.by_image(detections, dataset), strict=True))
     errors = [tide.match_errors(record, of_image, dataset) for record, of_image in images]
     best = tide.best_f1_score(errors)

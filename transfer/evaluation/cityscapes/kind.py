@@ -148,5 +148,6 @@ CITYSCAPES_EVALUATION = KindEvaluation(
     match=_match,
     resample=resample_cityscapes,
     columns=_columns,
+    curve_part=_PART,
     titles={_PART: "mask"},
 )

@@ -52,11 +52,12 @@ class KindEvaluation:
         score: (dataset, detections, parts) -> AP points.
         score_by: name of a program -> the function like `score` that computes by it. Raises TransferError for a program
             that this kind does not have, or that is not installed. None: there is no choice.
-        match: (dataset, detections, parts, source) -> the matches of each part that is made of detections, boxes
-            ("bbox") among them; of label maps, the pixels of each image. `source` names the detections in messages.
+        match: (dataset, detections, parts, source) -> the matches of each part that is made of detections,
+            `curve_part` among them; of label maps, the pixels of each image. `source` names the detections in messages.
         resample: (dataset, matches, weights (1 + R, I)) -> AP on resampled test sets, from which a report makes its
             intervals. The first test set is the real one, on which the AP of `score` must come out.
         columns: result -> the columns of a report's table, as "part/metric".
+        curve_part: the part whose precision a report draws over its recall.
         titles: part -> what a report calls it; a part that is not listed keeps its name.
         rows: (dataset, record, prediction) -> what is saved of the prediction for one image, and is scored: rows for
             JSON, each with image_id and category_id.
@@ -72,6 +73,7 @@ class KindEvaluation:
     match: Callable[[Dataset, SavedDetections, Sequence[str], str], Matches]
     resample: Callable[[Dataset, Matches, np.ndarray], dict[str, Samples]] = resample_by_101_points
     columns: Callable[[Result], list[str]] = ap_columns
+    curve_part: str = "bbox"
     titles: Mapping[str, str] = field(default_factory=lambda: {"bbox": "box"})
     rows: Callable[[Dataset, Mapping[str, Any], Detections | LabelMap], Rows] = detection_rows
     results_file: str = "coco_instances_results.json"

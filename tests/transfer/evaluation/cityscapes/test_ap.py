@@ -133,6 +133,7 @@ def test_the_resampled_ap_is_that_of_the_repeated_images(dataset: Dataset) -> No
             rows.append(row(name, CAR, mask, round(random.random(), 1)))
     evaluation = evaluation_of("cityscapes")
     matches = evaluation.match(dataset, rows, ("segm",), "rows")
+    assert evaluation.curve_part in matches
     weights = np.array([[1, 1], [2, 1], [0, 3], [1, 0]])
     samples = evaluation.resample(dataset, matches, weights)["segm"]
     truth = {name: InstanceImage(draw(SCENE if name == FRAME else SCENE[:4])) for name in names}

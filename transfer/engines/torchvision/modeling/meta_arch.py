@@ -132,7 +132,7 @@ def postprocess(instances: Instances, size: tuple[int, int], output_size: tuple[
     boxes = clip(instances.boxes * instances.boxes.new_tensor([x, y, x, y]), output_size)
     kept = nonempty(boxes)
     boxes = boxes[kept]
-    masks = paste_masks(instances.masks[kept], boxes, output_size).cpu() if instances.masks is not None else None
+    masks = paste_masks(instances.masks[kept], boxes, output_size) if instances.masks is not None else None
     keypoints = None
     if instances.keypoints is not None:
         keypoints = (instances.keypoints[kept] * instances.keypoints.new_tensor([x, y, 1])).cpu()
