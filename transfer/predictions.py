@@ -19,6 +19,8 @@ class Detections:
         classes: (N,) int64, zero-based index into the data set's class names.
         masks: (N, H, W) bool in the same pixels, or None where the model has no mask head.
         keypoints: (N, K, 3) float32 x, y, score in the same pixels, 0.5 the middle of the first one; or None.
+        iuv: of each detection (3, h, w) uint8 on the pixels of its box, rounded down to whole sides: the part of the
+            body (0: none) and 255 times U and V in its chart; or None.
     """
 
     boxes: Tensor
@@ -26,6 +28,7 @@ class Detections:
     classes: Tensor
     masks: Tensor | None = None
     keypoints: Tensor | None = None
+    iuv: Sequence[Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.boxes)

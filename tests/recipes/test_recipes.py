@@ -109,7 +109,12 @@ def test_header_prints_the_published_figures(name: str) -> None:
 def test_every_recipe_of_the_papers_is_here() -> None:
     expected = {"voc_r50_c4_24k", "voc_r50_c5_24k", "voc_r50_c4_9k"}
     expected |= {f"coco_r50_{kind}_{x}" for kind in ("c4", "fpn", "retinanet", "keypoint") for x in ("1x", "2x")}
-    expected |= {"voc_r50_fcn16s_30k", "cityscapes_r50_fcn16s_90k", "cityscapes_r50_fpn_24k"}
+    expected |= {
+        "voc_r50_fcn16s_30k",
+        "cityscapes_r50_fcn16s_90k",
+        "coco_densepose_r50_fpn_s1x_legacy",
+        "cityscapes_r50_fpn_24k",
+    }
     assert expected | {"coco_r50_fpn_6x"} == {path.stem for path in RUNNABLE if "r50" in path.stem}
 
 

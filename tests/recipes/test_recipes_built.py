@@ -17,7 +17,7 @@ from transfer.weights.renaming import detectron2_name
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 STAGES = ("stem", "res2", "res3", "res4", "res5")
-NAMES = [path.stem for path in RUNNABLE]
+NAMES = [path.stem for path in RUNNABLE if "densepose" not in path.stem]  # which Detectron2 alone builds
 ONE_OF_EACH = ("voc_r50_c4_24k", "voc_r50_c5_24k", "coco_r50_fpn_1x", "coco_r50_retinanet_1x", "coco_r50_keypoint_2x")
 DETECTORS = [name for name in NAMES if "fcn" not in name]
 Build = Callable[..., tuple[Any, nn.Module]]

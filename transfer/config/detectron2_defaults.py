@@ -16,6 +16,8 @@ from transfer.errors import TransferError
 VERSION = 2  # of the vocabulary; version 1 is that of 2019
 PATHS = ("OUTPUT_DIR", "MODEL.WEIGHTS")  # settings that name a file or a folder
 _DEFAULTS = Path(__file__).with_name("detectron2_defaults.yaml")
+_DENSEPOSE_DEFAULTS = Path(__file__).with_name("densepose_defaults.yaml")
+_DENSEPOSE_KEYS = ("MODEL.DENSEPOSE_ON", "MODEL.ROI_DENSEPOSE_HEAD")
 _NULLABLE = {"SOLVER.WEIGHT_DECAY_BIAS": float}  # the one key whose default, null, does not show its type
 
 
@@ -40,8 +42,10 @@ def merge(cfg: CfgNode, config_file: Path | None, overrides: Sequence[str]) -> N
             neighbours) and values of a wrong type, all of them in one message.
     """
     faults: list[str] = []
+    content = {} if config_file is None else read_yaml(config_file)
+    if _names_densepose(content, overrides):
+        _add_densepose(cfg)
     if config_file is not None:
-        content = read_yaml(config_file)
         version = content.pop("VERSION", VERSION)
         if version != VERSION:
             raise TransferError(f"{config_file}: VERSION {version!r}: only version {VERSION} of the vocabulary is read")
@@ -57,6 +61,20 @@ def merge(cfg: CfgNode, config_file: Path | None, overrides: Sequence[str]) -> N
         section, _, name = key.rpartition(".")
         node = value_of(cfg, section) if section else cfg
         node[name] = expand_home(node[name])
+
+
+def _names_densepose(content: Mapping[str, Any], overrides: Sequence[str]) -> bool:
+    """Return True if a setting of DensePose is given, in a YAML file or on the command line."""
+    model = content.get("MODEL")
+    given = [f"MODEL.{key}" for key in model] if isinstance(model, dict) else []
+    return any(str(key).startswith(_DENSEPOSE_KEYS) for key in (*given, *overrides[0::2]))
+
+
+def _add_densepose(cfg: CfgNode) -> None:
+    """Add the settings of Detectron2's project DensePose, which its other configurations do not have."""
+    for section, settings in yaml.safe_load(_DENSEPOSE_DEFAULTS.read_text()).items():
+        for key, value in settings.items():
+            cfg[section][key] = type(cfg)(value) if isinstance(value, dict) else value
 
 
 def read_yaml(path: Path, _children: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -77,6 +77,11 @@ def is_semantic(config: Config) -> bool:
     return bool(config.MODEL.META_ARCHITECTURE == "SemanticSegmentor")
 
 
+def is_densepose(config: Config) -> bool:
+    """Return True for a detector with the head of DensePose, whose settings only such configurations have."""
+    return bool(config.MODEL.get("DENSEPOSE_ON", False))
+
+
 def class_key(config: Config) -> str:
     """Return the full name of the setting that holds the number of classes: RetinaNet and FCN have their own."""
     parts = {"RetinaNet": "RETINANET", "SemanticSegmentor": "SEM_SEG_HEAD"}

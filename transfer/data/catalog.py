@@ -14,6 +14,7 @@ from transfer.data.coco.dataset import COCO
 from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import DataKind, Dataset
 from transfer.data.common.faults import Rules
+from transfer.data.densepose.dataset import DENSEPOSE
 from transfer.data.lvis.dataset import LVIS
 from transfer.data.semantic.cityscapes import CITYSCAPES_LABEL_MAPS
 from transfer.data.semantic.folder import LABEL_MAPS
@@ -27,7 +28,10 @@ CLASSES_HELP = (
     "(default: those found in the data)"
 )
 
-_KINDS = {kind.name: kind for kind in (VOC, COCO, CITYSCAPES, LVIS, VOC_LABEL_MAPS, CITYSCAPES_LABEL_MAPS, LABEL_MAPS)}
+_KINDS = {
+    kind.name: kind
+    for kind in (VOC, COCO, CITYSCAPES, LVIS, DENSEPOSE, VOC_LABEL_MAPS, CITYSCAPES_LABEL_MAPS, LABEL_MAPS)
+}
 
 
 def register_kind(kind: DataKind) -> None:

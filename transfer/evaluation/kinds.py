@@ -8,6 +8,7 @@ from transfer.data import catalog
 from transfer.data.cityscapes.dataset import CITYSCAPES
 from transfer.data.coco.dataset import COCO
 from transfer.data.common.dataset import DataKind
+from transfer.data.densepose.dataset import DENSEPOSE
 from transfer.data.lvis.dataset import LVIS
 from transfer.data.semantic.cityscapes import CITYSCAPES_LABEL_MAPS
 from transfer.data.semantic.folder import LABEL_MAPS
@@ -17,6 +18,7 @@ from transfer.evaluation.cityscapes.kind import CITYSCAPES_EVALUATION
 from transfer.evaluation.coco import evaluators
 from transfer.evaluation.coco.kind import COCO_EVALUATION
 from transfer.evaluation.common.data_kind import KindEvaluation
+from transfer.evaluation.densepose.kind import DENSEPOSE_EVALUATION
 from transfer.evaluation.lvis.kind import LVIS_EVALUATION
 from transfer.evaluation.semantic.kind import LABEL_MAP_EVALUATION
 from transfer.evaluation.voc.kind import VOC_EVALUATION
@@ -28,6 +30,7 @@ _EVALUATIONS = {
     COCO.name: COCO_EVALUATION,
     CITYSCAPES.name: CITYSCAPES_EVALUATION,
     LVIS.name: LVIS_EVALUATION,
+    DENSEPOSE.name: DENSEPOSE_EVALUATION,
     **{kind.name: LABEL_MAP_EVALUATION for kind in (VOC_LABEL_MAPS, CITYSCAPES_LABEL_MAPS, LABEL_MAPS)},
 }
 

@@ -16,6 +16,7 @@ from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import wide_values_notices
 from transfer.data.common.shared_images import shared_images_remark
 from transfer.data.common.trainable import trainable_images
+from transfer.data.densepose.needs import check_densepose_needs
 from transfer.data.labels import LabelledImages
 from transfer.data.own import ChosenData
 from transfer.data.shared.packed_records import PackedRecords
@@ -236,6 +237,8 @@ def _read_data(
     _check_kind(config, [part for part in (train, test) if part is not None])
     _check_keypoints(config, [part for part in (train, test) if part is not None])
     _check_masks(config, train)
+    flips = config.INPUT.RANDOM_FLIP != "none"
+    check_densepose_needs(train, test, resolve.is_densepose(config), flips)
     labelled, checked = None, None
     if train is not None:
         train, labelled = _choose_labels(replace(train, rules=rules), config, options)

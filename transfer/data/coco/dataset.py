@@ -45,7 +45,7 @@ def load_coco(names: tuple[str, ...], root: Path, class_names: Sequence[str] | N
     Raises:
         TransferError: lists what is missing or malformed, each with its path, or categories that training lacks.
     """
-    base = _base_folder(root)
+    base = base_folder(root)
     files = tuple(
         DataFiles(name, "coco", base / _FILES[name][0], base / "annotations" / _FILES[name][1]) for name in names
     )
@@ -106,7 +106,12 @@ def _class_faults(path: Path, content: dict[str, Any], class_names: Sequence[str
     return faults
 
 
-def _base_folder(root: Path) -> Path:
+def base_folder(root: Path) -> Path:
+    """Return the folder that holds annotations/ and the folders of images: `root`, or coco/ in it.
+
+    Raises:
+        TransferError: there is none, and what `root` seems to hold.
+    """
     for folder in (root, root / "coco"):
         if (folder / "annotations").is_dir():
             return folder

@@ -49,6 +49,7 @@ def coco_records(
     category_ids: Sequence[int],
     findings: Findings,
     with_keypoints: bool = False,
+    kept: Sequence[str] = (),
 ) -> list[dict[str, Any]]:
     """Make Detectron2's standard dicts as its load_coco_json does, but with boxes XYXY.
 
@@ -62,6 +63,7 @@ def coco_records(
         category_ids: the file's id of class 0, 1, ...
         findings: the rules for faults; missing images and keypoints are added, for the caller to refuse them.
         with_keypoints: True if every object must have the keypoints of a person.
+        kept: further fields of annotations that the objects keep as they are.
     """
     if with_keypoints:
         add_missing_keypoints(path, content, findings)
@@ -84,6 +86,7 @@ def coco_records(
             elif is_empty_box(made_object["bbox"], height, width):
                 without_area += 1
             else:
+                made_object.update({field: annotation[field] for field in kept if field in annotation})
                 annotations.append(made_object)
         made.append(
             {

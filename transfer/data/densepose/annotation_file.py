@@ -6,7 +6,7 @@ from typing import Any
 from transfer.data.coco.annotation_file import examine_coco_annotations, read_coco_annotations
 from transfer.data.common.faults import Findings
 from transfer.data.densepose import body_files
-from transfer.data.densepose.points import apply_rules_to_points, has_points
+from transfer.data.densepose.points import MASK_FIELD, apply_rules_to_points, compress_masks, has_points
 
 _EXPECTED = (
     "nobody in it has the points of DensePose (dp_x, dp_y, dp_I, dp_U, dp_V); the files that have them are "
@@ -41,4 +41,10 @@ def _with_checked_points(content: dict[str, Any], path: Path, findings: Findings
     people = apply_rules_to_points(content["annotations"], str(path), findings)
     if not any(map(has_points, people)) and not findings.refused():
         findings.add("file", str(path), _EXPECTED)
-    return {**content, "annotations": people}
+    compressed = [
+        {**person, MASK_FIELD: compress_masks(person[MASK_FIELD])}
+        if has_points(person) and MASK_FIELD in person
+        else person
+        for person in people
+    ]
+    return {**content, "annotations": compressed}

@@ -51,6 +51,11 @@ def points_fault(person: Mapping[str, Any]) -> str | None:
     return _masks_fault(person[MASK_FIELD]) if MASK_FIELD in person else None
 
 
+def compress_masks(masks: Sequence[Any]) -> list[Any]:
+    """Return the part masks of a person with compressed run lengths; they must be free of faults."""
+    return [rle.compress_mask(mask) if mask else [] for mask in masks]
+
+
 def _masks_fault(masks: Any) -> str | None:
     if not isinstance(masks, list) or len(masks) != MASKS:
         return f"dp_masks is not a list of {MASKS} masks, each a run-length mask or [] where the part is not visible"

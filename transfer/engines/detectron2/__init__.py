@@ -18,6 +18,7 @@ from transfer.config import detectron2_defaults as vocabulary
 from transfer.config import resolve
 from transfer.engines.common.arithmetic import arithmetic
 from transfer.engines.common.semantic_input import check_semantic_test
+from transfer.engines.detectron2 import densepose
 from transfer.engines.detectron2.models import build_model, model_state
 from transfer.engines.detectron2.predictor import predict
 from transfer.engines.detectron2.quiet import quiet
@@ -48,6 +49,9 @@ def load_config(config_file: Path | None, overrides: Sequence[str]) -> CfgNode:
             f"MODEL.RESNETS.DEPTH {resnet.DEPTH} with MODEL.ROI_HEADS.NAME {heads}: a C4 head is built of bottleneck "
             "blocks, which this ResNet does not have. Use an FPN config, or depth 50, 101 or 152"
         )
+    if resolve.is_densepose(cfg):
+        densepose.import_project()
+        densepose.check_settings(cfg)
     cfg.freeze()
     return cfg
 

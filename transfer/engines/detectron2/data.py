@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections.abc import Generator, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ from transfer.config import resolve
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import check_narrow, read_record_image
 from transfer.data.common.trainable import trainable_images
+from transfer.data.densepose.annotation_file import body_folder
 from transfer.data.shared.packed_records import take_records
 from transfer.engines import MAX_BROKEN
 from transfer.engines.common.batches import Batches
 from transfer.engines.common.broken_images import BrokenImages
 from transfer.engines.common.semantic_input import SemanticInput, load_example
+from transfer.engines.detectron2.densepose import PointTransform
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
 
@@ -39,7 +42,7 @@ class TrainingData:
 
     def __init__(self, cfg: CfgNode, dataset: Dataset, stop: StopRequest, max_broken: float = MAX_BROKEN) -> None:
         self.cfg, self.stop = cfg, stop
-        self.mapper: Mapper | SemanticMapper = SemanticMapper(cfg) if resolve.is_semantic(cfg) else Mapper(cfg)
+        self.mapper = _choose_mapper(cfg, dataset)
         # Detectron2's own filters would unpack all records at once, and keep them so.
         least = cfg.MODEL.ROI_KEYPOINT_HEAD.MIN_KEYPOINTS_PER_IMAGE if cfg.MODEL.KEYPOINT_ON else 0
         filter_empty = cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS and not resolve.is_semantic(cfg)
@@ -64,6 +67,14 @@ class TrainingData:
             broken=self.broken,
         )
         return iter(batches)
+
+
+def _choose_mapper(cfg: CfgNode, dataset: Dataset) -> "Mapper | SemanticMapper":
+    if resolve.is_semantic(cfg):
+        return SemanticMapper(cfg)
+    if resolve.is_densepose(cfg):
+        return DensePoseMapper(cfg, PointTransform(cfg, body_folder(Path(dataset.annotations[0]))))
+    return Mapper(cfg)
 
 
 # Of Detectron2's samplers, those of which its configuration has all settings: that of RandomSubsetTrainingSampler,
@@ -121,6 +132,28 @@ class Mapper(DatasetMapper):
             return self(record)
         finally:
             np.random.set_state(before)
+
+
+class DensePoseMapper(Mapper):
+    """The mapping of a record to a training example as Detectron2's project DensePose does it.
+
+    Args:
+        points: the transform of the points of people, with their image.
+    """
+
+    def __init__(self, cfg: CfgNode, points: PointTransform) -> None:
+        super().__init__(cfg)
+        self.points = points
+
+    def _transform_annotations(self, example: dict[str, Any], transforms: Any, image_shape: tuple[int, int]) -> None:
+        people = [person for person in example.pop("annotations") if not person.get("iscrowd", 0)]
+        made = []
+        for person in people:
+            box = {key: person[key] for key in ("bbox", "bbox_mode", "category_id")}
+            made.append(detection_utils.transform_instance_annotations(box, transforms, image_shape))
+        instances = detection_utils.annotations_to_instances(made, image_shape)
+        self.points.add_points(instances, people, transforms, image_shape)
+        example["instances"] = instances[instances.gt_boxes.nonempty()]
 
 
 class SemanticMapper:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from transfer.config import resolve
 from transfer.engines.common.semantic_output import HEAD_CHANNELS, HEAD_DILATION, semantic_loss, upsampled
+from transfer.engines.detectron2.densepose import import_project
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
 
@@ -120,6 +121,8 @@ def build_model(cfg: CfgNode) -> nn.Module:
     Raises:
         TransferError: Detectron2 cannot build it.
     """
+    if resolve.is_densepose(cfg):
+        import_project()
     try:
         return modeling.build_model(cfg)
     except (AssertionError, AttributeError, KeyError, ValueError) as error:

@@ -10,6 +10,7 @@ from transfer.config import resolve
 from transfer.data.common.images import check_narrow, read_record_image
 from transfer.engines.common.semantic_input import SemanticInput
 from transfer.engines.common.semantic_output import segment_records
+from transfer.engines.detectron2.densepose import maps_of_body
 from transfer.engines.detectron2.quiet import quiet
 from transfer.predictions import Detections, LabelMap
 
@@ -47,7 +48,8 @@ def predict(
         inputs.append({"image": tensor, "height": height, "width": width})
     with quiet():
         outputs = model(inputs)
-    return [_detections(output["instances"].to("cpu")) for output in outputs]
+    dense = resolve.is_densepose(cfg)
+    return [_detections(output["instances"].to("cpu"), dense) for output in outputs]
 
 
 def _logits(model: nn.Module, image: Tensor) -> Tensor:
@@ -58,7 +60,8 @@ def _logits(model: nn.Module, image: Tensor) -> Tensor:
     return output["sem_seg"]
 
 
-def _detections(found: Instances) -> Detections:
+def _detections(found: Instances, dense: bool) -> Detections:
     masks = found.pred_masks if found.has("pred_masks") else None
     keypoints = found.pred_keypoints if found.has("pred_keypoints") else None
-    return Detections(found.pred_boxes.tensor, found.scores, found.pred_classes, masks, keypoints)
+    iuv = maps_of_body(found) if dense else None
+    return Detections(found.pred_boxes.tensor, found.scores, found.pred_classes, masks, keypoints, iuv)

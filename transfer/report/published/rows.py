@@ -12,7 +12,7 @@ from transfer.results import Task
 _FILE = Path(__file__).with_name("rows.yaml")
 _BATCH = 16  # images an iteration, of every recipe of the papers
 _AP = ("AP", "AP50", "AP75")
-_METRICS = {"bbox": _AP, "segm": _AP, "keypoints": _AP, "sem_seg": ("mIoU",)}  # by what is scored
+_METRICS = {"bbox": _AP, "segm": _AP, "keypoints": _AP, "densepose_gps": _AP, "sem_seg": ("mIoU",)}  # by part
 
 
 @dataclass(frozen=True)

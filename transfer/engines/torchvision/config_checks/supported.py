@@ -125,6 +125,11 @@ def check_supported(cfg: CfgNode) -> None:
     Raises:
         TransferError: lists every setting at fault, its value and what is possible.
     """
+    if "DENSEPOSE_ON" in cfg.MODEL:
+        raise TransferError(
+            "MODEL.DENSEPOSE_ON, MODEL.ROI_DENSEPOSE_HEAD: the torchvision engine has no DensePose; "
+            "--engine detectron2 has it, with Detectron2 and its project DensePose installed (docs/guides/densepose.md)"
+        )
     refused = list(_refused(cfg))
     if refused:
         refused.append("the torchvision engine does not honour these settings: use --engine detectron2 for them")
