@@ -49,13 +49,13 @@ def predict_label_maps(
             raise TypeError(f"the model predicts no label maps but {type(found)}")
         indices = found.classes.numpy().astype(np.uint8)  # (H, W)
         picture = draw_label_map(read_image(path), indices, classes.names)
-        _save_png(output / names["picture"], picture)
+        _save_picture(output / names["picture"], picture)
         if save_logits:
             if found.logits is None:
                 raise ValueError("the model was loaded without logits")
             with files.whole_file(output / names["logits"]) as file:
                 np.savez(file, logits=found.logits.numpy())
-        _save_png(output / names["label_map"], Image.fromarray(indices))
+        _save_picture(output / names["label_map"], Image.fromarray(indices))
     rows = [{"file_name": str(path), **names} for path, names in zip(images, outputs, strict=True)]
     files.save_text(output / FILE_NAME, json.dumps({"classes": list(classes.names), "images": rows}))
     return output / FILE_NAME
@@ -63,7 +63,8 @@ def predict_label_maps(
 
 def _file_names(index: int, path: Path, save_logits: bool) -> dict[str, str]:
     """Return the names of what is written for an image, by what it is."""
-    names = {"label_map": f"{path.stem}.png", "picture": f"{index:05d}_{path.stem}.png"}
+    # The pictures are JPEG files, so that every PNG file in the folder is a label map.
+    names = {"label_map": f"{path.stem}.png", "picture": f"{index:05d}_{path.stem}.jpg"}
     return {**names, "logits": f"{path.stem}.npz"} if save_logits else names
 
 
@@ -86,6 +87,6 @@ def _check_names(images: Sequence[Path], outputs: Sequence[dict[str, str]], outp
     )
 
 
-def _save_png(path: Path, picture: Image.Image) -> None:
+def _save_picture(path: Path, picture: Image.Image) -> None:
     with files.whole_file(path) as file:
-        picture.save(file, "PNG")
+        picture.save(file, "PNG" if path.suffix == ".png" else "JPEG", quality=95)  # PNG has no quality

@@ -9,6 +9,7 @@ import torch
 import yaml
 from PIL import Image
 
+import evaluate
 import predict
 from tests.conftest import ROOT
 from tests.support.in_process import refusal
@@ -68,7 +69,7 @@ def test_label_maps_pictures_and_logits_are_written(
 def test_logits_are_written_only_where_asked(model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     records = semantic_models.records(tmp_path / "images", 1)
     run(monkeypatch, "--input", records[0]["file_name"], *model)
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"00000_0.png", "0.png", "label_maps.json"}
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"00000_0.jpg", "0.png", "label_maps.json"}
 
 
 def test_nothing_is_written_over_or_under_one_name_twice(model: list[str], tmp_path: Path) -> None:
@@ -89,6 +90,24 @@ def test_an_image_is_never_replaced_by_its_label_map(model: list[str], tmp_path:
     before = Path(record["file_name"]).read_bytes()
     assert "is not overwritten" in refusal(predict.main, "--input", record["file_name"], *model)
     assert Path(record["file_name"]).read_bytes() == before
+
+
+def test_the_folder_is_scored_as_it_is(
+    model: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (record,) = semantic_models.records(tmp_path / "images", 1)
+    run(monkeypatch, "--input", record["file_name"], *model)
+    (tmp_path / "labels").mkdir()
+    Path(record["sem_seg_file_name"]).rename(tmp_path / "labels" / "0.png")
+    labels, classes = read_label_map(tmp_path / "labels" / "0.png"), read_label_map(tmp_path / "out" / "0.png")
+    folders = ("--labels", tmp_path / "labels", "--predictions", tmp_path / "out")
+    monkeypatch.setattr("sys.argv", ["evaluate.py", "semantic", *map(str, folders), "--classes", "4", "--json"])
+    capsys.readouterr()
+    evaluate.main()
+    scores = json.loads(capsys.readouterr().out)
+    counted = labels != 255
+    right = (classes == labels)[counted].mean()
+    assert scores["pACC"] == pytest.approx(right)
 
 
 def test_a_detector_has_no_logits_to_save(tmp_path: Path) -> None:
