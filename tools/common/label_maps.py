@@ -15,4 +15,4 @@ def class_names_of(text: str) -> tuple[str, ...]:
         return catalog.parse_class_names(text)
     if not 1 <= int(text) <= MOST_CLASSES:
         raise TransferError(f"{catalog.CLASSES_FLAG} {text}: from 1 to {MOST_CLASSES} classes are expected")
-    return tuple(f"class {index}" for index in range(int(text)))
+    return catalog.parse_class_names(text)

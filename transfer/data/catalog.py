@@ -24,8 +24,8 @@ from transfer.errors import TransferError, refuse
 
 CLASSES_FLAG = "--classes"  # of every tool that reads annotations
 CLASSES_HELP = (
-    "the classes, in the order of their index: voc (PASCAL VOC's 20), NAME,NAME,..., or a text file with one a line "
-    "(default: those found in the data)"
+    "the classes, in the order of their index: voc (PASCAL VOC's 20), NAME,NAME,..., a text file with one a line, or "
+    "a number of classes without names (default: those found in the data)"
 )
 
 _KINDS = {
@@ -84,12 +84,14 @@ def parse_class_names(text: str) -> tuple[str, ...]:
     """Return the classes that `--classes` names, in the order of their index.
 
     Args:
-        text: the name of a kind of data that has standard classes ("voc", "coco"); names separated by commas; or the
-            path of a text file with one name a line.
+        text: the name of a kind of data that has standard classes ("voc", "coco"); a number of classes without names,
+            as label maps have; names separated by commas; or the path of a text file with one name a line.
 
     Raises:
         TransferError: no such file, no name, an empty name or one that is given twice.
     """
+    if text.isdecimal() and int(text) > 0:
+        return tuple(f"class {index}" for index in range(int(text)))
     kind = _KINDS.get(text)
     if kind is not None and kind.class_names:
         return kind.class_names

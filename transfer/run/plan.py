@@ -14,7 +14,7 @@ from transfer.config.resolve import Config
 from transfer.data import catalog, labels, own
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import wide_values_notices
-from transfer.data.common.shared_images import shared_images_remark
+from transfer.data.common.shared_images import refuse_shared_images, shared_images_remark
 from transfer.data.common.trainable import trainable_images
 from transfer.data.densepose.needs import check_densepose_needs
 from transfer.data.labels import LabelledImages
@@ -256,9 +256,9 @@ def _choose_labels(train: Dataset, config: Config, options: RunOptions) -> tuple
 
 
 def _data_remarks(train: Dataset | None, test: Dataset, labelled: LabelledImages | None) -> tuple[str, ...]:
+    if train and test.kind.has_label_maps:
+        refuse_shared_images(train.records, test.records)
     shared = shared_images_remark(train.records, test.records, some_new=bool(test.files)) if train else None
-    if shared and test.kind.has_label_maps:
-        raise TransferError(f"{shared}. Leave them out of the images trained on")
     return tuple(remark for remark in (labelled and labelled.remark, shared) if remark)
 
 

@@ -40,6 +40,19 @@ def shared_images_remark(train: Records, test: Records, some_new: bool = False) 
     )
 
 
+def refuse_shared_images(train: Records, test: Records) -> None:
+    """Refuse test images of label maps that are trained on, as some lists of VOC's and SBD's images have them.
+
+    Raises:
+        TransferError: names some of them.
+    """
+    if found := shared_files([str(one["file_name"]) for one in train], [str(one["file_name"]) for one in test]):
+        raise TransferError(
+            f"{len(found)} of {len(test)} test images are training images too ({listed(found, 3)}): the mIoU would not "
+            "tell how the model does on new images. Leave them out of the images trained on"
+        )
+
+
 def shared_files(train: Sequence[str], test: Sequence[str]) -> list[str]:
     """Return the test files that are training files, by their path or by equal bytes, in order.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pretrain.runtime.errors import listed
-from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
+from transfer.data.common.dataset import DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.data.semantic.label_maps import IGNORED
 from transfer.data.semantic.reading import LabelContent, LabelledImage, examine_values, read_label_contents
@@ -58,7 +58,9 @@ def join_label_maps(
     count = len(class_names)
     examine_values(images, contents, count, findings)
     if any(fault.kind == "label_value" for fault in findings.refused()):
-        findings.repairs["label_value"] = f"mend the label maps, or name every class {CLASSES_FROM}"
+        findings.repairs["label_value"] = (
+            "mend the label maps, or give all classes, also of the test data, by --classes (a number or names)"
+        )
     findings.raise_if_refused(where)
     if absent := [name for index, name in enumerate(class_names) if index not in shown]:
         log.warning("%s: no pixel of %d of the %d classes: %s", where, len(absent), count, listed(absent, 20))

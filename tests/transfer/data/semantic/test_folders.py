@@ -99,3 +99,9 @@ def test_vocs_objects_are_no_classes_of_label_maps(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="is the background there; --classes voc_sem_seg names all 21"):
         load(make(tmp_path / "cells"), catalog.parse_class_names("voc"))
     assert load(make(tmp_path / "cells"), catalog.parse_class_names("voc_sem_seg")).class_names[0] == "background"
+
+
+def test_a_number_of_classes_gives_them_no_names() -> None:
+    assert catalog.parse_class_names("3") == ("class 0", "class 1", "class 2")
+    with pytest.raises(TransferError, match="given twice"):
+        catalog.parse_class_names("3,3")
