@@ -158,4 +158,21 @@ FAULTS = (
         "a badly placed box is a false detection and a missed object",
         "transfer/report/test_mistakes.py::test_a_badly_placed_box_is_one_mistake",
     ),
+    fault(
+        "absent-class-left-out",
+        "transfer/evaluation/semantic/iou.py",
+        "return _ratio(counts.shared, counts.objects + counts.predicted - counts.shared)",
+        "return np.where(counts.objects > 0, _ratio(counts.shared, counts.objects + counts.predicted - counts.shared), "
+        "np.nan)",
+        "a class that is predicted and does not occur leaves the mean IoU, as in Detectron2",
+        "transfer/evaluation/semantic/test_iou.py::test_a_class_predicted_without_ground_truth_counts_0",
+    ),
+    fault(
+        "no-class-taken-for-the-last",
+        "transfer/evaluation/semantic/iou.py",
+        "found = np.minimum(predicted[scored].astype(np.int64), classes)",
+        "found = np.minimum(predicted[scored].astype(np.int64), classes - 1)",
+        "a pixel that is predicted as no class counts as the last one",
+        "transfer/evaluation/semantic/test_iou.py::test_a_pixel_predicted_as_no_class_is_missed",
+    ),
 )

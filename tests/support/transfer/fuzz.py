@@ -19,11 +19,14 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 import check_dataset
 from tests.support.cityscapes_layout import SCENE, draw, make_cityscapes, row
 from tests.support.transfer.damage import damaged, damaged_json
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
-from transfer.data import catalog
+from transfer.data import catalog, layouts
 from transfer.data.common.faults import KINDS, Findings
 from transfer.data.voc import records
 from transfer.data.voc.records import read_voc_split
@@ -31,6 +34,7 @@ from transfer.errors import TransferError
 from transfer.evaluation.cityscapes.kind import score_folder
 from transfer.evaluation.coco import ap as coco
 from transfer.evaluation.coco import results as coco_results
+from transfer.evaluation.semantic.folders import score_folders
 from transfer.evaluation.voc import ap as voc
 from transfer.evaluation.voc import results as voc_results
 
@@ -183,6 +187,36 @@ def _cityscapes_results(folder: Path) -> Callable[[Random, dict[str, str]], None
     return run
 
 
+def _label_maps(folder: Path) -> Callable[[Random, dict[str, str]], None]:
+    """A damaged label map, prediction, image or list: loaded as for training, and scored."""
+    values = np.arange(48, dtype=np.uint8).reshape(6, 8) % 3
+    values[0, 0] = 255
+    for place in ("JPEGImages", "SegmentationClass", "predictions"):
+        (folder / place).mkdir(parents=True)
+    for name in ("a", "b"):
+        Image.new("RGB", (8, 6)).save(folder / f"JPEGImages/{name}.jpg")
+        for place in ("SegmentationClass", "predictions"):
+            Image.fromarray(values).save(folder / f"{place}/{name}.png")
+    images = folder / "ImageSets" / "Segmentation" / "train.txt"
+    images.parent.mkdir(parents=True)
+    images.write_text("a\nb\n")
+    paths = [folder / name for name in ("SegmentationClass/a.png", "predictions/b.png", "JPEGImages/a.jpg")]
+    whole = {path: path.read_bytes() for path in (*paths, images)}
+
+    def run(random: Random, rules: dict[str, str]) -> None:
+        for path, content in whole.items():
+            path.write_bytes(content)
+        path = random.choice(list(whole))
+        path.write_bytes(damaged(whole[path], random))
+        check("data", images, rules=rules)
+        files = layouts.recognise(images)
+        names = ("a", "b", "c") if random.random() < 0.5 else None
+        catalog.load_dataset([files.name], None, names, rules=rules, files={files.name: files})
+        score_folders(folder / "SegmentationClass", folder / "predictions", "abc", 255, Findings(rules))
+
+    return run
+
+
 FILES = {
     "coco_truth": _coco_truth,
     "coco_results": _coco_results,
@@ -190,6 +224,7 @@ FILES = {
     "voc_results": _voc_results,
     "cityscapes_polygons": _cityscapes_polygons,
     "cityscapes_results": _cityscapes_results,
+    "label_maps": _label_maps,
 }
 
 

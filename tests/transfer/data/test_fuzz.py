@@ -11,7 +11,9 @@ import pytest
 
 from tests.conftest import ROOT
 
-FILES = ("coco_truth", "coco_results", "voc_xml", "voc_results", "cityscapes_polygons", "cityscapes_results")
+FILES = (
+    "coco_truth", "coco_results", "voc_xml", "voc_results", "cityscapes_polygons", "cityscapes_results", "label_maps",
+)  # fmt: skip
 
 
 def refused(kinds: str, first: int, count: int, folder: Path) -> dict[str, int]:
