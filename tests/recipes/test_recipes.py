@@ -109,6 +109,7 @@ def test_header_prints_the_published_figures(name: str) -> None:
 def test_every_recipe_of_the_papers_is_here() -> None:
     expected = {"voc_r50_c4_24k", "voc_r50_c5_24k", "voc_r50_c4_9k"}
     expected |= {f"coco_r50_{kind}_{x}" for kind in ("c4", "fpn", "retinanet", "keypoint") for x in ("1x", "2x")}
+    expected |= {f"lvis_v0.5_r50_fpn_{name}" for name in ("1x", "2x", "2x_frozen_bn")} | {"lvis_v1_r50_fpn_1x"}
     expected |= {
         "voc_r50_fcn16s_30k",
         "cityscapes_r50_fcn16s_90k",
@@ -126,6 +127,9 @@ def test_published_recipes_use_the_published_schedule() -> None:
         "voc_r50_c4_9k": (9000, [6750, 8250], 100, list(range(480, 801, 32))),
         "coco_r50_fpn_6x": (540000, [480000, 520000], 1000, list(range(640, 801, 32))),
     }
+    rows["lvis_v0.5_r50_fpn_1x"] = (90000, [60000, 80000], 1000, list(range(640, 801, 32)))
+    for name in ("lvis_v0.5_r50_fpn_2x", "lvis_v0.5_r50_fpn_2x_frozen_bn", "lvis_v1_r50_fpn_1x"):
+        rows[name] = (180000, [120000, 160000], 1000, list(range(640, 801, 32)))
     for kind in ("c4", "fpn", "retinanet", "keypoint"):
         rows[f"coco_r50_{kind}_1x"] = (90000, [60000, 80000], 1000, list(range(640, 801, 32)))
         rows[f"coco_r50_{kind}_2x"] = (180000, [120000, 160000], 1000, list(range(640, 801, 32)))
@@ -142,6 +146,18 @@ def test_published_recipes_use_the_published_schedule() -> None:
         assert (cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MAX_SIZE_TRAIN, cfg.INPUT.MAX_SIZE_TEST) == (800, 1333, 1333)
 
 
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("lvis*.yaml")), ids=lambda path: path.stem)
+def test_lvis_repeats_rare_images_and_keeps_300_detections(path: Path) -> None:
+    cfg = resolve(path)
+    assert cfg.DATALOADER.SAMPLER_TRAIN == "RepeatFactorTrainingSampler"
+    assert cfg.DATALOADER.REPEAT_SQRT is True
+    assert (0.001 if "r50" in path.stem else 0.1) == cfg.DATALOADER.REPEAT_THRESHOLD
+    assert (cfg.MODEL.ROI_HEADS.SCORE_THRESH_TEST, cfg.TEST.DETECTIONS_PER_IMAGE) == (1e-4, 300)
+    assert (1230 if "v0.5" in path.stem else 1203) == cfg.MODEL.ROI_HEADS.NUM_CLASSES
+    tuned = "SyncBN" if "r50" in path.stem else "naiveSyncBN"
+    assert ("FrozenBN" if "frozen" in path.stem else tuned) == cfg.MODEL.RESNETS.NORM
+
+
 @pytest.mark.parametrize("path", [path for path in RUNNABLE if path.stem.endswith("_cpu")], ids=lambda path: path.stem)
 def test_cpu_recipes_stay_small_and_run_in_several_processes(path: Path) -> None:
     cfg = resolve(path)
@@ -149,4 +165,5 @@ def test_cpu_recipes_stay_small_and_run_in_several_processes(path: Path) -> None
     assert cfg.MODEL.RESNETS.NORM == "naiveSyncBN"  # SyncBN does not exist for CPU tensors
     assert cfg.SOLVER.MAX_ITER * cfg.SOLVER.IMS_PER_BATCH <= 2000
     assert max(cfg.INPUT.MIN_SIZE_TRAIN) <= 224
-    assert cfg.MODEL.MASK_ON is (path.stem in ("coco_r18_fpn_cpu", "cityscapes_r18_fpn_cpu"))
+    masks = ("coco_r18_fpn_cpu", "lvis_r18_fpn_cpu", "cityscapes_r18_fpn_cpu")
+    assert cfg.MODEL.MASK_ON is (path.stem in masks)

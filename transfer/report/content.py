@@ -287,7 +287,7 @@ def identity_notes(table: Table) -> list[str]:
     task = table.first.task
     if is_published_test(task):
         return []
-    ours = describe_data(task.test_images, task.class_names)
+    ours = describe_data(task.test_images, len(task.class_names))
     names = ", ".join(task.test)
     return [f"The name {names} is that of {describe(task.test)}; these runs are tested on {ours} under this name."]
 

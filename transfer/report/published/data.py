@@ -18,12 +18,23 @@ class PublishedData:
     Args:
         title: its name in words.
         images: the number of its images; further ones count only the images that have objects.
-        class_names: in the order of their index.
+        class_names: in the order of their index; () where only their number is compared.
+        count: the number of classes, needed where `class_names` is ().
     """
 
     title: str
     images: tuple[int, ...]
     class_names: tuple[str, ...]
+    count: int = 0
+
+    @property
+    def classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names) or self.count
+
+    def has(self, class_names: Sequence[str]) -> bool:
+        """Return True if these are its classes."""
+        return tuple(class_names) == self.class_names if self.class_names else len(class_names) == self.classes
 
 
 _VOC: dict[str, dict[str, int]] = {
@@ -65,10 +76,21 @@ PUBLISHED |= {
 }
 
 
-def describe_data(images: int, class_names: Sequence[str]) -> str:
+# All images, and those with objects.
+_LVIS: dict[str, tuple[int, dict[str, tuple[int, ...]]]] = {
+    "v0.5": (1230, {"train": (57263, 56740), "val": (5000,), "val_rand_100": (100,)}),
+    "v1": (1203, {"train": (100170, 99388), "val": (19809,)}),
+}
+PUBLISHED |= {
+    f"lvis_{version}_{split}": PublishedData(f"LVIS {version} {split}", images, (), classes)
+    for version, (classes, splits) in _LVIS.items()
+    for split, images in splits.items()
+}
+
+
+def describe_data(images: int, classes: int) -> str:
     """Return "40 images of 5 classes"."""
-    classes = "1 class" if len(class_names) == 1 else f"{len(class_names)} classes"
-    return f"{images:,} image{'' if images == 1 else 's'} of {classes}"
+    return f"{images:,} image{'' if images == 1 else 's'} of {classes} class{'' if classes == 1 else 'es'}"
 
 
 def published_differences(task: Task) -> list[str]:
@@ -78,7 +100,7 @@ def published_differences(task: Task) -> list[str]:
     """
     parts = [("training", task.train, task.train_images), ("test", task.test, task.test_images)]
     return [
-        f"{what} data: {describe_data(images, task.class_names)}, published {describe(names)}"
+        f"{what} data: {describe_data(images, len(task.class_names))}, published {describe(names)}"
         for what, names, images in parts
         if images and not _are_published(names, images, task.class_names)
     ]
@@ -93,7 +115,7 @@ def describe(names: Sequence[str]) -> str:
     """Return the published data of these names: "PASCAL VOC 2007 test (4,952 images of 20 classes)"."""
     sets = [PUBLISHED[name] for name in names if name in PUBLISHED]
     title = " and ".join(one.title for one in sets)
-    return f"{title} ({describe_data(sum(one.images[0] for one in sets), sets[0].class_names)})" if sets else "none"
+    return f"{title} ({describe_data(sum(one.images[0] for one in sets), sets[0].classes)})" if sets else "none"
 
 
 def _are_published(names: Sequence[str], images: int, class_names: Sequence[str]) -> bool:
@@ -103,4 +125,4 @@ def _are_published(names: Sequence[str], images: int, class_names: Sequence[str]
     counts = {0}
     for one in sets:
         counts = {count + own for count in counts for own in (one.images if one else ())}
-    return images in counts and all(one is not None and tuple(class_names) == one.class_names for one in sets)
+    return images in counts and all(one is not None and one.has(class_names) for one in sets)

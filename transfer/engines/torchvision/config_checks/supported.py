@@ -77,13 +77,13 @@ _SEMANTIC_ANY = {
     "MODEL.SEM_SEG_HEAD.NUM_CLASSES",
 }
 _SEMANTIC_CHOICES: dict[str, tuple[Any, ...]] = {
-    "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", REPEAT_FACTOR),
     "MODEL.SEM_SEG_HEAD.NAME": (SEMANTIC_HEAD,),
     "MODEL.SEM_SEG_HEAD.NORM": NORMS,
 }
 
 # Keys honoured at these values.
 _CHOICES: dict[str, tuple[Any, ...]] = {
+    "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", REPEAT_FACTOR),
     "FLOAT32_PRECISION": ("", "highest", "high", "medium"),
     "INPUT.FORMAT": ("RGB", "BGR"),
     "INPUT.MASK_FORMAT": ("polygon", "bitmask"),
