@@ -1,6 +1,7 @@
 """The list of all faults."""
 
 from tests.architecture.mutations import (
+    in_cityscapes,
     in_detectors,
     in_images,
     in_methods,
@@ -19,6 +20,7 @@ _PARTS = (
     in_weights_and_data,
     in_detectors,
     in_segmentation,
+    in_cityscapes,
     in_scores,
     in_tools,
 )
