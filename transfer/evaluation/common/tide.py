@@ -84,9 +84,24 @@ def match_errors(
     same = classes[:, None] == object_classes[None, :]
     outcomes, objects, found = _match(iou[:, ~ignored], same[:, ~ignored])
     on_ignored = (iou[:, ignored] * same[:, ignored] > FOREGROUND).any(axis=1) & (outcomes != TRUE)
+    on_ignored |= _is_unverified(record, detections, {dataset.category_ids[own] for own in object_classes}) & (
+        outcomes != TRUE
+    )
     outcomes[on_ignored], objects[on_ignored] = IGNORED, -1
     scores = np.array([detection["score"] for detection in detections], dtype=float)
     return MatchedErrors(scores, classes, outcomes, objects, object_classes[~ignored], found)
+
+
+def _is_unverified(record: dict[str, Any], detections: Sequence[dict[str, Any]], shown: set[int]) -> np.ndarray:
+    """Return (N,) bool, True for detections of a class of which LVIS does not know that the image shows no further.
+
+    Args:
+        shown: the category ids of the image's objects.
+    """
+    if "neg_category_ids" not in record:
+        return np.zeros(len(detections), dtype=bool)
+    known = (shown | set(record["neg_category_ids"])) - set(record["not_exhaustive_category_ids"])
+    return np.array([detection["category_id"] not in known for detection in detections], dtype=bool)
 
 
 def _iou(detections: Sequence[dict[str, Any]], annotations: Sequence[dict[str, Any]]) -> np.ndarray:

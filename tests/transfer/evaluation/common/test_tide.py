@@ -89,6 +89,18 @@ def test_crowds_and_difficult_objects_make_no_errors(mark: str) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("negative", "not_exhaustive", "expected"),
+    [([], [], IGNORED), ([3], [], "background"), ([3], [3], IGNORED)],
+)
+def test_classes_that_lvis_did_not_verify_make_no_errors(
+    negative: list[int], not_exhaustive: list[int], expected: str
+) -> None:
+    image = record((CAT, A)) | {"neg_category_ids": negative, "not_exhaustive_category_ids": not_exhaustive}
+    errors = match_errors(image, detections((CAT, A, 0.9), (DOG, NOWHERE, 0.8), (CAT, NOWHERE, 0.7)), DATASET)
+    assert errors.outcomes.tolist() == [TRUE, expected, "background"]
+
+
 def test_an_image_without_objects_or_detections() -> None:
     assert match_errors(record(), detections((CAT, A, 0.9)), DATASET).outcomes.tolist() == ["background"]
     assert match_errors(record((CAT, A)), [], DATASET).mistakes == {"missed": 1}
