@@ -15,6 +15,8 @@ MOST_CLASSES = IGNORED
 SUFFIX = ".png"
 _WIDE_MODES = ("I;16", "I")  # grey values of 16 bits
 _MODES = ("P", "L", "1", *_WIDE_MODES)  # a palette's indices, grey values, bits
+_DEPTH, _COLOURS = 24, 25  # bytes of a PNG file: bits of a pixel, 0 for grey values
+_STRETCHED = {2: 85, 4: 17}  # bits -> factor by which decoders make grey values of 8 bits of them
 
 
 def read_label_map(path: Path | str) -> np.ndarray:
@@ -60,4 +62,6 @@ def decode_label_map(content: bytes, path: Path | str) -> np.ndarray:
         raise UnreadableImageError(
             f"{path}: values from {values.min()} to {values.max()}; class indices end at {IGNORED - 1}"
         )
+    if content[_COLOURS] == 0:
+        values = values // _STRETCHED.get(content[_DEPTH], 1)
     return values.astype(np.uint8)

@@ -1,5 +1,7 @@
 """The reading of label maps: indices of palettes, 16 bits, and what is refused."""
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,21 @@ def test_grey_values_are_indices(dtype: type, tmp_path: Path) -> None:
     Image.fromarray(VALUES.astype(dtype)).save(tmp_path / "a.png")
     found = read_label_map(tmp_path / "a.png")
     assert (found.dtype, found.tolist()) == (np.uint8, VALUES.tolist())
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_indices_of_few_bits_are_not_stretched(bits: int, tmp_path: Path) -> None:
+    """Decoders make 0 to 255 of them: of 4 bits the index 1 would be 17."""
+    values = range(min(2**bits, 16))
+    packed = int("".join(f"{value:0{bits}b}" for value in values), 2).to_bytes(-(-len(values) * bits // 8))
+    packed = (int.from_bytes(packed) << -len(values) * bits % 8).to_bytes(len(packed))
+    header = struct.pack(">IIBBBBB", len(values), 1, bits, 0, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0" + packed)), (b"IEND", b"")]
+    chunks = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in parts
+    ]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
+    assert read_label_map(tmp_path / "a.png").tolist() == [list(values)]
 
 
 def test_a_palette_made_colours_is_refused(tmp_path: Path) -> None:
