@@ -25,10 +25,11 @@ def check_lvis(arguments: argparse.Namespace, findings: Findings) -> str:
 def _contents(content: dict[str, Any]) -> str:
     """Describe a file: of over a thousand categories, the number of those with objects by frequency."""
     objects = Counter(item["category_id"] for item in content["annotations"])
-    found = Counter(one.get("frequency") for one in content["categories"] if objects[one["id"]])
-    of = Counter(one.get("frequency") for one in content["categories"])
+    found = Counter(str(one.get("frequency")) for one in content["categories"] if objects[one["id"]])
+    of = Counter(str(one.get("frequency")) for one in content["categories"])
     groups = ", ".join(f"{found[key]} of {of[key]} {title}" for key, title in FREQUENCIES.items())
-    negatives = sum(len(image.get("neg_category_ids") or ()) for image in content["images"])
+    lists = [image.get("neg_category_ids") for image in content["images"]]
+    negatives = sum(len(ids) for ids in lists if isinstance(ids, list))
     return (
         f"{len(content['images'])} images, {objects.total()} objects of {len(objects)} categories ({groups}), "
         f"{negatives} times a category was verified to be absent"

@@ -20,20 +20,27 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import pycocotools.mask
 from PIL import Image
 
 import check_dataset
+from tests.support.body import found_person, person, prism, write_body, write_people
 from tests.support.cityscapes_layout import SCENE, draw, make_cityscapes, row
 from tests.support.transfer.damage import damaged, damaged_json
 from tests.support.transfer.layouts import SIZE, coco_content, make_coco, make_voc, voc_object
+from tests.support.transfer.lvis_files import lvis_content, make_lvis
 from transfer.data import catalog, layouts
 from transfer.data.common.faults import KINDS, Findings
+from transfer.data.densepose.body_model import read_body_model
+from transfer.data.lvis.annotation_file import lvis_rules
 from transfer.data.voc import records
 from transfer.data.voc.records import read_voc_split
 from transfer.errors import TransferError
 from transfer.evaluation.cityscapes.kind import score_folder
 from transfer.evaluation.coco import ap as coco
 from transfer.evaluation.coco import results as coco_results
+from transfer.evaluation.densepose.ap import evaluate_densepose
+from transfer.evaluation.lvis import ap as lvis
 from transfer.evaluation.semantic.folders import score_folders
 from transfer.evaluation.voc import ap as voc
 from transfer.evaluation.voc import results as voc_results
@@ -217,6 +224,56 @@ def _label_maps(folder: Path) -> Callable[[Random, dict[str, str]], None]:
     return run
 
 
+def _lvis_truth(folder: Path) -> Callable[[Random, dict[str, str]], None]:
+    """A damaged annotation file of LVIS: loaded as for training, and scored."""
+    content = lvis_content(
+        [[(1, 3, 4), (2, 40, 8)], [(3, 5, 5)]], neg_category_ids=[2], not_exhaustive_category_ids=[3]
+    )
+    path = make_lvis(folder, content)
+    text = path.read_bytes()
+
+    def run(random: Random, rules: dict[str, str]) -> None:
+        path.write_bytes(damaged(text, random) if random.random() < 0.4 else damaged_json(content, random))
+        check("lvis", "--annotations", path, "--images", folder / "coco", rules=rules)
+        with contextlib.suppress(TransferError):
+            catalog.load_dataset(["lvis_v1_val"], folder, rules=rules)
+        lvis.evaluate_lvis(path, _lvis_rows(), random.choice(lvis.IOU_TYPES), findings=Findings(lvis_rules(rules)))
+
+    return run
+
+
+def _lvis_results(folder: Path) -> Callable[[Random, dict[str, str]], None]:
+    """A damaged results file: scored against a whole annotation file of LVIS."""
+    truth, path = make_lvis(folder, lvis_content([[(1, 3, 4), (2, 40, 8)], [(3, 5, 5)]])), folder / "results.json"
+    text = json.dumps(_lvis_rows()).encode()
+
+    def run(random: Random, rules: dict[str, str]) -> None:
+        path.write_bytes(damaged(text, random) if random.random() < 0.4 else damaged_json(_lvis_rows(), random))
+        rows, iou_type = coco_results.read_coco_results(path), random.choice(lvis.IOU_TYPES)
+        lvis.evaluate_lvis(truth, rows, iou_type, str(path), Findings(lvis_rules(rules)))
+
+    return run
+
+
+def _densepose(folder: Path) -> Callable[[Random, dict[str, str]], None]:
+    """A damaged annotation or results file of DensePose: checked, and scored."""
+    body = read_body_model(write_body(folder / "body", prism()))
+    truth, results = write_people(folder, person(), person(2), images=2), folder / "results.json"
+    whole = {truth: json.loads(truth.read_text()), results: [found_person(), found_person(score=0.4)]}
+
+    def run(random: Random, rules: dict[str, str]) -> None:
+        for path, content in whole.items():
+            path.write_text(json.dumps(content))
+        path = random.choice((truth, results))
+        text = json.dumps(whole[path]).encode()
+        path.write_bytes(damaged(text, random) if random.random() < 0.4 else damaged_json(whole[path], random))
+        check("densepose", "--annotations", truth, rules=rules)
+        rows = coco_results.read_coco_results(results)
+        evaluate_densepose(truth, rows, body, str(results), Findings(rules))
+
+    return run
+
+
 FILES = {
     "coco_truth": _coco_truth,
     "coco_results": _coco_results,
@@ -225,7 +282,20 @@ FILES = {
     "cityscapes_polygons": _cityscapes_polygons,
     "cityscapes_results": _cityscapes_results,
     "label_maps": _label_maps,
+    "lvis_truth": _lvis_truth,
+    "lvis_results": _lvis_results,
+    "densepose": _densepose,
 }
+
+
+def _lvis_rows() -> list[dict[str, Any]]:
+    mask = pycocotools.mask.encode(np.asfortranarray(np.eye(80, 100, dtype=np.uint8)))
+    segmentation = {"size": [80, 100], "counts": mask["counts"].decode()}
+    places = ((1, 1, 0.9), (1, 2, 0.8), (2, 3, 0.7))
+    return [
+        {"image_id": image, "category_id": of, "score": score, "bbox": [3, 4, 20, 20], "segmentation": segmentation}
+        for image, of, score in places
+    ]
 
 
 def _cityscapes_rows() -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ from tests.conftest import ROOT
 
 FILES = (
     "coco_truth", "coco_results", "voc_xml", "voc_results", "cityscapes_polygons", "cityscapes_results", "label_maps",
+    "lvis_truth", "lvis_results", "densepose",
 )  # fmt: skip
 
 

@@ -114,7 +114,7 @@ def _examine_categories(categories: Sequence[Mapping[str, Any]], where: str, fin
         what = f"ids {ids[0]} to {ids[-1]} of {len(ids)} categories: 1, 2, ..., {len(ids)} without a gap are expected"
         findings.add("categories", where, what)
     for category in categories:
-        if category.get("frequency") not in FREQUENCIES:
+        if category.get("frequency") not in tuple(FREQUENCIES):
             value, names = reprlib.repr(category.get("frequency")), ", ".join(FREQUENCIES)
             findings.add("frequency", f"{where} id {category['id']}", f"frequency {value} is not one of {names}")
 
