@@ -146,7 +146,8 @@ def architecture(cfg: Any) -> tuple[Any, ...]:
 def test_every_recipe_is_of_a_kind_that_is_measured() -> None:
     every = [*MODELS.values(), *semantic_models.MODELS.values()]
     measured = {architecture(small_models.config(*settings)) for settings in every}
-    recipes = {path.name: architecture(engine.load_config(path, ())) for path in sorted(RECIPES.glob("*.yaml"))}
+    ours = [path for path in sorted(RECIPES.glob("*.yaml")) if "densepose" not in path.name]  # Detectron2's alone
+    recipes = {path.name: architecture(engine.load_config(path, ())) for path in ours}
     assert len(recipes) > 15
     assert {name: kind for name, kind in recipes.items() if kind not in measured} == {}
 
@@ -165,7 +166,6 @@ BOUNDS: Mapping[tuple[str, torch.dtype], Deviation] = {
     ("retinanet", torch.float16): Deviation(0.0006, 0.03, 0.35),  # (0.0002, 0.011, 0.13)
     ("keypoint", torch.float16): Deviation(0.0004, 0.02, 0.25),  # (0.0001, 0.007, 0.079)
 }
-BOUNDS = {**BOUNDS, ("fcn32_r18", torch.bfloat16): Deviation(0.0001, 0.001, 0.001)}
 EVERYDAY = [
     ("fcn32_r18", torch.bfloat16),
     ("fpn_mask", torch.bfloat16),
