@@ -11,7 +11,7 @@ from common.subcommand import SubCommand
 from pretrain.runtime.host import user_path
 from transfer.data.common import faults
 from transfer.data.common.faults import Findings
-from transfer.evaluation.cityscapes.kind import score_folder
+from transfer.evaluation.cityscapes.folder import score_folder
 from transfer.evaluation.coco.results import read_coco_results
 
 from .numbers import cell

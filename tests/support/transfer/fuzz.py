@@ -36,7 +36,7 @@ from transfer.data.lvis.annotation_file import lvis_rules
 from transfer.data.voc import records
 from transfer.data.voc.records import read_voc_split
 from transfer.errors import TransferError
-from transfer.evaluation.cityscapes.kind import score_folder
+from transfer.evaluation.cityscapes.folder import score_folder
 from transfer.evaluation.coco import ap as coco
 from transfer.evaluation.coco import results as coco_results
 from transfer.evaluation.densepose.ap import evaluate_densepose

@@ -11,7 +11,8 @@ from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
 from transfer.errors import TransferError, refuse
 from transfer.evaluation.cityscapes.ap import cityscapes_average_precision, evaluate_cityscapes
-from transfer.evaluation.cityscapes.instance_image import InstanceImage, instance_image_size, read_instance_image
+from transfer.evaluation.cityscapes.folder import instance_image_sizes, pair_images_with_rows
+from transfer.evaluation.cityscapes.instance_image import InstanceImage
 from transfer.evaluation.cityscapes.matching import ScoredMatches, match_cityscapes
 from transfer.evaluation.cityscapes.results import rows_by_frame
 from transfer.evaluation.common.bootstrap import Samples
@@ -19,38 +20,6 @@ from transfer.evaluation.common.data_kind import KindEvaluation, Matches, SavedD
 from transfer.results import Result, Scores, ap_points
 
 _PART = "segm"
-
-
-def score_folder(folder: Path, rows: Sequence[Any], source: str, findings: Findings | None = None) -> dict[str, Any]:
-    """Score rows of instance masks against a folder of instance images.
-
-    Args:
-        folder: such as gtFine/val; every instance image in it, or in a folder of it, is scored.
-        rows: as `transfer.evaluation.cityscapes.results.rows_by_frame` takes them.
-        source: the name of the rows in messages, such as their file.
-        findings: the rules for faults of the rows; every fault is added. None: the default rules.
-
-    Returns:
-        As `evaluate_cityscapes`.
-
-    Raises:
-        TransferError: the folder has no instance image, two of one name, or one that cannot be read; or it lists what
-            the rules refuse of the rows.
-    """
-    findings = findings or Findings()
-    paths: dict[str, Path] = {}
-    faults = []
-    for name, path in find_instance_images(folder):
-        if name in paths:
-            faults.append(f"{path}: {paths[name]} has the same name")
-        paths[name] = path
-    if not paths:
-        faults.append(f"{folder}: holds no CITY/CITY_SEQUENCE_FRAME_gtFine_instanceIds.png")
-    refuse(faults)
-    sizes = _sizes(paths)
-    found = rows_by_frame(rows, sizes, source, findings)
-    findings.raise_if_refused(source)
-    return evaluate_cityscapes(_pairs(paths, found))
 
 
 def cityscapes_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]:
@@ -62,7 +31,7 @@ def cityscapes_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[st
     title = ", ".join(dataset.names)
     if not masks:
         raise TransferError(f"{title}: Cityscapes' AP is one of masks, and MODEL.MASK_ON is False")
-    sizes = _sizes(_instance_images(dataset))
+    sizes = instance_image_sizes(_instance_images(dataset))
     refuse(
         [
             f"{record['file_name']}: its image of objects is {sizes[name][1]} x {sizes[name][0]}, not "
@@ -106,7 +75,7 @@ def _truth_and_detections(
     sizes = {frame_name(record["image_id"]): (record["height"], record["width"]) for record in dataset.records}
     found = rows_by_frame(detections, sizes, source, findings)
     findings.raise_if_refused(source)
-    return _pairs(_instance_images(dataset), found)
+    return pair_images_with_rows(_instance_images(dataset), found)
 
 
 def _instance_images(dataset: Dataset) -> dict[str, Path]:
@@ -122,24 +91,6 @@ def _instance_images(dataset: Dataset) -> dict[str, Path]:
         ]
     )
     return {name: paths[name] for name in names}
-
-
-def _sizes(paths: Mapping[str, Path]) -> dict[str, tuple[int, int]]:
-    sizes, faults = {}, []
-    for name, path in paths.items():
-        try:
-            sizes[name] = instance_image_size(path)
-        except TransferError as error:
-            faults.append(str(error))
-    refuse(faults)
-    return sizes
-
-
-def _pairs(
-    paths: Mapping[str, Path], rows: Mapping[str, Sequence[Mapping[str, Any]]]
-) -> Iterator[tuple[InstanceImage, Sequence[Mapping[str, Any]]]]:
-    for name, path in paths.items():
-        yield read_instance_image(path), rows[name]
 
 
 CITYSCAPES_EVALUATION = KindEvaluation(

@@ -1,7 +1,6 @@
 """The precision, recall and AP of matched detections, where every test image counts a given number of times."""
 
 import numpy as np
-import torch
 
 from transfer.evaluation.common.matches import ClassMatches
 
@@ -85,6 +84,8 @@ def _area_or_mean(recall: np.ndarray, envelope: np.ndarray, rule: str) -> np.nda
 
 def _precision_at_recalls(recall: np.ndarray, envelope: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return the envelope (R, P) at P recalls; 0 beyond the last one reached."""
+    import torch  # here: tools that score without resampling start a second sooner
+
     queries = np.broadcast_to(points, (len(recall), len(points)))
     place = torch.searchsorted(torch.from_numpy(recall), torch.from_numpy(queries.copy())).numpy()  # (R, P)
     padded = np.concatenate([envelope, np.zeros((len(envelope), 1))], axis=1)

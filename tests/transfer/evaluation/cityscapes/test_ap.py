@@ -15,8 +15,8 @@ from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
 from transfer.errors import TransferError
 from transfer.evaluation.cityscapes.ap import evaluate_cityscapes
+from transfer.evaluation.cityscapes.folder import score_folder
 from transfer.evaluation.cityscapes.instance_image import InstanceImage
-from transfer.evaluation.cityscapes.kind import score_folder
 from transfer.evaluation.kinds import evaluation_of
 
 PERSON, RIDER, CAR, FRAME = 24, 25, 26, "munster_000000_000019"
