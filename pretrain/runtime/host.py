@@ -51,7 +51,7 @@ def config_path(text: str, stage: str) -> Path:
         UserError: a bare name of no file here and of none there; the message has those near it.
     """
     path = user_path(text)
-    if path.exists() or len(path.parts) > 1:
+    if path.exists() or "/" in text:
         return path  # the reader says what is wrong with it
     names = sorted(file.name for file in (CONFIGS / stage).glob("*.yaml"))
     name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"

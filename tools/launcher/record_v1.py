@@ -1,6 +1,7 @@
 """The upgrade of records of version 1, which held the command line of each stage in place of its options."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -63,7 +64,7 @@ def _convert_options(words: Sequence[str]) -> ConvertOptions:
 def _finetune_options(config: str | None, words: Sequence[str]) -> FinetuneOptions:
     from transfer.run import arguments as finetune_arguments  # here, for it imports torch
 
-    found = finetune_arguments.parser().parse_intermixed_args(["--config-file", str(config), *words])
+    found = finetune_arguments.parser().parse_intermixed_args(["--config-file", os.path.join(".", str(config)), *words])
     return FinetuneOptions(finetune_arguments.options_from(found))
 
 

@@ -65,7 +65,7 @@ def test_a_file_that_is_there_is_not_overwritten(images: Path, tmp_path: Path) -
 
 def test_what_has_no_suggestion_is_refused(images: Path, tmp_path: Path) -> None:
     root = ("data.root", images)
-    said = refusal(train_moco.main, "--suggest", "24", "--resume", "--config-file", "a.yaml", *root)
+    said = refusal(train_moco.main, "--suggest", "24", "--resume", "--config-file", "my/a.yaml", *root)
     assert "reads no config file; leave out --config-file, --resume" in said
     assert "--save: writes what --suggest" in refusal(train_moco.main, "--save", tmp_path / "a.yaml", *root)
     assert "optim.lr: 'x' is not" in refusal(train_moco.main, "--suggest", "24", "optim.lr", "x", *root)
