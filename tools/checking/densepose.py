@@ -48,6 +48,6 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 DENSEPOSE = SubCommand(
     "densepose",
     "an annotation file of DensePose-COCO, its images, and a DensePose results file",
-    ("check_dataset.py densepose --annotations coco/annotations/densepose_minival2014.json --images coco/val2014",),
+    ("check_dataset.py densepose --annotations densepose_minival2014.json --images coco/val2014",),
     _add_flags,
 )

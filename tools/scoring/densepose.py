@@ -56,12 +56,9 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 DENSEPOSE = SubCommand(
     "densepose",
     "a DensePose results file against an annotation file of DensePose-COCO, by GPS",
-    (
-        "evaluate.py densepose --annotations coco/annotations/densepose_minival2014.json --results "
-        "densepose_results.json \\\n      --body densepose",
-    ),
+    ("evaluate.py densepose --annotations densepose_minival2014.json --results found.json --body densepose",),
     _add_flags,
-    f"DensePose: {', '.join(EVALUATION_FILES)} must be on disk;\n"
-    f"they are downloaded from {ADDRESS}/ and are under CC BY-NC 4.0. A row of results has image_id,\n"
-    "category_id, score, bbox, uv_shape and uv_data (a PNG of part, U and V in base64), as in the challenge of 2018.",
+    f"DensePose: {', '.join(EVALUATION_FILES)} must be on disk. They are at\n"
+    f"{ADDRESS}/ under CC BY-NC 4.0. A row of results has image_id, category_id,\n"
+    "score, bbox, uv_shape and uv_data (a PNG of part, U and V in base64), as in the challenge of 2018.",
 )

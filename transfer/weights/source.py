@@ -93,7 +93,7 @@ def read_pretrained(path: Path, encoder: str | None = None, prefix: str | None =
             {chosen.names.get(name, name): value for name, value in chosen.state.items()}, "its network"
         )
     except TransferError as error:
-        raise TransferError(f"{path}: {error}") from error
+        raise type(error)(f"{path}: {error}") from error  # an error of its own type keeps it
     kind = metadata.get("kind", "moco_transfer" if "moco_transfer" in content else chosen.kind)
     epoch = metadata.get("epoch", content.get("epoch"))
     names = {name: file_names[other] for name, other in chosen.names.items()}

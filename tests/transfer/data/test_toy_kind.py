@@ -158,5 +158,5 @@ def test_a_kind_cannot_take_the_names_of_another() -> None:
 
 
 def test_an_unknown_kind_is_refused_with_those_there_are() -> None:
-    with pytest.raises(TransferError, match="no kind of data is named 'lvis'; known: voc, coco"):
-        kinds.evaluation_of("lvis")
+    with pytest.raises(TransferError, match="no kind of data is named 'imagenet'; known: voc, coco"):
+        kinds.evaluation_of("imagenet")

@@ -80,7 +80,7 @@ KINDS = {
     "category_name": FaultKind("categories of a name that another one has", ("refuse", "join")),
     "frequency": FaultKind("categories of LVIS without a frequency r, c or f", _REFUSE),
     "verified": FaultKind(
-        "lists of the classes that an image of LVIS was verified for, missing or wrong",
+        "missing or wrong lists of the classes that an LVIS image was verified for",
         _REFUSE,
         "take the file as LVIS publishes it: the score needs both lists of every image",
     ),
