@@ -6,18 +6,16 @@ from pathlib import Path
 
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
-from transfer.errors import TransferError
 from transfer.evaluation.coco.ap import PART_TITLES, check_coco_ground_truth, evaluate_coco
 from transfer.evaluation.coco.evaluators import choose_evaluator
 from transfer.evaluation.coco.matching import match_coco
+from transfer.evaluation.common.annotation_file import only_annotation_file
 from transfer.evaluation.common.data_kind import KindEvaluation, Matches, SavedDetections, Score
 from transfer.results import Scores, ap_points
 
 
 def coco_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]:
     """Return the IoU types that are scored; TransferError lists what the annotation file lacks for them."""
-    if len(dataset.annotations) > 1:
-        raise TransferError(f"DATASETS.TEST {', '.join(dataset.names)}: COCO AP is scored on one annotation file")
     parts = ("bbox", *(("segm",) if masks else ()), *(("keypoints",) if keypoints else ()))
     check_coco_ground_truth(_annotation_file(dataset), parts, Findings(dataset.rules))
     return parts
@@ -50,8 +48,7 @@ def _match(dataset: Dataset, detections: SavedDetections, parts: Sequence[str], 
 
 
 def _annotation_file(dataset: Dataset) -> Path:
-    (path,) = dataset.annotations
-    return Path(path)
+    return only_annotation_file(dataset, "COCO AP")
 
 
 COCO_EVALUATION = KindEvaluation(

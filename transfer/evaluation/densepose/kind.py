@@ -10,10 +10,11 @@ from transfer.data.common.faults import Findings
 from transfer.data.densepose.annotation_file import body_folder
 from transfer.data.densepose.body_files import EVALUATION_FILES, check_body_files
 from transfer.data.densepose.body_model import BodyModel, read_body_model
-from transfer.errors import TransferError
 from transfer.evaluation.coco.ap import PART_TITLES, check_coco_ground_truth, evaluate_coco
+from transfer.evaluation.coco.evaluators import choose_evaluator
 from transfer.evaluation.coco.matching import match_coco
-from transfer.evaluation.common.data_kind import KindEvaluation, Matches, Rows, SavedDetections
+from transfer.evaluation.common.annotation_file import only_annotation_file
+from transfer.evaluation.common.data_kind import KindEvaluation, Matches, Rows, SavedDetections, Score
 from transfer.evaluation.densepose.ap import PART, TITLE, evaluate_densepose, match_densepose
 from transfer.evaluation.densepose.results import MOST, write_iuv
 from transfer.predictions import Detections, LabelMap, coco_detections
@@ -22,20 +23,20 @@ from transfer.results import Scores, ap_points
 
 def densepose_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]:
     """Return what is scored; TransferError names what the annotation file or the body's folder lacks for it."""
-    if len(dataset.annotations) > 1:
-        raise TransferError(f"DATASETS.TEST {', '.join(dataset.names)}: DensePose is scored on one annotation file")
     annotations = _annotation_file(dataset)
     check_body_files(body_folder(annotations), EVALUATION_FILES, "the GPS of DensePose")
     check_coco_ground_truth(annotations, ("bbox",), Findings(dataset.rules))
     return "bbox", PART
 
 
-def score_densepose(dataset: Dataset, detections: SavedDetections, parts: Sequence[str]) -> Scores:
-    """Score detections by COCO's AP of boxes and by GPS."""
+def score_densepose(
+    dataset: Dataset, detections: SavedDetections, parts: Sequence[str], evaluator: str | None = None
+) -> Scores:
+    """Score detections by COCO's AP of boxes, `evaluator` as `evaluate_coco` takes it, and by GPS."""
     annotations = _annotation_file(dataset)
     body = _body_model(body_folder(annotations))
     scores = {
-        "bbox": evaluate_coco(annotations, detections, "bbox", findings=Findings(dataset.rules)),
+        "bbox": evaluate_coco(annotations, detections, "bbox", findings=Findings(dataset.rules), evaluator=evaluator),
         PART: evaluate_densepose(annotations, detections, body, findings=Findings(dataset.rules)),
     }
     return Scores(
@@ -44,6 +45,10 @@ def score_densepose(dataset: Dataset, detections: SavedDetections, parts: Sequen
         remarks=tuple(remark for score in scores.values() for remark in score["remarks"]),
         evaluator=scores["bbox"]["evaluator"],
     )
+
+
+def _score_by(evaluator: str) -> Score:
+    return functools.partial(score_densepose, evaluator=choose_evaluator(evaluator))
 
 
 def _match(dataset: Dataset, detections: SavedDetections, parts: Sequence[str], source: str) -> Matches:
@@ -76,8 +81,7 @@ def _body_model(folder: Path) -> BodyModel:
 
 
 def _annotation_file(dataset: Dataset) -> Path:
-    (path,) = dataset.annotations
-    return Path(path)
+    return only_annotation_file(dataset, "DensePose")
 
 
 DENSEPOSE_EVALUATION = KindEvaluation(
@@ -87,4 +91,5 @@ DENSEPOSE_EVALUATION = KindEvaluation(
     titles={**PART_TITLES, PART: TITLE},
     rows=densepose_rows,
     results_file="densepose_results.json",
+    score_by=_score_by,
 )

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
-from transfer.errors import TransferError
 from transfer.evaluation.coco.ap import PART_TITLES
+from transfer.evaluation.common.annotation_file import only_annotation_file
 from transfer.evaluation.common.data_kind import KindEvaluation, Matches, SavedDetections
 from transfer.evaluation.lvis.ap import check_lvis_ground_truth, evaluate_lvis
 from transfer.evaluation.lvis.matching import match_lvis
@@ -17,8 +17,6 @@ _COLUMNS = ("AP", "AP50", "AP75", "APr", "APc", "APf")
 
 def lvis_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]:
     """Return the IoU types that are scored; TransferError lists what the annotation file lacks for them."""
-    if len(dataset.annotations) > 1:
-        raise TransferError(f"DATASETS.TEST {', '.join(dataset.names)}: LVIS AP is scored on one annotation file")
     parts = ("bbox", *(("segm",) if masks else ()))
     check_lvis_ground_truth(_annotation_file(dataset), parts, Findings(dataset.rules))
     return parts
@@ -44,8 +42,7 @@ def _columns(result: Result) -> list[str]:
 
 
 def _annotation_file(dataset: Dataset) -> Path:
-    (path,) = dataset.annotations
-    return Path(path)
+    return only_annotation_file(dataset, "LVIS AP")
 
 
 LVIS_EVALUATION = KindEvaluation(parts=lvis_parts, score=score_lvis, match=_match, columns=_columns, titles=PART_TITLES)
