@@ -57,7 +57,9 @@ def _comparisons(chosen: Sequence[DataFiles], own_pairs: bool) -> Iterator[str]:
 def _found(word: str, known: Mapping[str, DataFiles]) -> DataFiles:
     found = own.find_data(word, known)
     if found is None:
-        raise TransferError(f"{word}: a built-in name; `voc` and `coco` check those data, by their folder and files")
+        raise TransferError(
+            f"{word}: a built-in name; the sub-command of its kind, such as `coco`, checks those data, by their paths"
+        )
     return found
 
 

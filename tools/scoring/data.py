@@ -9,6 +9,7 @@ from transfer.data import catalog, own
 from transfer.errors import TransferError
 from transfer.evaluation.coco import ap as coco_eval
 from transfer.evaluation.coco import evaluators
+from transfer.evaluation.kinds import evaluation_of
 
 from .coco import print_coco_scores, score_coco_files
 from .semantic import print_semantic_scores, score_label_map_files
@@ -27,12 +28,11 @@ def score_data(arguments: argparse.Namespace) -> dict[str, Any]:
     known = own.read_data_file(arguments.data) if arguments.data else {}
     found = own.find_data(arguments.name, known)
     if found is None:
-        raise TransferError(f"{arguments.name}: a built-in name; `voc` and `coco` score on those data, by their paths")
-    if found.format != "coco" and arguments.evaluator:
         raise TransferError(
-            f"{evaluators.FLAG} {arguments.evaluator}: only COCO's AP has a choice of programs, and {arguments.name} "
-            f"has the layout of {found.format.upper()}; leave the flag out"
+            f"{arguments.name}: a built-in name; the sub-command of its kind, such as `coco`, scores on those data, by "
+            "their paths"
         )
+    evaluation_of(found.format).scored_by(arguments.evaluator)  # which refuses one that this kind does not have
     score, arguments.show = _LAYOUTS[found.format]
     return score(found, arguments)
 
