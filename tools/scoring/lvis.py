@@ -1,6 +1,7 @@
 """The scores of a COCO results file against an annotation file of LVIS."""
 
 import argparse
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ def print_lvis_scores(scores: Mapping[str, Any], console: Console) -> None:
     """Print AP of the categories with objects, then LVIS's statistics."""
     table = Table("category", "AP", title=f"AP by category with objects ({scores['iou_type']})")
     for name, value in scores["per_class"].items():
-        if value == value:  # not NaN: of over a thousand categories, small sets show few
+        if not math.isnan(value):  # of over a thousand categories, small sets show few
             table.add_row(name, cell(value))
     console.print(table)
     for name in lvis_eval.STATISTICS:

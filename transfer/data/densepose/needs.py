@@ -21,10 +21,10 @@ def check_densepose_needs(train: Dataset | None, test: Dataset, predicts_points:
     """
     for part in (test, *([train] if train else [])):
         names = ", ".join(part.names)
-        if predicts_points and part.kind is not DENSEPOSE:
+        if predicts_points and part.kind.name != DENSEPOSE.name:
             known = ", ".join(DENSEPOSE.dataset_names)
             raise TransferError(f"MODEL.DENSEPOSE_ON True: {names} has no points of DensePose; {known} have them")
-        if part.kind is DENSEPOSE and not predicts_points:
+        if part.kind.name == DENSEPOSE.name and not predicts_points:
             raise TransferError(
                 f"{names}: data of DensePose, and the detector has no head for it; use a recipe such as "
                 "coco_densepose_r50_fpn_s1x_legacy, or coco_2014_... with the same images"
