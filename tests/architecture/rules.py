@@ -56,7 +56,7 @@ RULES: dict[str, str] = {
     "transfer/data/voc": f"transfer/data/common {_LEAVES}",
     "transfer/data/cityscapes": f"transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/data/lvis": f"transfer/data/coco transfer/data/common {_LEAVES}",
-    "transfer/data/semantic": f"transfer/data/voc transfer/data/common {_LEAVES}",
+    "transfer/data/semantic": f"transfer/data/cityscapes transfer/data/voc transfer/data/common {_LEAVES}",
     "transfer/data/densepose": f"transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/data": f"{_LAYOUTS} {_LEAVES}",
     "transfer/weights": _LEAVES,

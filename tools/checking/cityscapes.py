@@ -7,8 +7,8 @@ from typing import Any
 
 from common.subcommand import SubCommand
 from pretrain.runtime.host import user_path
-from transfer.data.cityscapes.dataset import cityscapes_folder, examine_split
-from transfer.data.cityscapes.files import CityscapesSplit, find_instance_images, frame_name
+from transfer.data.cityscapes.dataset import examine_split
+from transfer.data.cityscapes.files import CityscapesSplit, cityscapes_folder, find_instance_images, frame_name
 from transfer.data.cityscapes.labels import INSTANCE_CLASSES
 from transfer.data.common.detector_needs import examine_objects, examine_shapes
 from transfer.data.common.faults import Findings

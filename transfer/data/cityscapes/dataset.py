@@ -11,7 +11,7 @@ import shapely
 
 from pretrain.runtime.errors import listed
 from pretrain.runtime.progress import track
-from transfer.data.cityscapes.files import ANNOTATIONS, IMAGES, CityscapesSplit, Frame, find_frames
+from transfer.data.cityscapes.files import CityscapesSplit, Frame, cityscapes_folder, find_frames
 from transfer.data.cityscapes.labels import INSTANCE_CLASSES, INSTANCE_IDS
 from transfer.data.cityscapes.polygon_file import Drawing, read_drawing
 from transfer.data.cityscapes.visible_parts import fault_of_outline, visible_annotations
@@ -37,21 +37,6 @@ def load_cityscapes(names: tuple[str, ...], root: Path, class_names: Sequence[st
     base = cityscapes_folder(root)
     splits = tuple(CityscapesSplit.of(base, _SPLITS[name]) for name in names)
     return _join(names, splits, class_names, rules)
-
-
-def cityscapes_folder(root: Path) -> Path:
-    """Return the folder of leftImg8bit/ and gtFine/: `root`, or cityscapes/ in it.
-
-    Raises:
-        TransferError: it is neither.
-    """
-    for folder in (root, root / "cityscapes"):
-        if (folder / IMAGES).is_dir() and (folder / ANNOTATIONS).is_dir():
-            return folder
-    raise TransferError(
-        f"{root}: holds neither {IMAGES}/ and {ANNOTATIONS}/ nor cityscapes/ with them (the packages "
-        "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of cityscapes-dataset.com, unpacked side by side)"
-    )
 
 
 def examine_split(split: CityscapesSplit, findings: Findings) -> list[dict[str, Any]]:

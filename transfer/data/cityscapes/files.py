@@ -6,11 +6,27 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transfer.data.common.faults import Findings
+from transfer.errors import TransferError
 
 IMAGES, ANNOTATIONS = "leftImg8bit", "gtFine"  # folders beside each other; both have train/, val/ and test/
-_IMAGE = "_leftImg8bit.png"
+IMAGE_END = "_leftImg8bit.png"
 _POLYGONS = "_gtFine_polygons.json"
 _INSTANCES = "_gtFine_instanceIds.png"
+
+
+def cityscapes_folder(root: Path) -> Path:
+    """Return the folder of leftImg8bit/ and gtFine/: `root`, or cityscapes/ in it.
+
+    Raises:
+        TransferError: it is neither.
+    """
+    for folder in (root, root / "cityscapes"):
+        if (folder / IMAGES).is_dir() and (folder / ANNOTATIONS).is_dir():
+            return folder
+    raise TransferError(
+        f"{root}: holds neither {IMAGES}/ and {ANNOTATIONS}/ nor cityscapes/ with them (the packages "
+        "leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip of cityscapes-dataset.com, unpacked side by side)"
+    )
 
 
 @dataclass(frozen=True)
@@ -56,7 +72,7 @@ class Frame(NamedTuple):
 
 def frame_name(text: str) -> str:
     """Return the name of a frame from the name of one of its files, or from the name itself."""
-    for end in (_IMAGE, _IMAGE.removesuffix(".png"), _INSTANCES, _POLYGONS):
+    for end in (IMAGE_END, IMAGE_END.removesuffix(".png"), _INSTANCES, _POLYGONS):
         if text.endswith(end):
             return text.removesuffix(end)
     return text
@@ -74,15 +90,15 @@ def find_frames(split: CityscapesSplit, findings: Findings) -> list[Frame]:
             return []
     found = [
         Frame(frame_name(path.name), path, split.annotations / path.parent.name)
-        for path in sorted(split.images.glob(f"*/*{_IMAGE}"))
+        for path in sorted(split.images.glob(f"*/*{IMAGE_END}"))
     ]
     if not found:
-        findings.add("file", str(split.images), f"holds no image CITY/CITY_SEQUENCE_FRAME{_IMAGE}")
+        findings.add("file", str(split.images), f"holds no image CITY/CITY_SEQUENCE_FRAME{IMAGE_END}")
     without = {path.name.removesuffix(_POLYGONS): path for path in split.annotations.glob(f"*/*{_POLYGONS}")}
     for frame in found:
         without.pop(frame.name, None)
     for name, path in sorted(without.items()):
-        findings.add("image_file", str(path), f"{split.images / path.parent.name / name}{_IMAGE}: no such image")
+        findings.add("image_file", str(path), f"{split.images / path.parent.name / name}{IMAGE_END}: no such image")
     return found
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pretrain.runtime.errors import listed
+from transfer.data.cityscapes.files import IMAGE_END, CityscapesSplit, cityscapes_folder
 from transfer.data.common.data_files import sub_folders
 from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
@@ -16,7 +17,7 @@ CLASS_NAMES = (
     "sky", "person", "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle",
 )  # fmt: skip
 _SPLITS = {f"cityscapes_fine_sem_seg_{split}": split for split in ("train", "val")}
-_IMAGE_END, _LABEL_END = "_leftImg8bit.png", "_gtFine_labelTrainIds.png"
+_LABEL_END = "_gtFine_labelTrainIds.png"
 _MAKE_TRAIN_IDS = (
     "maps of train ids are not in the download: csCreateTrainIdLabelImgs of the package cityscapesscripts makes them "
     "of the polygons (CITYSCAPES_DATASET names the folder with gtFine)"
@@ -50,34 +51,26 @@ def find_cityscapes_images(name: str, root: Path, findings: Findings) -> list[La
     Raises:
         TransferError: there are none.
     """
-    base, split = _base_folder(root), _SPLITS[name]
-    folder = base / "leftImg8bit" / split
+    split = CityscapesSplit.of(cityscapes_folder(root), _SPLITS[name])
     found = []
-    for city in sub_folders(folder):
-        for path in sorted(city.glob(f"*{_IMAGE_END}")):
-            image_id = path.name.removesuffix(_IMAGE_END)
-            label_map = base / "gtFine" / split / city.name / f"{image_id}{_LABEL_END}"
+    for city in sub_folders(split.images):
+        for path in sorted(city.glob(f"*{IMAGE_END}")):
+            image_id = path.name.removesuffix(IMAGE_END)
+            label_map = split.annotations / city.name / f"{image_id}{_LABEL_END}"
             found.append(LabelledImage(image_id, path, label_map))
     if not found:
-        raise TransferError(f"{folder}: holds no images as CITY/*{_IMAGE_END}")
+        raise TransferError(f"{split.images}: holds no images as CITY/*{IMAGE_END}")
     if any(not image.label_map.is_file() for image in found):
         findings.repairs["label_map"] = _MAKE_TRAIN_IDS
     return found
 
 
-def _base_folder(root: Path) -> Path:
-    for folder in (root / "cityscapes", root):
-        if (folder / "leftImg8bit").is_dir():
-            return folder
-    raise TransferError(f"{root}: holds neither cityscapes/leftImg8bit/ nor leftImg8bit/")
-
-
-# Images are ROOT/cityscapes/leftImg8bit/val/CITY/x_leftImg8bit.png.
+# Images are FOLDER/leftImg8bit/val/CITY/x_leftImg8bit.png; the folder itself is a root, too.
 CITYSCAPES_LABEL_MAPS = DataKind(
     "cityscapes_sem_seg",
     tuple(_SPLITS),
     load_cityscapes_label_maps,
-    image_depth=4,
+    image_depth=3,
     class_names=CLASS_NAMES,
     has_label_maps=True,
 )

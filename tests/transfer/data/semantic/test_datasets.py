@@ -131,6 +131,14 @@ def test_real_lists_are_read(shared_data: Path) -> None:
     assert catalog.standard_class_names(21)[0] == "class 0"  # of a detector
 
 
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["cityscapes_fine_sem_seg_val", "cityscapes_fine_instance_seg_val"])
+def test_cityscapes_root_is_found_from_an_image(name: str, shared_data: Path) -> None:
+    root = shared_data / "cityscapes_made"  # which no folder named cityscapes leads to
+    dataset = catalog.load_dataset([name], root)
+    assert Path(dataset.records[0]["file_name"]).parents[dataset.kind.image_depth] == root
+
+
 def test_cityscapes_is_read_by_its_train_ids(shared_data: Path) -> None:
     dataset = catalog.load_dataset(["cityscapes_fine_sem_seg_val"], shared_data / "cityscapes_made")
     assert [record["image_id"] for record in dataset.records] == [
