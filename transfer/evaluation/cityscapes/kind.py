@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pretrain.runtime.errors import listed
 from transfer.data.cityscapes.files import CityscapesSplit, find_instance_images, frame_name
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
@@ -17,6 +18,7 @@ from transfer.evaluation.cityscapes.matching import ScoredMatches, match_citysca
 from transfer.evaluation.cityscapes.results import rows_by_frame
 from transfer.evaluation.common.bootstrap import Samples
 from transfer.evaluation.common.data_kind import KindEvaluation, Matches, SavedDetections
+from transfer.evaluation.common.image_ids import refuse_repeated_images
 from transfer.results import Result, Scores, ap_points
 
 _PART = "segm"
@@ -26,11 +28,13 @@ def cityscapes_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[st
     """Return ("segm",): Cityscapes scores masks alone.
 
     Raises:
-        TransferError: the detector predicts no masks, or it lists test images whose objects cannot be read.
+        TransferError: the detector predicts no masks, test images share a name, or it lists those whose objects cannot
+            be read.
     """
     title = ", ".join(dataset.names)
     if not masks:
         raise TransferError(f"{title}: Cityscapes' AP is one of masks, and MODEL.MASK_ON is False")
+    refuse_repeated_images(dataset)
     sizes = instance_image_sizes(_instance_images(dataset))
     refuse(
         [
@@ -82,10 +86,11 @@ def _instance_images(dataset: Dataset) -> dict[str, Path]:
     """Return the instance image of each record, by the name of its frame and in the order of the records."""
     splits: Sequence[CityscapesSplit] = dataset.annotations
     paths = {name: path for split in splits for name, path in find_instance_images(split.annotations)}
+    folders = listed([split.annotations for split in splits], 3)
     names = [frame_name(record["image_id"]) for record in dataset.records]
     refuse(
         [
-            f"{name}_gtFine_instanceIds.png: no such file, and the evaluation needs it"
+            f"{name}_gtFine_instanceIds.png: no such file in the folders of {folders}, and the evaluation needs it"
             for name in names
             if name not in paths
         ]

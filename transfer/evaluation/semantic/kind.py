@@ -1,19 +1,19 @@
 """The evaluation of data with label maps: mean IoU over classes, and the IoU of each class."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pycocotools.mask
 
-from pretrain.runtime.errors import listed
 from pretrain.runtime.progress import track
 from transfer.data.common.dataset import Dataset
 from transfer.data.semantic.label_maps import IGNORED, read_label_map
 from transfer.errors import TransferError
 from transfer.evaluation.common.bootstrap import Samples
 from transfer.evaluation.common.data_kind import KindEvaluation, Matches, Rows, SavedDetections
+from transfer.evaluation.common.image_ids import refuse_repeated_images
 from transfer.evaluation.semantic.iou import METRICS, PixelCounts, add_counts, class_ious, count_pixels, mean_scores
 from transfer.evaluation.semantic.remarks import label_map_remarks
 from transfer.predictions import Detections, LabelMap, label_map_rows
@@ -24,12 +24,7 @@ PART = "sem_seg"
 
 def label_map_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]:
     """Return ("sem_seg",), what label maps are scored by, whatever a model predicts beside them."""
-    twice = [name for name, count in Counter(record["image_id"] for record in dataset.records).items() if count > 1]
-    if twice:
-        raise TransferError(
-            f"{', '.join(dataset.names)}: {len(twice)} images have the name of another ({listed(twice, 3)}), by which "
-            "predictions are told apart: test on one of the data sets, or rename the images and their label maps"
-        )
+    refuse_repeated_images(dataset)
     return (PART,)
 
 

@@ -2,18 +2,16 @@
 
 import logging
 import re
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
-from pretrain.runtime.errors import listed
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.faults import Findings
 from transfer.data.voc.records import CLASS_NAMES, VocImage, read_voc_split
-from transfer.errors import TransferError
 from transfer.evaluation.common.bootstrap import Samples, resampled
 from transfer.evaluation.common.data_kind import KindEvaluation, Matches, SavedDetections, ap_columns
+from transfer.evaluation.common.image_ids import refuse_repeated_images
 from transfer.evaluation.common.remarks import nothing_to_score
 from transfer.evaluation.voc.ap import (
     NEWEST_YEAR,
@@ -32,12 +30,7 @@ log = logging.getLogger(__name__)
 
 def voc_parts(dataset: Dataset, masks: bool, keypoints: bool) -> tuple[str, ...]:
     """Return ("bbox",): VOC's detection task has boxes only, whatever the detector predicts beside them."""
-    twice = [name for name, count in Counter(record["image_id"] for record in dataset.records).items() if count > 1]
-    if twice:
-        raise TransferError(
-            f"{', '.join(dataset.names)}: {len(twice)} images have the name of another ({listed(twice, 3)}), and VOC's "
-            "evaluation knows an image by its name: test on one of the data sets, or rename the images and XML files"
-        )
+    refuse_repeated_images(dataset)
     items = (item for record in dataset.records for item in record["annotations"])
     if all(item["difficult"] for item in items):
         log.warning("%s: %s", ", ".join(dataset.names), nothing_to_score("box"))

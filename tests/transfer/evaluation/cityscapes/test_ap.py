@@ -1,6 +1,7 @@
 """Cityscapes' AP: the numbers of its own scripts, and its rules one by one."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,14 @@ def test_a_detector_is_scored_by_the_names_of_the_images(dataset: Dataset) -> No
     scores = evaluation.score(dataset, rows, ("segm",))
     assert scores.per_class["segm"]["car"] == 100
     assert scores.metrics["segm"] == {"AP": 50.0, "AP50": 50.0}  # car and person
+
+
+def test_frames_of_one_name_in_two_cities_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    for part in ("leftImg8bit", "gtFine"):
+        shutil.copytree(tmp_path / part / "val" / "ulm", tmp_path / part / "val" / "bonn")
+    again = catalog.load_dataset(dataset.names, tmp_path)
+    with pytest.raises(TransferError, match=r"1 images have the name of another \(ulm_000000_000019_leftImg8bit"):
+        evaluation_of("cityscapes").parts(again, True, False)
 
 
 def test_what_cannot_be_scored_is_refused_before_training(dataset: Dataset, tmp_path: Path) -> None:
