@@ -49,32 +49,39 @@ def examine_split(split: CityscapesSplit, findings: Findings) -> list[dict[str, 
     read = [(frame, drawing) for frame, drawing in zip(frames, drawings, strict=True) if drawing is not None]
     findings.totals["images"] = len(frames)
     findings.totals["objects"] += sum(len(drawing.outlines) for _, drawing in read)
+    records = []
     # shapely works outside Python's lock.
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
-        made = pool.map(lambda pair: _record(pair[0], pair[1], findings), read)
-        return list(track(made, "outlines", total=len(read)))
+        made = pool.map(lambda pair: _record(*pair), read)
+        for record, faults in track(made, "outlines", total=len(read)):
+            for fault in faults:  # in the order of the images, whichever thread was first
+                findings.add(*fault)
+            records.append(record)
+    return records
 
 
-def _record(frame: Frame, drawing: Drawing, findings: Findings) -> dict[str, Any]:
+def _record(frame: Frame, drawing: Drawing) -> tuple[dict[str, Any], list[tuple[str, str, str]]]:
+    """Return the record of an image, and (kind, place, description) of each fault of its outlines."""
     height, width = drawing.size
     outlines = drawing.outlines
+    found: list[tuple[str, str, str]] = []
     try:
         annotations = visible_annotations(outlines)
     except (ValueError, shapely.errors.GEOSException) as error:
         faults = {index: what for index, outline in enumerate(outlines) if (what := fault_of_outline(outline))}
-        for index, what in faults.items():
-            findings.add("outline", f"{frame.polygons}: {outlines[index].label.name}", what)
+        found = [("outline", f"{frame.polygons}: {outlines[index].label.name}", what) for index, what in faults.items()]
         if not faults:
-            findings.add("file", str(frame.polygons), f"its outlines cannot be laid over each other: {error}")
+            found = [("file", str(frame.polygons), f"its outlines cannot be laid over each other: {error}")]
         sound = [outline for index, outline in enumerate(outlines) if index not in faults]
         annotations = visible_annotations(sound) if faults else []
-    return {
+    record = {
         "file_name": str(frame.image),
         "image_id": frame.image_id,
         "height": height,
         "width": width,
         "annotations": annotations,
     }
+    return record, found
 
 
 def _join(

@@ -41,7 +41,7 @@ def test_exact_label_maps_score_100(shared_data: Path, tmp_path: Path) -> None:
     scores = _score(shared_data / DATA, tmp_path, wrong=0)
     assert scores["metrics"] == {PART: dict.fromkeys(("mIoU", "fwIoU", "mACC", "pACC"), pytest.approx(100))}
     absent = {name for name, iou in scores["per_class"][PART].items() if iou is None}
-    assert absent == {"aeroplane", "bird", "sheep", *(absent - {"aeroplane", "bird", "sheep"})}
+    assert absent >= {"aeroplane", "bird", "sheep"}
     (remark,) = scores["remarks"]
     assert f"mean over {21 - len(absent)} of 21 classes" in remark
     rows = json.loads((tmp_path / "sem_seg_predictions.json").read_text())
