@@ -22,7 +22,10 @@ _WORDS = {
     b'"shapes"': "LabelMe's format, one file an image: its labelme2coco.py makes a COCO file",
     b'"_via_img_metadata"': "VIA's format: export the annotations as COCO",
     b'"regions"': "VIA's format: export the annotations as COCO",
-    b'"imgHeight"': "Cityscapes' format, one file an image: convert it to COCO's layout",
+    b'"imgHeight"': (
+        "Cityscapes' format, one file an image, whose data go by name: DATASETS.TRAIN "
+        "('cityscapes_fine_instance_seg_train',), with the folder of leftImg8bit/ and gtFine/ as --dataset-root"
+    ),
     b"<annotations>": "CVAT's own format: export the task as COCO 1.0 or as Pascal VOC 1.1",
 }
 
