@@ -10,6 +10,7 @@ from pretrain.runtime.host import user_path
 from transfer.data.cityscapes.dataset import examine_split
 from transfer.data.cityscapes.files import CityscapesSplit, cityscapes_folder, find_instance_images, frame_name
 from transfer.data.cityscapes.labels import INSTANCE_CLASSES
+from transfer.data.common.data_files import DataFiles
 from transfer.data.common.detector_needs import examine_objects, examine_shapes
 from transfer.data.common.faults import Findings
 from transfer.data.common.image_files import StatedImage, check_image_files
@@ -23,7 +24,17 @@ from .lines import contents_line
 
 def check_cityscapes(arguments: argparse.Namespace, findings: Findings) -> str:
     """Check a split of Cityscapes; return a summary of its contents."""
-    split = CityscapesSplit.of(cityscapes_folder(arguments.dataset_root), arguments.split)
+    return _check_split(
+        CityscapesSplit.of(cityscapes_folder(arguments.dataset_root), arguments.split), arguments, findings
+    )
+
+
+def check_cityscapes_files(files: DataFiles, arguments: argparse.Namespace, findings: Findings) -> str:
+    """Check a split that is named by path; return a summary of its contents."""
+    return _check_split(CityscapesSplit(files.images, files.annotations), arguments, findings)
+
+
+def _check_split(split: CityscapesSplit, arguments: argparse.Namespace, findings: Findings) -> str:
     records = examine_split(split, findings)
     stated = [
         StatedImage(record["image_id"], Path(record["file_name"]), (record["height"], record["width"]))

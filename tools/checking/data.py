@@ -13,11 +13,17 @@ from transfer.data.common.faults import Findings
 from transfer.data.common.shared_images import shared_files
 from transfer.errors import TransferError
 
+from .cityscapes import check_cityscapes_files
 from .coco import check_coco_files
 from .semantic import check_label_map_files
 from .voc import check_voc_files
 
-_LAYOUTS = {"coco": check_coco_files, "voc": check_voc_files, "semantic": check_label_map_files}
+_LAYOUTS = {
+    "coco": check_coco_files,
+    "voc": check_voc_files,
+    "cityscapes": check_cityscapes_files,
+    "semantic": check_label_map_files,
+}
 
 
 def check_data(arguments: argparse.Namespace, findings: Findings) -> str:

@@ -10,6 +10,7 @@ from rich.table import Table
 from common.subcommand import SubCommand
 from pretrain.runtime.host import user_path
 from transfer.data.common import faults
+from transfer.data.common.data_files import DataFiles
 from transfer.data.common.faults import Findings
 from transfer.evaluation.cityscapes.folder import score_folder
 from transfer.evaluation.coco.results import read_coco_results
@@ -25,6 +26,12 @@ def score_cityscapes(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = read_coco_results(arguments.results)
     scores = score_folder(arguments.ground_truth, rows, str(arguments.results), findings)
     return {**scores, "data_faults": findings.counts()}
+
+
+def score_cityscapes_files(files: DataFiles, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Score a file of instance masks on a split that is named by path, as `score_cityscapes` does."""
+    arguments.ground_truth = files.annotations
+    return score_cityscapes(arguments)
 
 
 def print_cityscapes_scores(scores: Mapping[str, Any], console: Console) -> None:

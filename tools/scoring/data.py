@@ -11,6 +11,7 @@ from transfer.evaluation.coco import ap as coco_eval
 from transfer.evaluation.coco import evaluators
 from transfer.evaluation.kinds import evaluation_of
 
+from .cityscapes import print_cityscapes_scores, score_cityscapes_files
 from .coco import print_coco_scores, score_coco_files
 from .semantic import print_semantic_scores, score_label_map_files
 from .voc import print_voc_scores, score_voc_files
@@ -19,6 +20,7 @@ from .voc import print_voc_scores, score_voc_files
 _LAYOUTS = {
     "coco": (score_coco_files, print_coco_scores),
     "voc": (score_voc_files, print_voc_scores),
+    "cityscapes": (score_cityscapes_files, print_cityscapes_scores),
     "semantic": (score_label_map_files, print_semantic_scores),
 }
 
@@ -44,7 +46,8 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
         "--results",
         type=user_path,
         required=True,
-        help="a COCO results file; for VOC's layout a folder of <class>.txt; for label maps a folder of PNG files",
+        help="a COCO results file; for Cityscapes a file of instance masks; for VOC's layout a folder of <class>.txt; "
+        "for label maps a folder of PNG files",
     )
     parser.add_argument("--iou-type", choices=coco_eval.IOU_TYPES, default="bbox", help="COCO: what is compared")
     parser.add_argument(evaluators.FLAG, choices=evaluators.EVALUATORS, help=f"COCO: {evaluators.FLAG_HELP}")

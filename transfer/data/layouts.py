@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 
 from pretrain.runtime.errors import listed
+from transfer.data.cityscapes import layout as cityscapes
+from transfer.data.cityscapes.files import holds_polygons
 from transfer.data.coco import layout as coco
 from transfer.data.common.data_files import DataFiles, sub_folders
 from transfer.data.other_formats import describe_other_format
@@ -17,12 +19,15 @@ from transfer.errors import TransferError
 
 EXPECTED = (
     "expected: an annotation file in COCO layout (.json), a folder with one, a VOC folder or a list in it "
-    "(ImageSets/Main/train.txt), a folder of images with their XML files, or one with images/ and labels/ (label maps, "
-    "a PNG of class indices for each image)"
+    "(ImageSets/Main/train.txt), a folder of images with their XML files, one with images/ and labels/ (label maps, a "
+    "PNG of class indices for each image), or a split of Cityscapes (leftImg8bit/val beside gtFine/val)"
 )
 _OF_LABEL_MAPS = "segmentation"  # the folder of VOC's lists of images with label maps
 # Parts of a path that do not tell one data set from another: the part above them does.
-_LAYOUT = "annotations?|imagesets|main|images?|jpegimages|xmls?|data|dataset|result|coco|voc|vocdevkit|masks?|"
+_LAYOUT = (
+    "annotations?|imagesets|main|images?|jpegimages|xmls?|data|dataset|result|coco|voc|vocdevkit|masks?|"
+    "leftimg8bit|gtfine|"
+)
 _PLAIN = re.compile(_LAYOUT, re.IGNORECASE)
 _COMMON = re.compile(
     rf"(train|val|valid|validation|trainval|test|dev|default|labels?|{_LAYOUT})[_-]?\d*", re.IGNORECASE
@@ -67,7 +72,7 @@ def _recognise_list(path: Path) -> DataFiles:
 
 
 def find_image_folder(annotations: Path) -> Path:
-    """Return the folder that holds the images of an annotation file, of a folder of XML files or of label maps.
+    """Return the folder that holds the images of an annotation file, or of a folder of annotations of any layout.
 
     Raises:
         TransferError: no folder near it holds them, or several do.
@@ -75,16 +80,23 @@ def find_image_folder(annotations: Path) -> Path:
     annotations = Path(os.path.abspath(annotations))
     if annotations.is_file():
         return coco.find_image_folder(annotations)
+    if splits := cityscapes.find_splits(annotations):
+        return splits[0].images
     xml_folder = voc.find_xml_folder(annotations)
     if xml_folder is None and semantic.holds_png_files(annotations):
         return semantic.find_image_folder(annotations)
     if xml_folder is None:
-        raise TransferError(f"{annotations}: holds neither XML files of VOC's layout nor label maps (PNG files)")
+        raise TransferError(
+            f"{annotations}: holds neither XML files of VOC's layout nor label maps (PNG files), nor is it "
+            "gtFine/SPLIT of Cityscapes beside leftImg8bit/SPLIT"
+        )
     return voc.find_image_folder(xml_folder)
 
 
 def format_of_folder(folder: Path) -> str:
-    """Return the kind of annotations in a folder: "semantic" for label maps, else "voc"."""
+    """Return the kind of annotations in a folder: "cityscapes" (polygon files), "semantic" (label maps) or "voc"."""
+    if holds_polygons(folder):
+        return "cityscapes"
     return "voc" if voc.find_xml_folder(folder) or not semantic.holds_png_files(folder) else "semantic"
 
 
@@ -101,6 +113,12 @@ def name_of(path: Path) -> str:
 
 
 def _recognise_folder(folder: Path) -> DataFiles:
+    if splits := cityscapes.find_splits(folder):
+        if len(splits) > 1:
+            folders = listed([split.images for split in splits], 4)
+            raise TransferError(f"{folder}: holds {len(splits)} splits of Cityscapes, name one of them: {folders}")
+        split = splits[0]
+        return DataFiles(name_of(split.images), "cityscapes", split.images, split.annotations)
     files, xml_folder = coco.annotation_files(folder), voc.find_xml_folder(folder)
     if files and xml_folder:
         raise TransferError(
@@ -117,8 +135,8 @@ def _recognise_folder(folder: Path) -> DataFiles:
             raise TransferError(f"{folder}: holds {len(lists)} lists of images, name one of them: {listed(lists, 4)}")
         inside = folder if folder != xml_folder or not voc.find_xml_folder(folder.parent) else folder.parent
         return _voc_files(folder, lists[0] if lists else None, inside)
-    if folders := semantic.find_label_map_folders(folder):
-        return DataFiles(name_of(folder), "semantic", *folders)
+    if pair := semantic.find_label_map_folders(folder):
+        return DataFiles(name_of(folder), "semantic", *pair)
     parts = _annotated_below(folder)
     if len(parts) == 1:
         return _recognise_folder(parts[0])
@@ -139,7 +157,12 @@ def _annotated_below(folder: Path) -> list[Path]:
 
 
 def _is_annotated(folder: Path) -> bool:
-    return bool(coco.annotation_files(folder) or voc.find_xml_folder(folder) or semantic.find_label_map_folders(folder))
+    return bool(
+        coco.annotation_files(folder)
+        or voc.find_xml_folder(folder)
+        or semantic.find_label_map_folders(folder)
+        or cityscapes.find_splits(folder)
+    )
 
 
 def _voc_files(folder: Path, image_list: Path | None, named: Path) -> DataFiles:

@@ -23,8 +23,8 @@ _WORDS = {
     b'"_via_img_metadata"': "VIA's format: export the annotations as COCO",
     b'"regions"': "VIA's format: export the annotations as COCO",
     b'"imgHeight"': (
-        "Cityscapes' format, one file an image, whose data go by name: DATASETS.TRAIN "
-        "('cityscapes_fine_instance_seg_train',), with the folder of leftImg8bit/ and gtFine/ as --dataset-root"
+        "Cityscapes' format, one file an image: name the folder of the split, such as leftImg8bit/val, which "
+        "lies beside gtFine/val"
     ),
     b"<annotations>": "CVAT's own format: export the task as COCO 1.0 or as Pascal VOC 1.1",
 }

@@ -194,7 +194,8 @@ class _Reader:
         ]
         if wrong or "annotations" not in texts:
             self.faults += wrong or [
-                f"{name}: annotations is missing: a COCO .json, or the folder of VOC's XML files or of label maps"
+                f"{name}: annotations is missing: a COCO .json, or the folder of VOC's XML files, of label maps, or of "
+                "Cityscapes' polygons"
             ]
             return
         paths = {key: self.folder / expand_home(text) for key, text in texts.items()}
@@ -212,6 +213,8 @@ class _Reader:
             return
         if format_ == "coco" and image_list:
             self.faults.append(f"{name}: list belongs to VOC's layout; a COCO file lists its images itself")
+        if format_ == "cityscapes" and image_list:
+            self.faults.append(f"{name}: list belongs to VOC's layout; a split of Cityscapes is all images of a folder")
         if not images.is_dir():
             self.faults.append(f"{name}: images {images}: a folder is expected")
         if image_list and not image_list.is_file():

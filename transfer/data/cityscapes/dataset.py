@@ -4,6 +4,7 @@ import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from transfer.data.cityscapes.files import CityscapesSplit, Frame, cityscapes_fo
 from transfer.data.cityscapes.labels import INSTANCE_CLASSES, INSTANCE_IDS
 from transfer.data.cityscapes.polygon_file import Drawing, read_drawing
 from transfer.data.cityscapes.visible_parts import fault_of_outline, visible_annotations
+from transfer.data.common.data_files import DataFiles
 from transfer.data.common.dataset import CLASSES_FROM, DataKind, Dataset
 from transfer.data.common.faults import Findings, Rules
 from transfer.errors import TransferError
@@ -37,6 +39,19 @@ def load_cityscapes(names: tuple[str, ...], root: Path, class_names: Sequence[st
     base = cityscapes_folder(root)
     splits = tuple(CityscapesSplit.of(base, _SPLITS[name]) for name in names)
     return _join(names, splits, class_names, rules)
+
+
+def load_cityscapes_files(files: tuple[DataFiles, ...], class_names: Sequence[str] | None, rules: Rules) -> Dataset:
+    """Read splits in Cityscapes' layout that are named by path, and join them.
+
+    Args:
+        class_names: as `load_cityscapes` takes them.
+
+    Raises:
+        TransferError: lists what is missing or malformed, each with its path.
+    """
+    splits = tuple(CityscapesSplit(part.images, part.annotations) for part in files)
+    return replace(_join(tuple(part.name for part in files), splits, class_names, rules), files=files)
 
 
 def examine_split(split: CityscapesSplit, findings: Findings) -> list[dict[str, Any]]:
@@ -104,4 +119,11 @@ def _join(
 
 
 # Images are FOLDER/leftImg8bit/val/frankfurt/x.png; the folder itself is a root, too.
-CITYSCAPES = DataKind("cityscapes", tuple(_SPLITS), load_cityscapes, image_depth=3, class_names=INSTANCE_CLASSES)
+CITYSCAPES = DataKind(
+    "cityscapes",
+    tuple(_SPLITS),
+    load_cityscapes,
+    image_depth=3,
+    class_names=INSTANCE_CLASSES,
+    load_files=load_cityscapes_files,
+)

@@ -102,6 +102,11 @@ def find_frames(split: CityscapesSplit, findings: Findings) -> list[Frame]:
     return found
 
 
+def holds_polygons(folder: Path) -> bool:
+    """Return True if a folder such as gtFine/val has a folder with polygon files."""
+    return next(folder.glob(f"*/*{_POLYGONS}"), None) is not None
+
+
 def find_instance_images(folder: Path) -> Iterator[tuple[str, Path]]:
     """Yield the name and the path of each instance image in a folder such as gtFine/val, or in its folders; sorted."""
     for path in sorted({*folder.glob(f"*{_INSTANCES}"), *folder.glob(f"*/*{_INSTANCES}")}):

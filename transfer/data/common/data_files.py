@@ -22,6 +22,7 @@ class DataFiles:
         format: name of the kind of data, such as "coco".
         images: the folder of the images.
         annotations: COCO: the annotation file. VOC: the folder of the XML files. Of label maps: their folder.
+            Cityscapes: gtFine/SPLIT.
         image_list: VOC and label maps: the text file with an image's name on each line; None: every image that has
             annotations.
     """

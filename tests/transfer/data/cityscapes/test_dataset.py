@@ -10,6 +10,8 @@ from tests.support.cityscapes_layout import HEIGHT, SCENE, WIDTH, box, make_city
 from transfer.data import catalog
 from transfer.data.cityscapes.labels import INSTANCE_CLASSES, INSTANCE_IDS
 from transfer.data.common.dataset import Dataset
+from transfer.data.layouts import recognise
+from transfer.data.own import read_data_file
 from transfer.errors import TransferError
 
 TRAIN = "cityscapes_fine_instance_seg_train"
@@ -118,3 +120,31 @@ def test_a_json_of_another_format_is_refused(root: Path) -> None:
     change(root, imgHeight="48")
     with pytest.raises(TransferError, match="imgHeight and imgWidth in pixels and a list of objects are expected"):
         load(root)
+
+
+@pytest.mark.parametrize("path", ["", "leftImg8bit/train", "gtFine/train"])
+def test_a_split_is_named_by_a_path(path: str, tmp_path: Path) -> None:
+    root = make_cityscapes(tmp_path / "streets", {"train": {FRAME: SCENE}})
+    found = recognise(root / path)
+    assert (found.name, found.format) == ("streets_train", "cityscapes")
+    dataset = catalog.load_dataset([found.name], None, files={found.name: found})
+    assert dataset.records == load(root).records
+    assert dataset.files == (found,)
+
+
+def test_a_folder_of_several_splits_names_them(tmp_path: Path) -> None:
+    root = make_cityscapes(tmp_path / "streets", {"train": {FRAME: SCENE}, "val": {FRAME: SCENE}})
+    with pytest.raises(TransferError, match=r"holds 2 splits of Cityscapes, name one of them: .*train, .*val"):
+        recognise(root)
+
+
+def test_a_yaml_file_names_splits(tmp_path: Path) -> None:
+    make_cityscapes(tmp_path, {"train": {FRAME: SCENE}, "val": {FRAME: SCENE}})
+    file = tmp_path / "data.yaml"
+    file.write_text("streets: {train: leftImg8bit/train, val: {annotations: gtFine/val}}\n")
+    found = read_data_file(file)
+    assert {name: part.format for name, part in found.items()} == dict.fromkeys(found, "cityscapes")
+    assert found["streets_val"].images == tmp_path / "leftImg8bit" / "val"
+    file.write_text("streets: {annotations: gtFine/val, list: data.yaml}\n")
+    with pytest.raises(TransferError, match="a split of Cityscapes is all images of a folder"):
+        read_data_file(file)
