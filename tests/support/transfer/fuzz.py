@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pycocotools.mask
+import torch
 from PIL import Image
 
 import check_dataset
@@ -54,7 +55,8 @@ _POINTS = [value for i in range(17) for value in (5 + i, 6 + i, i % 3)]
 
 def main() -> None:
     kinds, first, count, folder = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), Path(sys.argv[4])
-    limit = _address_space() + BYTES  # torch alone reserves some 3 GB when it is imported
+    torch.set_num_threads(1)  # torch is imported here, some 3 GB of addresses, and not by what runs under the limit
+    limit = _address_space() + BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     faulthandler.register(signal.SIGPROF, chain=True)  # shows where, then the signal ends the process, C code or not
     logging.disable(logging.WARNING)
