@@ -233,7 +233,7 @@ def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
     options = ("model.bn_groups", "1", "checkpoint_period", "2")
     models = []
     build = train.build_model
-    train.build_model = lambda *arguments: models.append(build(*arguments)) or models[-1]  # type: ignore[func-returns-value]
+    train.build_model = lambda *a, **k: models.append(build(*a, **k)) or models[-1]  # type: ignore[func-returns-value]
     train.run(settings(pictures, folder / "whole", *options))
     with pytest.MonkeyPatch.context() as patch:
         if distributed.rank() == 1:
