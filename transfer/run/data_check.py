@@ -1,14 +1,18 @@
-"""The check of a run's data before its first step: objects to learn and to score, masks, sizes, image files."""
+"""The check of a run's data before its first step: what the model learns of them, objects, masks, sizes, files."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from transfer.config import resolve
 from transfer.config.resolve import Config
 from transfer.data.common.dataset import Dataset
 from transfer.data.common.detector_needs import examine_objects, examine_shapes
 from transfer.data.common.faults import Findings, Rules, rules_for
 from transfer.data.common.image_files import StatedImage, check_image_files
+from transfer.data.densepose.needs import check_densepose_needs
+from transfer.errors import TransferError
 from transfer.evaluation.kinds import evaluation_of
 
 
@@ -79,6 +83,60 @@ class DataCheck:
             examine_objects(objects, scored, where, findings, left_out=dataset.faults)
         findings.raise_if_refused(where)
         return replace(dataset, records=records, faults={**dataset.faults, **findings.counts()})
+
+
+def check_model_needs(config: Config, train: Dataset | None, test: Dataset) -> None:
+    """Refuse data that lack what the model of a configuration learns: label maps, keypoints, masks, DensePose's points.
+
+    Args:
+        train: None where nothing is trained.
+
+    Raises:
+        TransferError: says what is missing, and which data or recipe would be right.
+    """
+    both = [part for part in (train, test) if part is not None]
+    _check_kind(config, both)
+    _check_keypoints(config, both)
+    _check_masks(config, train)
+    check_densepose_needs(train, test, resolve.is_densepose(config), flips=config.INPUT.RANDOM_FLIP != "none")
+
+
+def _check_kind(config: Config, data: Sequence[Dataset]) -> None:
+    """Refuse data with objects for a model of label maps, and data with label maps for a detector."""
+    semantic = resolve.is_semantic(config)
+    for part in data:
+        names = ", ".join(part.names)
+        if semantic and not part.kind.has_label_maps:
+            raise TransferError(
+                f"MODEL.META_ARCHITECTURE {config.MODEL.META_ARCHITECTURE}: it learns the class of every pixel, and "
+                f"{names} has objects, no label maps; name a folder with images/ and labels/, or data such as "
+                "voc_2012_sem_seg_train_aug"
+            )
+        if part.kind.has_label_maps and not semantic:
+            raise TransferError(
+                f"MODEL.META_ARCHITECTURE {config.MODEL.META_ARCHITECTURE}: a detector learns from objects, and "
+                f"{names} has label maps; use a recipe of semantic segmentation such as voc_r50_fcn16s_30k, or, "
+                "where each object has an index of its own, make a COCO file by tools/convert_dataset.py"
+            )
+
+
+def _check_keypoints(config: Config, data: Sequence[Dataset]) -> None:
+    for part in data:
+        if config.MODEL.KEYPOINT_ON and not part.has_keypoints:
+            lacking = "has objects without the 17 keypoints of a person" if part.files else "has no keypoints"
+            raise TransferError(
+                f"MODEL.KEYPOINT_ON True: {', '.join(part.names)} {lacking}, keypoints_coco_2017_train has them"
+            )
+
+
+def _check_masks(config: Config, train: Dataset | None) -> None:
+    """Refuse to train masks on data that have boxes alone, which training would do only at its first image."""
+    objects = [item for record in train.records for item in record["annotations"]] if train else []
+    if train and config.MODEL.MASK_ON and objects and not any("segmentation" in item for item in objects):
+        raise TransferError(
+            f"MODEL.MASK_ON True: {', '.join(train.names)} has boxes and no masks; add MODEL.MASK_ON False to train a "
+            "detector of boxes"
+        )
 
 
 def _is_first_process() -> bool:

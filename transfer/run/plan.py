@@ -16,7 +16,6 @@ from transfer.data.common.dataset import Dataset
 from transfer.data.common.images import wide_values_notices
 from transfer.data.common.shared_images import refuse_shared_images, shared_images_remark
 from transfer.data.common.trainable import trainable_images
-from transfer.data.densepose.needs import check_densepose_needs
 from transfer.data.labels import LabelledImages
 from transfer.data.own import ChosenData
 from transfer.data.shared.packed_records import PackedRecords
@@ -26,7 +25,7 @@ from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_che
 from transfer.errors import TransferError, refuse
 from transfer.evaluation.kinds import evaluation_of
 from transfer.run import resume as resuming
-from transfer.run.data_check import DataCheck, rules_for_scoring, rules_for_training
+from transfer.run.data_check import DataCheck, check_model_needs, rules_for_scoring, rules_for_training
 from transfer.run.data_record import DataRecord, Records
 from transfer.run.init import InitialWeights, choose_init
 from transfer.run.options import RunOptions
@@ -233,12 +232,8 @@ def _read_data(
         train = catalog.load_dataset(chosen.train, root, names, rules_for_training(rules, config), chosen.files)
     names = train.class_names if train else names
     test = catalog.load_dataset(chosen.test, root, names, rules_for_scoring(rules, config), chosen.files)
-    evaluation_of(test.kind.name).scored_by(options.evaluator)
-    _check_kind(config, [part for part in (train, test) if part is not None])
-    _check_keypoints(config, [part for part in (train, test) if part is not None])
-    _check_masks(config, train)
-    flips = config.INPUT.RANDOM_FLIP != "none"
-    check_densepose_needs(train, test, resolve.is_densepose(config), flips)
+    evaluation_of(test.kind.name).scored_by(options.evaluator)  # refuses a program that this kind does not have
+    check_model_needs(config, train, test)
     labelled, checked = None, None
     if train is not None:
         train, labelled = _choose_labels(replace(train, rules=rules), config, options)
@@ -273,44 +268,6 @@ def _check_processes(processes: int) -> None:
         raise TransferError(
             f"--num-gpus {processes}: a launcher (torchrun, srun) has started {started} processes of one run already. "
             "Leave --num-gpus out, and give the launcher the number of processes on each machine"
-        )
-
-
-def _check_kind(config: Config, data: Sequence[Dataset]) -> None:
-    """Refuse data with objects for a model of label maps, and data with label maps for a detector."""
-    semantic = resolve.is_semantic(config)
-    for part in data:
-        names = ", ".join(part.names)
-        if semantic and not part.kind.has_label_maps:
-            raise TransferError(
-                f"MODEL.META_ARCHITECTURE {config.MODEL.META_ARCHITECTURE}: it learns the class of every pixel, and "
-                f"{names} has objects, no label maps; name a folder with images/ and labels/, or data such as "
-                "voc_2012_sem_seg_train_aug"
-            )
-        if part.kind.has_label_maps and not semantic:
-            raise TransferError(
-                f"MODEL.META_ARCHITECTURE {config.MODEL.META_ARCHITECTURE}: a detector learns from objects, and "
-                f"{names} has label maps; use a recipe of semantic segmentation such as voc_r50_fcn16s_30k, or, "
-                "where each object has an index of its own, make a COCO file by tools/convert_dataset.py"
-            )
-
-
-def _check_keypoints(config: Config, data: Sequence[Dataset]) -> None:
-    for part in data:
-        if config.MODEL.KEYPOINT_ON and not part.has_keypoints:
-            lacking = "has objects without the 17 keypoints of a person" if part.files else "has no keypoints"
-            raise TransferError(
-                f"MODEL.KEYPOINT_ON True: {', '.join(part.names)} {lacking}, keypoints_coco_2017_train has them"
-            )
-
-
-def _check_masks(config: Config, train: Dataset | None) -> None:
-    """Refuse to train masks on data that have boxes alone, which training would do only at its first image."""
-    objects = [item for record in train.records for item in record["annotations"]] if train else []
-    if train and config.MODEL.MASK_ON and objects and not any("segmentation" in item for item in objects):
-        raise TransferError(
-            f"MODEL.MASK_ON True: {', '.join(train.names)} has boxes and no masks; add MODEL.MASK_ON False to train a "
-            "detector of boxes"
         )
 
 
