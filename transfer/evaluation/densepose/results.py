@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 
 from transfer.data.common.faults import GONE, Findings
-from transfer.data.common.values import are_numbers, is_id, is_number
 from transfer.data.densepose.body_model import PARTS
+from transfer.evaluation.coco.results import row_faults
 
 MOST = 20  # detections of an image and a class that are scored
 _FIELDS = ("image_id", "category_id", "score", "bbox")
@@ -73,7 +73,7 @@ def apply_rules_to_rows(
     categories = {category["id"] for category in content["categories"]}
     numbered = []
     for place, row in enumerate(rows):
-        faults = _row_faults(row, images, categories)
+        faults = row_faults(row, images, categories, _FIELDS)
         if GONE.isdisjoint([findings.add(kind, f"{source}[{place}]", what) for kind, what in faults]):
             numbered.append((place, row))
     scored = {index for own in best_of_images([row for _, row in numbered]).values() for index in own}
@@ -93,23 +93,3 @@ def _map_fault(row: Mapping[str, Any]) -> tuple[str, str] | None:
     except ValueError as error:
         return "points", str(error)
     return None
-
-
-def _row_faults(row: Any, images: set[int], categories: set[int]) -> list[tuple[str, str]]:
-    """Return (kind of fault, description) of everything wrong with one row, its map left aside."""
-    if not isinstance(row, Mapping):
-        return [("row", f"an object with {', '.join((*_FIELDS, *_MAPS))} is expected")]
-    if missing := [key for key in _FIELDS if key not in row]:
-        return [("row", f"no {', '.join(missing)}")]
-    faults = []
-    image_id, category, score, box = (row[key] for key in _FIELDS)
-    if not is_id(image_id) or image_id not in images:
-        faults.append(("unknown_image", f"image_id {reprlib.repr(image_id)} is not in the annotation file"))
-    if not is_id(category) or category not in categories:
-        faults.append(("class", f"category_id {reprlib.repr(category)} is not in the annotation file"))
-    if not is_number(score):
-        faults.append(("score", f"score {reprlib.repr(score)} is not a finite number"))
-    if not (are_numbers(box, 4) and min(box[2:]) >= 0):
-        shown = reprlib.repr(box)
-        faults.append(("box", f"bbox {shown} is not x, y, width, height in finite numbers, sides from 0 up"))
-    return faults
