@@ -40,6 +40,7 @@ def _check_file(path: Path, image_folder: Path | None, arguments: argparse.Names
     if content is None:
         return "0 images"
     check_coco_content(path, content, image_folder, arguments, findings)
+    check_coco_results(content, arguments, findings)
     names = {category["id"]: category["name"] for category in content["categories"]}
     objects = Counter(dict.fromkeys(names.values(), 0))
     objects.update(names.get(item["category_id"], "?") for item in content["annotations"])
@@ -50,7 +51,7 @@ def _check_file(path: Path, image_folder: Path | None, arguments: argparse.Names
 def check_coco_content(
     path: Path, content: dict[str, Any], image_folder: Path | None, arguments: argparse.Namespace, findings: Findings
 ) -> None:
-    """Check the images of an annotation file, its objects as ground truth, and a results file if one is named.
+    """Check the images of an annotation file, and its objects as ground truth.
 
     Args:
         content: of the file, as far as its entries pass; its images have a file_name.
@@ -73,8 +74,6 @@ def check_coco_content(
         used = [item for item in content["annotations"] if is_trained_on(item, *sizes[item["image_id"]])]
         examine_objects(used, True, str(path), findings, findings.counts())
         _check_ground_truth(path, content, findings)
-    if arguments.results is not None:
-        _check_coco_results(arguments.results, content, arguments.iou_type, findings)
 
 
 def _check_ground_truth(path: Path, content: dict[str, Any], findings: Findings) -> None:
@@ -88,13 +87,17 @@ def _check_ground_truth(path: Path, content: dict[str, Any], findings: Findings)
         findings.add("unscored", str(path), fault)
 
 
-def _check_coco_results(path: Path, content: dict[str, Any], iou_type: str, findings: Findings) -> None:
+def check_coco_results(content: dict[str, Any], arguments: argparse.Namespace, findings: Findings) -> None:
+    """Check a COCO results file, if one is named, against the content of an annotation file."""
+    path: Path | None = arguments.results
+    if path is None:
+        return
     try:
         detections = read_coco_results(path)
     except TransferError as error:
         findings.add("file", str(path), str(error).removeprefix(f"{path}: "))
     else:
-        apply_rules_to_detections(detections, content, iou_type, str(path), findings)
+        apply_rules_to_detections(detections, content, arguments.iou_type, str(path), findings)
 
 
 def _add_flags(parser: argparse.ArgumentParser) -> None:

@@ -21,13 +21,12 @@ def check_densepose(arguments: argparse.Namespace, findings: Findings) -> str:
     content = examine_people(arguments.annotations, findings)
     if content is None:
         return "0 images"
-    rows, arguments.results = arguments.results, None  # which are not those of COCO
     check_coco_content(arguments.annotations, content, arguments.images, arguments, findings)
-    if rows is not None:
+    if (path := arguments.results) is not None:
         try:
-            apply_rules_to_rows(read_coco_results(rows), content, str(rows), findings)
+            apply_rules_to_rows(read_coco_results(path), content, str(path), findings)
         except TransferError as error:
-            findings.add("file", str(rows), str(error).removeprefix(f"{rows}: "))
+            findings.add("file", str(path), str(error).removeprefix(f"{path}: "))
     names = {category["id"]: category["name"] for category in content["categories"]}
     people = content["annotations"]
     objects = Counter(names.get(person["category_id"], "?") for person in people)

@@ -10,7 +10,7 @@ from transfer.data.common.faults import Findings
 from transfer.data.lvis.annotation_file import FREQUENCIES, examine_lvis_annotations, lvis_rules
 from transfer.evaluation.lvis.ap import IOU_TYPES
 
-from .coco import check_coco_content
+from .coco import check_coco_content, check_coco_results
 
 
 def check_lvis(arguments: argparse.Namespace, findings: Findings) -> str:
@@ -19,6 +19,7 @@ def check_lvis(arguments: argparse.Namespace, findings: Findings) -> str:
     if content is None:
         return "0 images"
     check_coco_content(arguments.annotations, content, arguments.images, arguments, findings)
+    check_coco_results(content, arguments, findings)
     return _contents(content)
 
 
