@@ -8,6 +8,7 @@ import mmap
 import multiprocessing.context
 import os
 import pickle
+import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from multiprocessing.reduction import DupFd
@@ -89,7 +90,7 @@ class SharedMemory:
     @classmethod
     def filled(cls, values: Iterable[bytes]) -> "SharedMemory":
         """Return memory that holds the values; they are taken one by one."""
-        descriptor = os.memfd_create("moco-transfer records")
+        descriptor = _unnamed_file()
         bounds = [0]
         with os.fdopen(os.dup(descriptor), "wb") as file:
             for value in values:
@@ -112,6 +113,14 @@ class SharedMemory:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _received, (DupFd(self.file), self.count)
+
+
+def _unnamed_file() -> int:
+    """Return the descriptor of memory that has no name; where there is none (macOS), of a file without one."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("moco-transfer records")
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
 
 
 def _received(file: Any, count: int) -> SharedMemory:
