@@ -179,7 +179,12 @@ class _ArrayPickler(pickle.Pickler):
         return NotImplemented
 
 
-class _ArrayUnpickler(pickle.Unpickler):  # the standard library's way to restrict what a pickle may name
+class _ArrayUnpickler(pickle._Unpickler):
+    """The standard library's way to restrict what a pickle may name, in Python.
+
+    The one in C makes room for as many values as the largest number of its memo says: one changed byte took 17 GB.
+    """
+
     def find_class(self, module: str, name: str) -> Any:
         module = module.replace("numpy._core", "numpy.core")  # NumPy 2's name for the same
         try:

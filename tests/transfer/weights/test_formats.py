@@ -6,6 +6,7 @@ import io
 import os
 import pickle
 import pickletools
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,18 @@ def test_a_changed_byte_is_read_or_refused(tmp_path_factory: pytest.TempPathFact
     data[position % len(data)] = value
     folder = tmp_path_factory.getbasetemp()
     refused_naming(folder, lambda: read(folder, bytes(data)))
+
+
+def test_a_damaged_memo_takes_no_memory(tmp_path: Path) -> None:
+    """The number under which a value is kept; of 4 bytes, the unpickler in C would make room for 34 GB of pointers."""
+    number = 2**24
+    data = b"\x80\x04}r" + number.to_bytes(4, "little") + b"."
+    read(tmp_path, pickle.dumps({}, 4))  # what is imported on the way
+    tracemalloc.start()
+    assert read(tmp_path, data) == {}
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < number
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

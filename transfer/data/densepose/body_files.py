@@ -85,8 +85,11 @@ def read_pickled_arrays(path: Path) -> Mapping[str, Any]:
 _ARRAY = object()  # stands for numpy.ndarray in a pickle, where it may be named and not called
 
 
-class _ArrayUnpickler(pickle.Unpickler):
-    """An unpickler that makes arrays of numbers and the plain values of Python, and nothing else."""
+class _ArrayUnpickler(pickle._Unpickler):
+    """An unpickler that makes arrays of numbers and the plain values of Python, and nothing else.
+
+    It is Python's own: the one in C makes room for as many values as a damaged number of its memo says.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _MAKERS:
