@@ -47,6 +47,10 @@ class Rank:
         self._process = multiprocessing.get_context("forkserver").Process(target=_run, args=arguments)
         self._process.start()
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid or 0
+
     def wait(self, seconds: float) -> int:
         """Return the exit code; TimeoutError where it takes longer."""
         self._process.join(seconds)
@@ -68,7 +72,7 @@ class Rank:
         return self._process.is_alive()
 
     def send_signal(self, number: int) -> None:
-        os.kill(self._process.pid or 0, number)
+        os.kill(self.pid, number)
 
     def end(self) -> None:
         self._process.kill()

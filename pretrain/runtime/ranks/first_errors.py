@@ -2,8 +2,8 @@
 
 A process that fails writes its error to the store. The first to do so waits a moment for those that fail with it, and
 prints each different message once, with the ranks that met it. The others, which may wait in a collective for ever,
-watch the store in a thread of their own; it ends them when the message is out. Nobody leaves in order after a failure:
-NCCL's end of a group waits for all of its members.
+watch the store in a thread of their own: it writes that it has seen the failure, and ends them when the message is
+out. Nobody leaves in order after a failure: NCCL's end of a group waits for all of its members.
 """
 
 import contextlib
@@ -26,7 +26,8 @@ if TYPE_CHECKING:  # a tool that needs no torch starts without it
     import torch.distributed as dist
 
 POLL = 0.5  # seconds between two looks at the store
-PATIENCE = 3.0  # seconds that the first to fail waits for those that fail with it
+PATIENCE = 3.0  # seconds that the first to fail waits for those that fail with it, once all have given a sign of life
+PATIENCE_BUSY = 15.0  # seconds that it waits at most for that sign: a process may get no turn on a busy machine
 PATIENCE_AGREED = 120.0  # the same for an error that all have agreed on: rank 0 may still be saving
 LOST = re.compile(  # what gloo and NCCL say where another process has gone
     r"onnection (was likely )?(closed|reset|refused)|[Bb]roken pipe|[Tt]imed out|gloo/transport|NCCL error|DistBackend"
@@ -244,6 +245,9 @@ def _tell(store: "dist.Store", world: World, failure: Failure) -> int:
     """Print the message of the processes that fail now, in one of them. Return the code to exit with."""
     patience = PATIENCE_AGREED if failure.agreed else PATIENCE
     if add_failure(store, world, failure):
+        if not failure.follows:  # else a process is dead, and gives no sign
+            keys = [f"failure/{rank}" for rank in range(world.size)]
+            _wait(lambda: store.check(keys), PATIENCE_BUSY)
         _wait(lambda: store.add("failures", 0) >= world.size, patience)
         found = _read(store, world.size)
         causes = [one for one in found if one.text and not one.follows] or [failure]

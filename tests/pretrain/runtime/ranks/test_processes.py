@@ -6,11 +6,14 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 import pytest
 
+from pretrain.runtime.ranks import first_errors
 from tests.support.rank_scripts import FOREVER, JOIN, Rank, write_script
+from tests.support.waiting import wait_until
 
 LIMIT = 120  # seconds until a test gives up
 
@@ -103,6 +106,20 @@ def test_different_mistakes_are_all_told(start: Callable) -> None:
         f"error on rank 1 of host {HOST}: no such folder: /data1",
         f"error on ranks 0, 2 of host {HOST}: no such folder: /data0",
     ]
+
+
+@pytest.mark.slow
+def test_the_mistake_of_a_rank_without_a_turn_is_told(start: Callable) -> None:
+    """A process that the system runs only seconds later, as on a busy machine."""
+    body = JOIN + "if rank == 2: os.kill(os.getpid(), 19)\n"
+    processes = start(body + 'raise UserError(f"no such folder: /data{rank % 2}")', 3)
+    stopped = pathlib.Path(f"/proc/{processes[2].pid}/stat")
+    wait_until(lambda: stopped.read_text().rpartition(")")[2].split()[0] == "T", "the process has stopped")
+    time.sleep(first_errors.PATIENCE + 2)
+    processes[2].send_signal(signal.SIGCONT)
+    codes, said = ends(processes)
+    assert codes == [2, 2, 2], said
+    assert f"error on ranks 0, 2 of host {HOST}: no such folder: /data0" in said.splitlines()
 
 
 @pytest.mark.slow
