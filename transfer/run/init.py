@@ -20,6 +20,7 @@ from transfer.errors import TransferError
 from transfer.run import init_check
 from transfer.run.options import RunOptions
 from transfer.weights import architecture, backbone_file, detector_file, method
+from transfer.weights.formats import WeightFile
 from transfer.weights.placement import place_backbone
 
 CHOICES = "--init random, --init supervised, --init FILE (of tools/convert.py) or MODEL.WEIGHTS FILE (a whole detector)"
@@ -32,12 +33,17 @@ class InitialWeights:
     Args:
         init: their description, for the record.
         backbone: tensors by their names in the backbone; None where there is no pretrained backbone.
-        path: the file of a whole detector; None where there is none.
+        file: of a whole detector; None where there is none.
     """
 
     init: results.Init
     backbone: backbone_file.Backbone | None = None
-    path: Path | None = None
+    file: WeightFile | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The path of a whole detector; None where there is none."""
+        return self.file.path if self.file else None
 
     def tensors(self, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the tensors to load over the model's random ones, by their full names.
@@ -50,7 +56,7 @@ class InitialWeights:
         """
         if self.backbone:
             return place_backbone(self.backbone.state, model)
-        return detector_file.read_detector(self.path, model) if self.path else {}
+        return detector_file.read_detector(self.file, model) if self.file else {}
 
     def check(self, config: Any, model: Mapping[str, Tensor]) -> None:
         """Raise TransferError where the weights contradict the config or do not fit the model."""
@@ -102,11 +108,12 @@ def choose_init(config: Any, options: RunOptions, resume: bool) -> InitialWeight
     path = user_path(init or weights)
     if not path.exists():
         raise TransferError(f"{'--init' if init else 'MODEL.WEIGHTS'} {path}: no such file. The choices: {CHOICES}")
-    if init or backbone_file.is_backbone(path):
-        backbone = backbone_file.read_backbone(path)
+    file = WeightFile(path)
+    if init or backbone_file.is_backbone(file):
+        backbone = backbone_file.read_backbone(file)
         supervised = backbone.metadata.get("method") == "supervised"  # of tools/train_moco.py: the baseline in a report
         return _from_backbone(backbone, "supervised" if supervised else "file", path)
-    return InitialWeights(_detector_init(path), path=path)
+    return InitialWeights(_detector_init(path), file=file)
 
 
 def _detector_to_score(weights: str, output: Path, init: str | None, resume: bool) -> InitialWeights:
@@ -122,9 +129,10 @@ def _detector_to_score(weights: str, output: Path, init: str | None, resume: boo
     path = user_path(weights)
     if not path.exists():
         raise TransferError(f"MODEL.WEIGHTS {path}: no such file")
-    if backbone_file.is_backbone(path):
+    file = WeightFile(path)
+    if backbone_file.is_backbone(file):
         raise TransferError(f"MODEL.WEIGHTS {path}: this is a backbone, --eval-only needs a whole detector")
-    return InitialWeights(_detector_init(path), path=path)
+    return InitialWeights(_detector_init(path), file=file)
 
 
 def _detector_init(path: Path) -> results.Init:

@@ -218,7 +218,7 @@ def _read_data(
         chosen: the data as the user names them.
         check_files: compare the image files with the annotations.
     """
-    known = detector_file.read_classes(initial.path) if initial.path else None
+    known = detector_file.read_classes(initial.file) if initial.file else None
     asked = None if options.classes is None else catalog.parse_class_names(options.classes)
     if known and asked not in (None, known.names):
         raise TransferError(

@@ -19,6 +19,7 @@ from transfer.errors import TransferError, refuse
 from transfer.predictions import Detections, Predict, coco_detections
 from transfer.visualize import draw_detections
 from transfer.weights.detector_file import Classes, read_classes
+from transfer.weights.formats import WeightFile
 
 log = logging.getLogger(__name__)
 FILE_NAME = "detections.json"
@@ -52,11 +53,11 @@ def load_detector(
     backend = engines.load_engine(engine)
     config = backend.load_config(config_file, list(overrides))
     device = resolve.choose_device(config.MODEL.DEVICE, "MODEL.DEVICE" in overrides)
-    weights = Path(config.MODEL.WEIGHTS)
-    if not weights.is_file():
+    weights = WeightFile(Path(config.MODEL.WEIGHTS))
+    if not weights.path.is_file():
         given = f"{weights}: no such file" if config.MODEL.WEIGHTS else "not set"
         raise TransferError(f"MODEL.WEIGHTS ({given}): name the detector's weight file, MODEL.WEIGHTS FILE at the end")
-    check_manifest(weights, files.file_sha256(weights))
+    check_manifest(weights.path, files.file_sha256(weights.path))
     count = resolve.class_count(config)
     classes = read_classes(weights) or Classes(standard_class_names(count), tuple(range(count)))
     settings = {"MODEL.DEVICE": device, resolve.class_key(config): len(classes.names)}

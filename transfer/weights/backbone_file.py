@@ -14,7 +14,7 @@ from pretrain.runtime import files
 from pretrain.runtime.files import file_sha256
 from transfer.errors import TransferError, refuse
 from transfer.weights import architecture, formats, locate, numbers, source
-from transfer.weights.formats import AUTHOR
+from transfer.weights.formats import AUTHOR, WeightFile
 from transfer.weights.placement import FAMILIES, full_name, relative_name
 from transfer.weights.renaming import detectron2_name, torchvision_name
 
@@ -92,14 +92,15 @@ def check_output(output: Path, to: str = "detectron2", family: str | None = None
     )
 
 
-def read_backbone(path: Path) -> Backbone:
+def read_backbone(file: Path | WeightFile) -> Backbone:
     """Read a file for Detectron2 that `write_backbone` wrote, for fine-tuning.
 
     Raises:
         TransferError: any other file, with the command that converts it or the reason why Detectron2 would load it
             wrongly without a warning; and a file that was changed since it was written.
     """
-    content = formats.read_weights(path)
+    file = WeightFile.of(file)
+    path, content = file.path, file.content
     if not source.is_ours(content):
         raise TransferError(_foreign(path, content))
     metadata = dict(content["metadata"])
@@ -123,9 +124,9 @@ def read_backbone(path: Path) -> Backbone:
     return Backbone(found.name, state, metadata, file_sha256(path))
 
 
-def is_backbone(path: Path) -> bool:
-    """Return True for a backbone, whoever wrote the file at `path`, and False for a whole detector."""
-    content = formats.read_weights(path)
+def is_backbone(file: Path | WeightFile) -> bool:
+    """Return True for a backbone, whoever wrote the file, and False for a whole detector."""
+    content = WeightFile.of(file).content
     if source.is_ours(content) or not isinstance(content, Mapping):
         return source.is_ours(content)
     return not any(name.removeprefix("model.").startswith(_HEADS) for name in locate.flatten_tensors(content))

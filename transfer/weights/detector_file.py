@@ -10,7 +10,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from transfer.errors import TransferError, refuse
-from transfer.weights import formats, numbers
+from transfer.weights import numbers
+from transfer.weights.formats import WeightFile
 
 
 @dataclass(frozen=True)
@@ -26,19 +27,19 @@ def extra(names: tuple[str, ...], category_ids: tuple[int, ...]) -> dict[str, An
     return {"class_names": list(names), "category_ids": list(category_ids)}
 
 
-def read_classes(path: Path) -> Classes | None:
-    """Read the classes from the weight file at `path`; None where it has none (a plain Detectron2 file)."""
-    content = formats.read_weights(path)
+def read_classes(file: Path | WeightFile) -> Classes | None:
+    """Read the classes from a weight file; None where it has none (a plain Detectron2 file)."""
+    content = WeightFile.of(file).content
     if not isinstance(content, Mapping) or "class_names" not in content:
         return None
     names = content["class_names"]
     ids = content.get("category_ids", range(len(names)))
     if len(ids) != len(names):
-        raise TransferError(f"{path}: {len(names)} class_names but {len(ids)} category_ids; there must be one for each")
+        raise TransferError(f"{file}: {len(names)} class_names but {len(ids)} category_ids; there must be one for each")
     return Classes(tuple(names), tuple(ids))
 
 
-def read_detector(path: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def read_detector(path: Path | WeightFile, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Read the tensors of a whole detector by Detectron2's names, one for each of `model`'s and no other.
 
     Args:
@@ -48,7 +49,7 @@ def read_detector(path: Path, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Raises:
         TransferError: a tensor of the model is missing, one of the file is unknown, or shapes differ; all are named.
     """
-    content = formats.read_weights(path)
+    content = WeightFile.of(path).content
     found = content.get("model", content) if isinstance(content, Mapping) else None
     if not isinstance(found, Mapping) or not all(isinstance(value, (Tensor, ndarray)) for value in found.values()):
         raise TransferError(f"{path}: a dictionary of tensors, or {{'model': such a dictionary}}, is expected")

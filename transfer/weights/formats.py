@@ -1,6 +1,7 @@
 """The formats of tensor files: PyTorch's, safetensors, pickles of arrays. None is loaded unsafely."""
 
 import collections
+import functools
 import json
 import pickle
 import shlex
@@ -92,6 +93,32 @@ def read_weights(path: Path) -> Any:
     if damaged:
         raise TransferError(f"{path}: damaged: {damaged}, so that some number is not the one that was saved; {_AGAIN}")
     return content
+
+
+class WeightFile:
+    """A file of weights that is read once, when its content is first asked for.
+
+    Another process that gets it reads it for itself: its tensors do not travel.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def of(cls, file: "Path | WeightFile") -> "WeightFile":
+        """Return the file at a path, or the file itself."""
+        return file if isinstance(file, cls) else cls(Path(str(file)))
+
+    @functools.cached_property
+    def content(self) -> Any:
+        """The result of `read_weights`, which nobody changes."""
+        return read_weights(self.path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return WeightFile, (self.path,)
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 def resave_command(path: Path, output: Path) -> str:
