@@ -1,6 +1,6 @@
 """The mask branch of Mask R-CNN (arXiv 1703.06870): the network, its targets, and masks pasted into the image."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,9 @@ from torch.nn import functional as F
 from transfer.engines.torchvision.modeling.layers.norm import Conv2d, NormFactory
 from transfer.engines.torchvision.modeling.layers.precision import at_least_float32
 from transfer.engines.torchvision.modeling.layers.weight_init import init_he, init_normal
+
+_PIXELS_READ_TOGETHER = 2**20  # their coordinates and probabilities take 12 MiB
+_PADDING = 2**11  # pixels that are read in vain for a mask, about as costly on a CPU as to read it by itself
 
 
 class MaskHead(nn.Sequential):
@@ -67,7 +70,8 @@ def mask_loss(logits: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
 def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: float = 0.5) -> Tensor:
     """Paste predicted masks into the image, each where its box lies.
 
-    The centre of each pixel reads the mask of the box bilinearly, as a grid of M x M cells that fills the box.
+    The centre of each pixel reads the mask of the box bilinearly, as a grid of M x M cells that fills the box. Masks of
+    like sizes are read together, each as if it were alone.
 
     Args:
         masks: (D, M, M) probabilities.
@@ -78,22 +82,55 @@ def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int], threshold: 
     Returns:
         (D, height, width) bool, on the CPU: a hundred masks of 1024 x 2048 would take 200 MB of a GPU.
     """
-    height, width = size
-    pasted = torch.zeros((len(masks), height, width), dtype=torch.bool)
-    for target, mask, box in zip(pasted, masks, boxes, strict=True):
-        # Nothing reaches the threshold beyond the box and a pixel around it.
-        left, top = (int(side) for side in (box[:2].floor() - 1).clamp(min=0))
-        right, bottom = min(int(box[2].ceil()) + 1, width), min(int(box[3].ceil()) + 1, height)
-        inside = _sample(mask, box, (top, bottom), (left, right)) >= threshold
-        target[top:bottom, left:right] = inside.cpu()
+    pasted = torch.zeros((len(masks), *size), dtype=torch.bool)
+    windows = _windows(boxes, size)
+    for batch in _like_windows(windows):
+        corners = boxes.new_tensor([windows[i][:2] for i in batch])  # (B, 2) top, left
+        extent = (max(windows[i][2] - windows[i][0] for i in batch), max(windows[i][3] - windows[i][1] for i in batch))
+        index = torch.tensor(batch, device=masks.device)
+        inside = (_sample(masks[index], boxes[index], corners, extent) >= threshold).cpu()  # (B, h, w)
+        for i, own in zip(batch, inside, strict=True):
+            top, left, bottom, right = windows[i]
+            pasted[i, top:bottom, left:right] = own[: bottom - top, : right - left]
     return pasted
 
 
-def _sample(mask: Tensor, box: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
-    """Read the mask (M, M) of `box` at the centres of a rectangle of pixels of the image: (rows, columns)."""
-    y = torch.arange(*rows, device=mask.device, dtype=torch.float32) + 0.5
-    x = torch.arange(*columns, device=mask.device, dtype=torch.float32) + 0.5
-    y = (y - box[1]) / (box[3] - box[1]) * 2 - 1  # -1 and 1 are the edges of the box
-    x = (x - box[0]) / (box[2] - box[0]) * 2 - 1
-    grid = torch.stack((x[None, :].expand(len(y), -1), y[:, None].expand(-1, len(x))), dim=-1)  # (rows, columns, 2)
-    return F.grid_sample(mask[None, None], grid[None].to(mask.dtype), align_corners=False)[0, 0]
+def _windows(boxes: Tensor, size: tuple[int, int]) -> list[tuple[int, int, int, int]]:
+    """Return (top, left, bottom, right) in pixels of what each box (D, 4) can reach: itself and a pixel around it."""
+    height, width = size
+    begin, end = (boxes[:, :2].floor() - 1).clamp(min=0), boxes[:, 2:].ceil() + 1
+    return [
+        (int(top), int(left), min(int(bottom), height), min(int(right), width))
+        for left, top, right, bottom in torch.cat((begin, end), dim=1).tolist()  # one wait for all
+    ]
+
+
+def _like_windows(windows: Sequence[tuple[int, int, int, int]]) -> Iterator[list[int]]:
+    """Yield the indices of windows that are read together: of like sizes, since they are padded to one size."""
+    sides = [(bottom - top, right - left) for top, left, bottom, right in windows]
+    batch: list[int] = []
+    height = width = pixels = 0  # the largest sides and the sum of the pixels in the batch
+    for i in sorted(range(len(sides)), key=lambda i: (sides[i][0].bit_length(), sides[i][1])):
+        own = sides[i][0] * sides[i][1]
+        taller, wider = max(height, sides[i][0]), max(width, sides[i][1])
+        together = len(batch) + 1
+        padded = together * taller * wider
+        if batch and padded > min(pixels + own + together * _PADDING, _PIXELS_READ_TOGETHER):
+            yield batch
+            batch, pixels, (taller, wider) = [], 0, sides[i]
+        batch.append(i)
+        height, width, pixels = taller, wider, pixels + own
+    if batch:
+        yield batch
+
+
+def _sample(masks: Tensor, boxes: Tensor, corners: Tensor, extent: tuple[int, int]) -> Tensor:
+    """Read masks (B, M, M) of `boxes` (B, 4) at the centres of the pixels from `corners` (B, 2) on: (B, *extent)."""
+    left, top, right, bottom = boxes[:, :, None].unbind(dim=1)  # (B, 1) each
+    y = torch.arange(extent[0], device=masks.device) + corners[:, :1] + 0.5  # (B, h)
+    x = torch.arange(extent[1], device=masks.device) + corners[:, 1:] + 0.5  # (B, w)
+    y = (y - top) / (bottom - top) * 2 - 1  # -1 and 1 are the edges of the box
+    x = (x - left) / (right - left) * 2 - 1
+    across, down = x[:, None, :].expand(-1, extent[0], -1), y[:, :, None].expand(-1, -1, extent[1])
+    grid = torch.stack((across, down), dim=-1)  # (B, h, w, 2)
+    return F.grid_sample(masks[:, None], grid.to(masks.dtype), align_corners=False)[:, 0]

@@ -45,11 +45,10 @@ class Pooler:
         if len(maps) == 1:
             return self._align(maps[0], rois, self.strides[0])
         levels = self._levels(rois[:, 1:])
-        pooled = maps[0].new_zeros((len(rois), maps[0].shape[1], self.resolution, self.resolution))
-        for level, (feature, stride) in enumerate(zip(maps, self.strides, strict=True)):
-            index = torch.nonzero(levels == level).squeeze(1)
-            pooled = pooled.index_put((index,), self._align(feature, rois[index], stride).to(pooled.dtype))
-        return pooled
+        order = torch.argsort(levels, stable=True)  # (R,), the regions level by level
+        of_levels = rois[order].split([int(count) for count in torch.bincount(levels, minlength=len(maps)).tolist()])
+        pooled = [self._align(*pair) for pair in zip(maps, of_levels, self.strides, strict=True)]
+        return torch.cat(pooled).index_select(0, torch.argsort(order))
 
     def _align(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
         size, wide = (self.resolution, self.resolution), at_least_float32(feature)
@@ -57,8 +56,8 @@ class Pooler:
         return roi_align(wide, rois, size, 1 / stride, self.sampling_ratio, self.aligned).to(feature.dtype)
 
     def _levels(self, boxes: Tensor) -> Tensor:
-        """Return the position in `in_features` of the map for each box: (R, 4) -> (R,)."""
+        """Return the position in `in_features` of the map for each box: (R, 4) -> (R,). A box of NaN has the finest."""
         area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
         level = torch.floor(_CANONICAL_LEVEL + torch.log2(area.sqrt() / _CANONICAL_SIZE + 1e-8))
         finest, coarsest = math.log2(self.strides[0]), math.log2(self.strides[-1])
-        return (level.clamp(finest, coarsest) - finest).long()
+        return (level.nan_to_num(finest).clamp(finest, coarsest) - finest).long()
