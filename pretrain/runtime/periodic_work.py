@@ -41,8 +41,15 @@ class PeriodicWork:
     def advance(self) -> None:
         """Count one more step, and do what is due after it."""
         self.done += 1
-        self.pending = [work.name for work in self._works.values() if work.due(self.done)]
+        self.pending = self._due(self.done)
         self.run_pending()
+
+    def is_due(self, done: int) -> bool:
+        """Return whether any work is due after `done` steps."""
+        return bool(self._due(done))
+
+    def _due(self, done: int) -> list[str]:
+        return [work.name for work in self._works.values() if work.due(done)]
 
     def run_pending(self) -> None:
         """Do what is still due after the last step. Work whose name is unknown here is left out."""

@@ -56,6 +56,10 @@ class AfterIteration:
         """The names of the work still due after the last iteration."""
         return self._work.pending
 
+    def is_due(self, done: int) -> bool:
+        """Return whether any work is due after `done` iterations."""
+        return self._work.is_due(done)
+
     def resume(self) -> None:
         """Return to the state in which the run was last saved."""
         self._work.done, self._work.pending = self.checkpoints.load()

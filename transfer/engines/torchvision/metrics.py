@@ -1,11 +1,15 @@
 """The metrics of a training run between two rows of metrics.json, and its progress bar."""
 
 import contextlib
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from rich.progress import MofNCompleteColumn, TextColumn
+from torch import Tensor
 
+from pretrain.runtime import distributed
 from pretrain.runtime.progress import progress_bar
 
 # What fits 80 columns; a model has masks or keypoints.
@@ -18,6 +22,33 @@ _SHOWN = {
 }
 
 
+class UnreadLosses:
+    """The losses of iterations since they were last read. To read one makes the host wait for the device."""
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[int, list[str], Tensor]] = []
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def keep(self, iteration: int, losses: Mapping[str, Tensor]) -> None:
+        """Keep the losses of an iteration, means over the ranks, where they are."""
+        own = torch.stack([loss.detach().float() for loss in losses.values()])  # (L,)
+        self._kept.append((iteration, list(losses), distributed.mean(own)))
+
+    def read(self) -> list[tuple[int, dict[str, float]]]:
+        """Return (iteration, losses) of all that are kept, and keep them no longer."""
+        kept, self._kept = self._kept, []
+        if not kept:
+            return []
+        values = torch.cat([losses for _, _, losses in kept]).tolist()  # one wait for all
+        ends = itertools.accumulate(len(names) for _, names, _ in kept)
+        return [
+            (iteration, dict(zip(names, values[end - len(names) : end], strict=True)))
+            for (iteration, names, _), end in zip(kept, ends, strict=True)
+        ]
+
+
 class Window:
     """The means of the values since the last row; checkpoints hold its state, so that a resumed row is whole."""
 
@@ -25,9 +56,9 @@ class Window:
         self.sums: dict[str, float] = {}
         self.count = 0
 
-    def add(self, values: Mapping[str, float]) -> None:
-        """Add the values of one iteration."""
-        self.count += 1
+    def add(self, values: Mapping[str, float], iterations: int = 1) -> None:
+        """Add values of an iteration; `iterations` is 0 where others of the same iteration are, or will be, added."""
+        self.count += iterations
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
@@ -61,7 +92,7 @@ class TrainingProgress:
         self.task = self.bar.add_task("train", total=last, completed=first, speed="", losses="")
 
     def advance(self, iteration: int, values: Mapping[str, float]) -> None:
-        """Show that `iteration` is done; `values`: its losses and `time` in seconds."""
+        """Show that `iteration` is done; `values`: the last losses that were read, and its `time` in seconds."""
         parts = {name: value for name, value in values.items() if name in _SHOWN}
         self.bar.update(
             self.task,

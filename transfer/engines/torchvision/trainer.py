@@ -34,7 +34,7 @@ from transfer.engines.torchvision.build import (
     build_training_input,
 )
 from transfer.engines.torchvision.data.loader import TrainingBatches, usable
-from transfer.engines.torchvision.metrics import TrainingProgress, Window
+from transfer.engines.torchvision.metrics import TrainingProgress, UnreadLosses, Window
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.errors import refuse
 from transfer.results import Scores
@@ -90,7 +90,9 @@ class Trainer:
         self.records = usable(dataset.records, cfg.DATALOADER.FILTER_EMPTY_ANNOTATIONS, min_keypoints)
         self.factors = build_repeat_factors(cfg, self.records)
         self.broken = BrokenImages(self.records, max_broken)
-        self.window = Window()
+        self.window, self.losses = Window(), UnreadLosses()
+        self.last: dict[str, float] = {}  # the values that were read last
+        self.reads_each_iteration = self.device.type == "cpu"  # which costs nothing there
         self.scores: Scores | None = None  # of the last test
         output = Path(cfg.OUTPUT_DIR)
         parts: dict[str, Part] = {
@@ -117,9 +119,14 @@ class Trainer:
                 self.work.run_pending()
                 self._iterate(range(self.work.done, self.cfg.SOLVER.MAX_ITER))
         except Stopped:
+            self._read_losses()  # so that nothing is saved of a training that has diverged
             raise self.work.stopped() from None
         except UserError as error:
+            self._read_losses()
             raise self.work.interrupted(error) from error
+        except RuntimeError:
+            self._read_losses()  # the cause may be weights that are not finite since a loss that is unread
+            raise
         if self.scores is None:
             raise RuntimeError("the training ended without a test")
         return dataclasses.replace(self.scores, replaced_images=self.broken.count)
@@ -130,15 +137,14 @@ class Trainer:
         batches = self._batches(iterations.start, self.cfg.DATALOADER.NUM_WORKERS)
         with contextlib.closing(iter(batches)) as samples:
             for iteration in iterations:
-                values = self._step(iteration, samples)
-                self.window.add(values)
-                self.progress.advance(iteration, values)
+                self._step(iteration, samples)
+                self.progress.advance(iteration, self.last)
                 if every(PERIOD, iterations.stop)(iteration + 1):
                     write_row(self.metrics, {"iteration": iteration, **self.window.take()})
                 self.work.advance()
 
-    def _step(self, iteration: int, samples: Iterator[list[Any]]) -> dict[str, float]:
-        """Do one iteration. Returns its losses (means over the ranks), learning rate and times in seconds."""
+    def _step(self, iteration: int, samples: Iterator[list[Any]]) -> None:
+        """Do one iteration. Its losses are read after the backward pass, where they are due; its times are kept."""
         begun = time.perf_counter()
         batch = next(samples)
         self.work.begin_step()
@@ -146,17 +152,44 @@ class Trainer:
         loaded = time.perf_counter()
         with self._precision():
             losses = self.parallel(batch)
-        values = self._checked(losses, iteration)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(sum(losses.values())).backward()
+        self.losses.keep(iteration, losses)
+        if read := self._losses_are_due(iteration + 1):
+            self._read_losses()
         clip = self.cfg.SOLVER.CLIP_GRADIENTS
         if clip.ENABLED:
             self.scaler.unscale_(self.optimizer)
             solver.clip_gradients(self.model.parameters(), clip.CLIP_TYPE, clip.CLIP_VALUE, clip.NORM_TYPE)
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        check_loss_scale(self.scaler, iteration)
-        return {**values, "lr": lr, "data_time": loaded - begun, "time": time.perf_counter() - begun}
+        if read:
+            check_loss_scale(self.scaler, iteration)
+        times = {"lr": lr, "data_time": loaded - begun, "time": time.perf_counter() - begun}
+        self.window.add(times)
+        self.last |= times
+
+    def _losses_are_due(self, done: int) -> bool:
+        """Return whether the losses are read after `done` iterations: before all that writes or saves.
+
+        On a CPU they are there after every iteration.
+        """
+        writes = every(PERIOD, self.cfg.SOLVER.MAX_ITER)(done) or self.work.is_due(done)
+        return self.reads_each_iteration or writes
+
+    def _read_losses(self) -> None:
+        """Read the losses that are unread, for the row of metrics.json and for the progress bar.
+
+        Raises:
+            TransferError: on every rank, where one of them is not finite; names its iteration.
+        """
+        for iteration, values in self.losses.read():
+            total = sum(values.values())
+            if not math.isfinite(total):
+                listed = ", ".join(f"{name} {value}" for name, value in values.items())
+                raise diverged(self.cfg, iteration, f"the loss is not finite ({listed})")
+            self.last = {**self.last, **values, "total_loss": total}
+            self.window.add({**values, "total_loss": total}, iterations=0)
 
     def _update_statistics(self, _: int) -> None:
         precise_bn.update_statistics(self.model, self._batches(0, workers=0), self.cfg.TEST.PRECISE_BN.NUM_ITER)
@@ -184,20 +217,6 @@ class Trainer:
             stop=self.stop,
             broken=self.broken,
         )
-
-    def _checked(self, losses: dict[str, Tensor], iteration: int) -> dict[str, float]:
-        """Return the losses as numbers, means over the ranks, and their sum.
-
-        Raises:
-            TransferError: on every rank, where a loss is not finite.
-        """
-        stacked = distributed.mean(torch.stack([loss.detach().float() for loss in losses.values()]))
-        values = dict(zip(losses, stacked.tolist(), strict=True))
-        total = sum(values.values())
-        if not math.isfinite(total):
-            listed = ", ".join(f"{name} {value}" for name, value in values.items())
-            raise diverged(self.cfg, iteration, f"the loss is not finite ({listed})")
-        return {**values, "total_loss": total}
 
     def _precision(self) -> contextlib.AbstractContextManager[Any]:
         if not self.cfg.SOLVER.AMP.ENABLED:

@@ -75,7 +75,10 @@ def losses_of_run(folder: Path, make: Callable[[nn.Module], torch.optim.SGD] | N
     weight.register_hook(lambda gradient: gradient * torch.inf if trainer.scaler.get_scale() == SCALE else gradient)
     trainer.model.train()
     samples = iter(trainer._batches(0, 0))
-    losses = [trainer._step(i, samples)["total_loss"] for i in range(5)]
+    losses = []
+    for i in range(5):
+        trainer._step(i, samples)
+        losses.append(trainer.last["total_loss"])
     assert trainer.scaler.get_scale() == SCALE / 2
     return losses
 

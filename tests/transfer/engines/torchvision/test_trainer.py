@@ -221,6 +221,46 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     assert not (tmp_path / "run" / "model_final.pth").exists()
 
 
+def run_reading_late(folder: Path, iterations: int, *more: Mapping[str, Any]) -> Trainer:
+    """Train as `run` does, with losses that are read only when they are written, as on a GPU."""
+    settings = {"OUTPUT_DIR": str(folder), "SOLVER.MAX_ITER": iterations, "SOLVER.CHECKPOINT_PERIOD": 3}
+    folder.mkdir()
+    data = small_models.dataset(folder.parent / "images")
+    trainer = Trainer(small_models.config(FPN, MASKS, settings, *more), data, {}, no_test, EXTRA, resume=False)
+    trainer.reads_each_iteration = False
+    return trainer
+
+
+def test_losses_read_when_they_are_written_are_the_same(tmp_path: Path) -> None:
+    run(tmp_path / "each", 7)
+    trainer, unread = run_reading_late(tmp_path / "late", 7), []
+    after = trainer.work.advance
+    trainer.work.advance = lambda: (unread.append(len(trainer.losses)), after())  # type: ignore[method-assign]
+    trainer.run()
+    assert unread == [1, 2, 0, 1, 2, 0, 0]  # saved after 3 and 6 iterations, written after the last
+    assert_equal(tmp_path / "each", tmp_path / "late")
+
+
+def test_a_loss_read_late_is_named_by_its_iteration(tmp_path: Path) -> None:
+    messages, huge = [], {"SOLVER.BASE_LR": 1e9, "SOLVER.CHECKPOINT_PERIOD": 100}
+    for late in (False, True):
+        folder = tmp_path / f"late_{late}"
+        with pytest.raises(TransferError) as error:
+            run_reading_late(folder, 9, huge).run() if late else run(folder, 9, huge)
+        messages.append(str(error.value))
+        assert not list(folder.glob("*.pth"))
+    assert messages[0] == messages[1]
+    assert ": the loss is not finite" in messages[0]
+
+
+def test_a_stop_reads_the_losses_before_it_saves(tmp_path: Path) -> None:
+    trainer = run_reading_late(tmp_path / "run", 9, {"SOLVER.BASE_LR": 1e9, "SOLVER.CHECKPOINT_PERIOD": 100})
+    trainer.stop = StopAt(6)
+    with pytest.raises(TransferError, match="the loss is not finite"):
+        trainer.run()
+    assert not list((tmp_path / "run").glob("*.pth"))
+
+
 def test_initial_weights_are_all_used_or_refused(tmp_path: Path) -> None:
     state = engine.model_state(small_models.config(FPN, MASKS))
     name = "backbone.bottom_up.stem.conv1.weight"
