@@ -10,6 +10,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from benchmarks import arguments as options
 from benchmarks import end_to_end, index_memory, input_pipeline, scaling_model, shuffle, training_step
+from benchmarks.detectors import fine_tuning
 from benchmarks.interleave import BenchmarkError, OnProgress
 from common import cli
 from pretrain.runtime import distributed, provenance
@@ -24,6 +25,7 @@ examples:
   python tools/benchmark.py input --images IMAGES
   python tools/benchmark.py shuffle --worlds 2 4 8
   python tools/benchmark.py end-to-end --arch resnet18 --size 64 --workers 1
+  python tools/benchmark.py fine-tuning --recipe demo_coco coco_r50_fpn_1x --shorter-side 320
   python tools/benchmark.py predict --batch 256 --worlds 64
   python tools/benchmark.py index --millions 1
 
@@ -35,6 +37,7 @@ BENCHMARKS: dict[str, Any] = {
     "input": input_pipeline,
     "shuffle": shuffle,
     "end-to-end": end_to_end,
+    "fine-tuning": fine_tuning,
     "predict": scaling_model,
     "index": index_memory,
 }

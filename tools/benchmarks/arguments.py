@@ -14,7 +14,9 @@ from .interleave import BenchmarkError
 # Of the fields of the benchmarks' setups; their defaults stand there.
 OPTIONS: dict[str, dict[str, Any]] = {
     "arch": {"nargs": "+", "choices": ARCHITECTURES, "metavar": "ARCH", "help": "encoders, one after the other"},
+    "recipe": {"nargs": "+", "metavar": "CONFIG", "help": "files or names of configs/transfer/, one after the other"},
     "size": {"type": int, "help": "side of a view, pixels"},
+    "shorter_side": {"type": int, "help": "of training images, pixels; 0: as the recipe says"},
     "batch": {"type": int, "help": "images a process, N"},
     "dim": {"type": int, "help": "length of a key"},
     "queue": {"type": int, "help": "negatives, K: a multiple of the global batch"},
@@ -38,7 +40,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "steps": {"type": int, "help": "in a round"},
     "repeats": {"type": int, "help": "rounds, in each of which every candidate is measured once"},
 }
-_AT_LEAST = {"threads": 0, "workers": 0}  # of numbers; 1 for the others
+_EACH = ("arch", "recipe")  # options of which each value makes a setup
+_AT_LEAST = {"threads": 0, "workers": 0, "shorter_side": 0}  # of numbers; 1 for the others
 
 
 def make_parser(description: str, examples: str, benchmarks: Mapping[str, Any]) -> argparse.ArgumentParser:
@@ -54,7 +57,7 @@ def make_parser(description: str, examples: str, benchmarks: Mapping[str, Any]) 
         text = benchmark.__doc__
         kind = kinds.add_parser(name, help=text, description=text, epilog=examples, formatter_class=style)
         for field in option_fields(benchmark.Setup):
-            default = [field.default] if field.name == "arch" else field.default
+            default = [field.default] if field.name in _EACH else field.default
             option = {**OPTIONS[field.name], "default": default}
             option["help"] += f" (default: {_words(default)})"
             kind.add_argument(f"--{field.name.replace('_', '-')}", **option)
@@ -68,7 +71,7 @@ def option_fields(setup: type) -> list[dataclasses.Field[Any]]:
 
 
 def make_setups(setup: type, arguments: argparse.Namespace) -> list[Any]:
-    """Return what the command line asks for: one setup, or one for each encoder.
+    """Return what the command line asks for: one setup, or one for each encoder or recipe.
 
     Raises:
         BenchmarkError: numbers out of range, all of them.
@@ -84,8 +87,10 @@ def make_setups(setup: type, arguments: argparse.Namespace) -> list[Any]:
     if faults:
         raise BenchmarkError("; ".join(faults))
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    archs = given.pop("arch", None)
-    return [setup(arch=arch, **given) for arch in archs] if archs else [setup(**given)]
+    each = next((name for name in _EACH if name in given), None)
+    if each is None:
+        return [setup(**given)]
+    return [setup(**{each: value}, **given) for value in given.pop(each)]
 
 
 def _words(default: Any) -> str:
