@@ -52,6 +52,22 @@ class LabelMap:
 Predict = Callable[[list[dict[str, Any]]], Sequence[Detections | LabelMap]]
 
 
+@dataclass(frozen=True)
+class Predictor:
+    """A model that is ready to run, as a `Predict` in two parts, of which other processes can do the first ahead.
+
+    Args:
+        read: a record -> its image, read, checked and resized; it can be pickled, and so can what it returns.
+        run: the images of a batch -> their predictions.
+    """
+
+    read: Callable[[dict[str, Any]], Any]
+    run: Callable[[list[Any]], Sequence[Detections | LabelMap]]
+
+    def __call__(self, records: list[dict[str, Any]]) -> Sequence[Detections | LabelMap]:
+        return self.run([self.read(record) for record in records])
+
+
 def coco_detections(detections: Detections, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:
     """Convert detections to the form of a COCO results file, ready for JSON and unrounded.
 

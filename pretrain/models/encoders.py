@@ -3,8 +3,6 @@
 import torchvision
 from torch import nn
 
-from pretrain.models.small_maps import compute_small_maps_as_products
-
 
 def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
     """Build a torchvision ResNet that ends in a feature of length `dim`: (N, 3, H, W) -> (N, dim).
@@ -18,7 +16,7 @@ def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
     if head == "mlp":
         width = encoder.fc.in_features
         encoder.fc = nn.Sequential(nn.Linear(width, width), nn.ReLU(), encoder.fc)
-    return compute_small_maps_as_products(encoder)
+    return encoder
 
 
 def headless(encoder: nn.Module) -> nn.Module:

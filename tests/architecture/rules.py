@@ -51,7 +51,7 @@ RULES: dict[str, str] = {
     "transfer/visualize": "transfer/predictions",
     "transfer/config": _LEAVES,
     "transfer/data/common": _LEAVES,
-    "transfer/data/shared": "pretrain/runtime",
+    "transfer/data/shared": "pretrain/runtime transfer/errors",
     "transfer/data/coco": f"transfer/data/common {_LEAVES}",
     "transfer/data/voc": f"transfer/data/common {_LEAVES}",
     "transfer/data/cityscapes": f"transfer/data/coco transfer/data/common {_LEAVES}",
@@ -60,8 +60,8 @@ RULES: dict[str, str] = {
     "transfer/data/densepose": f"transfer/data/coco transfer/data/common {_LEAVES}",
     "transfer/data": f"{_LAYOUTS} {_LEAVES}",
     "transfer/weights": _LEAVES,
-    "transfer/engines": f"transfer/data/common {_LEAVES}",
-    "transfer/engines/common": f"transfer/data/common transfer/data/semantic {_LEAVES}",
+    "transfer/engines": f"transfer/data/common transfer/weights {_LEAVES}",
+    "transfer/engines/common": f"transfer/data/common transfer/data/semantic transfer/data/shared {_LEAVES}",
     "transfer/engines/detectron2": (
         f"transfer/engines transfer/engines/common transfer/config {_DATA} transfer/weights {_LEAVES}"
     ),
@@ -114,6 +114,7 @@ RULES: dict[str, str] = {
     "tools/scoring": "tools/common pretrain/* transfer/*",
     "tools/checking": "tools/common pretrain/* transfer/*",
     "tools/benchmarks": "tools/common pretrain/* transfer/*",
+    "tools/benchmarks/detectors": "tools/benchmarks tools/common pretrain/* transfer/*",
     "tools/fault_injection": "tools/common pretrain/* transfer/*",
     "tools/launcher/cluster": "pretrain/runtime pretrain/runtime/ranks",
     "tools/launcher/stages": "tools/launcher/cluster tools/common pretrain/* transfer/*",

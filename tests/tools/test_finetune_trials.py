@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,11 +18,13 @@ from tests.conftest import ROOT
 from tests.support.in_process import refusal
 from tests.support.transfer.stopping import assert_equal
 from transfer import results
+from transfer.data.coco import annotation_file
 from transfer.errors import TransferError
 from transfer.run import trials
 from transfer.run.execute import execute
 from transfer.run.options import RunOptions
 from transfer.run.plan import Plan, plan_run
+from transfer.weights import formats
 
 CONFIG = ROOT / "configs/transfer/coco_r18_fpn_cpu.yaml"
 TINY = [
@@ -189,3 +193,35 @@ def test_processes_that_torchrun_started_run_trial_after_trial(scenes: Path, tmp
     assert done.returncode == 0, done.stderr
     found = [results.read_result(tmp_path / "two" / f"trial_{number}" / "result.json") for number in range(2)]
     assert [(result.seed, result.device.processes) for result in found] == [(0, 2), (1, 2)]
+
+
+def test_trials_read_their_detector_and_test_data_once(
+    trained: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each test of a detector reads the annotations again: what a start reads is what one trial more does not."""
+    read: list[Path] = []
+
+    def noted(function: Any) -> Any:
+        return lambda path, *more: read.append(path) or function(path, *more)
+
+    monkeypatch.setattr(formats, "read_weights", noted(formats.read_weights))
+    monkeypatch.setattr(annotation_file, "load_json", noted(annotation_file.load_json))
+    detector = trained / "trial_0" / "model_final.pth"
+    tested = scenes / "annotations" / "instances_val2017.json"
+    counts = []
+    for number in (1, 2):
+        words = command(scenes, tmp_path / str(number), "--trials", number, "--seed", 3)
+        begin, init = words[: words.index("--init")], words[words.index("random") + 1 :]
+        read.clear()
+        call(*begin, *init, "MODEL.WEIGHTS", detector)
+        counts.append((read.count(detector), read.count(tested)))
+    assert [of_detector for of_detector, _ in counts] == [1, 1]
+    assert counts[1][1] - counts[0][1] == 1  # the second trial's own test
+
+
+def test_a_weight_file_is_read_by_each_process_for_itself(trained: Path) -> None:
+    file = formats.WeightFile(trained / "trial_0" / "model_final.pth")
+    assert file.content is file.content
+    passed_on = pickle.dumps(file)
+    assert len(passed_on) < 1000
+    assert pickle.loads(passed_on).content.keys() == file.content.keys()  # noqa: S301 (our own)

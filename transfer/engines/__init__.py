@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from pretrain.runtime.signals import StopRequest
 from transfer.data.common.dataset import Dataset
 from transfer.errors import TransferError
-from transfer.predictions import Predict
+from transfer.predictions import Predict, Predictor
 from transfer.results import Scores
+from transfer.weights.formats import WeightFile
 
 KEEP_CHECKPOINTS = 3  # periodic ones that stay, unless the user names another number
 MAX_BROKEN = 0.001  # share of the training images that may be unreadable, unless the user names another
@@ -98,7 +99,7 @@ class Engine(Protocol):
             Stopped: because of `stop`; the run is saved.
         """
 
-    def load_predictor(self, cfg: Any, weights: Path, logits: bool = False) -> Predict:
+    def load_predictor(self, cfg: Any, weights: Path | WeightFile, logits: bool = False) -> Predictor:
         """Return the model of `cfg` with the weights of a file, ready to run.
 
         Args:

@@ -26,6 +26,7 @@ from transfer.run.plan import Plan
 from transfer.weights import detector_file
 
 log = logging.getLogger(__name__)
+Scorers = dict[int, evaluator.Scorer]  # of the test data, by the identity of their object
 
 
 def execute(plan: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
@@ -73,11 +74,12 @@ def _execute_in_child(plans: Sequence[Plan]) -> bool:
 
 def _execute_all(plans: Sequence[Plan], stop: StopRequest) -> bool:
     """Do one rank's part of the runs. Returns False where a request to stop cut them short."""
+    scorers: Scorers = {}
     try:
         for plan in plans:
             if any_rank_asked(stop):  # nobody has written anything yet that another's plan could have read
                 raise Stopped("before a run began, nothing to save")
-            _execute_one(plan, stop)
+            _execute_one(plan, stop, scorers)
     except Stopped as where:
         signals = names_on_all_ranks(stop)
         if distributed.is_main():
@@ -86,7 +88,7 @@ def _execute_all(plans: Sequence[Plan], stop: StopRequest) -> bool:
     return True
 
 
-def _execute_one(plan: Plan, stop: StopRequest) -> None:
+def _execute_one(plan: Plan, stop: StopRequest, scorers: Scorers) -> None:
     """Do one rank's part of a run, while its folder is locked."""
     if distributed.on_main(lambda: plan.finished):  # a shared disk may lag behind
         return
@@ -94,7 +96,7 @@ def _execute_one(plan: Plan, stop: StopRequest) -> None:
         distributed.on_main(lambda: held.enter_context(run_folder.locked(plan.output)))
         resume, finished = distributed.on_main(lambda: _look_again(plan))
         if not finished:
-            _execute_locked(plan, resume, stop)
+            _execute_locked(plan, resume, stop, scorers)
 
 
 def _look_again(plan: Plan) -> tuple[bool, bool]:
@@ -109,7 +111,7 @@ def _look_again(plan: Plan) -> tuple[bool, bool]:
     return resume, finished
 
 
-def _execute_locked(plan: Plan, resume: bool, stop: StopRequest) -> None:
+def _execute_locked(plan: Plan, resume: bool, stop: StopRequest, scorers: Scorers) -> None:
     seed = distributed.on_main(lambda: plan.config.SEED)  # a fresh seed is drawn by every rank of torchrun
     config = resolve.with_settings(plan.config, {"SEED": seed})
     distributed.on_main(
@@ -120,14 +122,13 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest) -> None:
     if distributed.is_main():
         for notice in plan.image_notices():
             log.warning("warning: %s", notice)
-    folder, masks, keypoints = plan.output / "inference", config.MODEL.MASK_ON, config.MODEL.KEYPOINT_ON
-    evaluate = _Timed(evaluator.Scorer(plan.test, masks, folder, keypoints, stop, plan.evaluator))
+    evaluate = _Timed(_scorer(plan, stop, scorers))
     backend = engines.load_engine(plan.engine)
     begun = time.monotonic()
     if plan.train is None:
-        if plan.initial.path is None:
+        if plan.initial.file is None:
             raise ValueError("a plan without training data has the file of a detector to evaluate")
-        scores = evaluate(backend.load_predictor(config, plan.initial.path))
+        scores = evaluate(backend.load_predictor(config, plan.initial.file))
     else:
         if not resume:
             check_test_images(plan.test, config, stop)
@@ -141,6 +142,22 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest) -> None:
     distributed.on_main(
         lambda: results.write_result(plan.output / results.FILE_NAME, _result(plan, config, scores, seconds))
     )
+
+
+def _scorer(plan: Plan, stop: StopRequest, scorers: Scorers) -> evaluator.Scorer:
+    """Return the scorer of a run. Trials have their test data in common, which the first of them alone checks."""
+    folder, model = plan.output / "inference", plan.config.MODEL
+    if id(plan.test) not in scorers:
+        scorers[id(plan.test)] = evaluator.Scorer(
+            plan.test,
+            model.MASK_ON,
+            folder,
+            model.KEYPOINT_ON,
+            stop,
+            plan.evaluator,
+            plan.config.DATALOADER.NUM_WORKERS,
+        )
+    return scorers[id(plan.test)].in_folder(folder)
 
 
 class _Timed:

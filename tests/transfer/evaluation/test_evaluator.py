@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,10 @@ from transfer.data import catalog
 from transfer.errors import TransferError
 from transfer.evaluation import evaluator
 from transfer.evaluation.coco.evaluators import choose_evaluator
-from transfer.predictions import Detections
+from transfer.predictions import Detections, Predictor
+
+# Where the tests have fewer cores than workers.
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 
 
 class Oracle:
@@ -94,10 +99,83 @@ def _score(root: Path, folder: Path) -> dict[str, Any]:
     return scorer(Oracle(lost=0.5)).metrics
 
 
-def test_two_processes_score_as_one(scenes: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [2, 3])
+def test_several_processes_score_as_one(processes: int, scenes: Path, tmp_path: Path) -> None:
     alone = _score(scenes, tmp_path / "one")
     assert 0 < alone["bbox"]["AP"] < 100
-    assert spawn.run_on_ranks(_score, 2, scenes, tmp_path / "two") == alone
+    assert spawn.run_on_ranks(_score, processes, scenes, tmp_path / "several") == alone
+    one, several = (tmp_path / name / "coco_instances_results.json" for name in ("one", "several"))
+    assert one.read_bytes() == several.read_bytes()
+
+
+def _gathered(length: int, piece: int) -> list[list[int]]:
+    own = [10 * distributed.rank() + number for number in range(length + distributed.rank())]
+    return distributed.all_gather_object(evaluator.gather_on_main(own, piece))
+
+
+@pytest.mark.parametrize(("length", "piece"), [(0, 2), (3, 1), (3, 2), (3, 4), (4, 2)])
+def test_rank_zero_alone_gets_what_all_have(length: int, piece: int) -> None:
+    whole = [10 * rank + number for rank in range(3) for number in range(length + rank)]
+    assert spawn.run_on_ranks(_gathered, 3, length, piece) == [whole, [], []]
+
+
+def _peak_of_gathering() -> float:
+    """The most memory that gathering took at a time, in sizes of what rank 0 gets."""
+    values = [bytes(100_000) for _ in range(64)] if distributed.rank() else []
+    tracemalloc.start()
+    evaluator.gather_on_main(values, piece=4)
+    return tracemalloc.get_traced_memory()[1] / (64 * 100_000)
+
+
+def test_gathering_takes_a_piece_beside_what_it_gets() -> None:
+    assert 1 < spawn.run_on_ranks(_peak_of_gathering, 2) < 1.3
+
+
+def _in_this_process(record: dict[str, Any]) -> dict[str, Any]:
+    return {**record, "process": os.getpid()}
+
+
+class Read(Oracle):
+    """Knows which process has read the records."""
+
+    def __init__(self) -> None:
+        super().__init__(0.5)
+        self.processes: set[int] = set()
+
+    def _see(self, record: dict[str, Any]) -> Detections:
+        self.processes.add(record["process"])
+        return super()._see(record)
+
+
+def test_workers_read_and_the_scores_are_the_same(scenes: Path, tmp_path: Path) -> None:
+    data, rows = catalog.load_dataset(["coco_2017_val"], scenes), []
+    for workers in (0, 2):
+        oracle = Read()
+        evaluator.Scorer(data, True, tmp_path, workers=workers)(Predictor(_in_this_process, oracle))
+        rows.append((tmp_path / "coco_instances_results.json").read_bytes())
+        assert len(oracle.processes) == max(workers, 1)
+        assert (os.getpid() in oracle.processes) == (workers == 0)
+    assert rows[0] == rows[1]
+
+
+def _refuse(record: dict[str, Any]) -> dict[str, Any]:
+    raise TransferError(f"{record['file_name']}: not an image")
+
+
+def test_the_fault_of_an_image_comes_out_of_its_worker(scenes: Path, tmp_path: Path) -> None:
+    data = catalog.load_dataset(["coco_2017_val"], scenes)
+    with pytest.raises(TransferError) as met:
+        evaluator.Scorer(data, True, tmp_path, workers=2)(Predictor(_refuse, Oracle()))
+    assert str(met.value) == f"{data.records[0]['file_name']}: not an image"
+
+
+def test_a_signal_is_obeyed_while_workers_read_ahead(scenes: Path, tmp_path: Path) -> None:
+    stop = StopRequest()
+    data = catalog.load_dataset(["coco_2017_train"], scenes)
+    oracle = Interrupted(stop)
+    with pytest.raises(Stopped):
+        evaluator.Scorer(data, False, tmp_path / "out", stop=stop, workers=2)(Predictor(_in_this_process, oracle))
+    assert oracle.seen == 2
 
 
 class Interrupted(Oracle):

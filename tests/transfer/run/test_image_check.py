@@ -13,21 +13,23 @@ from transfer.run.image_check import check_test_images
 LIMITS = {"INPUT.MIN_SIZE_TEST": 64, "INPUT.MAX_SIZE_TEST": 32}
 
 
-def messages(folder: Path) -> list[str]:
+def messages(folder: Path, workers: int) -> list[str]:
     data = small_models.dataset(folder / f"images_{distributed.rank()}")
     narrow = small_models.dataset(folder / f"narrow_{distributed.rank()}", count=1, size=(40, 3000)).records[0]
     Path(data.records[1]["file_name"]).write_bytes(b"no image")
     data.records[4]["width"] = 7
     data.records.append(narrow)
     try:
-        check_test_images(data, small_models.config(small_models.FPN, LIMITS), StopRequest())
+        settings = {**LIMITS, "DATALOADER.NUM_WORKERS": workers}
+        check_test_images(data, small_models.config(small_models.FPN, settings), StopRequest())
     except TransferError as error:
         return distributed.all_gather_object(str(error))
     return []
 
 
-def test_every_rank_lists_the_faults_of_all(tmp_path: Path) -> None:
-    first, second = spawn.run_on_ranks(messages, 2, tmp_path)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_every_rank_lists_the_faults_of_all(workers: int, tmp_path: Path) -> None:
+    first, second = spawn.run_on_ranks(messages, 2, tmp_path, workers)
     assert first == second
     for words in ("3 faults", "0_1.png: not an image", "its annotation says 7 x", "too narrow", "nothing was trained"):
         assert words in first

@@ -1,8 +1,6 @@
 """The endless training batches of a rank, planned without loading an image, so that a run can resume at any."""
 
-import contextlib
 import itertools
-import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -10,8 +8,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from pretrain.runtime import distributed, signals
-from pretrain.runtime.errors import UserError, from_worker
+from pretrain.runtime.errors import UserError
 from pretrain.runtime.signals import Stopped
+from transfer.data.shared.loader_workers import loader_error, loading
 from transfer.engines.common.broken_images import UNREADABLE, BrokenImages, none_readable, replacements
 from transfer.errors import TransferError
 
@@ -71,7 +70,7 @@ def in_step(
             batch = next(loaded)
             fault = next((example for example in batch if isinstance(example, Exception)), None)
         except Exception as error:
-            fault = _of_loader(error)
+            fault = loader_error(error)
         news = fault is None and broken.note({index: met for one in batch for index, met in one.faults.items()})
         stopping, news = distributed.agree(fault, stop.name is not None, news)
         if news:
@@ -98,7 +97,7 @@ class Batches(Generic[T]):
         broken: the images that cannot be read.
 
     Iterating raises Stopped, or UserError for a record that cannot be loaded, on every rank. Close the iterator
-    (contextlib.closing): its workers ignore the signals by which an interpreter ends the processes it started.
+    (contextlib.closing): its workers end with it alone (transfer.data.shared.loader_workers).
     """
 
     def __init__(
@@ -114,7 +113,7 @@ class Batches(Generic[T]):
         stop: signals.StopRequest,
         broken: BrokenImages,
     ) -> None:
-        self.workers, self.stop, self.broken = workers, stop, broken
+        self.stop, self.broken = stop, broken
         wide = [r["width"] > r["height"] for r in records] if group else None
         self.loader = DataLoader(
             _Images(records, load),
@@ -125,14 +124,8 @@ class Batches(Generic[T]):
         )
 
     def __iter__(self) -> Generator[list[T], None, None]:
-        # Workers must outlive a signal to the whole process group: the loop waits for the batch that they load.
-        with signals.kept_from_children() if self.workers else contextlib.nullcontext():
-            loaded: Any = iter(self.loader)
-        try:
+        with loading(self.loader) as loaded:
             yield from in_step(loaded, self.broken, self.stop)
-        finally:
-            if self.workers:
-                loaded._shutdown_workers()  # torch has no public way
 
 
 class _Images(Dataset[Any]):
@@ -152,17 +145,3 @@ class _Images(Dataset[Any]):
             except UserError as error:
                 return error
         return none_readable(list(faults.values()))
-
-
-def _of_loader(error: Exception) -> Exception:
-    """Return what to raise on every rank for an error in loading a batch."""
-    if isinstance(error, UserError):
-        return from_worker(error)
-    if "DataLoader worker" in str(error):  # torch's words for a worker that was killed
-        reason = str(error).splitlines()[0]
-        return TransferError(f"{reason}: did the machine run out of memory? Fewer DATALOADER.NUM_WORKERS need less")
-    try:
-        pickle.dumps(error)
-    except Exception:  # it could not be told to the other ranks
-        return RuntimeError(f"{type(error).__name__}: {error}")
-    return error

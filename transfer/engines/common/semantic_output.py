@@ -1,8 +1,9 @@
 """The output of semantic segmentation: logits on the pixels' grid, the loss, and the class of each pixel."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -38,24 +39,28 @@ def semantic_loss(logits: Tensor, labels: Tensor, ignored: int) -> Tensor:
     return F.cross_entropy(pixels, labels, ignore_index=ignored, reduction="sum") / counted
 
 
-def segment_records(
-    records: Sequence[dict[str, Any]],
+def read_test_image(record: Mapping[str, Any]) -> Tensor:
+    """Read the image of a record as `segment_images` takes it: (H, W, 3) uint8 RGB. Raises as `read_record_image`."""
+    return torch.from_numpy(np.ascontiguousarray(read_record_image(record)))
+
+
+def segment_images(
+    images: Sequence[Tensor],
     settings: SemanticInput,
     network: Callable[[Tensor], Tensor],
     keep_logits: bool,
 ) -> list[LabelMap]:
-    """Predict the class of each pixel of images, which are read from files and run one by one in their own size.
+    """Predict the class of each pixel of images, which are run one by one in their own size.
 
     Args:
-        records: of which "file_name" is read.
+        images: of `read_test_image`.
         network: a padded image (3, H', W') float32 -> its upsampled logits (K, H', W').
         keep_logits: return the logits, too, on the CPU.
     """
     found = []
-    for record in records:
-        image = read_record_image(record)  # (H, W, 3)
+    for image in images:
         height, width = image.shape[:2]
-        logits = network(padded_image(image, settings))[:, :height, :width]  # (K, H, W)
+        logits = network(padded_image(image.numpy(), settings))[:, :height, :width]  # (K, H, W)
         classes = logits.argmax(dim=0).to(torch.uint8).cpu()
         found.append(LabelMap(classes, logits.float().cpu().contiguous() if keep_logits else None))
     return found

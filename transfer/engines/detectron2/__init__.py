@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from transfer.config import detectron2_defaults as vocabulary
 from transfer.config import resolve
@@ -20,12 +19,13 @@ from transfer.engines.common.arithmetic import arithmetic
 from transfer.engines.common.semantic_input import check_semantic_test
 from transfer.engines.detectron2 import densepose
 from transfer.engines.detectron2.models import build_model, model_state
-from transfer.engines.detectron2.predictor import predict
+from transfer.engines.detectron2.predictor import make_predictor
 from transfer.engines.detectron2.quiet import quiet
 from transfer.engines.detectron2.training import check_training, train
 from transfer.errors import TransferError
-from transfer.predictions import Detections, LabelMap, Predict
+from transfer.predictions import Detections, LabelMap, Predictor
 from transfer.weights import detector_file as weight_files
+from transfer.weights.formats import WeightFile
 
 with quiet():
     import detectron2
@@ -63,7 +63,7 @@ def versions() -> dict[str, str]:
     return {"detectron2": version, "torch": torch.__version__, "torchvision": importlib.metadata.version("torchvision")}
 
 
-def load_predictor(cfg: CfgNode, weights: Path, logits: bool = False) -> Predict:
+def load_predictor(cfg: CfgNode, weights: Path | WeightFile, logits: bool = False) -> Predictor:
     """Return the model of `cfg` with the weights of a file, ready to run.
 
     Args:
@@ -77,14 +77,13 @@ def load_predictor(cfg: CfgNode, weights: Path, logits: bool = False) -> Predict
     model = build_model(cfg)
     model.load_state_dict(weight_files.read_detector(weights, model.state_dict()))
     model.eval()
-    return lambda records: _predict(cfg, model, records, logits)
+    predict = make_predictor(cfg, model, logits)
+    return Predictor(predict.read, lambda images: _run(cfg, predict, images))
 
 
-def _predict(
-    cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]], logits: bool
-) -> Sequence[Detections | LabelMap]:
+def _run(cfg: CfgNode, predict: Predictor, images: list[Any]) -> Sequence[Detections | LabelMap]:
     with arithmetic(cfg):
-        return predict(cfg, model, records, logits)
+        return predict.run(images)
 
 
 def _commit() -> str | None:

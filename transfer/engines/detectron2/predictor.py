@@ -1,18 +1,19 @@
 """The prediction of a Detectron2 model for images read from files."""
 
-from collections.abc import Sequence
+import functools
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from transfer.config import resolve
 from transfer.data.common.images import check_narrow, read_record_image
 from transfer.engines.common.semantic_input import SemanticInput
-from transfer.engines.common.semantic_output import segment_records
+from transfer.engines.common.semantic_output import read_test_image, segment_images
 from transfer.engines.detectron2.densepose import maps_of_body
 from transfer.engines.detectron2.quiet import quiet
-from transfer.predictions import Detections, LabelMap
+from transfer.predictions import Detections, Predictor
 
 with quiet():
     from detectron2.config import CfgNode
@@ -20,35 +21,43 @@ with quiet():
     from detectron2.structures import Instances
 
 
-@torch.no_grad()
-def predict(
-    cfg: CfgNode, model: nn.Module, records: list[dict[str, Any]], logits: bool = False
-) -> Sequence[Detections | LabelMap]:
-    """Run the images of `records`: a detector as one zero-padded batch, semantic segmentation one by one.
+def make_predictor(cfg: CfgNode, model: nn.Module, logits: bool = False) -> Predictor:
+    """Return the function that runs `model`, in eval mode, on images read from files, resized by INPUT.*_TEST.
+
+    A detector runs images as one zero-padded batch, semantic segmentation one by one.
 
     Args:
         logits: keep those of semantic segmentation beside the classes.
-
-    Returns:
-        The detections or the label map of each image, in its pixels.
     """
     if resolve.is_semantic(cfg):
-        return segment_records(records, SemanticInput.of_config(cfg), lambda image: _logits(model, image), logits)
+        settings = SemanticInput.of_config(cfg)
+        return Predictor(
+            read_test_image,
+            torch.no_grad()(
+                lambda images: segment_images(images, settings, lambda image: _logits(model, image), logits)
+            ),
+        )
+    return Predictor(functools.partial(_read, cfg), functools.partial(_detect, model, resolve.is_densepose(cfg)))
+
+
+def _read(cfg: CfgNode, record: dict[str, Any]) -> dict[str, Any]:
+    """Read and resize the image of a record to what a Detectron2 model takes: bytes, of which it makes float32."""
     resize = T.ResizeShortestEdge([cfg.INPUT.MIN_SIZE_TEST, cfg.INPUT.MIN_SIZE_TEST], cfg.INPUT.MAX_SIZE_TEST)
-    inputs = []
-    for record in records:
-        image = read_record_image(record)  # (H, W, 3) RGB
-        height, width = image.shape[:2]
-        if cfg.INPUT.FORMAT == "BGR":
-            image = image[:, :, ::-1]
-        if cfg.INPUT.MIN_SIZE_TEST:
-            check_narrow(record["file_name"], (height, width), cfg.INPUT.MAX_SIZE_TEST)
-        image = resize.get_transform(image).apply_image(image)
-        tensor = torch.as_tensor(image.astype("float32").transpose(2, 0, 1))  # (3, h, w)
-        inputs.append({"image": tensor, "height": height, "width": width})
+    image = read_record_image(record)  # (H, W, 3) RGB
+    height, width = image.shape[:2]
+    if cfg.INPUT.FORMAT == "BGR":
+        image = image[:, :, ::-1]
+    if cfg.INPUT.MIN_SIZE_TEST:
+        check_narrow(record["file_name"], (height, width), cfg.INPUT.MAX_SIZE_TEST)
+    image = resize.get_transform(image).apply_image(image)
+    tensor = torch.as_tensor(np.ascontiguousarray(image.transpose(2, 0, 1)))  # (3, h, w) uint8
+    return {"image": tensor, "height": height, "width": width}
+
+
+@torch.no_grad()
+def _detect(model: nn.Module, dense: bool, images: list[dict[str, Any]]) -> list[Detections]:
     with quiet():
-        outputs = model(inputs)
-    dense = resolve.is_densepose(cfg)
+        outputs = model(images)
     return [_detections(output["instances"].to("cpu"), dense) for output in outputs]
 
 

@@ -26,7 +26,7 @@ from transfer.engines.common.metrics import PERIOD, flatten_scores, open_metrics
 from transfer.engines.common.semantic_input import check_semantic_training
 from transfer.engines.detectron2.data import SAMPLERS, TrainingData
 from transfer.engines.detectron2.models import build_model
-from transfer.engines.detectron2.predictor import predict
+from transfer.engines.detectron2.predictor import make_predictor
 from transfer.engines.detectron2.quiet import quiet
 from transfer.errors import TransferError
 from transfer.results import Scores
@@ -188,7 +188,7 @@ class AfterStep(HookBase):
         distributed.share_batchnorm_statistics(self.model)
         with rng_state.preserve_rng_state():
             self.model.eval()
-            self.scores = self.evaluate(lambda records: predict(self.cfg, self.model, records))
+            self.scores = self.evaluate(make_predictor(self.cfg, self.model))
             self.model.train()
         values = {name: value for name, value in flatten_scores(self.scores.metrics).items() if value is not None}
         self._write(done - 1, values)

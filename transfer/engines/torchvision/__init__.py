@@ -18,8 +18,9 @@ from transfer.engines.torchvision.build import build_model
 from transfer.engines.torchvision.config_checks import supported
 from transfer.engines.torchvision.predictor import make_predictor
 from transfer.engines.torchvision.trainer import train
-from transfer.predictions import Detections, LabelMap, Predict
+from transfer.predictions import Detections, LabelMap, Predictor
 from transfer.weights import detector_file
+from transfer.weights.formats import WeightFile
 
 __all__ = ["NAME", "build_model", "check_training", "load_config", "load_predictor", "model_state", "train", "versions"]
 
@@ -57,7 +58,7 @@ def model_state(cfg: CfgNode) -> dict[str, Tensor]:
         return build_model(cfg).state_dict()
 
 
-def load_predictor(cfg: CfgNode, weights: Path, logits: bool = False) -> Predict:
+def load_predictor(cfg: CfgNode, weights: Path | WeightFile, logits: bool = False) -> Predictor:
     """Return the model of `cfg` with the weights of a file, ready to run.
 
     Args:
@@ -71,9 +72,9 @@ def load_predictor(cfg: CfgNode, weights: Path, logits: bool = False) -> Predict
     model = build_model(cfg)
     model.load_state_dict(detector_file.read_detector(weights, model_state(cfg)))
     predict = make_predictor(model.to(distributed.select_device(cfg.MODEL.DEVICE)).eval(), cfg, logits)
-    return lambda records: _predict(cfg, predict, records)
+    return Predictor(predict.read, lambda images: _run(cfg, predict, images))
 
 
-def _predict(cfg: CfgNode, predict: Predict, records: list[dict[str, Any]]) -> Sequence[Detections | LabelMap]:
+def _run(cfg: CfgNode, predict: Predictor, images: list[Any]) -> Sequence[Detections | LabelMap]:
     with arithmetic(cfg):
-        return predict(records)
+        return predict.run(images)
