@@ -25,6 +25,8 @@ def test_a_pasted_mask_holds_probabilities_from_one_half() -> None:
     mask = torch.linspace(0.0, 1.0, 28).expand(1, 28, 28)  # rises from left to right
     pasted = paste_masks(mask, torch.tensor([[4.0, 4.0, 32.0, 32.0]]), (40, 40))[0]
     assert torch.equal(pasted.any(dim=0).nonzero().flatten(), torch.arange(18, 32))
+    # Where a pixel reads one cell alone, exactly one half counts: sides that are powers of two.
+    assert paste_masks(torch.full((1, 32, 32), 0.5), torch.tensor([[4.0, 4.0, 36.0, 36.0]]), (40, 40)).sum() == 32 * 32
 
 
 def test_polygon_and_bitmap_targets_agree() -> None:
