@@ -261,12 +261,17 @@ def share_batchnorm_statistics(model: nn.Module) -> None:
 
 
 def data_parallel(module: nn.Module) -> nn.Module:
-    """Wrap a module so that backward averages its gradients over the ranks; buffers stay each rank's own."""
+    """Wrap a module so that backward averages its gradients over the ranks; buffers stay each rank's own.
+
+    A gradient is a view of the bucket that the ranks exchange: none is copied into it and back, and the bytes of all
+    gradients are taken once and not twice. It must be set to None and not to zero between steps, torch's default.
+    """
     if not dist.is_initialized():
         return module
     # torch 2.15 renamed the argument and warns of the old name.
     renamed = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
     options: dict[str, Any] = {"forward_sync_buffers" if renamed else "broadcast_buffers": False}
+    options["gradient_as_bucket_view"] = True
     wrapped = DistributedDataParallel(module, **options)
     _fix_bucket_layout(wrapped)
     return wrapped

@@ -123,6 +123,24 @@ def test_gradients_of_three_ranks_ignore_when_a_run_started() -> None:
         assert torch.equal(tensor, parts[name]), name
 
 
+def gradients_in_buckets(steps: int) -> list[int]:
+    """After each of a few steps, the number of stretches of memory that all gradients lie in."""
+    model = LastIsFirst()
+    optimizer = torch.optim.SGD(model.parameters(), 0.05)
+    parallel, found = distributed.data_parallel(model), []
+    for _ in range(steps):
+        optimizer.zero_grad()
+        parallel(torch.ones(8, 7)).sum().backward()
+        optimizer.step()
+        found.append(len({p.grad.untyped_storage().data_ptr() for p in model.parameters() if p.grad is not None}))
+    return found
+
+
+def test_gradients_lie_in_the_bucket_that_ranks_exchange() -> None:
+    """So that none is copied into it and back: the model's 6 parameters fit into one bucket."""
+    assert spawn.run_on_ranks(gradients_in_buckets, 2, 3) == [1, 1, 1]
+
+
 def talking_threads() -> list[str]:
     names = [file.read_text().strip() for file in pathlib.Path("/proc/self/task").glob("*/comm")]
     return [name for name in names if "gloo" in name]
