@@ -33,7 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "images": {"type": user_path, "metavar": "DIR", "help": "folder of images; default: JPEGs made from a seed"},
     "augmentation": {"choices": ("v1", "v2"), "help": "recipe of the views"},
     "number": {"type": int, "help": "images in a round"},
-    "workers": {"type": int, "help": "of the loader"},
+    "workers": {"type": int, "help": "of the published code's loader; ours chooses for itself"},
     "rate": {"type": int, "help": "pairs of views that one GPU's bare encoders take, a second"},
     "worlds": {"type": int, "nargs": "+", "metavar": "PROCESSES", "help": "numbers of processes"},
     "millions": {"type": int, "nargs": "+", "metavar": "N", "help": "names in the index"},

@@ -1,4 +1,8 @@
-"""The whole training, loader and step: the published code against ours with each of its pipelines."""
+"""The whole training, loader and step, each as its users start it: the published code against our pipelines.
+
+The published code gets all cores' threads, a loader worker beside them and the C library's own way with memory; ours
+gets what tools/train_moco.py chooses.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +35,8 @@ class Setup(training_step.Setup):
     augmentation: str = "v2"
     workers: int = 1
     processes: int = field(default=1, init=False)
+    threads: int = field(default=0, init=False)
+    malloc: str = field(default="keep", init=False)  # of ours
 
     def input(self, folder: Path) -> input_pipeline.Setup:
         """The same for the input alone."""
@@ -44,15 +50,16 @@ class TrainingRunner:
     Args:
         batches: of the loader, without an end.
         train_on: one step on a batch.
+        workers: of its loader.
     """
 
-    def __init__(self, batches: Iterator[Any], train_on: Callable[[Any], object], setup: Setup) -> None:
-        self.batches, self.train_on, self.setup = batches, train_on, setup
+    def __init__(self, batches: Iterator[Any], train_on: Callable[[Any], object], setup: Setup, workers: int) -> None:
+        self.batches, self.train_on, self.setup, self.workers = batches, train_on, setup, workers
         self.on_gpu = distributed.select_device(setup.device).type == "cuda"
 
     def measure(self) -> Numbers:
         """Return the seconds a step, those of them spent waiting for data, and those of a step whose data is ready."""
-        for _ in range(2 * self.setup.workers + 1):  # what the workers have made while the others worked
+        for _ in range(2 * self.workers + 1):  # what the workers have made while the others worked
             batch, _ = self._wait()
             self.train_on(batch)
         self._all_done()
@@ -87,7 +94,7 @@ class TrainingRunner:
 
 def make_published(setup: Setup, folder: Path) -> TrainingRunner:
     """Return the runner of the formulation of 2020 with its loader."""
-    device, _ = training_step.prepare(setup, setup.published_precision, setup.workers)
+    device, _ = training_step.prepare(setup, setup.published_precision, malloc="default")
     step = training_step.published_step(setup, device)
     on_gpu = device.type == "cuda"
     loader = input_pipeline.published_loader(setup.input(folder), folder, setup.workers, pin_memory=on_gpu)
@@ -96,21 +103,22 @@ def make_published(setup: Setup, folder: Path) -> TrainingRunner:
         query, key = (views.to(device, non_blocking=True) for views in batch)
         step(query, key)
 
-    return TrainingRunner(input_pipeline.endless(lambda epoch: loader), train_on, setup)
+    return TrainingRunner(input_pipeline.endless(lambda epoch: loader), train_on, setup, setup.workers)
 
 
 def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
     """Return the runner of what tools/train_moco.py does."""
-    device, _ = training_step.prepare(setup, setup.precision, setup.workers)
+    workers = distributed.loader_workers(distributed.select_device(setup.device), "auto")
+    device, _ = training_step.prepare(setup, setup.precision, workers)
     step, prefetch = training_step.our_step(setup, device), DevicePrefetch(device, setup.channels_last)
     on_gpu = device.type == "cuda"
-    loader = input_pipeline.our_loader(setup.input(folder), folder, pipeline, setup.workers, on_gpu)
+    loader = input_pipeline.our_loader(setup.input(folder), folder, pipeline, workers, on_gpu)
 
     def train_on(batch: two_views.Batch) -> None:
         query, key = prefetch(batch)
         step(query, key, batch.requested, [seeds.generator("step", 0)])
 
-    return TrainingRunner(input_pipeline.endless(loader.batches), train_on, setup)
+    return TrainingRunner(input_pipeline.endless(loader.batches), train_on, setup, workers)
 
 
 def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:
@@ -155,5 +163,5 @@ def tables(found: dict[str, Any]) -> list[str | Table]:
             f"{one['core_images_per_second']:.1f}",
             f"{one['cores_needed']:.2f}",
         )
-    title = f"{setup['images']}; {setup['workers']} workers; {training_step.title(setup)}"
+    title = f"{setup['images']}; published: {setup['workers']} workers; {training_step.title(setup)}"
     return [title, table, training_step.parts_table(found["contenders"])]

@@ -155,15 +155,16 @@ def our_step(setup: Setup, device: torch.device) -> TrainingStep:
     return TrainingStep(model, build_optimizer(model, schema.Optim()), setup.precision)
 
 
-def prepare(setup: Setup, precision: str, workers: int = 0) -> tuple[torch.device, int]:
+def prepare(setup: Setup, precision: str, workers: int = 0, malloc: str = "") -> tuple[torch.device, int]:
     """Set the threads and the allocator of this process; return its device, and the bytes of memory in use already.
 
     Args:
         precision: of the candidate.
-        workers: of the loader, which are to have cores of their own.
+        workers: of the loader, for which some of the cores are left.
+        malloc: of the candidate, where it is not the setup's.
     """
     device = distributed.select_device(setup.device)
-    if setup.malloc == "keep" and device.type == "cpu":
+    if (malloc or setup.malloc) == "keep" and device.type == "cpu":
         host.keep_freed_memory()
     if setup.threads:
         torch.set_num_threads(setup.threads)
