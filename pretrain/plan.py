@@ -57,6 +57,7 @@ class Plan:
     weights: InitialWeights | None  # to begin with; None: random ones, or those of a checkpoint
     began_from: dict[str, Any] | None  # the record of the weights that the run began with; None: random ones
     resume_from: pathlib.Path | None  # a checkpoint; None: a run that begins
+    workers: int  # loader processes of this one
     first_step: int  # the steps of the run that were done before this attempt
     first_epoch: int  # the epochs finished before it; the next one may lack only the work at its end
     notices: tuple[str, ...]  # what the user should know before it runs
@@ -72,7 +73,8 @@ class Plan:
             f"{self.images.size - steps * optim.batch_size} images left out of each epoch",
             f"compute      {optim.epochs * steps * optim.batch_size} images seen, in {self.views} "
             f"view{'s' if self.views > 1 else ''} each",
-            f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}",
+            f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}, "
+            f"{torch.get_num_threads()} threads and {self.workers} loader workers each",
             f"arithmetic   {arithmetic.describe(optim.precision, self.config.deterministic)}",
             f"shuffle-BN   {'on' if self.shuffle else 'off'}",
             f"weights      {describe_weights(self.began_from, bool(self.resume_from))}",
@@ -127,7 +129,8 @@ def make_plan(
     if path is None:
         roots = {"data.root": settings.data.root, "knn.root": settings.knn.root}
         distributed.on_main(lambda: output_folder.refuse_folder_of_images(folder, roots))
-    validation = _open_validation(settings)
+    workers = distributed.loader_workers(device, settings.data.workers)
+    validation = _open_validation(settings, workers)
     ours = start.get("moco_transfer") if start else None
     known = ours["digest"] if ours else None
     images = find_images(settings.data.root, folder / output_folder.INDEX, known)
@@ -150,7 +153,7 @@ def make_plan(
     began_from = dict(weights.record) if weights else ours.get("weights") if ours else None
     return Plan(
         *(settings, device, folder, images, classes, sampler, shuffle, validation),
-        *(weights, began_from, path, step, epoch, tuple(notices)),
+        *(weights, began_from, path, workers, step, epoch, tuple(notices)),
     )
 
 
@@ -170,7 +173,7 @@ def _classes(settings: Config, images: FoundImages) -> tuple[str, ...]:
     return classes
 
 
-def _open_validation(settings: Config) -> KnnMonitor | None:
+def _open_validation(settings: Config, workers: int) -> KnnMonitor | None:
     """Open the labelled images of validation, on every rank; None where the settings name none."""
     if not settings.knn.root:
         return None
@@ -181,7 +184,7 @@ def _open_validation(settings: Config) -> KnnMonitor | None:
             settings.data.image_size,
             settings.knn.k,
             settings.knn.temperature,
-            workers=settings.data.workers,
+            workers=workers,
             max_broken=settings.data.max_broken,
         )
     except UserError as error:

@@ -65,7 +65,7 @@ def run(
             distributed.init(device, shared, lambda: stop.name)
         except signals.Stopped:  # while it waited for the other processes
             return False
-        distributed.share_cores(device, settings.data.workers)
+        distributed.share_cores(device, distributed.loader_workers(device, settings.data.workers))
         kept = device.type == "cpu" and host.keep_freed_memory()
         if not dry_run:
             folder = pathlib.Path(settings.output_dir)
@@ -75,7 +75,7 @@ def run(
             if distributed.is_main():
                 print("\n".join([schema.to_yaml(settings), plan.describe(), *plan.notices]))
             return True
-        if settings.data.workers:
+        if plan.workers:
             signals.shield_workers()
         stack.enter_context(arithmetic.arithmetic(settings.optim.precision, settings.deterministic))
         environment = {**provenance.describe_environment(device, settings.seed), "freed_memory_kept": kept}
@@ -125,7 +125,7 @@ class Trainer:
         data = settings.data
         augmentation = recipe.recipe(data.augmentation, data.image_size, data.crop_scale)
         views = TwoViews(images, augmentation, settings.seed, data.pipeline, plan.views)
-        self.loader = EpochLoader(views, plan.sampler, data.workers, pin_memory=plan.device.type == "cuda")
+        self.loader = EpochLoader(views, plan.sampler, plan.workers, pin_memory=plan.device.type == "cuda")
         self.prefetch = DevicePrefetch(plan.device, settings.model.channels_last)
         self.labels = label_by_folder(images, settings.data.root, "data.root").labels if plan.classes else None
         self.broken = BrokenImages(images, settings.data.max_broken)

@@ -32,7 +32,12 @@ class Data:
         "images, unlabelled: a folder (tree or flat), a .txt list of paths, .tar shards; see docs/guides/data.md",
         is_path=True,
     )
-    workers: int = setting(4, "data loader processes beside each training process", at_least=0)
+    workers: int | str = setting(
+        "auto",
+        "data loader processes beside each training process; auto: as its cores make useful, 0 on a CPU of few",
+        at_least=0,
+        word="auto",
+    )
     image_size: int = setting(224, "side of a view in pixels", at_least=32)
     augmentation: str = setting("v2", "recipe of the views, as published for MoCo v1 or v2", choices=("v1", "v2"))
     pipeline: str = setting(

@@ -15,13 +15,15 @@ def setting(
     at_most: float | None = None,
     choices: Collection[str] | None = None,
     is_path: bool = False,
+    word: str | None = None,
 ) -> Any:
     """A dataclass field with its meaning (and unit) and the range of its value, or of each element of a tuple.
 
     `is_path`: it names a file or a folder, where a leading `~` is the home folder.
+    `word`: the one that may stand for a number.
     """
     limits = {">=": at_least, ">": above, "<=": at_most}
-    metadata = {"text": text, "limits": limits, "choices": choices, "is_path": is_path}
+    metadata = {"text": text, "limits": limits, "choices": choices, "is_path": is_path, "word": word}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -30,9 +32,9 @@ def allowed_range(item: dataclasses.Field[Any]) -> str:
     if item.metadata.get("choices"):
         return "one of " + ", ".join(item.metadata["choices"])
     limits = item.metadata.get("limits", {})
-    return item.metadata.get("allowed") or " and ".join(
-        f"{sign} {limit}" for sign, limit in limits.items() if limit is not None
-    )
+    numbers = " and ".join(f"{sign} {limit}" for sign, limit in limits.items() if limit is not None)
+    word = item.metadata.get("word")
+    return f"{word} or {numbers}" if word else numbers
 
 
 def range_faults(prefix: str, section: Any) -> list[str]:
@@ -51,6 +53,8 @@ def range_faults(prefix: str, section: Any) -> list[str]:
 def _in_range(value: Any, metadata: Mapping[str, Any]) -> bool:
     if metadata["choices"]:
         return value in metadata["choices"]
+    if metadata["word"] and isinstance(value, str):
+        return value == metadata["word"]
     if isinstance(value, float) and not math.isfinite(value):
         return False
     compare = {">=": operator.ge, ">": operator.gt, "<=": operator.le}

@@ -8,7 +8,6 @@ from pretrain.config import rules
 from pretrain.config.machine import Cost, Machine
 from pretrain.runtime.errors import PretrainError
 
-MOST_WORKERS = 8
 FEW_EPOCHS = 50  # of fewer the rate changes by step
 _PRECISIONS = {
     "bf16": "in the encoders, which it makes about twice as fast; weights, queue and loss stay fp32",
@@ -153,14 +152,8 @@ def _choose_parts(choices: Choices, machine: Machine, cost: Cost, batch: int, ke
 
 
 def _choose_machine_settings(choices: Choices, machine: Machine, steps: int) -> None:
-    """Choose the loader's workers, the device and how often a checkpoint is written."""
-    if machine.gpu_gb:
-        workers = min(MOST_WORKERS, max(1, machine.cores - 1))
-        choices.add("data.workers", workers, "the cores beside the model's own")
-    else:
-        few = machine.cores <= 2
-        reason = "the views need less than a tenth of the cores' time" if few else "one of the cores makes the views"
-        choices.add("data.workers", 0 if few else 1, reason)
+    """Choose the device and how often a checkpoint is written."""
+    if not machine.gpu_gb:
         choices.add("device", "cpu", "as asked")
     choices.add("checkpoint_period", max(1, -(-1000 // steps)), "epochs: about every 1,000 updates")
 

@@ -3,6 +3,7 @@
 import ast
 import contextlib
 import pathlib
+import types
 import typing
 from collections.abc import Sequence
 from typing import IO, Any
@@ -19,6 +20,7 @@ NAMES = {
     bool: "true or false (bool)",
     str: "text (str)",
     tuple: "a list of numbers",
+    types.UnionType: "a whole number (int) or a word (str)",
 }
 
 
@@ -82,6 +84,10 @@ def convert(value: Any, kind: Any) -> Any:
 
 
 def _as(value: Any, kind: Any) -> Any:
+    if typing.get_origin(kind) is types.UnionType:  # of int and str
+        if type(value) not in (int, str):
+            raise TypeError
+        return value
     if typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
         if not isinstance(value, list | tuple):

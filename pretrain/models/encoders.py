@@ -3,6 +3,8 @@
 import torchvision
 from torch import nn
 
+from pretrain.models.small_maps import compute_small_maps_as_products
+
 
 def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
     """Build a torchvision ResNet that ends in a feature of length `dim`: (N, 3, H, W) -> (N, dim).
@@ -16,7 +18,7 @@ def build_encoder(arch: str, dim: int = 128, head: str = "mlp") -> nn.Module:
     if head == "mlp":
         width = encoder.fc.in_features
         encoder.fc = nn.Sequential(nn.Linear(width, width), nn.ReLU(), encoder.fc)
-    return encoder
+    return compute_small_maps_as_products(encoder)
 
 
 def headless(encoder: nn.Module) -> nn.Module:

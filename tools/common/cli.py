@@ -7,8 +7,11 @@ import sys
 import traceback
 from collections.abc import Callable
 
+from pretrain.runtime import host
 from pretrain.runtime.errors import TRY_AGAIN, RanksError, StorageError, user_message
 from pretrain.runtime.ranks import environment
+
+host.limit_spinning()  # here, because it must come before torch is imported
 
 BAD_INPUT = 2  # argparse's own code for a bad command line
 INTERRUPTED = 130

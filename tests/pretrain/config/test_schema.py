@@ -68,12 +68,21 @@ def test_every_shipped_file_loads_and_opens_with_its_command(path: pathlib.Path)
     assert f"configs/pretrain/{path.name}" in head
 
 
+def test_a_word_may_stand_for_a_number(tmp_path: pathlib.Path) -> None:
+    file = written(tmp_path / "x.yaml", "data:\n  root: images\n")
+    assert schema.load(file, []).data.workers == "auto"
+    assert schema.load(file, ["data.workers", "3"]).data.workers == 3
+    for value in ("many", "-1"):
+        (fault,) = faults_of("data.workers", value, *ROOT, file=file)
+        assert fault.startswith(f"data.workers: {value} is out of range, it must be auto or >= 0")
+
+
 def test_all_faults_come_at_once(tmp_path: pathlib.Path) -> None:
     file = written(tmp_path / "x.yaml", "optim:\n  lr: fast\n  epoch: 3\nmodle:\n  dim: 4\nseed: -1\n")
     faults = faults_of("data.workers", "1.5", "model.momentum", "2", "optim.schedule", "poly", "device", file=file)
     starts = [
         "data.root: not set",
-        "data.workers: '1.5' is not a whole number (int)",
+        "data.workers: '1.5' is not a whole number (int) or a word (str)",
         "device: no value",
         "model.momentum: 2.0 is out of range, it must be >= 0 and <= 1",
         "modle.dim: no such setting; nearest: model.dim",
@@ -155,7 +164,7 @@ def test_any_value_in_a_file_is_taken_or_refused_by_name(
     if message:
         assert key in message  # first, or beside the other key that it does not go with
     else:
-        assert type(schema.flat(found)[key]) in (type(schema.FIELDS[key].default), list)
+        assert type(schema.flat(found)[key]) in (type(schema.FIELDS[key].default), list) or key == "data.workers"
 
 
 def test_types_are_those_of_the_schema() -> None:

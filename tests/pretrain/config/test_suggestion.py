@@ -43,8 +43,7 @@ def test_imagenet_on_one_gpu_is_the_published_recipe(machine: Machine, parts: in
 def test_a_cpu_gets_a_small_encoder_and_small_views() -> None:
     found = values(10_000, CPU)
     assert (found["model.arch"], found["data.image_size"], found["device"]) == ("resnet18", 64, "cpu")
-    assert (found["data.workers"], found["model.bn_groups"], found["optim.precision"]) == (0, 8, "fp32")
-    assert values(10_000, Machine(0, 8, "fp32"))["data.workers"] == 1
+    assert (found["model.bn_groups"], found["optim.precision"]) == (8, "fp32")
 
 
 def test_views_are_no_larger_than_the_images() -> None:

@@ -1,6 +1,7 @@
 """The home folder stands for ~, quotas limit the cores, freed memory stays with the process."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -108,3 +109,44 @@ def test_quotas_of_version_1_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path:
 def test_cores_are_counted_where_affinity_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
     assert host.usable_cores(tmp_path, tmp_path / "own") == os.cpu_count()
+
+
+@pytest.mark.parametrize(
+    ("running", "variables", "spins"),
+    [
+        (1, {}, "20000"),
+        (2, {}, "0"),
+        (9, {"RANK": "1"}, "20000"),
+        (9, {"GOMP_SPINCOUNT": "7"}, "7"),
+        (9, {"OMP_WAIT_POLICY": "active"}, None),
+        (None, {}, "20000"),
+    ],
+)
+def test_threads_spin_only_where_cores_are_free(
+    running: int | None, variables: dict[str, str], spins: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # restored after the test, whatever is set in it
+        monkeypatch.delenv(name)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(host, "usable_cores", lambda: os.cpu_count())
+    if running is not None:
+        (tmp_path / "stat").write_text(f"cpu 1 2 3\nprocs_running {running}\nprocs_blocked 0\n")
+    host.limit_spinning(tmp_path / "stat")
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+def test_a_tool_sets_the_spinning_before_torch_is_there(tmp_path: Path) -> None:
+    """libgomp prints the value that it works with."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP", "OMP", "RANK"))}
+    code = "from common import cli; import torch"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**variables, "OMP_DISPLAY_ENV": "verbose", "PYTHONPATH": "tools"},
+        cwd=Path(__file__).resolve().parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert re.search(r"GOMP_SPINCOUNT = '(20000|0)'", done.stderr), done.stderr
