@@ -35,6 +35,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "number": {"type": int, "help": "images in a round"},
     "workers": {"type": int, "help": "of the published code's loader; ours chooses for itself"},
     "rate": {"type": int, "help": "pairs of views that one GPU's bare encoders take, a second"},
+    "pipeline": {"choices": ("fast", "device"), "help": "of the input of ours; device: a part of it is the GPU's work"},
     "worlds": {"type": int, "nargs": "+", "metavar": "PROCESSES", "help": "numbers of processes"},
     "millions": {"type": int, "nargs": "+", "metavar": "N", "help": "names in the index"},
     "steps": {"type": int, "help": "in a round"},

@@ -5,8 +5,12 @@ from typing import Any
 
 import torch
 from rich.table import Table
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from pretrain.config import schema
+from pretrain.data.augment import gpu
 from pretrain.models.encoders import build_encoder
 
 from .interleave import OnProgress
@@ -32,6 +36,7 @@ class Setup:
     batch: int = 32  # images a GPU, N
     queue: int = 65536  # K
     rate: int = 2000  # pairs/s of the bare encoders on one GPU
+    pipeline: str = "fast"  # device: the GPU does the rest of the augmentation of both views, in ours
     worlds: tuple[int, ...] = (8, 64, 512)
 
 
@@ -60,6 +65,7 @@ def ours(setup: Setup, world: int, parameters: int, dim: int) -> dict[str, float
     buckets = -(-4 * parameters // BUCKET)
     return {
         "encoders": setup.batch / setup.rate,
+        "augmentation": augmentation(setup) if setup.pipeline == "device" else 0.0,
         "momentum": 12 * parameters / MEMORY,  # read k and q, write k
         "optimiser": 20 * parameters / MEMORY,  # read weight, gradient and momentum, write two of them
         "logits": 2 * 4 * setup.queue * dim / MEMORY,
@@ -78,6 +84,7 @@ def published(setup: Setup, world: int, parameters: int, dim: int) -> dict[str, 
     same = ours(setup, world, parameters, dim)
     return {
         **same,
+        "augmentation": 0.0,
         "momentum": max(28 * parameters / MEMORY, PUBLISHED_LAUNCHES * LAUNCH),
         "logits": logits / MEMORY,
         "shuffle": SENT["all_gather"](world) * setup.batch * 12 * setup.size**2 / link,
@@ -85,6 +92,37 @@ def published(setup: Setup, world: int, parameters: int, dim: int) -> dict[str, 
         "buffers": 4 * setup.queue * dim / link,
         "latencies": same["latencies"] + 4 * LATENCY[link],  # buffers twice, permutation, keys again
     }
+
+
+def augmentation(setup: Setup) -> float:
+    """Return the least seconds of the GPU's part of the augmentation, uncompiled: of its traffic, or its launches."""
+    with torch.device("meta"):
+        crops = torch.empty(setup.batch, 3, setup.size, setup.size, dtype=torch.uint8)
+        draws = torch.empty(setup.batch, gpu.COLUMNS)
+    with OperationCount() as count:
+        gpu.augment_batch(crops, draws)
+    return 2 * max(count.traffic / MEMORY, count.kernels * LAUNCH)  # two views
+
+
+class OperationCount(TorchDispatchMode):
+    """A block whose operations are counted, on any device, meta too.
+
+    Attributes:
+        kernels: operations that compute, so neither views nor empty tensors: a kernel each, or more.
+        traffic: bytes of all tensors that these read and write, each once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kernels, self.traffic = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        if not func.is_view and not func.name().startswith("aten::empty"):
+            self.kernels += 1
+            tensors = [leaf for leaf in tree_leaves((args, kwargs, found)) if isinstance(leaf, Tensor)]
+            self.traffic += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return found
 
 
 def tables(found: dict[str, Any]) -> list[Table]:

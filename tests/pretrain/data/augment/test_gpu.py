@@ -1,6 +1,7 @@
 """On the device: Pillow's pixels to the bit, each sample by its own draw."""
 
 import random
+import shutil
 
 import numpy as np
 import pytest
@@ -116,6 +117,18 @@ def test_views_that_are_whole_pass_untouched() -> None:
 def test_a_wide_blur_is_refused_and_not_cut_off() -> None:
     with pytest.raises(ValueError, match="sigma"):
         gpu.encode(NOTHING._replace(sigma=2.6))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_torch_compile_takes_it_whole_to_one_grey_value() -> None:
+    """In one graph: no part of it looks at a value on the host. Found on a CPU: no pixel differs."""
+    images, views = crops(40) * 4, drawn(4 * len(crops(40)), "v2")
+    crop = torch.stack([torch.from_numpy(np.array(image)) for image in images]).permute(0, 3, 1, 2).contiguous()
+    rows = torch.tensor([gpu.encode(view) for view in views])
+    compiled = torch.compile(gpu.augment_batch, dynamic=False, fullgraph=True)
+    difference = compiled(crop, rows).int() - gpu.augment_batch(crop, rows).int()
+    assert difference.abs().max() <= 1
 
 
 @pytest.mark.gpu
