@@ -4,7 +4,6 @@ import argparse
 import sys
 
 from common import cli
-from common.image_check import check_images, good_paths, refuse_unlistable, summarise, write_lines
 from pretrain.data.images.image_set import open_images
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import expand_home, usable_cores, user_path
@@ -35,6 +34,8 @@ def main() -> None:
         if not path.parent.is_dir():
             raise PretrainError(f"{path}: there is no folder {path.parent}")
     images = open_images(arguments.root, "ROOT")
+    from common.image_check import check_images, good_paths, refuse_unlistable, summarise, write_lines  # torch
+
     if arguments.good and images.shards is not None:
         raise PretrainError(
             f"--good: a list holds paths of image files, and the images of {arguments.root} lie in shards"

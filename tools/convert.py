@@ -1,6 +1,9 @@
 """Convert a pretrained ResNet into a backbone that Detectron2, torchvision, timm and this project's detectors load."""
 
+from __future__ import annotations
+
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -9,11 +12,11 @@ from common import cli
 from pretrain.runtime import files
 from pretrain.runtime.host import user_path
 from transfer import engines
-from transfer.conversion import convert, summary
 from transfer.errors import TransferError
-from transfer.weights import backbone_file
-from transfer.weights.placement import FAMILIES
-from transfer.weights.source import KINDS
+from transfer.weights.backbone_forms import FAMILIES, SUFFIXES
+
+if TYPE_CHECKING:  # it imports torch, which takes seconds: --help and a typo come before
+    from transfer.conversion import convert
 
 EXAMPLES = """\
 examples:
@@ -39,6 +42,9 @@ Every conversion is checked: the feature maps of source and result on a random i
 
 def main() -> None:
     arguments = parse()
+    from transfer.conversion import convert, summary  # they import torch, which takes seconds: a typo is told before
+    from transfer.weights import backbone_file
+
     backbone_file.check_output(arguments.output, arguments.to, arguments.full_names)
     if arguments.report and arguments.report.exists():
         raise TransferError(f"{arguments.report} exists already and is not overwritten: name another --report")
@@ -59,7 +65,7 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("checkpoint", type=user_path, metavar="CHECKPOINT", help="the pretrained file")
     add("output", type=user_path, metavar="OUTPUT", help="the file to write; never overwritten")
-    add("--to", choices=list(backbone_file.SUFFIXES), default="detectron2", help="the form of the output")
+    add("--to", choices=list(SUFFIXES), default="detectron2", help="the form of the output")
     add("--encoder", choices=["query", "key"], help="of a checkpoint that holds both (default: query)")
     add("--prefix", help="the start of the network's names, where the file holds several networks")
     add(
@@ -86,6 +92,9 @@ def parse() -> argparse.Namespace:
 
 def show(conversion: convert.Conversion, arguments: argparse.Namespace) -> None:
     """Print what was recognised, renamed, dropped and filled, with counts, and the result of the check."""
+    from transfer.conversion import summary
+    from transfer.weights.source import KINDS
+
     source, console = conversion.source, Console(highlight=False)
     epoch = "not stated" if source.epoch is None else source.epoch
     kind = KINDS[source.kind] + (", converted before" if source.metadata else "")

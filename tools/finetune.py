@@ -1,7 +1,10 @@
 """Fine-tune a detector from a backbone and evaluate it: the number a backbone is worth."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from common import cli
 from pretrain.runtime import signals
@@ -9,17 +12,21 @@ from pretrain.runtime.signals import Stopped
 from transfer import results
 from transfer.data.labels import describe_labels
 from transfer.evaluation.kinds import evaluation_of
-from transfer.run import arguments, trials
-from transfer.run.execute import execute
-from transfer.run.plan import Plan
+from transfer.run import arguments
+
+if TYPE_CHECKING:  # it imports torch, which takes seconds: --help and a typo come before
+    from transfer.run.plan import Plan
 
 
 def main() -> None:
     args = arguments.parser().parse_intermixed_args()
+    options = arguments.options_from(args)
     cli.log_to_terminal()
+    from transfer.run import trials  # they import torch, which takes seconds: a typo is told before
+    from transfer.run.execute import execute
+
     try:
         with signals.StopRequest() as stop:
-            options = arguments.options_from(args)
             base = trials.plan_base(options, ["python", *sys.argv])
             plans = trials.plan_runs(base, options)
             if args.dry_run:

@@ -4,9 +4,7 @@ import argparse
 import sys
 
 from common import checkpoint_cli, cli
-from common.linear_evaluation import Options, evaluate_backbone
-from common.probe_folder import RESULT
-from pretrain.runtime import distributed, signals
+from pretrain.runtime import signals
 from pretrain.runtime.errors import Stopped
 from pretrain.runtime.host import expand_home, user_path
 
@@ -26,7 +24,14 @@ exit codes: 0 finished, 2 bad input, {signals.EXIT_CODE} stopped by a signal and
 
 
 def main() -> None:
-    options = parse()
+    arguments = parse()
+    from common.linear_evaluation import (  # they import torch, which takes seconds: a typo is told before
+        Options,
+        evaluate_backbone,
+    )
+    from pretrain.runtime import distributed
+
+    options = Options(**vars(arguments))
     options.check()
     device = distributed.select_device(options.device)
     shared = {name: value for name, value in options.as_written().items() if name not in ("workers", "root")}
@@ -41,7 +46,7 @@ def main() -> None:
         sys.exit(signals.EXIT_CODE)
 
 
-def parse() -> Options:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,7 +59,13 @@ def parse() -> Options:
         metavar="DIR",
         help="labelled images: train/CLASS/IMAGES and val/CLASS/IMAGES",
     )
-    add("--output", type=user_path, required=True, metavar="DIR", help=f"folder for {RESULT}, log.txt and the layer")
+    add(
+        "--output",
+        type=user_path,
+        required=True,
+        metavar="DIR",
+        help="folder for linear_probe.json, log.txt and the layer",
+    )
     add("--fast", action="store_true", help="train on features of the centre crop, made once, instead of new crops")
     add("--lr", type=float, default=30.0, help="learning rate of the first epoch (published and default: 30)")
     add("--epochs", type=int, default=100, help="passes over train (published and default: 100)")
@@ -71,7 +82,7 @@ def parse() -> Options:
     add("--seed", type=int, default=0, help="of the layer, the order and the crops (default: 0)")
     add("--resume", action="store_true", help="go on from the newest checkpoint in --output")
     add("--auto-resume", action="store_true", help="--resume where --output holds a checkpoint, else begin")
-    return Options(**vars(parser.parse_args()))
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,19 +1,21 @@
 """Draw the nearest neighbours of some images among all, by the cosine of a pretrained backbone's features."""
 
+from __future__ import annotations
+
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
-from torch import Tensor
 
 from common import checkpoint_cli, cli, contact_sheet
 from pretrain.data.images.image_set import ImageSet, open_images
-from pretrain.evaluation import features, knn
-from pretrain.runtime import distributed, seeds
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import expand_home, user_path
+
+if TYPE_CHECKING:  # importing it takes seconds: --help and a typo come before
+    from torch import Tensor
 
 SIDE = 128  # pixels of a picture in the sheet
 SAME, OTHER = (20, 120, 50), (185, 40, 40)
@@ -41,6 +43,11 @@ def main() -> None:
         ]
     )
     contact_sheet.check_output(arguments.output, arguments.overwrite)
+    import torch  # importing these takes seconds: a typo is told before
+
+    from pretrain.evaluation import features
+    from pretrain.runtime import distributed, seeds
+
     device = distributed.select_device(arguments.device)
     found, network = checkpoint_cli.load_backbone(arguments.checkpoint, arguments.encoder, arguments.prefix, device)
     images = open_images(arguments.root, "--root")
@@ -91,6 +98,8 @@ def draw(
     images: ImageSet, rows: Tensor, queries: Tensor, k: int, title: str, indices: Sequence[int] | None = None
 ) -> Image.Image:
     """Draw the sheet of `queries` (Q,), from the features (N, C) of all images, or of those with `indices`."""
+    from pretrain.evaluation import knn
+
     indices = indices or range(len(images))
     k = min(k, len(indices) - 1)
     similarity, nearby = knn.nearest_rows(rows[queries], rows, k, itself=queries)  # (Q, k) each

@@ -14,7 +14,6 @@ from pretrain.runtime.host import config_path, user_path
 from transfer import engines
 from transfer.data import own
 from transfer.errors import TransferError
-from transfer.run import predict, predict_labels
 
 EXAMPLES = """examples:
   # a folder, with a detector from tools/finetune.py
@@ -64,6 +63,8 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     args = parser().parse_intermixed_args()
     cli.log_to_terminal()
+    from transfer.run import predict, predict_labels  # they import torch, which takes seconds: a typo is told before
+
     inputs, overrides = split_inputs(args.input)
     images = predict.find_images(inputs, own.read_data_file(args.data) if args.data else None)
     overrides += args.overrides

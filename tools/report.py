@@ -11,8 +11,6 @@ from rich.text import Text
 from common import cli
 from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import user_path
-from transfer.report import content as report_content
-from transfer.report import page
 from transfer.report.summary import signed
 
 EXAMPLES = """examples:
@@ -56,6 +54,9 @@ def parse_arguments() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse_arguments()
+    from transfer.report import content as report_content  # they import torch and Matplotlib, which takes seconds
+    from transfer.report import page
+
     options = report_content.Options(arguments.title, arguments.images, arguments.min_score, arguments.resamples)
     with naming_full_disk(arguments.output):
         content = page.write_report(arguments.runs, arguments.output, options, overwrite=arguments.overwrite)

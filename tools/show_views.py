@@ -1,19 +1,20 @@
 """Draw a contact sheet of the augmented views that a run's loader makes."""
 
+from __future__ import annotations
+
 import argparse
 import functools
+from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
-from torchvision.transforms.functional import to_pil_image
 
 from common import checkpoint_cli, cli, contact_sheet
 from pretrain.config import schema
-from pretrain.data import two_views
-from pretrain.data.augment import gpu
-from pretrain.data.augment import recipe as augment
 from pretrain.data.images.image_set import open_images
 from pretrain.runtime.host import config_path, user_path
+
+if TYPE_CHECKING:  # importing it takes seconds: --help and a typo come before
+    import torch
 
 SMALLEST = 96  # pixels: smaller views are shown with each pixel as a square
 
@@ -65,6 +66,10 @@ def parse() -> argparse.Namespace:
 
 def draw(settings: schema.Config, number: int, epochs: range) -> Image.Image:
     """Draw the sheet of `number` images in `epochs`."""
+    from pretrain.data import two_views  # they import torch, which takes seconds: a typo is told before
+    from pretrain.data.augment import gpu
+    from pretrain.data.augment import recipe as augment
+
     images = open_images(settings.data.root)
     recipe = augment.recipe(settings.data.augmentation, settings.data.image_size, settings.data.crop_scale)
     dataset = two_views.TwoViews(images, recipe, settings.seed, settings.data.pipeline)
@@ -104,6 +109,8 @@ def enlargement(size: int) -> int:
 
 def enlarge(pixels: torch.Tensor, factor: int) -> Image.Image:
     """Convert a view (3, S, S) uint8 to a picture with `factor` x `factor` pixels for each of its pixels."""
+    from torchvision.transforms.functional import to_pil_image
+
     return to_pil_image(pixels.repeat_interleave(factor, 1).repeat_interleave(factor, 2))
 
 

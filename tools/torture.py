@@ -1,21 +1,26 @@
 """Kill pretraining again and again, fill its disk, damage its checkpoints: it must end as if nothing had happened."""
 
+from __future__ import annotations
+
 import argparse
 import pathlib
 import random
 import signal
 import sys
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from common import cli
-from fault_injection.campaign import LAYOUTS, Campaign, Count, Totals, can_mount, make_images
-from fault_injection.job import Setup
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.host import user_path
 from pretrain.runtime.progress import progress_bar
+
+if TYPE_CHECKING:  # they import torch, which takes seconds: --help and a typo come before
+    from fault_injection.campaign import Count, Totals
+    from fault_injection.job import Setup
 
 EPILOG = """\
 examples:
@@ -36,6 +41,14 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a Ctrl-C: the runs end with it
     if arguments.output.exists():
         raise UserError(f"--output: {arguments.output}: already exists; remove it or choose another")
+    from fault_injection.campaign import (  # they import torch, which takes seconds: a typo is told before
+        LAYOUTS,
+        Totals,
+        can_mount,
+        make_images,
+    )
+    from fault_injection.job import Setup
+
     seed = arguments.seed if arguments.seed is not None else random.randrange(2**32)
     console.print(f"seed {seed}")
     arguments.output.mkdir(parents=True)
@@ -68,6 +81,8 @@ def make_parser() -> argparse.ArgumentParser:
 
 def disturb(setup: Setup, output: pathlib.Path, seed: int, totals: Totals, bar: Progress) -> list[Count]:
     """Do all disturbances of one setup, and show how far they are."""
+    from fault_injection.campaign import Campaign
+
     name = f"{setup.processes} processes, {setup.workers} workers"
     folder = output / name.replace(",", "").replace(" ", "_")
     folder.mkdir()

@@ -7,11 +7,8 @@ import sys
 import textwrap
 
 from common import cli
-from common.initial_weights import read_initial_weights
-from common.suggested_config import print_suggestion
-from pretrain import train
 from pretrain.config import schema
-from pretrain.runtime import distributed, signals
+from pretrain.runtime import signals
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import config_path, user_path
 
@@ -79,11 +76,21 @@ def main() -> None:
         raise PretrainError("--resume and --auto-resume: give one of them")
     if arguments.suggest is not None:
         _refuse_beside_suggest(arguments)
+        from common.suggested_config import (
+            print_suggestion,  # they import torch, which takes seconds: a typo is told before
+        )
+
         print_suggestion(arguments.suggest, arguments.settings, arguments.save, os.environ)
         return
     if arguments.save is not None:
         raise PretrainError("--save: writes what --suggest MACHINE suggests; give that, too")
     settings = schema.load(arguments.config_file, arguments.settings)
+    from common.initial_weights import (
+        read_initial_weights,  # they import torch, which takes seconds: a typo is told before
+    )
+    from pretrain import train
+    from pretrain.runtime import distributed
+
     finished = train.run(
         settings,
         ["python", *sys.argv],

@@ -1,12 +1,16 @@
 """The predictions of a model for one image, detections or a map of classes, and their form in files of results."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pycocotools.mask
-from torch import Tensor
+
+if TYPE_CHECKING:  # the parser of a command line needs no torch, which takes seconds to import
+    from torch import Tensor
 
 
 @dataclass(frozen=True)

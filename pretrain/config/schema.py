@@ -257,7 +257,7 @@ def describe() -> str:
 
 def _sections() -> dict[str, type]:
     """The dataclasses of all sections by name, with those that registered methods add."""
-    return {**{name: method.section for name, method in METHODS.items() if method.section}, **SECTIONS}
+    return {**METHODS.sections(), **SECTIONS}
 
 
 def _fields() -> dict[str, dataclasses.Field[Any]]:
@@ -328,7 +328,7 @@ def _build_own_section(chosen: str, values: Mapping[str, Any]) -> Any:
             if (name := key.partition(".")[0]) in _sections().keys() - SECTIONS.keys() and name != chosen
         ]
     )
-    section = METHODS[chosen].section
+    section = METHODS.sections().get(chosen)
     try:
         return section(**_below(chosen, values)) if section else None
     except ValueError as error:

@@ -11,7 +11,6 @@ from multiprocessing import forkserver, resource_tracker
 from types import FrameType
 from typing import Any
 
-from pretrain.runtime import distributed
 from pretrain.runtime.errors import TRY_AGAIN
 from pretrain.runtime.errors import Stopped as Stopped
 
@@ -72,10 +71,14 @@ def shield_workers() -> None:
 
 def any_rank_asked(stop: StopRequest) -> bool:
     """Return whether any rank has been asked to stop. Every rank calls it and gets the same answer."""
+    from pretrain.runtime import distributed  # torch, which the parsers of command lines start without
+
     (answer,) = distributed.agree(None, stop.name is not None)
     return answer
 
 
 def names_on_all_ranks(stop: StopRequest) -> str:
     """Return the signals that came to any of the ranks, for a message: "SIGTERM and SIGUSR1". Every rank calls it."""
+    from pretrain.runtime import distributed
+
     return " and ".join(sorted({name for name in distributed.all_gather_object(stop.name) if name}))

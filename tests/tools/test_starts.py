@@ -1,4 +1,4 @@
-"""Every tool starts as a process of its own: what it imports is there, and it explains itself."""
+"""Every tool starts as a process of its own: what it imports is there, and it explains itself at once."""
 
 import os
 import subprocess
@@ -8,22 +8,53 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.support.tiers import slow_but
 
 TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
+# Packages that take half a second or more of a processor to import; the whole --help is to take no more.
+HEAVY = {"torch", "torchvision", "matplotlib", "scipy", "pandas", "submitit", "hotcoco", "detectron2"}
+QUICK = [name for name in TOOLS if name != "benchmark"]  # its options are fields of classes beside what they measure
+TYPOS = [  # what a user may mistype, by the tool: all of it is found before anything heavy is imported
+    *([name, "--no-such-option"] for name in QUICK),
+    ["check_dataset", "cocoo"],
+    ["check_images", "no_such_folder"],
+    ["convert", "moco.pth", "backbone.pth", "--to", "detectron"],
+    ["evaluate", "cocoo"],
+    ["finetune", "--config-file", "no_such_config"],
+    ["finetune", "--config-file", "voc_r18_fpn_cpu", "--data-rule", "zero_area=dropp"],
+    ["launch", "pretrian"],
+    ["launch", "status", "no_such_folder"],
+    ["predict", "--config-file", "no_such_config", "--input", "images", "--output", "pictures"],
+    ["show_views", "--output", "views.png", "--config-file", "no_such_config"],
+    ["show_views", "--output", "views.png", "optim.lrr", "0.1"],
+    ["train_moco", "--config-file", "no_such_config"],
+    ["train_moco", "optim.lrr", "0.1"],
+    ["train_moco", "model.mechanism", "mocoo"],
+]
 
 
-@pytest.mark.parametrize("name", slow_but(["evaluate", "launch"], TOOLS))
-def test_a_tool_starts_and_shows_its_options(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), "--help"]
+def start(folder: Path, name: str, *words: str) -> tuple[int, str, str, set[str]]:
+    """Return the exit code of a tool, what it printed on both outputs, and the packages that it imported."""
+    command = [sys.executable, "-X", "importtime", str(ROOT / "tools" / f"{name}.py"), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("usage: ")
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    lines = done.stderr.splitlines()
+    imports = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
+    said = "\n".join(line for line in lines if not line.startswith("import time:"))
+    return done.returncode, done.stdout, said, {module.partition(".")[0] for module in imports}
 
 
-@pytest.mark.parametrize("name", ["check_dataset", "evaluate"])
-def test_a_tool_of_annotations_starts_without_torch(name: str) -> None:
-    """torch takes 200 times as long to import as the rest, and gigabytes of address space."""
-    code = f"import sys; sys.path.insert(0, 'tools'); import {name}; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+@pytest.mark.parametrize("name", TOOLS)
+def test_a_tool_shows_its_options_without_heavy_imports(name: str, tmp_path: Path) -> None:
+    code, printed, said, packages = start(tmp_path, name, "--help")
+    assert code == 0, said
+    assert printed.startswith("usage: ")
+    assert name not in QUICK or not packages & HEAVY
+
+
+@pytest.mark.parametrize("words", TYPOS, ids=" ".join)
+def test_a_tool_tells_a_typo_without_heavy_imports(words: list[str], tmp_path: Path) -> None:
+    code, _, said, packages = start(tmp_path, *words)
+    assert code == 2
+    assert said
+    assert "Traceback" not in said
+    assert not packages & HEAVY

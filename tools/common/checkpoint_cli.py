@@ -1,22 +1,28 @@
 """The parts shared by tools that compute a backbone's features: its file, cores, progress bar, checks of flags."""
 
+from __future__ import annotations
+
 import argparse
 import math
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
-from torch import nn
 
 from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import usable_cores, user_path
 from pretrain.runtime.progress import RateColumn, progress_bar
-from transfer.weights import source
 
 from . import cli
+
+if TYPE_CHECKING:  # they import torch, which takes seconds: --help and a typo come before
+    import torch
+    from torch import nn
+
+    from transfer.weights import source
 
 
 def add_backbone_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +49,8 @@ def load_backbone(
         The network as found in the file, and frozen and in evaluation mode on `device`: images (N, 3, H, W) to
         features (N, C).
     """
+    from transfer.weights import source
+
     found = source.read_pretrained(path, encoder, prefix)
     return found, found.network().requires_grad_(False).to(device)
 

@@ -3,13 +3,13 @@
 Detectron2 is the engine of record; torchvision is the one that can be installed anywhere.
 """
 
+from __future__ import annotations
+
 import importlib
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
-
-from torch import Tensor, nn
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from pretrain.runtime.signals import StopRequest
 from transfer.data.common.dataset import Dataset
@@ -17,6 +17,9 @@ from transfer.errors import TransferError
 from transfer.predictions import Predict, Predictor
 from transfer.results import Scores
 from transfer.weights.formats import WeightFile
+
+if TYPE_CHECKING:  # the parser of a command line needs no torch, which takes seconds to import
+    from torch import Tensor, nn
 
 KEEP_CHECKPOINTS = 3  # periodic ones that stay, unless the user names another number
 MAX_BROKEN = 0.001  # share of the training images that may be unreadable, unless the user names another

@@ -14,16 +14,11 @@ from pretrain.runtime import files
 from pretrain.runtime.files import file_sha256
 from transfer.errors import TransferError, refuse
 from transfer.weights import architecture, formats, locate, numbers, source
+from transfer.weights.backbone_forms import FAMILIES, SUFFIXES
 from transfer.weights.formats import AUTHOR, WeightFile
-from transfer.weights.placement import FAMILIES, full_name, relative_name
+from transfer.weights.placement import full_name, relative_name
 from transfer.weights.renaming import detectron2_name, torchvision_name
 
-SUFFIXES = {
-    "detectron2": (".pth", ".pkl"),
-    "torchvision": (".pth",),
-    "timm": (".pth",),
-    "safetensors": (".safetensors",),
-}
 _HEADS = ("roi_heads.", "proposal_generator.", "head.")  # what every detector has
 
 

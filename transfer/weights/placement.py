@@ -13,14 +13,13 @@ _PREFIXES = ("backbone.bottom_up.", "backbone.", "roi_heads.")  # of a stage in 
 _DEPTHS: dict[tuple[tuple[int, ...], bool], int] = {  # (blocks of res2 to res5, bottlenecks?) -> depth
     (blocks, depth >= 50): depth for depth, blocks in BLOCKS.items()
 }
-FAMILIES = ("fpn", "c4")  # of detectors, by their backbone's names; RetinaNet and dilated C5 are as FPN
 
 
 def full_name(name: str, family: str) -> str:
     """Return the name of a backbone's tensor in a detector: "res5.0.conv1.weight" -> "roi_heads.res5.0.conv1.weight".
 
     Args:
-        family: one of FAMILIES.
+        family: one of backbone_forms.FAMILIES.
     """
     if family == "fpn":
         return f"backbone.bottom_up.{name}"

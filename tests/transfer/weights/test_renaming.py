@@ -5,7 +5,8 @@ import torch
 import torchvision
 
 from transfer.errors import TransferError
-from transfer.weights.placement import FAMILIES, full_name, relative_name
+from transfer.weights.backbone_forms import FAMILIES
+from transfer.weights.placement import full_name, relative_name
 from transfer.weights.renaming import detectron2_name, torchvision_name
 
 ROWS = [  # one of each rule, from the published converter's result
