@@ -1,24 +1,11 @@
 """Draw the nearest neighbours of some images among all, by the cosine of a pretrained backbone's features."""
 
-from __future__ import annotations
-
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from PIL import Image
 
 from common import checkpoint_cli, cli, contact_sheet
-from pretrain.data.images.image_set import ImageSet, open_images
+from pretrain.data.images.image_set import open_images
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import expand_home, user_path
-
-if TYPE_CHECKING:  # importing it takes seconds: --help and a typo come before
-    from torch import Tensor
-
-SIDE = 128  # pixels of a picture in the sheet
-SAME, OTHER = (20, 120, 50), (185, 40, 40)
 
 EXAMPLES = """\
 examples:
@@ -45,6 +32,7 @@ def main() -> None:
     contact_sheet.check_output(arguments.output, arguments.overwrite)
     import torch  # importing these takes seconds: a typo is told before
 
+    from common import neighbour_sheet
     from pretrain.evaluation import features
     from pretrain.runtime import distributed, seeds
 
@@ -71,7 +59,7 @@ def main() -> None:
     queries = torch.randperm(len(whole), generator=seeds.generator("neighbours", arguments.seed))
     epoch = "not stated" if found.epoch is None else found.epoch
     title = f"{arguments.checkpoint}: {found.architecture.name}, epoch {epoch}; {len(whole)} images of {arguments.root}"
-    sheet = draw(images, rows[whole], queries[: arguments.queries], arguments.k, title, whole)
+    sheet = neighbour_sheet.draw(images, rows[whole], queries[: arguments.queries], arguments.k, title, whole)
     contact_sheet.save_sheet(sheet, arguments.output)
     print(f"wrote {arguments.output}")
 
@@ -92,36 +80,6 @@ def parse() -> argparse.Namespace:
     add("--seed", type=int, default=0, help="which images are the queries (default: 0)")
     add("--overwrite", action="store_true", help="replace the sheet where there is one")
     return parser.parse_args()
-
-
-def draw(
-    images: ImageSet, rows: Tensor, queries: Tensor, k: int, title: str, indices: Sequence[int] | None = None
-) -> Image.Image:
-    """Draw the sheet of `queries` (Q,), from the features (N, C) of all images, or of those with `indices`."""
-    from pretrain.evaluation import knn
-
-    indices = indices or range(len(images))
-    k = min(k, len(indices) - 1)
-    similarity, nearby = knn.nearest_rows(rows[queries], rows, k, itself=queries)  # (Q, k) each
-    drawn = []
-    for query, cosines, found in zip(queries.tolist(), similarity.tolist(), nearby.tolist(), strict=True):
-        own, name = class_of(images, indices[query]), images.name(indices[query])
-        row = [contact_sheet.Tile(picture(images, indices[query]), own or Path(name).name, contact_sheet.INK)]
-        for cosine, index in zip(cosines, (indices[row] for row in found), strict=True):
-            name = class_of(images, index)
-            color = contact_sheet.PALE if not name else SAME if name == own else OTHER
-            row.append(contact_sheet.Tile(picture(images, index), f"{cosine:.3f} {name}".strip(), color))
-        drawn.append(row)
-    return contact_sheet.Sheet(SIDE, (1, k)).draw(title, ["query", "nearest first"], [""] * (k + 1), drawn)
-
-
-def picture(images: ImageSet, index: int) -> Image.Image:
-    return contact_sheet.fit(images.read(index), SIDE)
-
-
-def class_of(images: ImageSet, index: int) -> str:
-    """Return the first folder below the root that holds the image; "" for flat folders and for shards."""
-    return images.names[index].partition("/")[0] if images.shards is None and "/" in images.names[index] else ""
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 import neighbours
-from common import checkpoint_cli, contact_sheet
+from common import checkpoint_cli, contact_sheet, neighbour_sheet
 from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.evaluation import features
 from tests.conftest import Tool
@@ -27,13 +27,13 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> ImageSet:
 
 
 def cell(drawn: Tensor, row: int, column: int, columns: int) -> Tensor:
-    x, y = contact_sheet.Sheet(neighbours.SIDE, (1, columns - 1)).corner(row, column)
-    return drawn[y : y + neighbours.SIDE, x : x + neighbours.SIDE]
+    x, y = contact_sheet.Sheet(neighbour_sheet.SIDE, (1, columns - 1)).corner(row, column)
+    return drawn[y : y + neighbour_sheet.SIDE, x : x + neighbour_sheet.SIDE]
 
 
 def picture_in_cell(images: ImageSet, index: int) -> Tensor:
     """Return the part of a cell that the picture fills: (side, width, 3)."""
-    return torch.from_numpy(np.array(neighbours.picture(images, index)))
+    return torch.from_numpy(np.array(neighbour_sheet.picture(images, index)))
 
 
 def test_the_sheet_shows_the_nearest(tool: Tool, images: ImageSet, tmp_path: pathlib.Path) -> None:
@@ -63,17 +63,19 @@ def test_the_sheet_shows_the_nearest(tool: Tool, images: ImageSet, tmp_path: pat
 
 
 def test_captions_have_class_and_colour_where_the_root_is_a_tree(images: ImageSet, tmp_path: pathlib.Path) -> None:
-    assert neighbours.class_of(images, 0) == "blue"
+    assert neighbour_sheet.class_of(images, 0) == "blue"
     paint(tmp_path, 2, ("red",))
-    assert neighbours.class_of(open_images(str(tmp_path / "red")), 0) == ""  # flat
+    assert neighbour_sheet.class_of(open_images(str(tmp_path / "red")), 0) == ""  # flat
 
 
 def test_k_is_cut_to_the_images_there_are(images: ImageSet) -> None:
     rows = torch.randn(12, 5, generator=torch.Generator().manual_seed(0))
-    drawn = neighbours.draw(images, rows, torch.tensor([3]), 50, "title")
+    drawn = neighbour_sheet.draw(images, rows, torch.tensor([3]), 50, "title")
     assert (
         drawn.width
-        == contact_sheet.Sheet(neighbours.SIDE, (1, 11)).corner(0, 11)[0] + neighbours.SIDE + contact_sheet.MARGIN
+        == contact_sheet.Sheet(neighbour_sheet.SIDE, (1, 11)).corner(0, 11)[0]
+        + neighbour_sheet.SIDE
+        + contact_sheet.MARGIN
     )
 
 

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 import show_views
+from common import view_sheet
 from pretrain.config import schema
 from pretrain.data import two_views
 from pretrain.data.augment import gpu, recipe
@@ -33,12 +34,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 @pytest.mark.parametrize("pipeline", ["published", "fast", "device"])
 def test_the_sheet_holds_what_the_encoders_get(pipeline: str, root: pathlib.Path) -> None:
     settings = schema.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
-    drawn = torch.from_numpy(np.array(show_views.draw(settings, 3, range(4, 6))))
+    drawn = torch.from_numpy(np.array(view_sheet.draw(settings, 3, range(4, 6))))
 
     images = open_images(str(root))
     sampler = EpochSampler(len(images), 9, seed=5)
     loader = EpochLoader(two_views.TwoViews(images, recipe.recipe("v2", 32), 5, pipeline), sampler, workers=0)
-    measures = show_views.layout(32, 2)
+    measures = view_sheet.layout(32, 2)
     seen = 0
     for at, epoch in enumerate((4, 5)):
         query, key, asked, shown, draws = next(loader.batches(epoch))
@@ -80,25 +81,25 @@ def test_faults_are_named(root: pathlib.Path, tmp_path: pathlib.Path) -> None:
 
 
 def test_images_are_spread_over_the_set() -> None:
-    assert show_views.chosen(3017, 4) == [0, 1005, 2010, 3016]
-    assert show_views.chosen(3, 8) == [0, 1, 2]
-    assert show_views.chosen(10**12, 2) == [0, 10**12 - 1]
-    assert show_views.chosen(5, 1) == [0]
+    assert view_sheet.chosen(3017, 4) == [0, 1005, 2010, 3016]
+    assert view_sheet.chosen(3, 8) == [0, 1, 2]
+    assert view_sheet.chosen(10**12, 2) == [0, 10**12 - 1]
+    assert view_sheet.chosen(5, 1) == [0]
 
 
 def test_the_title_tells_the_pipeline(root: pathlib.Path) -> None:
     titles = set()
     for pipeline in two_views.PIPELINES:
         settings = schema.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
-        drawn = show_views.draw(settings, 1, range(6))  # wide enough for the whole title
+        drawn = view_sheet.draw(settings, 1, range(6))  # wide enough for the whole title
         titles.add(drawn.crop((0, 0, drawn.width, 40)).tobytes())
     assert len(titles) == 3
 
 
 def test_every_row_tells_which_image_it_is_of(root: pathlib.Path) -> None:
     settings = schema.load(None, ["data.root", str(root), *SETTINGS])
-    large = show_views.draw(settings, 9, range(2))
-    assert large.width == show_views.layout(32, 2).corner(0, 4)[0] + 96 + 16
+    large = view_sheet.draw(settings, 9, range(2))
+    assert large.width == view_sheet.layout(32, 2).corner(0, 4)[0] + 96 + 16
 
 
 def test_odd_names_do_not_break_a_sheet(tool: Tool, tmp_path: pathlib.Path) -> None:

@@ -16,10 +16,12 @@ from transfer.data.common.dataset import Dataset
 from transfer.errors import TransferError
 from transfer.predictions import Predict, Predictor
 from transfer.results import Scores
-from transfer.weights.formats import WeightFile
 
 if TYPE_CHECKING:  # the parser of a command line needs no torch, which takes seconds to import
     from torch import Tensor, nn
+
+    from transfer.weights.formats import WeightFile
+
 
 KEEP_CHECKPOINTS = 3  # periodic ones that stay, unless the user names another number
 MAX_BROKEN = 0.001  # share of the training images that may be unreadable, unless the user names another
