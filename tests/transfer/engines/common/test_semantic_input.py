@@ -21,7 +21,7 @@ from transfer.engines.common.semantic_input import (
     padded_image,
     padded_side,
 )
-from transfer.engines.common.semantic_output import segment_records, semantic_loss
+from transfer.engines.common.semantic_output import read_test_image, segment_images, semantic_loss
 from transfer.errors import TransferError
 
 SETTINGS = SemanticInput(
@@ -134,13 +134,13 @@ def test_a_label_map_is_of_the_image_and_not_of_its_padding(tmp_path: Path) -> N
         classes = torch.arange(image.shape[2]) % 5
         return torch.nn.functional.one_hot(classes, 5).T[:, None].expand(5, *image.shape[1:]).float()
 
-    (found,) = segment_records([record], SETTINGS, network, keep_logits=True)
+    (found,) = segment_images([read_test_image(record)], SETTINGS, network, keep_logits=True)
     assert seen == [(3, 49, 65)]
     assert found.classes.dtype == torch.uint8
     assert torch.equal(found.classes, (torch.arange(30) % 5).to(torch.uint8).expand(20, 30))
     assert found.logits is not None
     assert found.logits.shape == (5, 20, 30)
-    (bare,) = segment_records([record], SETTINGS, network, keep_logits=False)
+    (bare,) = segment_images([read_test_image(record)], SETTINGS, network, keep_logits=False)
     assert bare.logits is None
 
 
