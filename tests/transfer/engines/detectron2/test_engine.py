@@ -111,13 +111,26 @@ def test_recipe_builds_the_recorded_tensors(recipe: str, model: str) -> None:
     assert {name: tuple(tensor.shape) for name, tensor in state.items()} == expected
 
 
+DENSEPOSE = "Detectron2's project DensePose is not on the path"
+
+
 @pytest.mark.parametrize("recipe", sorted(path.name for path in RECIPES.glob("*.yaml")))
 def test_recipe_merges_into_plain_get_cfg_to_the_same_settings(recipe: str) -> None:
     from detectron2.config import get_cfg
 
-    plain = get_cfg()
+    plain, densepose = get_cfg(), "densepose" in recipe
+    if densepose:  # its project adds keys, of which this one has those that the recipes need
+        pytest.importorskip("densepose.config", reason=DENSEPOSE).add_densepose_config(plain)
     plain.merge_from_file(str(RECIPES / recipe), allow_unsafe=False)
-    assert engine.load_config(RECIPES / recipe, []).dump() == plain.dump()
+    found = engine.load_config(RECIPES / recipe, [])
+    assert without_others(plain, found).dump() == found.dump() if densepose else plain.dump() == found.dump()
+
+
+def without_others(cfg: Any, like: Any) -> Any:
+    """Return a configuration without the keys that another does not have."""
+    return type(cfg)(
+        {key: without_others(cfg[key], value) if isinstance(value, dict) else cfg[key] for key, value in like.items()}
+    )
 
 
 @pytest.mark.parametrize(
