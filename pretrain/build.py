@@ -10,7 +10,7 @@ from pretrain.models import shuffle_bn
 from pretrain.models.encoders import build_encoder
 from pretrain.models.initial_weights import InitialWeights
 from pretrain.models.method import Method
-from pretrain.models.registry import METHODS
+from pretrain.models.registry import find_method
 from pretrain.runtime import distributed, sync_batchnorm
 
 
@@ -39,7 +39,7 @@ def build_model(
     encoder = build_encoder(settings.arch, dim, head)
     if weights:
         weights.load(encoder)
-    model = METHODS[settings.mechanism].from_settings(encoder, settings, own, images, shuffle)
+    model = find_method(settings.mechanism).from_settings(encoder, settings, own, images, shuffle)
     for name, part in model.named_children():
         if weights and name.startswith("encoder_"):  # the key encoder has copied the query encoder
             weights.check(part, name)

@@ -9,7 +9,7 @@ import torch
 
 from pretrain import output_folder
 from pretrain.checkpoints import saver
-from pretrain.config import schema as config
+from pretrain.config import config_io
 from pretrain.config.notices import unusual_settings
 from pretrain.config.schema import Config, ConfigError
 from pretrain.data.images.integrity import wide_values_notices
@@ -26,7 +26,7 @@ from pretrain.models.initial_weights import (
     describe_weights,
     read_weights,
 )
-from pretrain.models.registry import METHODS
+from pretrain.models.registry import find_method
 from pretrain.runtime import distributed, files
 from pretrain.runtime.errors import PretrainError, UserError, listed, printable
 
@@ -88,7 +88,7 @@ class Plan:
     @property
     def views(self) -> int:
         """The number of views of an image that the method compares in a step."""
-        return 2 if METHODS[self.config.model.mechanism].keys_of_batch else 1
+        return 2 if find_method(self.config.model.mechanism).keys_of_batch else 1
 
     def log(self) -> None:
         """Log, on the main process, what the attempt will do and what the user should know before."""
@@ -146,7 +146,7 @@ def make_plan(
     notices += unusual_settings(settings, device, images.size)
     optim = settings.optim
     keys = optim.batch_size // optim.accumulate
-    notices += [*reasons, *METHODS[settings.model.mechanism].notices(settings.model, keys)]
+    notices += [*reasons, *find_method(settings.model.mechanism).notices(settings.model, keys)]
     step, epoch = (ours["step"], start["epoch"]) if start and ours else (0, 0)
     model = settings.model
     weights = None if path else distributed.on_main(lambda: read_weights(model.weights, model.arch, read))
@@ -160,7 +160,7 @@ def make_plan(
 def _classes(settings: Config, images: FoundImages) -> tuple[str, ...]:
     """Return the classes that the method learns, on the main process. Raises PretrainError where there are none."""
     mechanism, root = settings.model.mechanism, settings.data.root
-    if not METHODS[mechanism].labelled or images.on_main is None:
+    if not find_method(mechanism).labelled or images.on_main is None:
         return ()
     setting = f"model.mechanism {mechanism} learns the class folders in data.root"
     classes = label_by_folder(images.on_main, root, setting).classes
@@ -215,7 +215,7 @@ def _check_shares(settings: Config, world: int) -> None:
 def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
     """Return whether shuffling can change which images a key shares its BN statistics with, and why it cannot."""
     model = settings.model
-    if not METHODS[model.mechanism].keys_of_batch:
+    if not find_method(model.mechanism).keys_of_batch:
         return False, []
     if not model.bn_shuffle or model.bn_groups * world // (model.bn_sync_ranks or world) > 1:
         return model.bn_shuffle, []
@@ -228,7 +228,7 @@ def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
 
 def _other_settings(settings: Config, path: pathlib.Path) -> list[str]:
     """Return the keys in which the settings of a run that began differ, of those that a resumed run must keep."""
-    before, now = config.flat(config.load(path, [])), config.flat(settings)
+    before, now = config_io.flat(config_io.load(path, [])), config_io.flat(settings)
     return [key for key in now if key not in (*FREE, *SHARES, "optim.epochs") and before.get(key) != now[key]]
 
 
@@ -237,7 +237,7 @@ def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundI
     ours = checkpoint.get("moco_transfer")
     if ours is None:
         raise PretrainError("--resume: the checkpoint was not written by this program, it lacks 'moco_transfer'")
-    before, now = _settings_before(ours, settings), config.flat(settings)
+    before, now = _settings_before(ours, settings), config_io.flat(settings)
     other = [
         f"{key}: the run began with {before[key]!r}, now it is {value!r}; a resumed run keeps its settings"
         for key, value in now.items()
@@ -260,12 +260,12 @@ def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundI
 
 def _settings_before(ours: dict[str, Any], settings: Config) -> dict[str, Any]:
     """Return the settings that a run began with; one that was added since then counts as its default."""
-    return config.flat(config.defaults(settings)) | ours["config"]
+    return config_io.flat(config_io.defaults(settings)) | ours["config"]
 
 
 def _not_bit_exact(ours: dict[str, Any], settings: Config) -> list[str]:
     """Return notices of what makes a resumed run differ from an uninterrupted one."""
-    before, now = _settings_before(ours, settings), config.flat(settings)
+    before, now = _settings_before(ours, settings), config_io.flat(settings)
     notices = []
     added = sorted(now.keys() - ours["config"].keys())
     if added:

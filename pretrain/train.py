@@ -12,7 +12,7 @@ from pretrain import output_folder
 from pretrain.build import build_model, build_optimizer, learning_rate
 from pretrain.checkpoints import moco_file
 from pretrain.checkpoints.saver import Saver, to_host
-from pretrain.config import schema
+from pretrain.config import config_io, schema
 from pretrain.data.augment import recipe
 from pretrain.data.broken_images import BrokenImages
 from pretrain.data.images.image_set import ImageSet
@@ -61,7 +61,7 @@ def run(
     with signals.StopRequest() as stop, contextlib.ExitStack() as stack:
         device = distributed.select_device(settings.device)
         try:
-            shared = {name: value for name, value in schema.flat(settings).items() if name not in OF_THE_MACHINE}
+            shared = {name: value for name, value in config_io.flat(settings).items() if name not in OF_THE_MACHINE}
             distributed.init(device, shared, lambda: stop.name)
         except signals.Stopped:  # while it waited for the other processes
             return False
@@ -73,13 +73,13 @@ def run(
         plan = make_plan(settings, device, resume, read_weights)
         if dry_run:
             if distributed.is_main():
-                print("\n".join([schema.to_yaml(settings), plan.describe(), *plan.notices]))
+                print("\n".join([config_io.to_yaml(settings), plan.describe(), *plan.notices]))
             return True
         if plan.workers:
             signals.shield_workers()
         stack.enter_context(arithmetic.arithmetic(settings.optim.precision, settings.deterministic))
         environment = {**provenance.describe_environment(device, settings.seed), "freed_memory_kept": kept}
-        yaml = schema.to_yaml(settings)
+        yaml = config_io.to_yaml(settings)
         distributed.on_main(lambda: run_folder.write_description(plan.folder, yaml, command, environment))
         distributed.on_main(lambda: complete_manifest(plan))
         logger = logging.getLogger("pretrain")
@@ -317,7 +317,7 @@ class Trainer:
     def _state(self) -> dict[str, Any]:
         """The state that a bit-exact resume needs beside the published content."""
         return {
-            "config": schema.flat(self.settings),
+            "config": config_io.flat(self.settings),
             "images": self.plan.images.size,
             "digest": self.plan.images.digest,
             "weights": self.plan.began_from,

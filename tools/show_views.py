@@ -4,7 +4,7 @@ import argparse
 import functools
 
 from common import checkpoint_cli, cli, contact_sheet
-from pretrain.config import schema
+from pretrain.config import config_io
 from pretrain.runtime.host import config_path, user_path
 
 EXAMPLES = """\
@@ -26,7 +26,7 @@ def main() -> None:
         [("--number", arguments.number, 1), ("--views", arguments.views, 1), ("--epoch", arguments.epoch, 0)]
     )
     contact_sheet.check_output(arguments.output, arguments.overwrite)
-    settings = schema.load(arguments.config_file, arguments.settings)
+    settings = config_io.load(arguments.config_file, arguments.settings)
     from common import view_sheet  # it imports torch, which takes seconds: a typo is told before
 
     epochs = range(arguments.epoch, arguments.epoch + arguments.views)

@@ -7,7 +7,7 @@ import sys
 import textwrap
 
 from common import cli
-from pretrain.config import schema
+from pretrain.config import config_io
 from pretrain.runtime import signals
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import config_path, user_path
@@ -40,7 +40,7 @@ exit codes:
   {signals.EXIT_CODE}  stopped by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, and saved: start it again with --resume
 
 settings, as KEY VALUE pairs after the options or in the YAML file, with their defaults:
-{_wrapped(schema.describe())}
+{_wrapped(config_io.describe())}
 """
 
 
@@ -84,7 +84,7 @@ def main() -> None:
         return
     if arguments.save is not None:
         raise PretrainError("--save: writes what --suggest MACHINE suggests; give that, too")
-    settings = schema.load(arguments.config_file, arguments.settings)
+    settings = config_io.load(arguments.config_file, arguments.settings)
     from common.initial_weights import (
         read_initial_weights,  # they import torch, which takes seconds: a typo is told before
     )

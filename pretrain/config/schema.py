@@ -1,26 +1,23 @@
-"""The settings of a pretraining run, each with its unit, range and default, and the Config that YAML and words fill.
+"""The settings of a pretraining run, each with its unit, range and default; config_io.py reads and writes them.
 
 The frozen dataclasses are the schema. A setting's key is its place in them: `optim.lr` is the field `lr` of `Optim`.
 """
 
 import dataclasses
-import json
-import pathlib
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import yaml
-
 from pretrain.checkpoints.moco_file import ARCHITECTURES
-from pretrain.config import text as config_text
-from pretrain.config.nearest import nearest_settings
-from pretrain.config.setting import allowed_range, range_faults, setting
+from pretrain.config.setting import range_faults, setting
 from pretrain.config.text import ConfigError
 from pretrain.models.registry import METHODS
-from pretrain.runtime.errors import UserError
-from pretrain.runtime.host import expand_home
+
+
+def refuse(faults: Sequence[str]) -> None:
+    """Raise ConfigError with the faults, where there are any."""
+    if faults:
+        raise ConfigError(faults)
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,7 @@ class Data:
             faults.append(
                 f"data.crop_scale: {list(self.crop_scale)} runs from large to small; give [smallest, largest]"
             )
-        _refuse(faults)
+        refuse(faults)
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,7 @@ class Model:
                 f"model.bn_groups: {self.bn_groups} splits the statistics that model.bn_sync_ranks "
                 f"{self.bn_sync_ranks} joins; set one of them to 1"
             )
-        _refuse(faults)
+        refuse(faults)
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ class Optim:
         faults = range_faults("optim", self)
         if list(self.milestones) != sorted(set(self.milestones)):
             faults.append(f"optim.milestones: {list(self.milestones)} does not ascend")
-        _refuse(faults)
+        refuse(faults)
 
 
 @dataclass(frozen=True)
@@ -146,7 +143,7 @@ class Knn:
     temperature: float = setting(0.07, "T of a vote's weight exp(cosine / T)", above=0)
 
     def __post_init__(self) -> None:
-        _refuse(range_faults("knn", self))
+        refuse(range_faults("knn", self))
 
 
 @dataclass(frozen=True)
@@ -184,7 +181,7 @@ class Config:
                 f"optim.batch_size: {optim.batch_size} cannot be split into optim.accumulate {optim.accumulate} parts "
                 f"of model.bn_groups {model.bn_groups}"
             )
-        _refuse(faults)
+        refuse(faults)
 
 
 SECTIONS: Mapping[str, type] = {"data": Data, "model": Model, "optim": Optim, "knn": Knn}
@@ -195,159 +192,3 @@ FIELDS: dict[str, dataclasses.Field[Any]] = {
     if f"{prefix}{field.name}" not in (*SECTIONS, "method")
 }  # without those that only one method has
 PATHS = frozenset(key for key, item in FIELDS.items() if item.metadata["is_path"])
-
-
-def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) -> Config:
-    """Load the settings of a YAML file (and its `_BASE_`), then of `KEY VALUE` pairs, over the defaults.
-
-    Raises ConfigError with every fault at once: keys that do not exist, wrong types, values out of range.
-    """
-    faults: list[str] = []
-    given = list(_flatten(config_text.read_yaml(config_file))) if config_file is not None else []
-    if len(overrides) % 2:
-        faults.append(f"{overrides[-1]}: no value; settings come as KEY VALUE pairs, separated by spaces")
-    given += zip(overrides[::2], overrides[1::2], strict=False)
-    values: dict[str, Any] = {}
-    for key, value in given:
-        try:
-            values[key] = _convert(key, value)
-        except ConfigError as error:
-            faults += error.faults
-    if not values.get("data.root") and not any(fault.startswith("data.root: ") for fault in faults):
-        faults.append("data.root: not set; give the folder of images: data.root FOLDER")
-    try:
-        config = _build(values)
-    except ConfigError as error:
-        faults += error.faults
-    _refuse(faults)
-    return config
-
-
-def defaults(config: Config) -> Config:
-    """Return the defaults of all settings, of the method's own section too."""
-    method = None if config.method is None else type(config.method)()
-    return Config(model=Model(mechanism=config.model.mechanism), method=method)
-
-
-def to_yaml(config: Config) -> str:
-    """Return YAML that `load` reads back to an equal Config."""
-    values = dataclasses.asdict(config)
-    own = values.pop("method")
-    if own is not None:
-        values[config.model.mechanism] = own
-    return yaml.safe_dump(values, sort_keys=False)
-
-
-def flat(config: Config) -> dict[str, Any]:
-    """Return the values by dotted key, tuples as lists."""
-    values: dict[str, Any] = {}
-    for name, value in yaml.safe_load(to_yaml(config)).items():
-        values |= {f"{name}.{key}": inner for key, inner in value.items()} if name in _sections() else {name: value}
-    return values
-
-
-def describe() -> str:
-    """Return a line for each setting: its key, default, meaning and range."""
-    lines = []
-    for key, item in _fields().items():
-        allowed = f" ({allowed_range(item)})" if allowed_range(item) else ""
-        lines.append(f"  {key:<24} {json.dumps(item.default):<16} {item.metadata.get('text', '')}{allowed}")
-    return "\n".join(lines)
-
-
-def _sections() -> dict[str, type]:
-    """The dataclasses of all sections by name, with those that registered methods add."""
-    return {**METHODS.sections(), **SECTIONS}
-
-
-def _fields() -> dict[str, dataclasses.Field[Any]]:
-    """Return FIELDS, followed by the fields of the sections that registered methods add."""
-    added = {
-        f"{name}.{item.name}": item
-        for name, section in _sections().items()
-        if name not in SECTIONS
-        for item in dataclasses.fields(section)
-    }
-    return FIELDS | added
-
-
-def _flatten(given: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted keys and their values; a section without lines has none."""
-    for name, value in given.items():
-        key = f"{prefix}{name}"
-        if key not in _fields() and isinstance(value, Mapping):
-            yield from _flatten(value, f"{key}.")
-        elif key not in _sections() or value is not None:
-            yield key, value
-
-
-def _convert(key: str, value: Any) -> Any:
-    """Return the value in the type of its setting."""
-    if key in _sections():
-        raise ConfigError([f"{key}: is a section and takes no value; its settings are {', '.join(_keys_below(key))}"])
-    if key not in _fields():
-        raise ConfigError([f"{key}: no such setting; nearest: {', '.join(nearest_settings(key, list(_fields())))}"])
-    item = _fields()[key]
-    try:
-        converted = config_text.convert(value, typing.get_type_hints(_section(key))[item.name])
-        return expand_home(converted) if key in PATHS else converted
-    except UserError as error:
-        raise ConfigError([f"{key}: {error}"]) from error
-    except ValueError as error:
-        raise ConfigError([f"{key}: {value!r} is not {error} such as {json.dumps(item.default)}"]) from None
-
-
-def _build(values: Mapping[str, Any]) -> Config:
-    """Make the Config of values by dotted key. Raises ConfigError with every fault of every section."""
-    faults: list[str] = []
-    parts: dict[str, Any] = {}
-    for name, section in SECTIONS.items():
-        try:
-            parts[name] = section(**_below(name, values))
-        except ConfigError as error:
-            faults += error.faults
-    if "model" in parts:
-        try:
-            parts["method"] = _build_own_section(parts["model"].mechanism, values)
-        except ConfigError as error:
-            faults += error.faults
-    try:
-        config = Config(**parts, **{key: value for key, value in values.items() if "." not in key})
-    except ConfigError as error:
-        faults += error.faults
-    _refuse(faults)
-    return config
-
-
-def _build_own_section(chosen: str, values: Mapping[str, Any]) -> Any:
-    """Make the section that the chosen method adds, or None. Raises ConfigError for settings of another method."""
-    _refuse(
-        [
-            f"{key}: a setting of method {name}, but model.mechanism is {chosen}"
-            for key in values
-            if (name := key.partition(".")[0]) in _sections().keys() - SECTIONS.keys() and name != chosen
-        ]
-    )
-    section = METHODS.sections().get(chosen)
-    try:
-        return section(**_below(chosen, values)) if section else None
-    except ValueError as error:
-        raise ConfigError([f"{chosen}: {error}"]) from error
-
-
-def _below(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a section by the names of its fields."""
-    return {key.partition(".")[2]: value for key, value in values.items() if key.partition(".")[0] == section}
-
-
-def _refuse(faults: Sequence[str]) -> None:
-    if faults:
-        raise ConfigError(faults)
-
-
-def _section(key: str) -> type:
-    return _sections()[key.partition(".")[0]] if "." in key else Config
-
-
-def _keys_below(section: str) -> list[str]:
-    return [key for key in _fields() if key.startswith(f"{section}.")]

@@ -8,7 +8,7 @@ import pytest
 
 from pretrain import train
 from pretrain.build import learning_rate
-from pretrain.config import schema
+from pretrain.config import config_io, schema
 from tests.support.pretrain.narrow import narrow_resnet18
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -16,7 +16,7 @@ STEPS = 5004  # of an epoch of ImageNet
 
 
 def published(name: str) -> schema.Optim:
-    return schema.load(ROOT / "configs" / "pretrain" / f"{name}.yaml", ["data.root", "x"]).optim
+    return config_io.load(ROOT / "configs" / "pretrain" / f"{name}.yaml", ["data.root", "x"]).optim
 
 
 def rate_of_the_papers_code(epoch: int, cosine: bool) -> float:
@@ -63,7 +63,7 @@ def test_a_run_trains_by_these_rates(pictures: pathlib.Path, tmp_path: pathlib.P
     words = ["data.root", pictures, "output_dir", run, "device", "cpu", "data.workers", 0, "data.image_size", 32]
     words += ["model.arch", "resnet18", "model.queue_size", 8, "model.dim", 8, "log_period", 1]
     words += ["optim.batch_size", 4, "optim.epochs", 2, "optim.schedule_unit", "step", "optim.warmup_steps", 2]
-    settings = schema.load(None, [str(word) for word in words])
+    settings = config_io.load(None, [str(word) for word in words])
     with narrow_resnet18():
         train.run(settings)
     lines = [json.loads(line) for line in (run / "metrics.json").read_text().splitlines()]

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pretrain import plan, train
 from pretrain.checkpoints import saver
-from pretrain.config import schema
+from pretrain.config import config_io, schema
 from pretrain.config.schema import ConfigError
 from pretrain.engine.step import TrainingStep
 from pretrain.evaluation.knn import KnnMonitor
@@ -67,7 +67,7 @@ def test_a_run_leaves_its_settings_metrics_and_checkpoints(finished: pathlib.Pat
         *("checkpoint_0000.pth.tar", "checkpoint_0000.pth.tar.json"),
         *("checkpoint_0001.pth.tar", "checkpoint_0001.pth.tar.json"),
     }
-    assert schema.load(finished / "config.yaml") == settings(pictures, finished)
+    assert config_io.load(finished / "config.yaml") == settings(pictures, finished)
     assert (finished / "command.txt").read_text() == "python tools/train_moco.py data.root 'a b'\n"
     environment = json.loads((finished / "env.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__.partition("+")[0]
@@ -596,5 +596,5 @@ def test_half_precision_on_a_cpu_gets_a_notice(
     pictures: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     overrides = ["data.root", str(pictures), "output_dir", str(tmp_path / "run"), "optim.precision", "fp16"]
-    train.run(schema.load(None, [*overrides, "optim.batch_size", "4", "device", "cpu"]), dry_run=True)
+    train.run(config_io.load(None, [*overrides, "optim.batch_size", "4", "device", "cpu"]), dry_run=True)
     assert "optim.precision: fp16 on a CPU takes about 15 times as long" in capsys.readouterr().out

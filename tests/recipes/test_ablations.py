@@ -10,7 +10,7 @@ import pytest
 
 from pretrain import train
 from pretrain.checkpoints import moco_file
-from pretrain.config import schema
+from pretrain.config import config_io
 from pretrain.runtime import files
 from tests.support.pretrain.narrow import narrow_resnet18
 from tests.support.tiers import slow_but
@@ -52,7 +52,7 @@ def narrow() -> Iterator[None]:
 
 def differences(name: str) -> dict[str, Any]:
     """What the config changes of its base."""
-    found, base = (schema.flat(schema.load(path, ["data.root", "x"])) for path in (FOLDER / f"{name}.yaml", BASE))
+    found, base = (config_io.flat(config_io.load(path, ["data.root", "x"])) for path in (FOLDER / f"{name}.yaml", BASE))
     return {key: value for key, value in found.items() if value != base[key]}
 
 
@@ -98,7 +98,9 @@ def test_a_config_runs_cut_to_size(name: str, pictures: pathlib.Path, tmp_path: 
     """Two steps of the method that it names, with a dictionary of the size that it names."""
     folder = tmp_path / "run"
     changes = [str(part) for pair in SMALL.items() for part in pair]
-    settings = schema.load(FOLDER / f"{name}.yaml", [*changes, "data.root", str(pictures), "output_dir", str(folder)])
+    settings = config_io.load(
+        FOLDER / f"{name}.yaml", [*changes, "data.root", str(pictures), "output_dir", str(folder)]
+    )
     train.run(settings)
     lines = [json.loads(line) for line in (folder / "metrics.json").read_text().splitlines()]
     assert [line["step"] for line in lines if "loss" in line] == [1, 2]

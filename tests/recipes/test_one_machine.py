@@ -9,7 +9,7 @@ import yaml
 from PIL import Image
 
 from pretrain import train
-from pretrain.config import schema
+from pretrain.config import config_io
 from pretrain.config.machine import named_machine
 from pretrain.config.notices import unusual_settings
 from pretrain.config.rules import FEW_IMAGES
@@ -39,14 +39,14 @@ def suggested(images: int, gb: str) -> Suggestion:
 
 @pytest.mark.parametrize(("name", "images", "gb", "added"), RECIPES)
 def test_a_recipe_is_what_the_rules_give(name: str, images: int, gb: str, added: tuple[str, ...]) -> None:
-    found = schema.flat(schema.load(path(name), ["data.root", "x", *added]))
+    found = config_io.flat(config_io.load(path(name), ["data.root", "x", *added]))
     expected = {choice.key: choice.value for choice in suggested(images, gb).choices}
     assert {key: found[key] for key in expected} == expected
 
 
 @pytest.mark.parametrize(("name", "images", "gb", "added"), RECIPES)
 def test_a_recipe_trains_without_a_notice(name: str, images: int, gb: str, added: tuple[str, ...]) -> None:
-    settings = schema.load(path(name), ["data.root", "x", *added])
+    settings = config_io.load(path(name), ["data.root", "x", *added])
     assert unusual_settings(settings, torch.device("cuda"), images) == []
     assert (settings.model.bn_shuffle, settings.model.bn_sync_ranks) == (True, 1)
     assert settings.model.bn_groups > 1
@@ -61,7 +61,7 @@ def test_the_plan_of_a_recipe_fits_its_images(
     Image.new("RGB", (300, 300)).save(picture)
     names.write_text("a.png\n" * images)
     words = ["data.root", str(names), "output_dir", str(tmp_path / "run"), "device", "cpu", *added]
-    train.run(schema.load(path(name), words), dry_run=True)
+    train.run(config_io.load(path(name), words), dry_run=True)
     _, _, plan = capsys.readouterr().out.partition("\nimages  ")
     assert f"{images} in {names}" in plan
     assert "shuffle-BN   on" in plan
@@ -91,4 +91,4 @@ def test_the_resources_of_one_gpu_tell_the_estimated_hours() -> None:
         expected = [suggested(images, gb).expected[1].split(" hours")[0] for gb in ("11", "24", "80")]
         assert re.findall(r"[\d.]+ to [\d.]+", row) == expected
     resources = yaml.safe_load(text)
-    assert resources["cpus"] == 1 + schema.load(path("gpu1_24gb"), ["data.root", "x"]).data.workers
+    assert resources["cpus"] == 1 + config_io.load(path("gpu1_24gb"), ["data.root", "x"]).data.workers

@@ -10,7 +10,7 @@ from PIL import Image
 
 import show_views
 from common import view_sheet
-from pretrain.config import schema
+from pretrain.config import config_io
 from pretrain.data import two_views
 from pretrain.data.augment import gpu, recipe
 from pretrain.data.images.image_set import open_images
@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.mark.parametrize("pipeline", ["published", "fast", "device"])
 def test_the_sheet_holds_what_the_encoders_get(pipeline: str, root: pathlib.Path) -> None:
-    settings = schema.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
+    settings = config_io.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
     drawn = torch.from_numpy(np.array(view_sheet.draw(settings, 3, range(4, 6))))
 
     images = open_images(str(root))
@@ -90,14 +90,14 @@ def test_images_are_spread_over_the_set() -> None:
 def test_the_title_tells_the_pipeline(root: pathlib.Path) -> None:
     titles = set()
     for pipeline in two_views.PIPELINES:
-        settings = schema.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
+        settings = config_io.load(None, ["data.root", str(root), "data.pipeline", pipeline, *SETTINGS])
         drawn = view_sheet.draw(settings, 1, range(6))  # wide enough for the whole title
         titles.add(drawn.crop((0, 0, drawn.width, 40)).tobytes())
     assert len(titles) == 3
 
 
 def test_every_row_tells_which_image_it_is_of(root: pathlib.Path) -> None:
-    settings = schema.load(None, ["data.root", str(root), *SETTINGS])
+    settings = config_io.load(None, ["data.root", str(root), *SETTINGS])
     large = view_sheet.draw(settings, 9, range(2))
     assert large.width == view_sheet.layout(32, 2).corner(0, 4)[0] + 96 + 16
 

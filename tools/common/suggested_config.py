@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from pretrain.config import schema
+from pretrain.config import config_io, schema
 from pretrain.config.machine import Machine, named_machine
 from pretrain.config.suggestion import Choice, Suggestion, suggest
 from pretrain.data.images.decode import opened_bytes
@@ -36,10 +36,10 @@ def print_suggestion(
         raise PretrainError("--suggest: is for one process; start it without torchrun or srun")
     if path is not None and (path.exists() or path.is_symlink()):
         raise PretrainError(f"--save: {path}: is there already and is not overwritten; choose another name")
-    settings = schema.load(None, overrides)
+    settings = config_io.load(None, overrides)
     if settings.model.mechanism != "moco":
         raise PretrainError(f"--suggest: the rules are those of model.mechanism moco, not {settings.model.mechanism}")
-    values = schema.flat(settings)
+    values = config_io.flat(settings)
     machine, images = named_machine(machine_name), open_images(settings.data.root)
     found = suggest(len(images), _median_shorter_side(images), machine, {key: values[key] for key in overrides[::2]})
     text = _to_yaml(found, len(images), machine, path)

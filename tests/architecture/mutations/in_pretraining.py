@@ -49,8 +49,8 @@ FAULTS = (
     fault(
         "given-weights-not-loaded",
         "pretrain/build.py",
-        "    if weights:\n        weights.load(encoder)\n    model = METHODS",
-        "    model = METHODS",
+        "    if weights:\n        weights.load(encoder)\n    model = find_method",
+        "    model = find_method",
         "the file of model.weights is recorded and not used",
         "tools/common/test_initial_weights.py::test_the_first_steps_features_are_the_files_in_both_encoders",
     ),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from pretrain import train
-from pretrain.config import schema
+from pretrain.config import config_io
 
 FITTING = {"model.queue_size": 4, "model.momentum": 0.9, "model.bn_groups": 2, "optim.batch_size": 4}
 
@@ -18,7 +18,7 @@ def printed(pictures: pathlib.Path, tmp_path: pathlib.Path, capsys: pytest.Captu
     def run(**changes: object) -> str:
         values = {**FITTING, "optim.epochs": 20, "device": "cpu", "data.root": pictures, "output_dir": tmp_path / "run"}
         values |= {name.replace("__", "."): value for name, value in changes.items()}
-        train.run(schema.load(None, [str(word) for pair in values.items() for word in pair]), dry_run=True)
+        train.run(config_io.load(None, [str(word) for pair in values.items() for word in pair]), dry_run=True)
         _, plan, rest = capsys.readouterr().out.partition("\noutput       ")
         assert plan
         return rest.partition("\n")[2]

@@ -9,7 +9,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pretrain.config import schema
+from pretrain.config import config_io, schema
 from pretrain.config.schema import ConfigError
 
 CONFIGS = pathlib.Path(__file__).resolve().parents[3] / "configs" / "pretrain"
@@ -21,7 +21,7 @@ NAMES = st.text(min_size=1).filter(lambda name: not name.startswith("~"))  # whi
 
 def faults_of(*overrides: str, file: pathlib.Path | None = None) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
-        schema.load(file, list(overrides))
+        config_io.load(file, list(overrides))
     assert all(fault in str(caught.value) for fault in caught.value.faults)
     return caught.value.faults
 
@@ -32,9 +32,11 @@ def written(path: pathlib.Path, text: str) -> pathlib.Path:
 
 
 def test_the_defaults_are_the_published_v2() -> None:
-    loaded = schema.load(None, ROOT)
+    loaded = config_io.load(None, ROOT)
     assert loaded == schema.Config(data=schema.Data(root="images"))
-    assert dataclasses.asdict(loaded) == dataclasses.asdict(schema.load(CONFIGS / "moco_v2_r50_200ep.yaml", ROOT)) | {
+    assert dataclasses.asdict(loaded) == dataclasses.asdict(
+        config_io.load(CONFIGS / "moco_v2_r50_200ep.yaml", ROOT)
+    ) | {
         "output_dir": "output/pretrain",
         "checkpoint_steps": 0,
         "milestone_period": 0,
@@ -44,8 +46,8 @@ def test_the_defaults_are_the_published_v2() -> None:
 
 def test_v1_and_v2_carry_the_published_numbers() -> None:
     """published.md, hyper-parameters."""
-    v1 = schema.load(CONFIGS / "moco_v1_r50_200ep.yaml", ROOT)
-    v2 = schema.load(CONFIGS / "moco_v2_r50_200ep.yaml", ROOT)
+    v1 = config_io.load(CONFIGS / "moco_v1_r50_200ep.yaml", ROOT)
+    v2 = config_io.load(CONFIGS / "moco_v2_r50_200ep.yaml", ROOT)
     for published in (v1, v2):
         optim = published.optim
         assert (optim.lr, optim.sgd_momentum, optim.weight_decay) == (0.03, 0.9, 1e-4)
@@ -62,7 +64,7 @@ def test_v1_and_v2_carry_the_published_numbers() -> None:
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_every_shipped_file_loads_and_opens_with_its_command(path: pathlib.Path) -> None:
-    schema.load(path, ROOT)
+    config_io.load(path, ROOT)
     head = path.read_text().split("\n\n")[0]
     assert head.startswith("# ")
     assert f"configs/pretrain/{path.name}" in head
@@ -70,8 +72,8 @@ def test_every_shipped_file_loads_and_opens_with_its_command(path: pathlib.Path)
 
 def test_a_word_may_stand_for_a_number(tmp_path: pathlib.Path) -> None:
     file = written(tmp_path / "x.yaml", "data:\n  root: images\n")
-    assert schema.load(file, []).data.workers == "auto"
-    assert schema.load(file, ["data.workers", "3"]).data.workers == 3
+    assert config_io.load(file, []).data.workers == "auto"
+    assert config_io.load(file, ["data.workers", "3"]).data.workers == 3
     for value in ("many", "-1"):
         (fault,) = faults_of("data.workers", value, *ROOT, file=file)
         assert fault.startswith(f"data.workers: {value} is out of range, it must be auto or >= 0")
@@ -137,11 +139,11 @@ def test_values_go_round_through_yaml_and_the_command_line(
         "seed": seed,
         "data.root": root,
     }
-    loaded = schema.load(None, [str(part) for pair in given.items() for part in pair])
-    found = schema.flat(loaded)
+    loaded = config_io.load(None, [str(part) for pair in given.items() for part in pair])
+    found = config_io.flat(loaded)
     assert {key: found[key] for key in given} == given
-    file = written(tmp_path_factory.mktemp("yaml") / "x.yaml", schema.to_yaml(loaded))
-    assert schema.load(file) == loaded
+    file = written(tmp_path_factory.mktemp("yaml") / "x.yaml", config_io.to_yaml(loaded))
+    assert config_io.load(file) == loaded
 
 
 ANYTHING = st.one_of(
@@ -158,23 +160,23 @@ def test_any_value_in_a_file_is_taken_or_refused_by_name(
     file = written(tmp_path_factory.getbasetemp() / "any.yaml", content)
     message = ""
     try:
-        found = schema.load(file, [] if key == "data.root" else ROOT)
+        found = config_io.load(file, [] if key == "data.root" else ROOT)
     except ConfigError as error:
         message = str(error)
     if message:
         assert key in message  # first, or beside the other key that it does not go with
     else:
-        assert type(schema.flat(found)[key]) in (type(schema.FIELDS[key].default), list) or key == "data.workers"
+        assert type(config_io.flat(found)[key]) in (type(schema.FIELDS[key].default), list) or key == "data.workers"
 
 
 def test_types_are_those_of_the_schema() -> None:
     given = {"data.root": "2012", "optim.lr": "1", "optim.milestones": "1,2", "model.bn_shuffle": "false"}
-    loaded = schema.load(None, [part for pair in given.items() for part in pair])
+    loaded = config_io.load(None, [part for pair in given.items() for part in pair])
     assert loaded.data.root == "2012"  # a folder may be called so
     assert isinstance(loaded.optim.lr, float)
     assert loaded.optim.milestones == (1, 2)
     assert loaded.model.bn_shuffle is False
-    assert schema.load(None, [*ROOT, "optim.lr", "1e-3"]).optim.lr == 1e-3
+    assert config_io.load(None, [*ROOT, "optim.lr", "1e-3"]).optim.lr == 1e-3
     wrong = {"model.bn_shuffle": "1", "seed": "True", "data.crop_scale": "[.2]", "optim.milestones": "9"}
     for key, value in wrong.items():
         assert len(faults_of(*ROOT, key, value)) == 1
@@ -196,7 +198,7 @@ def test_what_belongs_together_is_checked_together() -> None:
 def test_base_files_and_overrides_stack(tmp_path: pathlib.Path) -> None:
     written(tmp_path / "base.yaml", "optim: {lr: 0.5, epochs: 7}\nmodel:\n")
     file = written(tmp_path / "x.yaml", "_BASE_: base.yaml\noptim: {lr: 1e-3}\n")
-    loaded = schema.load(file, [*ROOT, "optim.epochs", "9", "optim.epochs", "11"])
+    loaded = config_io.load(file, [*ROOT, "optim.epochs", "9", "optim.epochs", "11"])
     assert (loaded.optim.lr, loaded.optim.epochs) == (1e-3, 11)
 
 
@@ -229,20 +231,20 @@ def test_a_missing_file_is_named(tmp_path: pathlib.Path) -> None:
 
 
 def test_help_lists_every_setting() -> None:
-    lines = schema.describe().splitlines()
+    lines = config_io.describe().splitlines()
     assert [line.split()[0] for line in lines] == list(schema.FIELDS)
 
 
 def test_a_tilde_in_a_path_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     file = written(tmp_path / "a.yaml", "data: {root: ~/images}\nknn: {root: ~/labelled}\noutput_dir: ~/run\n")
-    loaded = schema.load(file)
+    loaded = config_io.load(file)
     assert (loaded.data.root, loaded.knn.root, loaded.output_dir) == (
         "/home/me/images",
         "/home/me/labelled",
         "/home/me/run",
     )
-    assert schema.load(file, ["output_dir", "~/other"]).output_dir == "/home/me/other"
+    assert config_io.load(file, ["output_dir", "~/other"]).output_dir == "/home/me/other"
     assert faults_of("data.root", "~no-such-user/x", "output_dir", "~no-such-user/y")[0].startswith(
         "data.root: ~no-such-user/x: ~no-such-user is the home folder of no user here"
     )

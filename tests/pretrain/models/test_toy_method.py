@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from pretrain import train
-from pretrain.config import schema
+from pretrain.config import config_io, schema
 from pretrain.config.text import ConfigError
 from pretrain.models.method import Method, ModelSettings, Output, encode
 from pretrain.models.registry import METHODS
@@ -101,7 +101,7 @@ def settings(pictures: pathlib.Path, folder: pathlib.Path, *overrides: str) -> s
         "log_period": "1",
         "toy.pull": "2",
     }
-    return schema.load(None, [word for pair in values.items() for word in pair] + list(overrides))
+    return config_io.load(None, [word for pair in values.items() for word in pair] + list(overrides))
 
 
 def rows(folder: pathlib.Path) -> list[dict[str, Any]]:
@@ -115,7 +115,7 @@ def test_toy_method_trains_saves_and_resumes(pictures: pathlib.Path, tmp_path: p
     assert train.run(settings(pictures, whole))
     assert [row["toy_images"] for row in rows(whole)] == [4, 8, 12, 16]
     assert "the toy has no dictionary, 4 keys are all it sees" in (whole / "log.txt").read_text()
-    assert schema.load(whole / "config.yaml") == settings(pictures, whole)
+    assert config_io.load(whole / "config.yaml") == settings(pictures, whole)
 
     train.run(settings(pictures, parts))
     for file in parts.glob("checkpoint_0001*"):
@@ -149,4 +149,4 @@ def test_faults_in_the_toys_settings_are_named(key: str, value: str, message: st
 
 
 def test_help_shows_the_toys_settings() -> None:
-    assert "toy.pull" in schema.describe()
+    assert "toy.pull" in config_io.describe()

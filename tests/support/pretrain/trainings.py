@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pretrain.config import schema
+from pretrain.config import config_io, schema
 from pretrain.engine.step import TrainingStep
 from pretrain.runtime import files
 
@@ -25,7 +25,7 @@ def settings(pictures: pathlib.Path, folder: pathlib.Path, *overrides: str) -> s
     """The smallest run: ResNet-18, 32 pixels, batches of 4, two epochs."""
     small = "model.arch resnet18 model.queue_size 10 model.bn_groups 2 model.dim 8 data.image_size 32 data.workers 0"
     short = "optim.batch_size 4 optim.epochs 2 device cpu log_period 1"
-    return schema.load(
+    return config_io.load(
         None, ["data.root", str(pictures), "output_dir", str(folder), *small.split(), *short.split(), *overrides]
     )
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 import train_moco
 from common import suggested_config
-from pretrain.config import schema
+from pretrain.config import config_io
 from pretrain.runtime.errors import PretrainError
 from tests.support.in_process import refusal
 from tests.support.pretrain.narrow import narrow_resnet18
@@ -38,7 +38,7 @@ def test_suggested_settings_load_plan_and_train_a_step(
     assert printed == file.read_text()
     assert f"--config-file {file}" in printed
     assert all(" # " in line for line in printed.splitlines() if ": " in line and not line.startswith("#"))
-    settings = schema.load(file)
+    settings = config_io.load(file)
     assert (settings.data.root, settings.data.image_size, settings.checkpoint_steps) == (str(images), 32, 1)
     assert (settings.optim.batch_size, settings.model.queue_size, settings.optim.epochs) == (8, 16, 2500)
 

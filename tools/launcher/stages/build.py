@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pretrain.checkpoints import moco_file
-from pretrain.config import schema
+from pretrain.config import config_io, schema
 from pretrain.runtime.host import expand_home
 from transfer import engines, results
 from transfer.data import own
@@ -32,7 +32,7 @@ def pretraining(
     Raises:
         PretrainError: every fault of the settings.
     """
-    checked = schema.load(config_file, settings)
+    checked = config_io.load(config_file, settings)
     last = Path(checked.output_dir) / moco_file.file_name(checked.optim.epochs - 1)
     pairs = zip(settings[::2], settings[1::2], strict=True)
     named = tuple((key, expand_home(value) if key in schema.PATHS else value) for key, value in pairs)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pretrain import plan
 from pretrain.checkpoints import saver
-from pretrain.config import schema
+from pretrain.config import config_io
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.files import file_sha256
 from transfer import engines, results
@@ -64,8 +64,8 @@ def _pretraining_faults(stage: Stage, options: PretrainOptions) -> list[str]:
     if newest.name != Path(stage.result).name:
         return [f"{stage.result} is damaged (the newest that is good: {newest.name})"]
     settings = [word for setting in options.settings for word in setting]
-    requested = schema.flat(schema.load(options.config_file, settings))
-    used = schema.flat(schema.load(Path(stage.folder) / "config.yaml"))
+    requested = config_io.flat(config_io.load(options.config_file, settings))
+    used = config_io.flat(config_io.load(Path(stage.folder) / "config.yaml"))
     other = [key for key, value in requested.items() if key not in plan.FREE and value != used.get(key)]
     return [f"{stage.folder} holds a run with another {', '.join(other)}"] if other else []
 

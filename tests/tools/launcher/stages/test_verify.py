@@ -20,7 +20,7 @@ from launcher.stages import build, snapshot, verify
 from launcher.stages.options import ConvertOptions, FinetuneOptions, ReportOptions, ScenesOptions
 from launcher.stages.stage import Stage
 from pretrain.checkpoints import saver
-from pretrain.config import schema
+from pretrain.config import config_io
 from pretrain.runtime.files import file_sha256
 from tests.conftest import ROOT
 from tests.support import checkpoints
@@ -206,7 +206,7 @@ def test_an_edit_of_a_config_changes_no_stage_of_a_run(tmp_path: Path, monkeypat
     settings = ["data.root", "x", "output_dir", "run/p"]
     made = build.pretraining("pretrain", "mine.yaml", settings, Resources())
     saver.write_checkpoint(Path(made.result), {}, 0, 1)
-    Path("run/p/config.yaml").write_text(schema.to_yaml(schema.load("mine.yaml", settings)))
+    Path("run/p/config.yaml").write_text(config_io.to_yaml(config_io.load("mine.yaml", settings)))
     tuned = dataclasses.replace(tuning(run / "voc"), options=FinetuneOptions(RunOptions(config)))
     reconcile.enter_stages(run, [made, tuned], "local")
     base.write_text("optim: {epochs: 9}\n")
