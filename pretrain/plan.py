@@ -29,6 +29,7 @@ from pretrain.models.initial_weights import (
 from pretrain.models.registry import find_method
 from pretrain.runtime import distributed, files
 from pretrain.runtime.errors import PretrainError, UserError, listed, printable
+from pretrain.runtime.ranks import cores
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,7 @@ def make_plan(
     if path is None:
         roots = {"data.root": settings.data.root, "knn.root": settings.knn.root}
         distributed.on_main(lambda: output_folder.refuse_folder_of_images(folder, roots))
-    workers = distributed.loader_workers(device, settings.data.workers)
+    workers = cores.loader_workers(device, settings.data.workers, distributed.local_world_size())
     validation = _open_validation(settings, workers)
     ours = start.get("moco_transfer") if start else None
     known = ours["digest"] if ours else None

@@ -6,8 +6,9 @@ import sys
 from common import cli
 from pretrain.data.images.image_set import open_images
 from pretrain.runtime.errors import PretrainError
-from pretrain.runtime.host import expand_home, usable_cores, user_path
+from pretrain.runtime.host import expand_home, user_path
 from pretrain.runtime.image_file import describe_wide
+from pretrain.runtime.ranks.cores import usable_cores
 
 FOUND = 1  # exit code where there are faults
 

@@ -35,13 +35,14 @@ def main() -> None:
     from common import neighbour_sheet
     from pretrain.evaluation import features
     from pretrain.runtime import distributed, seeds
+    from pretrain.runtime.ranks import cores
 
     device = distributed.select_device(arguments.device)
     found, network = checkpoint_cli.load_backbone(arguments.checkpoint, arguments.encoder, arguments.prefix, device)
     images = open_images(arguments.root, "--root")
     if len(images) < 2:
         raise PretrainError(f"--root: {arguments.root}: a single image has no neighbours")
-    distributed.share_cores(device, arguments.workers)
+    cores.share_cores(device, arguments.workers, distributed.local_world_size())
     with checkpoint_cli.image_progress() as bar:
         task = bar.add_task("features", total=len(images), state="")
         broken: list[int] = []

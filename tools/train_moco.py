@@ -76,18 +76,14 @@ def main() -> None:
         raise PretrainError("--resume and --auto-resume: give one of them")
     if arguments.suggest is not None:
         _refuse_beside_suggest(arguments)
-        from common.suggested_config import (
-            print_suggestion,  # they import torch, which takes seconds: a typo is told before
-        )
+        from common.suggested_config import print_suggestion  # it imports torch, which takes seconds
 
         print_suggestion(arguments.suggest, arguments.settings, arguments.save, os.environ)
         return
     if arguments.save is not None:
         raise PretrainError("--save: writes what --suggest MACHINE suggests; give that, too")
     settings = config_io.load(arguments.config_file, arguments.settings)
-    from common.initial_weights import (
-        read_initial_weights,  # they import torch, which takes seconds: a typo is told before
-    )
+    from common.initial_weights import read_initial_weights  # importing these takes seconds: a typo is told before
     from pretrain import train
     from pretrain.runtime import distributed
 

@@ -17,8 +17,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from pretrain.models.encoders import build_encoder
-from pretrain.runtime import host
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.ranks.cores import usable_cores
 
 # The published run took 5.0 GB where `memory` counts 3.3: the rest is transient, of the libraries and of the allocator.
 BEYOND_COUNTED = 1.6
@@ -67,9 +67,9 @@ def named_machine(name: str) -> Machine:
     if name == "auto" and torch.cuda.is_available():
         capability = torch.cuda.get_device_capability()
         precision = "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
-        return Machine(torch.cuda.get_device_properties(0).total_memory / 1e9, host.usable_cores(), precision)
+        return Machine(torch.cuda.get_device_properties(0).total_memory / 1e9, usable_cores(), precision)
     if name in ("auto", "cpu"):
-        return Machine(0, host.usable_cores(), "bf16" if _cpu_has_bf16() else "fp32")
+        return Machine(0, usable_cores(), "bf16" if _cpu_has_bf16() else "fp32")
     if not re.fullmatch(r"\d+(\.\d+)?", name) or not 4 <= float(name) <= 1000:
         raise PretrainError(f"--suggest: {name!r}: give cpu, auto, or the memory of a GPU in GB such as 11, 24 or 80")
     return Machine(float(name), 6, "bf16" if float(name) >= BF16_FROM else "fp16")

@@ -19,7 +19,6 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pretrain.runtime import host
 from pretrain.runtime.errors import Stopped, UserError
 from pretrain.runtime.ranks import environment, first_errors, gloo_faults, meeting
 from pretrain.runtime.ranks.environment import LaunchFault, World
@@ -27,9 +26,6 @@ from pretrain.runtime.ranks.environment import LaunchFault, World
 T = TypeVar("T")
 
 TIMEOUT = datetime.timedelta(minutes=30)  # a rank that waits longer for the others gives up
-MOST_WORKERS = 8  # loader workers of one GPU
-CORES_FOR_A_WORKER = 4  # of a process on a CPU, from which on a loader worker pays
-WORKERS_OF_A_CORE = 8  # loader workers on a CPU that together take the time of one core
 # torch 2.14 renamed it and warns of the old name.
 _gather_rows = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 
@@ -148,32 +144,6 @@ def join(device: torch.device, **where: Any) -> None:
         if fault is None:
             raise
         raise UserError(fault) from error
-
-
-def loader_workers(device: torch.device, wanted: int | str) -> int:
-    """Return the number of loader workers of this process: what is wanted, or for "auto" what its cores make useful.
-
-    A GPU needs the views of several cores. On a CPU a worker needs a tenth of a core, but takes it from a thread for
-    which the others then wait: up to three cores it is quicker without one (docs/measurements/speed.md).
-    """
-    if isinstance(wanted, int):
-        return wanted
-    cores = max(1, host.usable_cores() // local_world_size())
-    if device.type == "cpu":
-        return 0 if cores < CORES_FOR_A_WORKER else -(-cores // WORKERS_OF_A_CORE)
-    return min(MOST_WORKERS, max(1, cores - 1))
-
-
-def share_cores(device: torch.device, workers: int) -> None:
-    """Leave each process on a CPU its share of the cores, and its loader workers what they need.
-
-    Two threads for one core cost a factor of 3. What the user has set stays.
-    """
-    # torchrun sets one thread where the user sets none; then, too, the cores are to be shared out.
-    chosen = os.environ.get("OMP_NUM_THREADS")
-    if device.type == "cpu" and (chosen is None or (chosen == "1" and "TORCHELASTIC_RUN_ID" in os.environ)):
-        cores = host.usable_cores()
-        torch.set_num_threads(max(1, cores // local_world_size() - workers // WORKERS_OF_A_CORE))
 
 
 def shutdown() -> None:

@@ -1,11 +1,9 @@
-"""The host of a process: its user's home folder, the cores that it may use and shares, and the C library's memory."""
+"""The host of a process: its user's home folder, and the C library's memory."""
 
 import ctypes
 import difflib
 import os
-import statistics
 import sys
-import time
 from pathlib import Path
 
 from pretrain.runtime.errors import UserError
@@ -14,9 +12,6 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 # Parameters of glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
-
-# How often a thread of libgomp looks for work before it sleeps. By itself it looks 300,000 times, some 15 ms.
-SPINNING, SPINS, SPINS_BUSY = "GOMP_SPINCOUNT", 20_000, 0
 
 
 def expand_home(path: str) -> str:
@@ -65,86 +60,6 @@ def config_path(text: str, stage: str) -> Path:
         hint = f" (near: {', '.join(near)})" if near else ""
         raise UserError(f"{text}: no such file, and no configuration of configs/{stage}/ has this name{hint}")
     return CONFIGS / stage / name
-
-
-def usable_cores(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """Return the number of cores that this process may use, 1 or more: by its affinity and by its CPU quota.
-
-    A container's quota (docker --cpus 2, a limit of Kubernetes) leaves all cores visible, and more threads than it has
-    cores wait for each other. A quota of 1.5 cores counts as one.
-
-    Args:
-        groups, own: where Linux shows control groups, and those of this process.
-    """
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:  # macOS
-        cores = os.cpu_count() or 1
-    return max(1, min([cores, *(int(quota) for quota in _quotas(groups, own))]))
-
-
-def limit_spinning(status: Path = Path("/proc/stat")) -> None:
-    """Let OpenMP's threads spin for a millisecond at most before they sleep, and not at all on a busy machine.
-
-    A thread that spins keeps its core from the one it waits for, where other programs have the rest: training then
-    takes up to ten times as long. Spinning this long costs nothing on a quiet machine; sleeping at once costs 10 to 20
-    % there (docs/measurements/speed.md). Results do not depend on it, and what the user has set stays. It must be
-    called before torch is imported.
-
-    Args:
-        status: where Linux says how many threads want to run.
-    """
-    if SPINNING in os.environ or "OMP_WAIT_POLICY" in os.environ:
-        return
-    # Several ranks start at the same time, and would take each other for other programs.
-    busy = "RANK" not in os.environ and _running(status) + usable_cores() > (os.cpu_count() or 1)
-    os.environ[SPINNING] = str(SPINS_BUSY if busy else SPINS)
-
-
-def _running(status: Path) -> float:
-    """Return how many threads beside this one want to run, the median of five looks; 0 where it is not known."""
-    looks = []
-    for _ in range(5):
-        try:
-            lines = status.read_text().splitlines()
-        except OSError:
-            return 0
-        looks += [int(line.split()[1]) - 1 for line in lines if line.startswith("procs_running ")]
-        time.sleep(0.01)
-    return statistics.median(looks) if looks else 0
-
-
-def _quotas(groups: Path, own: Path) -> list[float]:
-    """Return the CPU quotas over this process, in cores: of its control group (version 2 or 1) and of all above."""
-    quotas = []
-    for folder in _group_folders(groups, own):
-        try:
-            if (folder / "cpu.max").exists():
-                quota, period = (folder / "cpu.max").read_text().split()
-            else:
-                quota, period = ((folder / f"cpu.cfs_{name}_us").read_text().strip() for name in ("quota", "period"))
-            if quota not in ("max", "-1"):
-                quotas.append(int(quota) / int(period))
-        except (OSError, ValueError, ZeroDivisionError):  # no limit here, or not this version's files
-            continue
-    return quotas
-
-
-def _group_folders(groups: Path, own: Path) -> list[Path]:
-    """Return the folders of the control groups that may hold a CPU quota, from the process's own up."""
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return []
-    folders: list[Path] = []
-    for line in lines:  # ID:CONTROLLERS:/PATH, without controllers in version 2
-        _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        for top in (groups / controllers, groups / "cpu") if controllers else (groups,):
-            below = top / path.lstrip("/")
-            folders += [below, *(parent for parent in below.parents if parent == top or top in parent.parents)]
-    return folders
 
 
 def keep_freed_memory() -> bool:

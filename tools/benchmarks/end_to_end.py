@@ -18,6 +18,7 @@ from torch.profiler import record_function
 from pretrain.data import two_views
 from pretrain.data.loader import DevicePrefetch
 from pretrain.runtime import distributed, seeds
+from pretrain.runtime.ranks import cores
 
 from . import input_pipeline, step_profile, training_step
 from .interleave import Candidate, Numbers, OnProgress, run_interleaved
@@ -108,7 +109,7 @@ def make_published(setup: Setup, folder: Path) -> TrainingRunner:
 
 def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
     """Return the runner of what tools/train_moco.py does."""
-    workers = distributed.loader_workers(distributed.select_device(setup.device), "auto")
+    workers = cores.loader_workers(distributed.select_device(setup.device), "auto", processes=1)
     device, _ = training_step.prepare(setup, setup.precision, workers)
     step, prefetch = training_step.our_step(setup, device), DevicePrefetch(device, setup.channels_last)
     on_gpu = device.type == "cuda"

@@ -17,6 +17,7 @@ from pretrain.config import schema
 from pretrain.engine.step import PRECISIONS, TrainingStep
 from pretrain.models.encoders import build_encoder
 from pretrain.runtime import distributed, host, seeds
+from pretrain.runtime.ranks import cores
 
 from . import step_profile
 from .interleave import BenchmarkError, Candidate, Numbers, OnProgress, run_interleaved
@@ -169,7 +170,7 @@ def prepare(setup: Setup, precision: str, workers: int = 0, malloc: str = "") ->
     if setup.threads:
         torch.set_num_threads(setup.threads)
     else:
-        distributed.share_cores(device, workers)
+        cores.share_cores(device, workers, distributed.local_world_size())
     torch.backends.cudnn.benchmark = True
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.manual_seed(0)

@@ -13,8 +13,9 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from pretrain.data.images.image_set import ImageSet
 from pretrain.runtime.errors import PretrainError
-from pretrain.runtime.host import usable_cores, user_path
+from pretrain.runtime.host import user_path
 from pretrain.runtime.progress import RateColumn, progress_bar
+from pretrain.runtime.ranks.cores import usable_cores
 
 from . import cli
 

@@ -7,11 +7,8 @@ import sys
 import traceback
 from collections.abc import Callable
 
-from pretrain.runtime import host
 from pretrain.runtime.errors import TRY_AGAIN, RanksError, StorageError, user_message
-from pretrain.runtime.ranks import environment
-
-host.limit_spinning()  # here, because it must come before torch is imported
+from pretrain.runtime.ranks import cores, environment
 
 BAD_INPUT = 2  # argparse's own code for a bad command line
 INTERRUPTED = 130
@@ -23,6 +20,7 @@ def run(main: Callable[[], None]) -> None:
 
     Of several processes each one's error reaches the user, and ends all of them.
     """
+    cores.limit_spinning()  # before `main` imports torch
     if isinstance(sys.stdout, io.TextIOWrapper):  # names of files may hold what the terminal's encoding does not
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

@@ -19,6 +19,7 @@ from pretrain.evaluation import features, linear_probe, probe_features
 from pretrain.runtime import distributed, progress, provenance, run_folder, signals
 from pretrain.runtime.errors import PretrainError, Stopped
 from pretrain.runtime.files import file_sha256, whole_file
+from pretrain.runtime.ranks import cores
 from pretrain.runtime.signals import StopRequest
 from transfer.weights.source import PretrainedFile
 
@@ -97,7 +98,7 @@ def evaluate_backbone(options: Options, device: torch.device, stop: StopRequest)
     digests = {"train": train.images.digest, "val": val.images.digest}
     sha256 = distributed.on_main(lambda: file_sha256(options.checkpoint))
     run = {**options.kept(), "checkpoint_sha256": sha256, **digests}
-    distributed.share_cores(device, options.workers)
+    cores.share_cores(device, options.workers, distributed.local_world_size())
     if options.workers:
         signals.shield_workers()
     log.disabled = not distributed.is_main()

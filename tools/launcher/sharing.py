@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from pretrain.runtime.host import usable_cores
+from pretrain.runtime.ranks.cores import usable_cores
 
 from .record import Record
 from .stages.stage import Stage

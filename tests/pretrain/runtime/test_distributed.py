@@ -250,32 +250,3 @@ def test_torchrun_makes_a_world(tmp_path: pathlib.Path) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
     subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=120, check=True)
     assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["[(0, 0), (1, 1)]"] * 2
-
-
-@pytest.mark.parametrize(
-    ("device", "cores", "processes", "workers", "threads"),
-    [
-        ("cpu", 1, 1, 0, 1), ("cpu", 2, 1, 0, 2), ("cpu", 2, 2, 0, 1), ("cpu", 3, 1, 0, 3), ("cpu", 4, 1, 1, 4),
-        ("cpu", 16, 1, 2, 16), ("cpu", 64, 1, 8, 63), ("cpu", 64, 16, 1, 4),
-        ("cuda", 1, 1, 1, None), ("cuda", 6, 1, 5, None), ("cuda", 96, 8, 8, None), ("cuda", 4, 8, 1, None),
-    ],
-)  # fmt: skip
-def test_workers_and_threads_follow_from_the_cores(
-    device: str, cores: int, processes: int, workers: int, threads: int | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
-    monkeypatch.setattr(distributed.host, "usable_cores", lambda: cores)
-    found = distributed.loader_workers(torch.device(device), "auto")
-    assert found == workers
-    assert distributed.loader_workers(torch.device(device), 3) == 3
-    before = torch.get_num_threads()
-    try:
-        distributed.share_cores(torch.device(device), found)
-        assert torch.get_num_threads() == (threads or before)
-        monkeypatch.setenv("OMP_NUM_THREADS", "1")  # what the user has chosen stays
-        torch.set_num_threads(1)
-        distributed.share_cores(torch.device(device), found)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(before)

@@ -1,7 +1,6 @@
-"""The home folder stands for ~, quotas limit the cores, freed memory stays with the process."""
+"""The home folder stands for ~, configurations are found by name, freed memory stays with the process."""
 
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,79 +73,3 @@ def test_a_tilde_of_no_user_is_refused_unless_it_is_a_file(monkeypatch: pytest.M
         host.expand_home("~nobody-here/x")
     (tmp_path / "~backup.txt").touch()
     assert host.expand_home("~backup.txt") == "~backup.txt"
-
-
-def group(folder: Path, **files: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(text)
-    return folder
-
-
-def test_the_tightest_quota_limits_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    own = tmp_path / "own"
-    own.write_text("0::/pod/container\n")
-    assert host.usable_cores(tmp_path / "groups", own) == 8  # no control groups at all
-    group(tmp_path / "groups", cpu__max="max 100000\n")
-    group(tmp_path / "groups/pod", cpu__max="350000 100000\n")
-    group(tmp_path / "groups/pod/container", cpu__max="600000 100000\n")
-    assert host.usable_cores(tmp_path / "groups", own) == 3
-    group(tmp_path / "groups/pod/container", cpu__max="50000 100000\n")
-    assert host.usable_cores(tmp_path / "groups", own) == 1
-
-
-def test_quotas_of_version_1_are_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
-    own = tmp_path / "own"
-    own.write_text("7:memory:/docker/1\n4:cpu,cpuacct:/docker/1\n")
-    group(tmp_path / "groups/cpu,cpuacct", cpu__cfs_quota_us="-1\n", cpu__cfs_period_us="100000\n")
-    assert host.usable_cores(tmp_path / "groups", own) == 8
-    group(tmp_path / "groups/cpu,cpuacct/docker/1", cpu__cfs_quota_us="200000\n", cpu__cfs_period_us="100000\n")
-    assert host.usable_cores(tmp_path / "groups", own) == 2
-
-
-def test_cores_are_counted_where_affinity_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
-    assert host.usable_cores(tmp_path, tmp_path / "own") == os.cpu_count()
-
-
-@pytest.mark.parametrize(
-    ("running", "variables", "spins"),
-    [
-        (1, {}, "20000"),
-        (2, {}, "0"),
-        (9, {"RANK": "1"}, "20000"),
-        (9, {"GOMP_SPINCOUNT": "7"}, "7"),
-        (9, {"OMP_WAIT_POLICY": "active"}, None),
-        (None, {}, "20000"),
-    ],
-)
-def test_threads_spin_only_where_cores_are_free(
-    running: int | None, variables: dict[str, str], spins: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("RANK", "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.setenv(name, "")  # restored after the test, whatever is set in it
-        monkeypatch.delenv(name)
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(host, "usable_cores", lambda: os.cpu_count())
-    if running is not None:
-        (tmp_path / "stat").write_text(f"cpu 1 2 3\nprocs_running {running}\nprocs_blocked 0\n")
-    host.limit_spinning(tmp_path / "stat")
-    assert os.environ.get("GOMP_SPINCOUNT") == spins
-
-
-def test_a_tool_sets_the_spinning_before_torch_is_there(tmp_path: Path) -> None:
-    """libgomp prints the value that it works with."""
-    variables = {name: value for name, value in os.environ.items() if not name.startswith(("GOMP", "OMP", "RANK"))}
-    code = "from common import cli; import torch"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**variables, "OMP_DISPLAY_ENV": "verbose", "PYTHONPATH": "tools"},
-        cwd=Path(__file__).resolve().parents[3],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert re.search(r"GOMP_SPINCOUNT = '(20000|0)'", done.stderr), done.stderr
