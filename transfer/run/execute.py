@@ -2,9 +2,10 @@
 
 import contextlib
 import datetime
+import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -26,7 +27,6 @@ from transfer.run.plan import Plan
 from transfer.weights import detector_file
 
 log = logging.getLogger(__name__)
-Scorers = dict[int, evaluator.Scorer]  # of the test data, by the identity of their object
 
 
 def execute(plan: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
@@ -35,7 +35,7 @@ def execute(plan: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
     All runs share the same processes: those of torchrun can join each other only once.
 
     Args:
-        plan, more: the runs, in order; those that are finished are skipped.
+        plan, more: the runs, in order, with the test data in common; those that are finished are skipped.
         stop: looked at between two batches and between two images.
 
     Returns:
@@ -74,12 +74,12 @@ def _execute_in_child(plans: Sequence[Plan]) -> bool:
 
 def _execute_all(plans: Sequence[Plan], stop: StopRequest) -> bool:
     """Do one rank's part of the runs. Returns False where a request to stop cut them short."""
-    scorers: Scorers = {}
+    scorer = functools.cache(lambda: _make_scorer(plans[0], stop))  # it checks the test data, once for all runs
     try:
         for plan in plans:
             if any_rank_asked(stop):  # nobody has written anything yet that another's plan could have read
                 raise Stopped("before a run began, nothing to save")
-            _execute_one(plan, stop, scorers)
+            _execute_one(plan, stop, scorer)
     except Stopped as where:
         signals = names_on_all_ranks(stop)
         if distributed.is_main():
@@ -88,7 +88,7 @@ def _execute_all(plans: Sequence[Plan], stop: StopRequest) -> bool:
     return True
 
 
-def _execute_one(plan: Plan, stop: StopRequest, scorers: Scorers) -> None:
+def _execute_one(plan: Plan, stop: StopRequest, scorer: Callable[[], evaluator.Scorer]) -> None:
     """Do one rank's part of a run, while its folder is locked."""
     if distributed.on_main(lambda: plan.finished):  # a shared disk may lag behind
         return
@@ -96,7 +96,7 @@ def _execute_one(plan: Plan, stop: StopRequest, scorers: Scorers) -> None:
         distributed.on_main(lambda: held.enter_context(run_folder.locked(plan.output)))
         resume, finished = distributed.on_main(lambda: _look_again(plan))
         if not finished:
-            _execute_locked(plan, resume, stop, scorers)
+            _execute_locked(plan, resume, stop, scorer)
 
 
 def _look_again(plan: Plan) -> tuple[bool, bool]:
@@ -111,7 +111,7 @@ def _look_again(plan: Plan) -> tuple[bool, bool]:
     return resume, finished
 
 
-def _execute_locked(plan: Plan, resume: bool, stop: StopRequest, scorers: Scorers) -> None:
+def _execute_locked(plan: Plan, resume: bool, stop: StopRequest, scorer: Callable[[], evaluator.Scorer]) -> None:
     seed = distributed.on_main(lambda: plan.config.SEED)  # a fresh seed is drawn by every rank of torchrun
     config = resolve.with_settings(plan.config, {"SEED": seed})
     distributed.on_main(
@@ -122,7 +122,7 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest, scorers: Scorer
     if distributed.is_main():
         for notice in plan.image_notices():
             log.warning("warning: %s", notice)
-    evaluate = _Timed(_scorer(plan, stop, scorers))
+    evaluate = _Timed(scorer().in_folder(_inference(plan)))
     backend = engines.load_engine(plan.engine)
     begun = time.monotonic()
     if plan.train is None:
@@ -144,20 +144,21 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest, scorers: Scorer
     )
 
 
-def _scorer(plan: Plan, stop: StopRequest, scorers: Scorers) -> evaluator.Scorer:
-    """Return the scorer of a run. Trials have their test data in common, which the first of them alone checks."""
-    folder, model = plan.output / "inference", plan.config.MODEL
-    if id(plan.test) not in scorers:
-        scorers[id(plan.test)] = evaluator.Scorer(
-            plan.test,
-            model.MASK_ON,
-            folder,
-            model.KEYPOINT_ON,
-            stop,
-            plan.evaluator,
-            plan.config.DATALOADER.NUM_WORKERS,
-        )
-    return scorers[id(plan.test)].in_folder(folder)
+def _make_scorer(plan: Plan, stop: StopRequest) -> evaluator.Scorer:
+    model = plan.config.MODEL
+    return evaluator.Scorer(
+        plan.test,
+        model.MASK_ON,
+        _inference(plan),
+        model.KEYPOINT_ON,
+        stop,
+        plan.evaluator,
+        plan.config.DATALOADER.NUM_WORKERS,
+    )
+
+
+def _inference(plan: Plan) -> Path:
+    return plan.output / "inference"
 
 
 class _Timed:
