@@ -13,12 +13,15 @@ MOST_POSITIONS = 4  # of an output map; at 4 x 4 the convolution is the faster o
 class SmallMapConv2d(nn.Conv2d):
     """A convolution that is one matrix product on a CPU where its output has at most MOST_POSITIONS positions.
 
-    The two differ by the order of their sums alone.
+    The two differ by the order of their sums alone. Weights must lie channels last, as the matrix does: the gradient of
+    others would not be laid out like them, and DDP would copy it with a warning.
     """
 
     def forward(self, input: Tensor) -> Tensor:
         """Map (N, C, H, W) to (N, C', H', W')."""
-        if input.device.type != "cpu" or not 0 < self._positions(*input.shape[2:]) <= MOST_POSITIONS:
+        channels_last = self.weight.stride(3) == self.in_channels  # of a 1 x 1 kernel, too
+        few = 0 < self._positions(*input.shape[2:]) <= MOST_POSITIONS
+        if not (channels_last and few and input.device.type == "cpu"):
             return super().forward(input)
         (top, bottom), rows = self._met(0, input.shape[2])
         (left, right), columns = self._met(1, input.shape[3])
@@ -26,7 +29,7 @@ class SmallMapConv2d(nn.Conv2d):
         padded = F.pad(input.permute(0, 2, 3, 1), (0, 0, left, right, top, bottom))
         windows = padded.unfold(1, kernel.shape[2], self.stride[0]).unfold(2, kernel.shape[3], self.stride[1])
         windows = windows.permute(0, 1, 2, 4, 5, 3)  # (N, H', W', k, l, C)
-        matrix = kernel.permute(2, 3, 1, 0).flatten(0, 2)  # (k l C, C'), a view of weights that lie channels last
+        matrix = kernel.permute(2, 3, 1, 0).flatten(0, 2)  # (k l C, C'), a view of all weights, or a copy of some taps
         output = windows.flatten(0, 2).flatten(1) @ matrix  # (N H' W', C')
         return output.unflatten(0, windows.shape[:3]).permute(0, 3, 1, 2)
 

@@ -16,17 +16,15 @@ GEOMETRIES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("last", [True, False], ids=["channels last", "contiguous"])
 @pytest.mark.parametrize(("kernel", "stride", "padding", "size"), GEOMETRIES)
-def test_a_product_is_the_convolution(
-    kernel: int, stride: int, padding: int, size: tuple[int, int], last: bool
-) -> None:
+def test_a_product_is_the_convolution(kernel: int, stride: int, padding: int, size: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    layout = torch.channels_last if last else torch.contiguous_format
-    plain = nn.Conv2d(6, 5, kernel, stride, padding, bias=False).double().to(memory_format=layout)
+    plain = nn.Conv2d(6, 5, kernel, stride, padding, bias=False).double().to(memory_format=torch.channels_last)
     own = compute_small_maps_as_products(copy.deepcopy(plain))
     assert isinstance(own, SmallMapConv2d)
-    images = [torch.randn(3, 6, *size).double().to(memory_format=layout).requires_grad_() for _ in range(2)]
+    images = [
+        torch.randn(3, 6, *size).double().to(memory_format=torch.channels_last).requires_grad_() for _ in range(2)
+    ]
     images[1].data.copy_(images[0].data)
     outputs = [layer(image) for layer, image in zip((plain, own), images, strict=True)]  # (3, 5, H', W')
     assert "Convolution" not in str(outputs[1].grad_fn)
@@ -35,19 +33,33 @@ def test_a_product_is_the_convolution(
     for output in outputs:
         output.backward(slope)
     torch.testing.assert_close(own.weight.grad, plain.weight.grad, rtol=0, atol=1e-14)
+    assert own.weight.grad.stride() == own.weight.stride()  # else DDP copies it, and warns
     torch.testing.assert_close(images[1].grad, images[0].grad, rtol=0, atol=1e-14)
 
 
-def test_larger_maps_are_convolved_as_ever() -> None:
+@pytest.mark.parametrize(
+    ("kernel", "size", "layout"),
+    [
+        (3, (3, 2), torch.channels_last),
+        (3, (2, 2), torch.contiguous_format),
+        (1, (2, 2), torch.contiguous_format),
+    ],
+    ids=["larger map", "contiguous", "contiguous, 1 x 1"],
+)
+def test_other_maps_and_layouts_are_convolved(kernel: int, size: tuple[int, int], layout: torch.memory_format) -> None:
     torch.manual_seed(0)
-    plain = nn.Conv2d(6, 5, 3, padding=1, bias=False)
+    plain = nn.Conv2d(6, 5, kernel, padding=kernel // 2, bias=False).to(memory_format=layout)
     own = compute_small_maps_as_products(copy.deepcopy(plain))
-    images = torch.randn(3, 6, 3, 2)
+    images = torch.randn(3, 6, *size)
     output = own(images)
     assert "Convolution" in str(output.grad_fn)
     assert torch.equal(output, plain(images))
+
+
+def test_a_kernel_larger_than_its_map_is_refused_as_by_torch() -> None:
+    layer = compute_small_maps_as_products(nn.Conv2d(6, 5, 3, bias=False)).to(memory_format=torch.channels_last)
     with pytest.raises(RuntimeError, match="greater than actual input size"):
-        compute_small_maps_as_products(nn.Conv2d(6, 5, 3, bias=False))(images)
+        layer(torch.randn(3, 6, 3, 2))
 
 
 @pytest.mark.parametrize("options", [{"groups": 2}, {"dilation": 2}, {"bias": True}, {"padding_mode": "circular"}])
@@ -59,7 +71,7 @@ def test_other_convolutions_stay_what_they_are(options: dict) -> None:
 @pytest.mark.parametrize("arch", ["resnet18", "resnet50"])
 def test_an_encoder_of_small_views_is_the_same_function(arch: str) -> None:
     torch.manual_seed(0)
-    encoder = build_encoder(arch).double()
+    encoder = build_encoder(arch).double().to(memory_format=torch.channels_last)
     plain = copy.deepcopy(encoder)
     for layer in plain.modules():
         if isinstance(layer, SmallMapConv2d):
