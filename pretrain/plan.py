@@ -74,8 +74,9 @@ class Plan:
             f"{self.images.size - steps * optim.batch_size} images left out of each epoch",
             f"compute      {optim.epochs * steps * optim.batch_size} images seen, in {self.views} "
             f"view{'s' if self.views > 1 else ''} each",
-            f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}, "
-            f"{torch.get_num_threads()} threads and {self.workers} loader workers each",
+            f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}",
+            f"cores        {_counted(torch.get_num_threads(), 'thread')} and "
+            f"{_counted(self.workers, 'loader worker')} in each process",
             f"arithmetic   {arithmetic.describe(optim.precision, self.config.deterministic)}",
             f"shuffle-BN   {'on' if self.shuffle else 'off'}",
             f"weights      {describe_weights(self.began_from, bool(self.resume_from))}",
@@ -98,6 +99,10 @@ class Plan:
                 log.info(line)
             for notice in self.notices:
                 log.warning("warning: %s", notice)
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def make_plan(
