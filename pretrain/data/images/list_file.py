@@ -1,10 +1,12 @@
 """The text list of images: one path a line, as people and their tools write it."""
 
 import functools
+import itertools
 import os
 import re
 import unicodedata
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 from pretrain.data.images import shards, storage
 from pretrain.data.images.path_array import PathArray, pack_paths
@@ -12,6 +14,8 @@ from pretrain.runtime.errors import PretrainError, listed, printable
 from pretrain.runtime.host import expand_home
 
 NAMED = 5  # faults that a message spells out; the others it counts
+LOOKERS = 64  # threads that look whether files are there: on a network's file system each look is a wait
+LINES = 10_000  # of a list that they are given at a time
 
 
 def read_list(path: str, folder: str) -> PathArray:
@@ -27,14 +31,16 @@ def read_list(path: str, folder: str) -> PathArray:
 
     def entries() -> Iterator[str]:
         nonlocal count
-        for number, name in _lines(path):
-            found = find_written(folder, name)
-            fault = _fault(folder, name, found)
-            if fault:
-                count += 1
-                if len(faults) < NAMED:
-                    faults.append(f"line {number}: {printable(name)}: {fault}")
-            yield found or name
+        lines = _lines(path)
+        with ThreadPoolExecutor(LOOKERS) as pool:
+            while part := list(itertools.islice(lines, LINES)):
+                looks = pool.map(functools.partial(_look, folder), (name for _, name in part))
+                for (number, name), (meant, fault) in zip(part, looks, strict=True):
+                    if fault:
+                        count += 1
+                        if len(faults) < NAMED:
+                            faults.append(f"line {number}: {printable(name)}: {fault}")
+                    yield meant
 
     names = pack_paths(entries())
     if count:
@@ -75,13 +81,29 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
                 yield number, expand_home(text)
 
 
+def _look(folder: str, name: str) -> tuple[str, str | None]:
+    """Return the path that is meant by a line, and why a list may not name it, or None: one look where all is well."""
+    path = storage.join(folder, name)
+    if not storage.is_url(path) and not _misplaced(folder, name) and os.path.isfile(path):
+        return name, None
+    found = find_written(folder, name)
+    return found or name, _fault(folder, name, found)
+
+
+def _misplaced(folder: str, name: str) -> str | None:
+    """Return why no list may name such a path, be it there or not; or None."""
+    if not os.path.isabs(name) and not storage.is_url(name) and os.path.normpath(name).split("/")[0] == "..":
+        return f"leads out of the list's folder; relative paths start at {folder or 'the current folder'}"
+    if name.lower().endswith((".tar", *shards.COMPRESSED)):
+        return "a shard; shards go into data.root itself, as a folder of them or a brace pattern"
+    return None
+
+
 def _fault(folder: str, name: str, found: str | None) -> str | None:
     """Return why a list may not name this path, or None. A missing URL is only found when it is read."""
     meant = found or name
-    if not os.path.isabs(meant) and not storage.is_url(meant) and os.path.normpath(meant).split("/")[0] == "..":
-        return f"leads out of the list's folder; relative paths start at {folder or 'the current folder'}"
-    if meant.lower().endswith((".tar", *shards.COMPRESSED)):
-        return "a shard; shards go into data.root itself, as a folder of them or a brace pattern"
+    if misplaced := _misplaced(folder, meant):
+        return misplaced
     path = storage.join(folder, meant)
     if storage.is_url(path) or os.path.isfile(path):
         return None
