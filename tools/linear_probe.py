@@ -25,10 +25,8 @@ exit codes: 0 finished, 2 bad input, {signals.EXIT_CODE} stopped by a signal and
 
 def main() -> None:
     arguments = parse()
-    from common.linear_evaluation import (  # they import torch, which takes seconds: a typo is told before
-        Options,
-        evaluate_backbone,
-    )
+    # Importing these takes seconds: a typo is told before.
+    from common.linear_evaluation import Options, evaluate_backbone
     from pretrain.runtime import distributed
 
     options = Options(**vars(arguments))

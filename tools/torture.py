@@ -41,12 +41,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a Ctrl-C: the runs end with it
     if arguments.output.exists():
         raise UserError(f"--output: {arguments.output}: already exists; remove it or choose another")
-    from fault_injection.campaign import (  # they import torch, which takes seconds: a typo is told before
-        LAYOUTS,
-        Totals,
-        can_mount,
-        make_images,
-    )
+    # Importing these takes seconds: a typo is told before.
+    from fault_injection.campaign import LAYOUTS, Totals, can_mount, make_images
     from fault_injection.job import Setup
 
     seed = arguments.seed if arguments.seed is not None else random.randrange(2**32)
