@@ -6,7 +6,7 @@ gets what tools/train_moco.py chooses.
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,28 +21,12 @@ from pretrain.runtime import distributed, seeds
 from pretrain.runtime.ranks import cores
 
 from . import input_pipeline, step_profile, training_step
+from .arguments import EndToEndSetup as Setup
 from .interleave import Candidate, Numbers, OnProgress, run_interleaved
 from .sample_images import images_or_made
 from .summary import format_summary, summarize, summarize_quotients
 
 PUBLISHED = "published"
-
-
-@dataclass(frozen=True)
-class Setup(training_step.Setup):
-    """The work of all candidates, one process each."""
-
-    images: Path | None = None  # a folder; None: made
-    augmentation: str = "v2"
-    workers: int = 1
-    processes: int = field(default=1, init=False)
-    threads: int = field(default=0, init=False)
-    malloc: str = field(default="keep", init=False)  # of ours
-
-    def input(self, folder: Path) -> input_pipeline.Setup:
-        """The same for the input alone."""
-        number = self.batch * self.steps
-        return input_pipeline.Setup(folder, self.augmentation, self.size, self.batch, number, self.repeats)
 
 
 class TrainingRunner:

@@ -5,7 +5,7 @@ import multiprocessing
 import tempfile
 from array import array
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,13 @@ from pretrain.data.images.image_set import ImageSet
 from pretrain.data.images.path_array import pack_paths
 from pretrain.data.images.shards import Samples, concatenate
 
+from .arguments import IndexSetup as Setup
 from .interleave import OnProgress
 from .process_counters import memory_bytes
 
 PER_SHARD = 10_000
 LOOKUPS = 10_000  # names read of a mapped index
 KINDS = ("files", "shards")  # class/class_NUMBER.JPEG as in ImageNet, 30 bytes; NUMBER.jpg in shards, 13 bytes
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The sizes of index that are built; 100 million take minutes, 5 GB of memory and 4 GB in TMPDIR."""
-
-    millions: tuple[int, ...] = (1, 10)  # entries
 
 
 def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +19,12 @@ from pretrain.data.loader import EpochLoader
 from pretrain.data.sampler import EpochSampler
 
 from . import published_input
+from .arguments import InputSetup as Setup
 from .interleave import Candidate, Numbers, OnProgress, run_interleaved
 from .sample_images import images_or_made
 from .summary import format_summary, summarize, summarize_quotients
 
 PUBLISHED = "published"
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The work of all candidates."""
-
-    images: Path | None = None  # a folder; None: made
-    augmentation: str = "v2"
-    size: int = 224  # side of a view, pixels
-    batch: int = 32
-    number: int = 128  # images in a round
-    repeats: int = 5
 
 
 class InputRunner:

@@ -19,16 +19,13 @@ from typing import Any, NamedTuple, Protocol
 import torch.distributed as dist
 
 from pretrain.runtime import distributed, spawn
-from pretrain.runtime.errors import UserError
+
+from .arguments import BenchmarkError
 
 POLL = 0.01  # seconds between two looks for an answer
 
 Numbers = dict[str, Any]  # what JSON holds
 OnProgress = Callable[[str, int, int], None]  # the piece of work that begins, the number done, and that of all
-
-
-class BenchmarkError(UserError):
-    """A benchmark that cannot be run as it was asked for, or whose process died."""
 
 
 class Runner(Protocol):

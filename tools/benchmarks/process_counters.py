@@ -10,7 +10,7 @@ import socket
 import struct
 import time
 
-from .interleave import BenchmarkError
+from .arguments import BenchmarkError
 
 FILES = pathlib.Path("/proc/self/fd")
 _STATUS = pathlib.Path("/proc/self/status")

@@ -1,6 +1,6 @@
 """The prediction of docs/measurements/speed.md for many GPUs. Nothing is timed."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from pretrain.config import schema
 from pretrain.data.augment import gpu
 from pretrain.models.encoders import build_encoder
 
+from .arguments import PredictSetup as Setup
 from .interleave import OnProgress
 from .step_profile import SENT
 
@@ -25,19 +26,6 @@ LATENCY = {NODE: 20e-6, NETWORK: 50e-6}  # seconds of a collective of no bytes; 
 BUCKET = 25 * 2**20  # bytes of gradients that are reduced at a time: DDP's default
 PUBLISHED_LAUNCHES = 490  # of the momentum update of a ResNet-50
 PUBLISHED_PASSES = 13  # over the (N, 1 + K) logits
-
-
-@dataclass(frozen=True)
-class Setup:
-    """A step of one GPU, and among how many."""
-
-    arch: str = "resnet50"
-    size: int = 224  # side of a view, pixels
-    batch: int = 32  # images a GPU, N
-    queue: int = 65536  # K
-    rate: int = 2000  # pairs/s of the bare encoders on one GPU
-    pipeline: str = "fast"  # device: the GPU does the rest of the augmentation of both views, in ours
-    worlds: tuple[int, ...] = (8, 64, 512)
 
 
 def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:

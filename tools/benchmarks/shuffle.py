@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -13,24 +13,13 @@ from pretrain.models import shuffle_bn
 from pretrain.runtime import distributed, spawn
 
 from . import published_step, step_profile
+from .arguments import ShuffleSetup as Setup
 from .interleave import OnProgress
 from .process_counters import tcp_bytes_sent
 from .summary import format_summary, summarize, summarize_quotients
 
 PUBLISHED = "published fp32"  # what its script does
 Exchange = Callable[[], object]
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The work of all candidates."""
-
-    size: int = 224  # side of a view, pixels
-    batch: int = 32  # images a process, N
-    dim: int = 128  # of a key
-    worlds: tuple[int, ...] = (2, 4, 8)  # numbers of processes
-    steps: int = 3  # in a round
-    repeats: int = 5
 
 
 def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import copy
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -20,39 +20,13 @@ from pretrain.runtime import distributed, host, seeds
 from pretrain.runtime.ranks import cores
 
 from . import step_profile
-from .interleave import BenchmarkError, Candidate, Numbers, OnProgress, run_interleaved
+from .arguments import StepSetup as Setup
+from .interleave import Candidate, Numbers, OnProgress, run_interleaved
 from .process_counters import memory_bytes
 from .published_step import PublishedMoCo, PublishedStep
 from .summary import format_summary, summarize, summarize_quotients
 
 FLOOR, PUBLISHED, OURS = "floor", "published", "ours"
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The work of all candidates."""
-
-    arch: str = "resnet50"
-    size: int = 224  # side of a view, pixels
-    batch: int = 32  # images a process, N
-    queue: int = 65536  # K
-    precision: str = "fp32"  # of ours and of the floor
-    published_precision: str = "fp32"
-    channels_last: bool = True  # ours and the floor
-    processes: int = 1
-    threads: int = 0  # of each process; 0: its share of the cores
-    device: str = "cpu"
-    malloc: str = "keep"  # keep: the C library keeps freed memory, as tools/train_moco.py has it on a CPU
-    steps: int = 3  # in a round
-    repeats: int = 5
-
-    def check(self) -> None:
-        """Raise BenchmarkError where the published formulation cannot do this."""
-        if self.queue % (self.batch * self.processes):
-            raise BenchmarkError(
-                f"--queue: {self.queue} is not a multiple of the global batch, {self.batch} x {self.processes} "
-                "processes; the published queue has no other sizes"
-            )
 
 
 class StepRunner:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.interleave import BenchmarkError, Candidate, run_interleaved
+from benchmarks.arguments import BenchmarkError
+from benchmarks.interleave import Candidate, run_interleaved
 from pretrain.runtime import distributed
 from tests.conftest import ROOT
 

@@ -2,7 +2,7 @@
 
 import importlib.util
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from transfer import engines
 from transfer.config import detectron2_defaults as vocabulary
 from transfer.config import resolve
 
+from ..arguments import FineTuningSetup as Setup
 from ..interleave import Candidate, OnProgress, run_interleaved
 from ..summary import format_summary, summarize, summarize_quotients
 from .made_records import made_dataset
@@ -22,21 +23,6 @@ DETECTRON2, TORCHVISION, HALF = "detectron2", "torchvision", "torchvision, half"
 RATIOS = ((DETECTRON2, TORCHVISION), (DETECTRON2, HALF), (TORCHVISION, HALF))
 _SYNCHRONISED = ("SyncBN", "naiveSyncBN", "nnSyncBN")  # Detectron2's need a GPU, or several processes
 _NORMS = ("MODEL.RESNETS.NORM", "MODEL.FPN.NORM", "MODEL.SEM_SEG_HEAD.NORM")
-
-
-@dataclass(frozen=True)
-class Setup:
-    """The work of all candidates."""
-
-    recipe: str = "demo_coco"
-    batch: int = 2  # images
-    shorter_side: int = 0  # pixels; 0: as the recipe says
-    threads: int = 0  # of each candidate; 0: as torch chooses
-    device: str = "cpu"
-    malloc: str = "default"
-    number: int = 16  # images to train on
-    steps: int = 3  # in a round
-    repeats: int = 5
 
 
 def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:
