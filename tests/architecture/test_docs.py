@@ -71,6 +71,11 @@ def test_python_blocks_use_names_that_exist(page: Path) -> None:
 
 
 @each_page
+def test_code_is_fenced(page: Path) -> None:
+    assert documents.unfenced_code(page.read_text()) == []
+
+
+@each_page
 def test_nothing_outside_the_project_is_named(page: Path) -> None:
     assert "../shared" not in page.read_text()
     assert f"{ROOT}/" not in page.read_text()
@@ -81,6 +86,14 @@ def test_every_page_of_docs_is_in_the_index() -> None:
     index = ROOT / "docs" / "README.md"
     linked = {(index.parent / target.partition("#")[0]).resolve() for target in documents.links(index.read_text())}
     assert [page for page in PAGES if ROOT / "docs" in page.parents and page not in linked | {index}] == []
+
+
+def test_every_page_of_docs_is_in_the_menu_of_the_site() -> None:
+    menu = (ROOT / "mkdocs.yml").read_text()
+    pages = [page.relative_to(ROOT / "docs").as_posix() for page in PAGES if ROOT / "docs" in page.parents]
+    assert [page for page in pages if f" {page}\n" not in menu] == [], (
+        "give each new page a line under nav: in mkdocs.yml"
+    )
 
 
 def test_every_tool_and_configuration_has_a_line() -> None:

@@ -11,7 +11,7 @@ HIDDEN = {".venv", ".git", "output", "build", "fixtures"}
 
 _LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)|(?:src|href)=\"([^\"]+)\"")
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_INDENTED = re.compile(r"(?:^    .*\n?|^[ \t]*\n(?=    ))+", re.MULTILINE)
+_INDENTED = re.compile(r"(?<=\n\n)    \S.*", re.MULTILINE)
 _PROGRAMS = {"python", ".venv/bin/python", "torchrun", ".venv/bin/torchrun"}
 
 
@@ -43,9 +43,12 @@ def anchors(text: str) -> set[str]:
 def code(text: str) -> list[str]:
     """What stands in backticks and in code blocks, block by block."""
     fenced = [content for _, content in _FENCE.findall(text)]
-    rest = _FENCE.sub("", text)
-    indented = [match[0] for match in _INDENTED.finditer(rest)]
-    return fenced + indented + re.findall(r"`([^`\n]+)`", rest)
+    return fenced + re.findall(r"`([^`\n]+)`", _FENCE.sub("", text))
+
+
+def unfenced_code(text: str) -> list[str]:
+    """The first lines of code blocks that only their indentation makes one: no site shows them in colour."""
+    return _INDENTED.findall(_FENCE.sub("", text))
 
 
 def python_blocks(text: str) -> list[str]:
@@ -53,20 +56,15 @@ def python_blocks(text: str) -> list[str]:
 
 
 def commands(text: str) -> Iterator[list[str]]:
-    """The words of each shell command in the indented and the ```sh blocks, in their order.
+    """The words of each shell command in the ```sh blocks, in their order.
 
     Continued lines are joined, comments dropped. Lines of output, in ```text blocks, are no commands.
     """
-    blocks = []
-    for match in re.finditer(rf"{_FENCE.pattern}|{_INDENTED.pattern}", text, re.MULTILINE | re.DOTALL):
-        if match[1] is None:
-            blocks.append(match[0])
-        elif match[1] == "sh":
-            blocks.append(match[2])
-    for block in blocks:
-        for line in re.sub(r"\\\n\s*", "", block).splitlines():
-            if words := shlex.split(line, comments=True):
-                yield words
+    for language, content in _FENCE.findall(text):
+        if language == "sh":
+            for line in re.sub(r"\\\n\s*", "", content).splitlines():
+                if words := shlex.split(line, comments=True):
+                    yield words
 
 
 def tool_of(words: list[str]) -> str | None:
