@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-all test-slurm lint format demo torture clean
+.PHONY: help install test test-all test-slurm lint format docs demo torture clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,6 +48,10 @@ lint: $(READY)  ## ruff and mypy alone
 format: $(READY)  ## let ruff rewrite the layout of the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(READY)  ## the site of docs/, in output/site; stops at a link, an anchor or a name that is not there
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo output/site/index.html
 
 demo: $(READY)  ## the whole job on made-up scenes, in output/demo; SEED=1: with other ones, in output/demo_seed_1
 	$(BIN)/python tools/launch.py pipeline configs/launch/pipeline_demo.yaml --cluster local$(if $(SEED), --seed $(SEED) --output output/demo_seed_$(SEED))

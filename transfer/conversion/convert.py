@@ -34,7 +34,8 @@ class Conversion(Backbone):
         The source name of a tensor that the source lacked is "".
 
         Args:
-            to, family: the form of the file written; see `transfer.weights.backbone_file.write_backbone`.
+            to: the form of the file written, as `transfer.weights.backbone_file.write_backbone` has it.
+            family: of the detectors whose full names are written, likewise.
         """
         names = {detectron2_name(name): self.source.names.get(name, "") for name in self.source.state}
         return [

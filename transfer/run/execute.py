@@ -35,7 +35,8 @@ def execute(plan: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
     All runs share the same processes: those of torchrun can join each other only once.
 
     Args:
-        plan, more: the runs, in order, with the test data in common; those that are finished are skipped.
+        plan: the first run; one that is finished is skipped.
+        more: the runs after it, in order, with the same test data.
         stop: looked at between two batches and between two images.
 
     Returns:

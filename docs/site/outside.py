@@ -1,0 +1,105 @@
+"""A hook of MkDocs that brings the files outside docs/ to which a page links into the site.
+
+The pages write a link as it leads from their own file in the repository, so that it works on a Git host. In the site,
+a linked file such as configs/pretrain/demo.yaml or CHANGELOG.md becomes a page of its own below files/.
+"""
+
+import posixpath
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files, InclusionLevel
+from mkdocs.structure.pages import Page
+
+ROOT = Path(__file__).resolve().parents[2]
+OUTSIDE = "files"  # folder in the site
+CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"(\[[^\]]*\]\()([^)\s]+)(\))")
+LANGUAGES = {".yaml": "yaml", ".py": "python"}
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add a page for each linked file outside docs/, and for those to which such a page links."""
+    unread = [f"docs/{file.src_uri}" for file in files.documentation_pages()]
+    known = set(unread)
+    while unread:
+        place = unread.pop()
+        for target in sorted(linked_places(place, (ROOT / place).read_text(encoding="utf-8")) - known):
+            if target.startswith("docs/"):
+                continue  # MkDocs itself has it, or says that it is not there
+            path = ROOT / target
+            if target.startswith("..") or not path.is_file():
+                raise PluginError(f"{place}: links to {target}, which is no file of the repository")
+            known.add(target)
+            unread += [target] if path.suffix == ".md" else []
+            text = path.read_text(encoding="utf-8")
+            content = text if path.suffix == ".md" else as_page(target, text)
+            files.append(File.generated(config, site_uri(target), content=content, inclusion=InclusionLevel.NOT_IN_NAV))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Let the links from and to the files outside docs/ lead to their places in the site."""
+    here = page.file.src_uri
+    place = here.removeprefix(f"{OUTSIDE}/") if here.startswith(f"{OUTSIDE}/") else f"docs/{here}"
+    folder = posixpath.dirname(here) or "."
+
+    def in_site(target: str) -> str:
+        linked = resolved(place, target)
+        if linked is None:
+            return target
+        anchor = f"#{urlsplit(target).fragment}" if urlsplit(target).fragment else ""
+        return posixpath.relpath(site_uri(linked), folder) + anchor
+
+    return change_links(markdown, in_site)
+
+
+def site_uri(place: str) -> str:
+    """Return the page that shows a file of the repository, as MkDocs names its source."""
+    if place.startswith("docs/"):
+        return place.removeprefix("docs/")
+    return f"{OUTSIDE}/{place}" if place.endswith(".md") else f"{OUTSIDE}/{place}.md"
+
+
+def as_page(place: str, text: str) -> str:
+    """Return a page that shows a file of code."""
+    return f"# {place}\n\n```{LANGUAGES.get(Path(place).suffix, 'text')}\n{text.rstrip()}\n```\n"
+
+
+def linked_places(place: str, markdown: str) -> set[str]:
+    """Return the files of the repository to which a page links."""
+    found: list[str] = []
+
+    def note(target: str) -> str:
+        linked = resolved(place, target)
+        found.extend([linked] if linked else [])
+        return target
+
+    change_links(markdown, note)
+    return set(found)
+
+
+def resolved(place: str, target: str) -> str | None:
+    """Return the path, from the root of the repository, to which a link leads; None for one that names no file so."""
+    parts = urlsplit(target)
+    if parts.scheme or parts.netloc or not parts.path or parts.path.startswith("/"):
+        return None
+    return posixpath.normpath(posixpath.join(posixpath.dirname(place), parts.path))
+
+
+def change_links(markdown: str, change: Callable[[str], str]) -> str:
+    """Return a page with the target of each of its links changed; what looks like a link in code is none."""
+
+    def outside_code() -> Iterable[str]:
+        end = 0
+        for code in CODE.finditer(markdown):
+            yield LINK.sub(lambda link: link[1] + change(link[2]) + link[3], markdown[end : code.start()])
+            yield code[0]
+            end = code.end()
+        yield LINK.sub(lambda link: link[1] + change(link[2]) + link[3], markdown[end:])
+
+    return "".join(outside_code())
