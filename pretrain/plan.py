@@ -59,6 +59,7 @@ class Plan:
     began_from: dict[str, Any] | None  # the record of the weights that the run began with; None: random ones
     resume_from: pathlib.Path | None  # a checkpoint; None: a run that begins
     workers: int  # loader processes of this one
+    threads: int  # of this process
     first_step: int  # the steps of the run that were done before this attempt
     first_epoch: int  # the epochs finished before it; the next one may lack only the work at its end
     notices: tuple[str, ...]  # what the user should know before it runs
@@ -75,7 +76,7 @@ class Plan:
             f"compute      {optim.epochs * steps * optim.batch_size} images seen, in {self.views} "
             f"view{'s' if self.views > 1 else ''} each",
             f"processes    {world} on {self.device.type}, {optim.batch_size // world} images a step each{parts}",
-            f"cores        {_counted(torch.get_num_threads(), 'thread')} and "
+            f"cores        {_counted(self.threads, 'thread')} and "
             f"{_counted(self.workers, 'loader worker')} in each process",
             f"arithmetic   {arithmetic.describe(optim.precision, self.config.deterministic)}",
             f"shuffle-BN   {'on' if self.shuffle else 'off'}",
@@ -146,6 +147,11 @@ def make_plan(
         notices.append(f"--resume takes {path.name}, which has no manifest, by the checksums of its own format")
     notices += validation.notices if validation else []
     notices += _check_same_run(start, settings, images) if start else []
+    began_with = ours.get("threads") if ours and ours["world_size"] == world else None
+    threads, fewer = cores.choose_threads(
+        device, workers, distributed.local_world_size(), began_with, cores.cores_of_others
+    )
+    notices += [*([fewer] if fewer else []), *(_not_bit_exact(ours, settings, threads) if ours else [])]
     notices += [*images.on_main.notices, *wide_values_notices(images.on_main)] if images.on_main else []
     shuffle, reasons = _shuffle_effect(settings, world)
     sampler = EpochSampler(images.size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
@@ -159,7 +165,7 @@ def make_plan(
     began_from = dict(weights.record) if weights else ours.get("weights") if ours else None
     return Plan(
         *(settings, device, folder, images, classes, sampler, shuffle, validation),
-        *(weights, began_from, path, workers, step, epoch, tuple(notices)),
+        *(weights, began_from, path, workers, threads, step, epoch, tuple(notices)),
     )
 
 
@@ -261,7 +267,7 @@ def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundI
         )
     if other:
         raise ConfigError(other)
-    return _not_bit_exact(ours, settings) + moved
+    return moved
 
 
 def _settings_before(ours: dict[str, Any], settings: Config) -> dict[str, Any]:
@@ -269,8 +275,8 @@ def _settings_before(ours: dict[str, Any], settings: Config) -> dict[str, Any]:
     return config_io.flat(config_io.defaults(settings)) | ours["config"]
 
 
-def _not_bit_exact(ours: dict[str, Any], settings: Config) -> list[str]:
-    """Return notices of what makes a resumed run differ from an uninterrupted one."""
+def _not_bit_exact(ours: dict[str, Any], settings: Config, threads: int) -> list[str]:
+    """Return notices of what makes a resumed run of so many threads differ from an uninterrupted one."""
     before, now = _settings_before(ours, settings), config_io.flat(settings)
     notices = []
     added = sorted(now.keys() - ours["config"].keys())
@@ -293,8 +299,8 @@ def _not_bit_exact(ours: dict[str, Any], settings: Config) -> list[str]:
     changes = [f"{key} was {before[key]} and is {now[key]} now" for key in SHARES if before[key] != now[key]]
     if ours["world_size"] != distributed.world_size():
         changes.insert(0, f"the run had {ours['world_size']} processes and has {distributed.world_size()} now")
-    elif ours.get("threads", torch.get_num_threads()) != torch.get_num_threads():
-        changes.append(f"the run had {ours['threads']} threads a process and has {torch.get_num_threads()} now")
+    elif ours.get("threads", threads) != threads:
+        changes.append(f"the run had {ours['threads']} threads a process and has {threads} now")
     if changes:
         notices.append(
             f"{', '.join(changes)}: it continues with the same batches and the same queue, but not bit by bit as it "

@@ -30,7 +30,6 @@ from pretrain.plan import Plan, make_plan
 from pretrain.runtime import distributed, files, host, provenance, run_folder, seeds, signals
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
 from pretrain.runtime.periodic_work import every
-from pretrain.runtime.ranks import cores
 from pretrain.work import complete_manifest, is_milestone, work_between_steps
 
 log = logging.getLogger(__name__)
@@ -66,13 +65,12 @@ def run(
             distributed.init(device, shared, lambda: stop.name)
         except signals.Stopped:  # while it waited for the other processes
             return False
-        processes = distributed.local_world_size()
-        cores.share_cores(device, cores.loader_workers(device, settings.data.workers, processes), processes)
         kept = device.type == "cpu" and host.keep_freed_memory()
         if not dry_run:
             folder = pathlib.Path(settings.output_dir)
             distributed.on_main(lambda: stack.enter_context(output_folder.locked(folder)))
         plan = make_plan(settings, device, resume, read_weights)
+        torch.set_num_threads(plan.threads)
         if dry_run:
             if distributed.is_main():
                 print("\n".join([config_io.to_yaml(settings), plan.describe(), *plan.notices]))

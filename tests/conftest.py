@@ -23,6 +23,9 @@ from tests.support.left_out import (  # noqa: F401 (hooks of pytest)
 hypothesis.settings.register_profile("busy machine", deadline=None)  # tests assert behaviour, never times
 hypothesis.settings.load_profile("busy machine")
 
+# Runs that are compared bit by bit need the same number of threads; a run by itself takes as many as others leave.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # `make test &` in a script; what tests start would ignore it too
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

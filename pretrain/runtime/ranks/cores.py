@@ -3,6 +3,7 @@
 import os
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,10 +63,66 @@ def share_cores(device: "torch.device", workers: int, processes: int) -> None:
     """
     import torch
 
+    torch.set_num_threads(choose_threads(device, workers, processes)[0])
+
+
+def choose_threads(
+    device: "torch.device",
+    workers: int,
+    processes: int,
+    began_with: int | None = None,
+    cores_taken: Callable[[], float] = lambda: 0.0,
+) -> tuple[int, str]:
+    """Return the number of threads of a process, and a notice where other programs lower it ("" where none does).
+
+    Two threads that share a core with another program are slower than one thread that has it: each waits for the other
+    (docs/measurements/speed.md). The number does not change later, because the last bits of a result depend on it.
+
+    Args:
+        workers, processes: as `share_cores` has them.
+        began_with: the threads of the run that is resumed, which keeps them where this machine has the cores.
+        cores_taken: finds what other programs keep busy, as `cores_of_others` does; asked only where it matters.
+    """
+    import torch
+
     # torchrun sets one thread where the user sets none; then, too, the cores are to be shared out.
     chosen = os.environ.get("OMP_NUM_THREADS")
-    if device.type == "cpu" and (chosen is None or (chosen == "1" and "TORCHELASTIC_RUN_ID" in os.environ)):
-        torch.set_num_threads(max(1, usable_cores() // processes - workers // WORKERS_OF_A_CORE))
+    if device.type != "cpu" or not (chosen is None or (chosen == "1" and "TORCHELASTIC_RUN_ID" in os.environ)):
+        return torch.get_num_threads(), ""
+    cores = usable_cores() // processes
+    share = max(1, cores - workers // WORKERS_OF_A_CORE)
+    if began_with is not None and began_with <= max(1, cores):
+        return began_with, ""
+    if share == 1 or processes > 1:  # the processes of a run would take each other for other programs
+        return share, ""
+    taken, machine = cores_taken(), os.cpu_count() or 1
+    left = max(1, min(share, machine - round(taken))) if taken >= 0.5 else share
+    if left == share:
+        return share, ""
+    return left, (
+        f"other programs keep {taken:.1f} of {machine} cores busy, so this run has {left} of {share} threads until its "
+        f"end; OMP_NUM_THREADS={share} in front of the command gives it all"
+    )
+
+
+def cores_of_others(seconds: float = 0.5, status: Path = Path("/proc/stat")) -> float:
+    """Return how many cores other programs keep busy, watched for some seconds; 0 where it is not known.
+
+    Programs of low priority (nice) are left out: they give way.
+    """
+    began, busy, own = time.monotonic(), _busy_seconds(status), time.process_time()
+    time.sleep(seconds)
+    others = _busy_seconds(status) - busy - (time.process_time() - own)
+    return max(0.0, others / (time.monotonic() - began))
+
+
+def _busy_seconds(status: Path) -> float:
+    """Return the CPU seconds since the machine's start that programs of usual priority and the system took."""
+    try:
+        user, _nice, system, _idle, _iowait, *interrupts = map(int, status.read_text().split("\n", 1)[0].split()[1:8])
+    except (OSError, ValueError):  # not Linux
+        return 0.0
+    return (user + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def limit_spinning(status: Path = Path("/proc/stat")) -> None:

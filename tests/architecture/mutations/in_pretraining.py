@@ -25,7 +25,7 @@ FAULTS = (
     fault(
         "resume-other-settings",
         "pretrain/plan.py",
-        "    if other:\n        raise ConfigError(other)\n    return _not_bit_exact",
+        "    if other:\n        raise ConfigError(other)\n    return moved",
         "    return _not_bit_exact",
         "a run resumes under other settings and ends as neither",
         "pretrain/test_train.py::test_a_resumed_run_keeps_its_settings",

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -116,3 +117,52 @@ def test_workers_and_threads_follow_from_the_cores(
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("taken", "threads"), [(0.0, 8), (0.4, 8), (0.6, 7), (3.2, 5), (7.0, 1), (8.0, 1)]
+)  # fmt: skip
+def test_a_run_takes_the_cores_that_others_leave(taken: float, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module, "usable_cores", lambda: 8)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    found, notice = module.choose_threads(torch.device("cpu"), 0, 1, cores_taken=lambda: taken)
+    assert found == threads
+    assert bool(notice) == (threads < 8)
+    if notice:
+        assert f"has {threads} of 8 threads until its end; OMP_NUM_THREADS=8 " in notice
+    assert module.choose_threads(torch.device("cpu"), 0, 2, cores_taken=lambda: taken) == (4, "")
+
+
+def test_a_quota_limits_threads_though_cores_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module, "usable_cores", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    assert module.choose_threads(torch.device("cpu"), 0, 1, cores_taken=lambda: 5.0) == (2, "")
+
+
+def test_a_resumed_run_keeps_its_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(module, "usable_cores", lambda: 4)
+    cpu = torch.device("cpu")
+    assert module.choose_threads(cpu, 0, 1, began_with=3, cores_taken=lambda: 4.0) == (3, "")
+    assert module.choose_threads(cpu, 0, 1, began_with=8, cores_taken=lambda: 0.0) == (4, "")  # it has no eight
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    assert module.choose_threads(cpu, 0, 1, began_with=3) == (torch.get_num_threads(), "")
+
+
+def test_a_busy_program_is_seen() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as program:
+        try:
+            assert module.cores_of_others(0.5) > 0.3
+        finally:
+            program.kill()
+
+
+def test_programs_of_low_priority_do_not_count(tmp_path: Path) -> None:
+    second, status = os.sysconf("SC_CLK_TCK"), tmp_path / "stat"
+    status.write_text("cpu  100 100 100 100 100 0 0 0 0 0\ncpu0 1 1 1 1\n")
+    after = f"cpu  {100 + second} {100 + 9 * second} 100 100 100 0 0 0 0 0\n"
+    threading.Timer(0.1, lambda: status.write_text(after)).start()
+    assert 0.1 < module.cores_of_others(1.0, status) <= 1
+    assert module.cores_of_others(0.01, tmp_path / "none") == 0
