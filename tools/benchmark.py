@@ -8,8 +8,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from benchmarks import arguments as options
 from common import cli
+
+# isort: split
+from benchmarks import arguments as options
+from pretrain.runtime.invocation.naming import command_line
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -91,7 +94,7 @@ def write_json(arguments: argparse.Namespace, results: Sequence[dict[str, Any]])
     device = distributed.select_device(getattr(arguments, "device", "cpu"))
     content = {
         "benchmark": arguments.benchmark,
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(command_line()),
         "environment": provenance.describe_environment(device, seed=0),
         "results": results,
     }

@@ -3,10 +3,13 @@
 import argparse
 import sys
 
+from common import cli
+
+# isort: split
 from checking.lines import fault_lines
 from checking.subcommands import SUBCOMMANDS
-from common import cli
 from common.subcommand import add_subcommands, described
+from pretrain.runtime.invocation.parser import Parser
 from transfer.data.common import faults as data_rules
 from transfer.data.common.detector_needs import MAX_SIZE
 from transfer.data.common.faults import KINDS, Findings
@@ -48,7 +51,7 @@ def _rules(rules: dict[str, str], masks: str | None) -> dict[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=f"{__doc__}\n\n{described(SUBCOMMANDS)}")
+    parser = Parser(description=f"{__doc__}\n\n{described(SUBCOMMANDS)}")
     common = argparse.ArgumentParser(add_help=False)
     common.set_defaults(kind_rules={})
     common.add_argument(

@@ -4,10 +4,13 @@ import argparse
 import sys
 
 from common import cli
+
+# isort: split
 from pretrain.data.images.image_set import open_images
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import expand_home, user_path
 from pretrain.runtime.image_file import describe_wide
+from pretrain.runtime.invocation.parser import Parser
 from pretrain.runtime.ranks.cores import usable_cores
 
 FOUND = 1  # exit code where there are faults
@@ -62,9 +65,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     parser.add_argument(
         "root",
         type=expand_home,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from common import cli
+
+# isort: split
 from rich.console import Console
 from rich.table import Table
 
-from common import cli
 from pretrain.runtime import files
 from pretrain.runtime.host import user_path
+from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
 from transfer.errors import TransferError
 from transfer.weights.backbone_forms import FAMILIES, SUFFIXES
@@ -59,9 +62,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("checkpoint", type=user_path, metavar="CHECKPOINT", help="the pretrained file")
     add("output", type=user_path, metavar="OUTPUT", help="the file to write; never overwritten")

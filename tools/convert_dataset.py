@@ -22,6 +22,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from common import cli
+
+# isort: split
 from exports.annotated import voc_list, write_parts
 from exports.contents import Contents, Picture
 from exports.forms import FORMS, read_export
@@ -30,6 +32,7 @@ from exports.splits import named_splits
 from exports.write_coco import new_folder, refuse_existing, write_coco
 from pretrain.runtime.errors import listed
 from pretrain.runtime.host import user_path
+from pretrain.runtime.invocation.parser import Parser
 
 EXAMPLES = """examples:
   python tools/convert_dataset.py stage1_train --class nucleus --split 80/20 --seed 0 --output data/nuclei
@@ -86,9 +89,7 @@ def _flags(output: Path, contents: Contents, splits: Sequence[str]) -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("source", type=user_path, metavar="EXPORT", help="the folder of the export")
     add("--output", type=user_path, required=True, help="folder to make; an error if it exists")

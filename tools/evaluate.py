@@ -4,10 +4,13 @@ import argparse
 import json
 import logging
 
+from common import cli
+
+# isort: split
 from rich.console import Console
 
-from common import cli
 from common.subcommand import add_subcommands, described
+from pretrain.runtime.invocation.parser import Parser
 from scoring.numbers import without_nan
 from scoring.subcommands import SUBCOMMANDS
 from transfer.data.common import faults
@@ -16,8 +19,8 @@ NOTES = """\
 All values are fractions from 0 to 1 (finetune.py and report.py print points, 0 to 100). Where there is nothing to
 measure (no small object, no object of a class) the table shows "-" and --json has null.
 
-Annotations and results are checked first; tools/check_dataset.py lists the kinds of fault and their rules. --json has
-under "data_faults" the number of faults that each rule was applied to.
+Annotations and results are checked first; tools/check_dataset.py lists the kinds of fault and their rules. Under
+"data_faults" --json has the number of faults that each rule was applied to.
 """
 
 
@@ -35,7 +38,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=f"{__doc__}\n\n{described(SUBCOMMANDS)}")
+    parser = Parser(description=f"{__doc__}\n\n{described(SUBCOMMANDS)}")
     output = argparse.ArgumentParser(add_help=False)
     output.add_argument(
         "--json", action="store_true", help="print one JSON object with unrounded numbers, nothing else"

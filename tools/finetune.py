@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from common import cli
+
+# isort: split
 from pretrain.runtime import signals
+from pretrain.runtime.invocation.naming import command_line
 from pretrain.runtime.signals import Stopped
 from transfer import results
 from transfer.data.labels import describe_labels
@@ -27,7 +30,7 @@ def main() -> None:
 
     try:
         with signals.StopRequest() as stop:
-            base = trials.plan_base(options, ["python", *sys.argv])
+            base = trials.plan_base(options, command_line())
             plans = trials.plan_runs(base, options)
             if args.dry_run:
                 print_plans(base, plans)

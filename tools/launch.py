@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from common import cli
+
+# isort: split
 from launcher import arguments as command_line
 
 PASSING_ON = ("pretrain", "finetune")  # actions that hand unknown words to their tool

@@ -3,10 +3,14 @@
 import argparse
 import sys
 
-from common import checkpoint_cli, cli
+from common import cli
+
+# isort: split
+from common import checkpoint_cli
 from pretrain.runtime import signals
 from pretrain.runtime.errors import Stopped
 from pretrain.runtime.host import expand_home, user_path
+from pretrain.runtime.invocation.parser import Parser
 
 EXAMPLES = f"""\
 examples:
@@ -45,9 +49,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     checkpoint_cli.add_backbone_arguments(parser)
     add = parser.add_argument
     add(

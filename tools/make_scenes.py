@@ -16,13 +16,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from common import cli
+
+# isort: split
 import numpy as np
 from rich.progress import MofNCompleteColumn, TextColumn
 
-from common import cli
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import user_path
+from pretrain.runtime.invocation.parser import Parser
 from pretrain.runtime.progress import progress_bar
 from synthetic.layouts import write_coco, write_images, write_voc
 from synthetic.painter import PATTERNS, Scene, paint
@@ -34,9 +37,7 @@ EXAMPLES = """examples:
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     parser.add_argument("--output", type=user_path, required=True, help="folder to make; an error if it exists")
     parser.add_argument("--unlabelled", type=_count, default=1500, help="images to pretrain on (%(default)s)")
     parser.add_argument("--train", type=_count, default=240, help="images to train on, in each layout (%(default)s)")

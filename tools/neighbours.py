@@ -2,10 +2,14 @@
 
 import argparse
 
-from common import checkpoint_cli, cli, contact_sheet
+from common import cli
+
+# isort: split
+from common import checkpoint_cli, contact_sheet
 from pretrain.data.images.image_set import open_images
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import expand_home, user_path
+from pretrain.runtime.invocation.parser import Parser
 
 EXAMPLES = """\
 examples:
@@ -66,9 +70,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     checkpoint_cli.add_backbone_arguments(parser)
     add = parser.add_argument
     add("--root", type=expand_home, required=True, metavar="IMAGES", help="the images: whatever data.root takes")

@@ -9,8 +9,11 @@ import re
 from pathlib import Path
 
 from common import cli
+
+# isort: split
 from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import config_path, user_path
+from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
 from transfer.data import own
 from transfer.errors import TransferError
@@ -33,9 +36,7 @@ CONFIG_KEY = re.compile(r"[A-Z][A-Z0-9_]*(\.[A-Z0-9_]+)*")  # MODEL.WEIGHTS
 
 
 def parser() -> argparse.ArgumentParser:
-    options = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = Parser(description=__doc__, epilog=EXAMPLES)
     add = options.add_argument
     add(
         "--config-file",

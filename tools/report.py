@@ -3,14 +3,17 @@
 import argparse
 from typing import Any
 
+from common import cli
+
+# isort: split
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common import cli
 from pretrain.runtime.files import naming_full_disk
 from pretrain.runtime.host import user_path
+from pretrain.runtime.invocation.parser import Parser
 from transfer.report.summary import signed
 
 EXAMPLES = """examples:
@@ -26,9 +29,7 @@ _MOST_MAILED = 18  # MB, which mail makes a third larger: many servers refuse mo
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add(
         "runs",

@@ -3,9 +3,13 @@
 import argparse
 import functools
 
-from common import checkpoint_cli, cli, contact_sheet
+from common import cli
+
+# isort: split
+from common import checkpoint_cli, contact_sheet
 from pretrain.config import config_io
 from pretrain.runtime.host import config_path, user_path
+from pretrain.runtime.invocation.parser import Parser
 
 EXAMPLES = """\
 examples:
@@ -35,9 +39,7 @@ def main() -> None:
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add(
         "--config-file",

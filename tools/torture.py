@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 import pathlib
 import random
+
+from common import cli
+
+# isort: split
 import signal
 import sys
 from typing import TYPE_CHECKING
@@ -13,9 +17,9 @@ from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from common import cli
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.host import user_path
+from pretrain.runtime.invocation.parser import Parser
 from pretrain.runtime.progress import progress_bar
 
 if TYPE_CHECKING:  # they import torch, which takes seconds: --help and a typo come before
@@ -62,9 +66,7 @@ def main() -> None:
 
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EPILOG)
     parser.add_argument("--output", required=True, type=user_path, help="folder for the runs; must not exist")
     parser.add_argument("--images", type=user_path, help="images to train on; default: made up")
     parser.add_argument("--kills", type=int, default=100, help="SIGKILLs (default 100)")

@@ -7,10 +7,14 @@ import sys
 import textwrap
 
 from common import cli
+
+# isort: split
 from pretrain.config import config_io
 from pretrain.runtime import signals
 from pretrain.runtime.errors import PretrainError
 from pretrain.runtime.host import config_path, user_path
+from pretrain.runtime.invocation.naming import as_called, command_line
+from pretrain.runtime.invocation.parser import Parser
 
 WIDTH, MEANING = 120, 44  # columns of the help, and where the meaning of a setting begins
 
@@ -40,15 +44,13 @@ exit codes:
   {signals.EXIT_CODE}  stopped by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, and saved: start it again with --resume
 
 settings, as KEY VALUE pairs after the options or in the YAML file, with their defaults:
-{_wrapped(config_io.describe())}
+{_wrapped(as_called(config_io.describe()))}
 """
 
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, epilog=EPILOG)
     parser.add_argument(
         "--config-file",
         type=functools.partial(config_path, stage="pretrain"),
@@ -89,7 +91,7 @@ def main() -> None:
 
     finished = train.run(
         settings,
-        ["python", *sys.argv],
+        command_line(),
         None if arguments.auto_resume else arguments.resume,
         dry_run=arguments.dry_run,
         profile=arguments.profile,

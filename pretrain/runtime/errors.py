@@ -15,6 +15,8 @@ import itertools
 import re
 from collections.abc import Iterable, Sequence
 
+from pretrain.runtime.invocation.naming import as_called
+
 TRY_AGAIN = 75  # exit code where the same command may succeed later: sysexits.h's EX_TEMPFAIL
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # a full disk, a used up quota, a file longer than allowed
 
@@ -41,6 +43,11 @@ class RanksError(Exception):
 
 def user_message(error: Exception) -> str | None:
     """Return the message of an error that is a user's mistake; None for a bug, whose traceback is needed."""
+    message = _message(error)
+    return None if message is None else as_called(message)
+
+
+def _message(error: Exception) -> str | None:
     if isinstance(error, UserError):
         return _own_text(error)
     if isinstance(error, OSError) and error.errno in NO_ROOM:

@@ -13,7 +13,7 @@ BEGIN, END = "<!-- rules -->\n", "<!-- /rules -->"
 STAGES = ("pretrain", "transfer", "tools")
 TOOL_PACKAGES = ("common", "launcher", "benchmarks", "fault_injection", "synthetic", "exports", "scoring", "checking")
 
-_LEAVES = "pretrain/runtime transfer/errors transfer/results transfer/predictions"
+_LEAVES = "pretrain/runtime pretrain/runtime/invocation transfer/errors transfer/results transfer/predictions"
 _LAYOUTS = (
     "transfer/data/coco transfer/data/voc transfer/data/cityscapes transfer/data/lvis transfer/data/semantic "
     "transfer/data/densepose transfer/data/common"
@@ -31,7 +31,8 @@ _MODELING = f"{_TORCHVISION}/modeling"
 # it in this table. A place is a folder, or a module at the top of a stage.
 RULES: dict[str, str] = {
     "pretrain/runtime/ranks": "",
-    "pretrain/runtime": "pretrain/runtime/ranks",
+    "pretrain/runtime/invocation": "",
+    "pretrain/runtime": "pretrain/runtime/ranks pretrain/runtime/invocation",
     "pretrain/data/images": "pretrain/runtime",
     "pretrain/data/augment": "pretrain/runtime",
     "pretrain/models": "pretrain/runtime",

@@ -36,8 +36,12 @@ TYPOS = [  # what a user may mistype, by the tool: all of it is found before any
 
 def start(folder: Path, name: str, *words: str) -> tuple[int, str, str, set[str]]:
     """Return the exit code of a tool, what it printed on both outputs, and the packages that it imported."""
-    command = [sys.executable, "-X", "importtime", str(ROOT / "tools" / f"{name}.py"), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return _started(folder, str(ROOT / "tools" / f"{name}.py"), *words)
+
+
+def _started(folder: Path, *words: str) -> tuple[int, str, str, set[str]]:
+    command = [sys.executable, "-X", "importtime", *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
     lines = done.stderr.splitlines()
     imports = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
@@ -59,4 +63,14 @@ def test_a_tool_tells_a_typo_without_heavy_imports(words: list[str], tmp_path: P
     assert code == 2
     assert said
     assert "Traceback" not in said
+    assert not packages & HEAVY
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["--version"], ["pretrain", "--help"], ["launch", "--help"]], ids=" ".join
+)
+def test_the_command_answers_without_heavy_imports(words: list[str], tmp_path: Path) -> None:
+    code, printed, said, packages = _started(tmp_path, "-m", "moco_transfer", *words)
+    assert code == 0, said
+    assert printed
     assert not packages & HEAVY

@@ -15,6 +15,7 @@ from pretrain.checkpoints.moco_file import ARCHITECTURES
 from pretrain.config import schema
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.host import user_path
+from pretrain.runtime.invocation.parser import Parser
 
 PRECISIONS = schema.Optim.__dataclass_fields__["precision"].metadata["choices"]
 
@@ -172,12 +173,11 @@ def make_parser(description: str, examples: str, setups: Mapping[str, type]) -> 
     Args:
         setups: the class of each benchmark's setup, by the name that is typed.
     """
-    style = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=description, epilog=examples, formatter_class=style)
+    parser = Parser(description=description, epilog=examples)
     kinds = parser.add_subparsers(dest="benchmark", required=True, metavar="|".join(setups))
     for name, setup in setups.items():
         text = inspect.cleandoc(setup.__doc__ or "")
-        kind = kinds.add_parser(name, help=text, description=text, epilog=examples, formatter_class=style)
+        kind = kinds.add_parser(name, help=text, description=text, epilog=examples)
         for item in option_fields(setup):
             default = [item.default] if item.name in _EACH else item.default
             option = {**OPTIONS[item.name], "default": default}

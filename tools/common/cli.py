@@ -6,6 +6,11 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
+
+ROOT = str(Path(__file__).resolve().parents[2])
+if ROOT not in sys.path:  # a script's own folder is first there; pretrain/ and transfer/ lie above it
+    sys.path.insert(1, ROOT)
 
 from pretrain.runtime.errors import TRY_AGAIN, RanksError, StorageError, user_message
 from pretrain.runtime.ranks import cores, environment

@@ -45,15 +45,11 @@ def add_subcommands(
         common: the flags that every sub-command has.
         notes: of the tool as a whole, for the end of every --help.
     """
-    layout = argparse.RawDescriptionHelpFormatter
-    parser.formatter_class = layout
     own = [one.notes for one in subcommands if one.notes]
     parser.epilog = "\n\n".join([_examples(subcommands), *own, notes])
     chosen = parser.add_subparsers(required=True, metavar="|".join(one.name for one in subcommands))
     for one in subcommands:
-        made = chosen.add_parser(
-            one.name, parents=[common], help=one.summary, epilog=one.epilog(notes), formatter_class=layout
-        )
+        made = chosen.add_parser(one.name, parents=[common], help=one.summary, epilog=one.epilog(notes))
         one.add_flags(made)
 
 

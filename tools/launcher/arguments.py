@@ -5,6 +5,7 @@ import functools
 from collections.abc import Sequence
 
 from pretrain.runtime.host import config_path, user_path
+from pretrain.runtime.invocation.parser import Parser
 
 from .cluster import resources
 
@@ -37,10 +38,9 @@ All options of pretrain and finetune but those of this tool go to tools/train_mo
 
 def make_parser(description: str) -> argparse.ArgumentParser:
     """Return the parser of tools/launch.py; `action` is the name of the action, `parser` its own parser."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         description=description,
         epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     names = top.add_subparsers(dest="action", required=True, metavar="ACTION")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from pretrain.runtime import signals
 from pretrain.runtime.host import config_path, expand_home, user_path
+from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
 from transfer.data import catalog, labels, own
 from transfer.data.common import faults
@@ -65,9 +66,7 @@ DESCRIPTION = "Fine-tune a detector from a backbone and evaluate it: the number 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of tools/finetune.py. KEY VALUE pairs may stand anywhere: call parse_intermixed_args."""
-    options = argparse.ArgumentParser(
-        description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    options = Parser(description=DESCRIPTION, epilog=EPILOG)
     add = options.add_argument
     add(
         "--config-file",

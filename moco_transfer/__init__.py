@@ -1,0 +1,1 @@
+"""The worth of a MoCo backbone for detection and segmentation: the package that pip installs."""

@@ -1,0 +1,45 @@
+"""The parser of every tool: argparse's, with the names that the user calls tools by, and with shell completion."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from . import naming
+
+COMPLETING = "_ARGCOMPLETE"  # in the environment while a shell asks what may follow
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose help keeps its lines, names tools as they are called, and answers a shell that completes."""
+
+    _answering = False
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        options.setdefault("prog", naming.program())
+        options.setdefault("formatter_class", _Layout)
+        super().__init__(*args, **options)
+
+    def format_usage(self) -> str:
+        return naming.as_called(super().format_usage())
+
+    def format_help(self) -> str:
+        return naming.as_called(super().format_help())
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse as argparse does; where a shell asks for completions, print them and end the process."""
+        if COMPLETING in os.environ and not Parser._answering:
+            Parser._answering = True  # argcomplete parses what is typed so far by this very function
+            import argcomplete
+
+            argcomplete.autocomplete(self)
+        return super().parse_known_args(args, namespace)
+
+
+class _Layout(argparse.RawDescriptionHelpFormatter):
+    """The layout of --help: the text of an option is wrapped with the names in it that the user knows."""
+
+    def _expand_help(self, action: argparse.Action) -> str:
+        return naming.as_called(super()._expand_help(action) or "")
