@@ -26,7 +26,7 @@ FAULTS = (
         "resume-other-settings",
         "pretrain/plan.py",
         "    if other:\n        raise ConfigError(other)\n    return moved",
-        "    return _not_bit_exact",
+        "    return moved",
         "a run resumes under other settings and ends as neither",
         "pretrain/test_train.py::test_a_resumed_run_keeps_its_settings",
     ),
