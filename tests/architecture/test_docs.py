@@ -11,8 +11,6 @@ from tests.support import documents
 from tests.support.documents import ROOT
 
 PAGES = documents.pages()
-COMMAND_PAGES = [ROOT / "README.md", ROOT / "docs" / "start" / "quickstart.md"]
-SHELL = {"cd", "git", "source"}  # beside make and the tools
 PATH = re.compile(r"(?<![\w./-])(?:pretrain|transfer|tools|tests|configs|docs)/[\w./*{},-]*[\w*}/]")
 TEST_FILE = re.compile(r"(?<![\w/])test_\w+\.py\b")
 DOTTED = re.compile(r"(?<![\w./])(?:pretrain|transfer)(?:\.[A-Za-z_]\w*)+")
@@ -120,23 +118,6 @@ def test_architecture_names_every_folder() -> None:
     there = {str(folder.relative_to(ROOT)) for folder in packages}
     assert there - named == set(), "give each new folder a line in the tree of docs/architecture.md"
     assert [name for name in sorted(named) if not (ROOT / name).is_dir()] == []
-
-
-@pytest.mark.parametrize("page", COMMAND_PAGES, ids=lambda page: page.name)
-def test_every_command_is_known(page: Path) -> None:
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    shown = list(documents.commands(page.read_text()))
-    assert shown
-    unknown = []
-    for words in shown:
-        if words[0] == "make":
-            known = set(words[1:]) <= targets
-        else:
-            tool = documents.tool_of(words)
-            known = words[0] in SHELL or (tool is not None and (ROOT / "tools" / f"{tool}.py").exists())
-        if not known:
-            unknown.append(" ".join(words))
-    assert unknown == []
 
 
 def exists(name: str) -> bool:

@@ -58,17 +58,36 @@ def python_blocks(text: str) -> list[str]:
 def commands(text: str) -> Iterator[list[str]]:
     """The words of each shell command in the ```sh blocks, in their order.
 
-    Continued lines are joined, comments dropped. Lines of output, in ```text blocks, are no commands.
+    Continued lines are joined, comments dropped, and a variable is replaced by the words that its block gives it. Lines
+    of output, in ```text blocks, are no commands.
     """
     for language, content in _FENCE.findall(text):
-        if language == "sh":
-            for line in re.sub(r"\\\n\s*", "", content).splitlines():
-                if words := shlex.split(line, comments=True):
-                    yield words
+        if language != "sh":
+            continue
+        variables: dict[str, list[str]] = {}
+        for line in re.sub(r"\\\n\s*", "", content).splitlines():
+            words = shlex.split(line, comments=True)
+            if words and (given := re.fullmatch(r"([A-Z]+)=(.*)", words[0])):
+                variables[f"${given[1]}"] = given[2].split()
+            elif words:
+                yield [part for word in words for part in variables.get(word, [word])]
 
 
-def tool_of(words: list[str]) -> str | None:
-    """`train_moco` for a command that runs tools/train_moco.py, by Python or torchrun; None for another command."""
-    if words[0] not in _PROGRAMS:
-        return None
-    return next((Path(word).stem for word in words if re.fullmatch(r"tools/\w+\.py", word)), None)
+def tool_call(words: list[str]) -> tuple[str, list[str]] | None:
+    """The tool that a command runs and the words for it, such as ("train_moco", ["--dry-run"]); None for another one.
+
+    It is run by its script, by Python or torchrun, or by its name after `moco-transfer`.
+    """
+    if words[0] == "moco-transfer" and len(words) > 1:
+        return {"pretrain": "train_moco"}.get(words[1], words[1].replace("-", "_")), words[2:]
+    if words[0] in _PROGRAMS:
+        for place, word in enumerate(words):
+            if re.fullmatch(r"tools/\w+\.py", word):
+                return Path(word).stem, words[place + 1 :]
+    return None
+
+
+def written_files(text: str) -> dict[str, str]:
+    """The YAML files that a page tells its reader to write: blocks that begin with a comment of their name."""
+    named = ((re.match(r"# (\w+\.yaml)\b", content), content) for language, content in _FENCE.findall(text))
+    return {name[1]: content for name, content in named if name}

@@ -49,13 +49,12 @@ def run_commands(page: Path, folder: Path, before: dict[str, Callable[[], object
     A tool runs in one process, whatever the page starts it with, and make says only what it would do.
     """
     for words in documents.commands(page.read_text()):
-        tool = documents.tool_of(words)
-        if tool in before:
-            before[tool]()
         if words[0] == "make":
             run(["make", "--dry-run", "--directory", str(ROOT), *words[1:]], folder)
-        elif tool is not None:
-            arguments = words[words.index(f"tools/{tool}.py") + 1 :]
+        if call := documents.tool_call(words):
+            tool, arguments = call
+            if tool in before:
+                before[tool]()
             run([sys.executable, f"tools/{tool}.py", *arguments, *(["--dry-run"] if tool in DRY_RUN else [])], folder)
 
 
