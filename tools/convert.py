@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING
 
 from common import cli
 
 # isort: split
-from rich.console import Console
-from rich.table import Table
-
 from pretrain.runtime import files
 from pretrain.runtime.host import user_path
 from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
 from transfer.errors import TransferError
 from transfer.weights.backbone_forms import FAMILIES, SUFFIXES
-
-if TYPE_CHECKING:  # it imports torch, which takes seconds: --help and a typo come before
-    from transfer.conversion import convert
 
 EXAMPLES = """\
 examples:
@@ -45,27 +38,32 @@ Every conversion is checked: the feature maps of source and result on a random i
 
 def main() -> None:
     arguments = parse()
-    from transfer.conversion import convert, summary  # they import torch, which takes seconds: a typo is told before
+    from common.conversion_account import show_conversion  # they import torch, which takes seconds
+    from transfer.conversion import convert, summary
     from transfer.weights import backbone_file
 
-    backbone_file.check_output(arguments.output, arguments.to, arguments.full_names)
-    if arguments.report and arguments.report.exists():
-        raise TransferError(f"{arguments.report} exists already and is not overwritten: name another --report")
+    backbone_file.check_output(arguments.output, arguments.to, arguments.full_names, arguments.overwrite)
+    for flag, path in (("--report", arguments.report), ("--json", arguments.json)):
+        if path and path.exists() and not arguments.overwrite:
+            raise TransferError(f"{path} exists already and is not overwritten: name another {flag}, or --overwrite")
     conversion = convert.convert(
         arguments.checkpoint, arguments.encoder, arguments.prefix, arguments.engine, arguments.label
     )
     if arguments.report:
         arguments.report.parent.mkdir(parents=True, exist_ok=True)
         files.save_text(arguments.report, summary.name_table(conversion, arguments.to, arguments.full_names))
-    backbone_file.write_backbone(conversion, arguments.output, arguments.to, arguments.full_names)
-    show(conversion, arguments)
+    backbone_file.write_backbone(conversion, arguments.output, arguments.to, arguments.full_names, arguments.overwrite)
+    if arguments.json:
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        files.save_text(arguments.json, summary.as_json(conversion, arguments.output, arguments.to))
+    show_conversion(conversion, arguments)
 
 
 def parse() -> argparse.Namespace:
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("checkpoint", type=user_path, metavar="CHECKPOINT", help="the pretrained file")
-    add("output", type=user_path, metavar="OUTPUT", help="the file to write; never overwritten")
+    add("output", type=user_path, metavar="OUTPUT", help="the file to write; never overwritten unasked")
     add("--to", choices=list(SUFFIXES), default="detectron2", help="the form of the output")
     add("--encoder", choices=["query", "key"], help="of a checkpoint that holds both (default: query)")
     add("--prefix", help="the start of the network's names, where the file holds several networks")
@@ -88,32 +86,11 @@ def parse() -> argparse.Namespace:
         help="the engine whose detector checks the result; auto: detectron2 where it is installed, else torchvision",
     )
     add("--report", type=user_path, metavar="FILE", help="also write a table: source name, target name, shape")
-    return parser.parse_args()
-
-
-def show(conversion: convert.Conversion, arguments: argparse.Namespace) -> None:
-    """Print what was recognised, renamed, dropped and filled, with counts, and the result of the check."""
-    from transfer.conversion import summary
-    from transfer.weights.source import KINDS
-
-    source, console = conversion.source, Console(highlight=False)
-    epoch = "not stated" if source.epoch is None else source.epoch
-    kind = KINDS[source.kind] + (", converted before" if source.metadata else "")
-    console.print(f"{source.path}: {kind}, {conversion.arch}, epoch {epoch}", soft_wrap=True, markup=False)
-    console.print(summary.label_line(conversion, arguments.label), soft_wrap=True, markup=False)
-    if source.prefix:
-        console.print(f"prefix {source.prefix}", soft_wrap=True, markup=False)
-    table = Table("from", "to", "tensors", box=None)
-    for origin, target, count in summary.count_groups(conversion, arguments.to, arguments.full_names):
-        table.add_row(origin, target, str(count))
-    console.print(table)
-    console.print(
-        f"{len(conversion.state)} tensors, as {conversion.arch} has. Features agree with the source's in "
-        f"{conversion.check.engine} (greatest relative difference {conversion.check.difference:.1g}).\n"
-        f"Wrote {arguments.output}",
-        soft_wrap=True,
-        markup=False,
+    add(
+        "--json", type=user_path, metavar="FILE", help="also write the metadata and the SHA-256 of OUTPUT, for programs"
     )
+    add("--overwrite", action="store_true", help="replace the files to write where they exist")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

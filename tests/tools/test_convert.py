@@ -1,5 +1,6 @@
 """The converter as a user runs it: what it prints and writes, and one message with exit code 2 for bad input."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -112,6 +113,32 @@ def test_bad_input_is_one_message_and_nothing_written(
     assert printed.out == ""
     assert existing.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [existing]
+
+
+def test_programs_read_what_was_written(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, account = tmp_path / "backbone.pth", tmp_path / "new" / "account.json"
+    printed(capsys, monkeypatch, checkpoint, output, "--json", account)
+    told = json.loads(account.read_text())
+    backbone = backbone_file.read_backbone(output)
+    assert told == {"file": str(output), "to": "detectron2", "sha256": backbone.sha256, "metadata": backbone.metadata}
+    assert "--json" in refusal(convert.main, checkpoint, tmp_path / "b.pth", "--json", account)
+
+
+def test_a_file_is_replaced_when_it_is_asked_for(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = tmp_path / "backbone.safetensors"
+    words = (checkpoint, output, "--to", "safetensors")
+    printed(capsys, monkeypatch, *words)
+    written = output.stat().st_size
+    assert "add --overwrite" in refusal(convert.main, *words)
+    output.write_bytes(b"old")
+    output.with_suffix(".md").write_text("old")
+    printed(capsys, monkeypatch, *words, "--overwrite")
+    assert output.stat().st_size == written
+    assert "resnet18 backbone" in output.with_suffix(".md").read_text()
 
 
 def test_a_label_is_given_known_or_said_to_be_unknown(

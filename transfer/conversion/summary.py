@@ -1,9 +1,12 @@
 """The account of a conversion: which tensors were renamed, dropped and filled, in groups or one by one."""
 
+import json
 import re
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 
+from pretrain.runtime.files import file_sha256
 from transfer.conversion.convert import Conversion
 
 _GROUP = re.compile(r"(.*?\.)??(stem|layer[1-4]|res[2-5])(?=\.)|(.*\.)?(conv1|bn1)(?=\.)")
@@ -34,6 +37,13 @@ def name_table(conversion: Conversion, to: str, family: str | None) -> str:
     lines += [f"{name}\t{target}\t{shape}" for name, target, shape in conversion.rows(to, family)]
     lines += [f"{name}\t\t" for name in conversion.source.dropped]
     return "\n".join(lines) + "\n"
+
+
+def as_json(conversion: Conversion, output: Path, to: str) -> str:
+    """Return the account of what was written, for programs: its path, form, SHA-256 and metadata."""
+    weights = next(output.glob("*.safetensors")) if output.is_dir() else output
+    content = {"file": str(output), "to": to, "sha256": file_sha256(weights), "metadata": conversion.metadata}
+    return json.dumps(content, indent=2) + "\n"
 
 
 def label_line(conversion: Conversion, given: str | None) -> str:

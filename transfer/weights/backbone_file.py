@@ -39,8 +39,10 @@ def target_name(name: str, to: str, family: str | None = None) -> str:
     return full_name(name, family) if family else name
 
 
-def write_backbone(backbone: Backbone, output: Path, to: str = "detectron2", family: str | None = None) -> None:
-    """Write a backbone for other programs, whole or not at all, and never over another file.
+def write_backbone(
+    backbone: Backbone, output: Path, to: str = "detectron2", family: str | None = None, overwrite: bool = False
+) -> None:
+    """Write a backbone for other programs, whole or not at all, and never over another file unasked.
 
     Args:
         to: "detectron2": {"model": tensors}, which Detectron2 takes as MODEL.WEIGHTS, as torch's file (.pth) or as a
@@ -48,11 +50,12 @@ def write_backbone(backbone: Backbone, output: Path, to: str = "detectron2", fam
             "safetensors": torchvision's names, with a model card beside it.
         family: of detectors, "fpn" or "c4": write the full names that these have. None: names relative to the
             backbone, which Detectron2 completes for either family since the file asks it to.
+        overwrite: replace `output`, and the model card beside it, where they exist.
 
     Raises:
         TransferError: `check_output`'s reasons. UserError, OSError: the disk does not take it.
     """
-    check_output(output, to, family)
+    check_output(output, to, family, overwrite)
     output.parent.mkdir(parents=True, exist_ok=True)
     state = {target_name(name, to, family): tensor for name, tensor in backbone.state.items()}
     own = {"__author__": AUTHOR, "metadata": backbone.metadata}
@@ -69,7 +72,7 @@ def write_backbone(backbone: Backbone, output: Path, to: str = "detectron2", fam
         files.save_tensors(output, {"model": state, "matching_heuristics": True, **own})
 
 
-def check_output(output: Path, to: str = "detectron2", family: str | None = None) -> None:
+def check_output(output: Path, to: str = "detectron2", family: str | None = None, overwrite: bool = False) -> None:
     """Raise TransferError where `write_backbone` would: a suffix that no reader takes, a file that exists."""
     if output.suffix not in SUFFIXES[to]:
         raise TransferError(
@@ -80,9 +83,9 @@ def check_output(output: Path, to: str = "detectron2", family: str | None = None
     written = [output, formats.card_path(output)] if to == "safetensors" else [output]
     refuse(
         [
-            f"{path} exists already and is not overwritten: move it away or name another"
+            f"{path} exists already and is not overwritten: move it away, name another, or add --overwrite"
             for path in written
-            if path.exists()
+            if path.exists() and not overwrite
         ]
     )
 

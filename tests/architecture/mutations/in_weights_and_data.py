@@ -63,8 +63,8 @@ FAULTS = (
     fault(
         "backbone-overwritten",
         "transfer/weights/backbone_file.py",
-        "            for path in written\n            if path.exists()\n",
-        "            for path in written\n            if path.is_dir()\n",
+        "            for path in written\n            if path.exists() and not overwrite\n",
+        "            for path in written\n            if path.is_dir() and not overwrite\n",
         "a second conversion replaces a backbone that results were made with",
         "transfer/weights/test_backbone_file.py::test_nothing_is_overwritten",
     ),
