@@ -5,6 +5,8 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
+from moco_transfer.command import SCRIPTS
+
 ROOT = Path(__file__).resolve().parents[2]
 TEMPLATES = ROOT / "transfer" / "report" / "templates"
 HIDDEN = {".venv", ".git", "output", "build", "fixtures"}
@@ -76,10 +78,11 @@ def commands(text: str) -> Iterator[list[str]]:
 def tool_call(words: list[str]) -> tuple[str, list[str]] | None:
     """The tool that a command runs and the words for it, such as ("train_moco", ["--dry-run"]); None for another one.
 
-    It is run by its script, by Python or torchrun, or by its name after `moco-transfer`.
+    It is run by its script, by Python or torchrun, or by its name after `moco-transfer` or `-m moco_transfer`.
     """
-    if words[0] == "moco-transfer" and len(words) > 1:
-        return {"pretrain": "train_moco"}.get(words[1], words[1].replace("-", "_")), words[2:]
+    for place, word in enumerate(words[:-1]):
+        if (place == 0 and word == "moco-transfer") or words[place - 1 : place + 1] == ["-m", "moco_transfer"]:
+            return SCRIPTS.get(words[place + 1], words[place + 1]), words[place + 2 :]
     if words[0] in _PROGRAMS:
         for place, word in enumerate(words):
             if re.fullmatch(r"tools/\w+\.py", word):
