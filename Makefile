@@ -54,7 +54,7 @@ docs: $(READY)  ## the site of docs/, in output/site; stops at a link, an anchor
 	@echo output/site/index.html
 
 demo: $(READY)  ## the whole job on made-up scenes, in output/demo; SEED=1: with other ones, in output/demo_seed_1
-	$(BIN)/python tools/launch.py pipeline configs/launch/pipeline_demo.yaml --cluster local$(if $(SEED), --seed $(SEED) --output output/demo_seed_$(SEED))
+	$(BIN)/python tools/demo.py$(if $(SEED), --seed $(SEED))
 
 torture: $(READY)  ## kill pretraining, fill its disk, damage its checkpoints; compare bit by bit (long)
 	@if [ -e output/torture ]; then echo "error: output/torture is there; remove it first" >&2; exit 2; fi

@@ -24,6 +24,7 @@ GROUPS = {
         "convert": ("convert", "make a backbone for detectors, torchvision or timm of a pretrained file"),
         "finetune": ("finetune", "fine-tune a detector from a backbone and evaluate it"),
         "report": ("report", "compare finished runs on one page"),
+        "demo": ("demo", "do all of it on made-up scenes, in about ten minutes on two cores"),
         "launch": ("launch", "run these on a SLURM cluster or on this machine, one of them or all"),
     },
     "Your data": {
@@ -40,6 +41,7 @@ GROUPS = {
         "evaluate": ("evaluate", "score existing predictions against ground truth"),
     },
     "This program": {
+        "configs": ("list_configs", "list the configurations that come with it, or print one"),
         "benchmark": ("benchmark", "time it against MoCo's published code"),
         "torture": ("torture", "kill pretraining again and again; it must end as if nothing had happened"),
     },

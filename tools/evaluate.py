@@ -16,7 +16,7 @@ from scoring.subcommands import SUBCOMMANDS
 from transfer.data.common import faults
 
 NOTES = """\
-All values are fractions from 0 to 1 (finetune.py and report.py print points, 0 to 100). Where there is nothing to
+All values are fractions from 0 to 1 (fine-tuning and the report print points, 0 to 100). Where there is nothing to
 measure (no small object, no object of a class) the table shows "-" and --json has null.
 
 Annotations and results are checked first; tools/check_dataset.py lists the kinds of fault and their rules. Under

@@ -4,7 +4,6 @@ Semantic segmentation: NAME.png for each image, whose values are the indices of 
 """
 
 import argparse
-import functools
 import re
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from common import cli
 
 # isort: split
 from pretrain.runtime.files import naming_full_disk
-from pretrain.runtime.host import config_path, user_path
+from pretrain.runtime.host import ConfigOf, user_path
 from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
 from transfer.data import own
@@ -40,9 +39,9 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add(
         "--config-file",
-        type=functools.partial(config_path, stage="transfer"),
+        type=ConfigOf("transfer"),
         required=True,
-        help="the YAML file of the detector, or the name of one in configs/transfer/",
+        help="the YAML file of the detector, or the name of one that tools/list_configs.py lists",
     )
     add(
         "--input",

@@ -1,14 +1,13 @@
 """Draw a contact sheet of the augmented views that a run's loader makes."""
 
 import argparse
-import functools
 
 from common import cli
 
 # isort: split
 from common import checkpoint_cli, contact_sheet
 from pretrain.config import config_io
-from pretrain.runtime.host import config_path, user_path
+from pretrain.runtime.host import ConfigOf, user_path
 from pretrain.runtime.invocation.parser import Parser
 
 EXAMPLES = """\
@@ -43,9 +42,9 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add(
         "--config-file",
-        type=functools.partial(config_path, stage="pretrain"),
+        type=ConfigOf("pretrain"),
         metavar="YAML",
-        help="settings of the run: its config.yaml, or the name of one in configs/pretrain/",
+        help="settings of the run: its config.yaml, or the name of one that tools/list_configs.py lists",
     )
     add("--output", type=user_path, required=True, metavar="PNG", help="the sheet")
     add("--number", type=int, default=8, help="images, spread evenly over the set (default: 8)")

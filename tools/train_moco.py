@@ -1,7 +1,6 @@
 """Pretrain MoCo on a folder of images."""
 
 import argparse
-import functools
 import os
 import sys
 import textwrap
@@ -12,18 +11,13 @@ from common import cli
 from pretrain.config import config_io
 from pretrain.runtime import signals
 from pretrain.runtime.errors import PretrainError
-from pretrain.runtime.host import config_path, user_path
+from pretrain.runtime.host import CONFIG_HELP, ConfigOf, user_path
 from pretrain.runtime.invocation.naming import as_called, command_line
 from pretrain.runtime.invocation.parser import Parser
 
 WIDTH, MEANING = 120, 44  # columns of the help, and where the meaning of a setting begins
 
-
-def _wrapped(lines: str) -> str:
-    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent=" " * MEANING) for line in lines.splitlines())
-
-
-EPILOG = f"""\
+EXAMPLES = f"""\
 examples:
   python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml data.root IMAGES output_dir output/moco
   python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml --dry-run data.root IMAGES
@@ -44,18 +38,21 @@ exit codes:
   {signals.EXIT_CODE}  stopped by SIGTERM, SIGINT, SIGUSR1 or SIGUSR2, and saved: start it again with --resume
 
 settings, as KEY VALUE pairs after the options or in the YAML file, with their defaults:
-{_wrapped(as_called(config_io.describe()))}
 """
+
+
+def _wrapped(lines: str) -> str:
+    return "\n".join(textwrap.fill(line, WIDTH, subsequent_indent=" " * MEANING) for line in lines.splitlines())
 
 
 def main() -> None:
     """Parse the command line and train."""
-    parser = Parser(description=__doc__, epilog=EPILOG)
+    parser = Parser(description=__doc__, epilog=EXAMPLES + _wrapped(as_called(config_io.describe())))
     parser.add_argument(
         "--config-file",
-        type=functools.partial(config_path, stage="pretrain"),
+        type=ConfigOf("pretrain"),
         metavar="YAML",
-        help="settings: a YAML file, or the name of one in configs/pretrain/",
+        help=f"settings: {CONFIG_HELP}",
     )
     parser.add_argument("--resume", action="store_true", help="resume from the newest checkpoint in output_dir")
     parser.add_argument(

@@ -64,7 +64,7 @@ _EXHAUSTED = (
         r"CUDA out of memory|CUDA error: out of memory|CUBLAS_STATUS_ALLOC_FAILED",
         "the memory of the GPU is used up",
         "pretraining: optim.accumulate 2 or more, or optim.precision bf16; fine-tuning: --scale-to, or "
-        "SOLVER.AMP.ENABLED True; linear_probe.py: a smaller --batch-size. `nvidia-smi` shows other programs on it",
+        "SOLVER.AMP.ENABLED True; the linear probe: a smaller --batch-size. `nvidia-smi` shows other programs on it",
     ),
     (
         r"Bus error|out of shared memory|shared memory\(shm\)|torch_\d+_\d+.*(No space|Cannot allocate)",
@@ -76,13 +76,13 @@ _EXHAUSTED = (
         r"DataLoader worker .* killed by signal: Killed",
         "a loader worker was killed, which the system does when memory is used up (`dmesg` and `sacct` tell)",
         "set fewer loader workers (data.workers, DATALOADER.NUM_WORKERS or --workers), or give the job more memory "
-        "(`srun --mem`, `mem` in launch.py's resources)",
+        "(`srun --mem`, `mem` in the resources of tools/launch.py)",
     ),
     (
         r"can't allocate memory|^MemoryError|MemoryError: |Cannot allocate memory",
         "the memory of this machine is used up",
         "set fewer loader workers (data.workers, DATALOADER.NUM_WORKERS or --workers) or a smaller batch, or give the "
-        "job more memory (`srun --mem`, `mem` in launch.py's resources)",
+        "job more memory (`srun --mem`, `mem` in the resources of tools/launch.py)",
     ),
     (
         r"Too many open files|received 0 items of ancdata",

@@ -4,11 +4,13 @@ import ctypes
 import difflib
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 from pretrain.runtime.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIG_HELP = "a YAML file, or the name of one that tools/list_configs.py lists"
 
 # Parameters of glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
@@ -41,25 +43,50 @@ def user_path(text: str) -> Path:
     return Path(expand_home(text))
 
 
+def config_names(stage: str) -> list[str]:
+    """Return the names of the shipped configurations of a stage, such as voc_r50_c4_24k and ablations/queue_256."""
+    folder = CONFIGS / stage
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
 def config_path(text: str, stage: str) -> Path:
-    """Return the YAML file that a user names: a path, or a bare name of configs/<stage>/ such as voc_r50_c4_24k.
+    """Return the YAML file that a user names: a path, or the name of a shipped one, such as voc_r50_c4_24k.
+
+    The path of a shipped one in a clone, configs/<stage>/voc_r50_c4_24k.yaml, is a name of it in any folder.
 
     Args:
-        stage: "pretrain" or "transfer".
+        stage: "pretrain", "transfer" or "launch".
 
     Raises:
         UserError: a bare name of no file here and of none there; the message has those near it.
     """
     path = user_path(text)
-    if path.exists() or "/" in text:
+    if path.exists():
+        return path
+    name = text.removeprefix(f"configs/{stage}/").removesuffix(".yaml")
+    names = config_names(stage)
+    if name in names:
+        return CONFIGS / stage / f"{name}.yaml"
+    if "/" in text:
         return path  # the reader says what is wrong with it
-    names = sorted(file.name for file in (CONFIGS / stage).glob("*.yaml"))
-    name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
-    if name not in names:
-        near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
-        hint = f" (near: {', '.join(near)})" if near else ""
-        raise UserError(f"{text}: no such file, and no configuration of configs/{stage}/ has this name{hint}")
-    return CONFIGS / stage / name
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
+    hint = f"; near it: {', '.join(near)}" if near else ""
+    raise UserError(
+        f"{text}: there is no such file and no such configuration of {stage}{hint}. tools/list_configs.py lists all"
+    )
+
+
+@dataclass(frozen=True)
+class ConfigOf:
+    """The type of a tool's flag that names a configuration of a stage; a shell asks it for names."""
+
+    stage: str
+
+    def __call__(self, text: str) -> Path:
+        return config_path(text, self.stage)
+
+    def names(self) -> list[str]:
+        return config_names(self.stage)
 
 
 def keep_freed_memory() -> bool:

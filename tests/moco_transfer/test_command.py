@@ -1,5 +1,6 @@
 """The command `moco-transfer`: its sub-commands are the scripts, and a shell completes them."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -62,13 +63,19 @@ def test_the_version_is_that_of_the_package(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(SCRIPTS))
-def test_the_help_of_a_sub_command_names_it(name: str, tmp_path: Path) -> None:
-    done = call(tmp_path, name, "--help")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(f"usage: moco-transfer {name} ")
-    assert "tools/" not in done.stdout
-    assert f"  moco-transfer {name} " in done.stdout.split("examples:")[1]
-    assert [line for line in done.stdout.splitlines() if len(line) > WIDTH] == []
+def test_the_help_of_a_sub_command_names_it(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(WIDTH))
+    monkeypatch.setenv(naming.BY_COMMAND, "1")
+    monkeypatch.setattr("sys.argv", [f"moco-transfer {name}", "--help"])
+    with pytest.raises(SystemExit):
+        importlib.import_module(SCRIPTS[name]).main()
+    text = capsys.readouterr().out
+    assert text.startswith(f"usage: moco-transfer {name} ")
+    assert "tools/" not in text
+    assert f"  moco-transfer {name}" in text.split("examples:")[1]
+    assert [line for line in text.splitlines() if len(line) > WIDTH] == []
 
 
 def test_a_shell_completes_commands_options_and_values(tmp_path: Path) -> None:

@@ -57,13 +57,12 @@ def test_both_starts_are_fine_tuned_alike(monkeypatch: pytest.MonkeyPatch) -> No
     assert set(map(frozenset, found.values())) == {frozenset({"random", "moco"})}
 
 
-@pytest.mark.parametrize(("given", "more"), [((), ""), (("SEED=3",), " --seed 3 --output output/demo_seed_3")])
+@pytest.mark.parametrize(("given", "more"), [((), ""), (("SEED=3",), " --seed 3")])
 def test_make_demo_is_one_command(given: tuple[str, ...], more: str) -> None:
     words = ["make", "--dry-run", "--silent", "--old-file", ".venv/.ready", "demo", *given]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    command = "python tools/launch.py pipeline configs/launch/pipeline_demo.yaml --cluster local" + more
-    assert done.stdout.splitlines()[-1].strip() == f".venv/bin/{command}"
+    assert done.stdout.splitlines()[-1].strip() == f".venv/bin/python tools/demo.py{more}"
 
 
 def test_a_dry_run_shows_the_seed_of_every_part(

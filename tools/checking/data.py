@@ -78,7 +78,7 @@ def _add_flags(parser: argparse.ArgumentParser) -> None:
 
 DATA = SubCommand(
     "data",
-    "files and folders of annotated data, in any layout, as --train and --test of finetune.py take them",
+    "annotated data in any layout, as --train and --test of tools/finetune.py take them",
     ("check_dataset.py data cells/train cells/valid", "check_dataset.py data --data cells.yaml"),
     _add_flags,
 )

@@ -16,6 +16,7 @@ from pretrain.data.images.image_set import ImageSet, open_images
 from pretrain.runtime.errors import PretrainError, UserError, printable
 from pretrain.runtime.files import save_text
 from pretrain.runtime.image_file import sampled, upright_size
+from pretrain.runtime.invocation.naming import as_called
 from pretrain.runtime.ranks import environment
 
 
@@ -76,7 +77,7 @@ def _to_yaml(found: Suggestion, images: int, machine: Machine, path: Path | None
         chosen = [choice for choice in found.choices if choice.key.rpartition(".")[0] == section]
         lines += [f"{section}:"] if section and chosen else []
         lines += [f"{'  ' * bool(section)}{_setting(choice)} # {choice.reason}" for choice in chosen]
-    return "\n".join(lines) + "\n"
+    return as_called("\n".join(lines) + "\n")
 
 
 def _setting(choice: Choice) -> str:

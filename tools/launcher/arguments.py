@@ -1,10 +1,9 @@
 """The command line of tools/launch.py."""
 
 import argparse
-import functools
 from collections.abc import Sequence
 
-from pretrain.runtime.host import config_path, user_path
+from pretrain.runtime.host import CONFIG_HELP, ConfigOf, user_path
 from pretrain.runtime.invocation.parser import Parser
 
 from .cluster import resources
@@ -53,7 +52,12 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         action.set_defaults(parser=action)
         _add_launch_options(action)
         if name == "pipeline":
-            action.add_argument("file", type=user_path, metavar="FILE.yaml", help="the stages (docs/guides/cluster.md)")
+            action.add_argument(
+                "file",
+                type=ConfigOf("launch"),
+                metavar="FILE.yaml",
+                help=f"the stages: {CONFIG_HELP}",
+            )
             action.add_argument(
                 "--output", type=user_path, metavar="RUN", help="folder of the run, for the file's `output`"
             )
@@ -63,10 +67,10 @@ def make_parser(description: str) -> argparse.ArgumentParser:
         else:
             action.add_argument(
                 "--config-file",
-                type=functools.partial(config_path, stage="transfer" if name == "finetune" else name),
+                type=ConfigOf("transfer" if name == "finetune" else name),
                 required=name == "finetune",
                 metavar="YAML",
-                help="of the tool: a YAML file, or the name of one in configs/",
+                help=f"of the tool: {CONFIG_HELP}",
             )
         if name == "finetune":
             action.add_argument("--trials", type=int, metavar="N", help="N runs under seeds of their own, as an array")
@@ -101,7 +105,12 @@ def _add_launch_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--dry-run", action="store_true", help="check everything, print what would run, submit nothing")
     add("--wait", action="store_true", help=WAIT)
-    add("--resources", type=user_path, metavar="YAML", help="the options below from a file (configs/launch/)")
+    add(
+        "--resources",
+        type=ConfigOf("launch"),
+        metavar="YAML",
+        help=f"the options below: {CONFIG_HELP}",
+    )
     for field in resources.FLAGS:
         kind = field.metadata["kind"]
         flag = f"--{field.name.replace('_', '-')}"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pretrain.runtime.invocation.naming import as_called
 from transfer.report.page import NUMBERS
 
 from . import reconcile, status
@@ -80,7 +81,7 @@ def _print_first(found: Reconciled, record: Record, wait: bool) -> None:
         print("nothing to submit" + ("" if found.waiting else ": all has finished"))
         return
     if record.cluster != "debug":
-        print(f"see         python tools/launch.py status {shlex.quote(str(record.folder))}")
+        print(as_called(f"see         python tools/launch.py status {shlex.quote(str(record.folder))}"))
     if record.cluster == "local" and wait:
         print("            Ctrl-C stops the jobs, which save; the same command continues")
     sys.stdout.flush()

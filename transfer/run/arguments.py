@@ -1,11 +1,10 @@
 """The command line of tools/finetune.py: words to RunOptions, and RunOptions to words."""
 
 import argparse
-import functools
 from collections.abc import Callable, Iterator
 
 from pretrain.runtime import signals
-from pretrain.runtime.host import config_path, expand_home, user_path
+from pretrain.runtime.host import ConfigOf, expand_home, user_path
 from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
 from transfer.data import catalog, labels, own
@@ -70,9 +69,9 @@ def parser() -> argparse.ArgumentParser:
     add = options.add_argument
     add(
         "--config-file",
-        type=functools.partial(config_path, stage="transfer"),
+        type=ConfigOf("transfer"),
         required=True,
-        help="a YAML file in Detectron2's vocabulary, or the name of one in configs/transfer/",
+        help="a YAML file in Detectron2's vocabulary, or the name of one that tools/list_configs.py lists",
     )
     add("--dataset-root", type=user_path, help=f"folder of the data: {ROOT_HELP}")
     add(

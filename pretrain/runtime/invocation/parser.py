@@ -30,12 +30,23 @@ class Parser(argparse.ArgumentParser):
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse as argparse does; where a shell asks for completions, print them and end the process."""
-        if COMPLETING in os.environ and not Parser._answering:
-            Parser._answering = True  # argcomplete parses what is typed so far by this very function
-            import argcomplete
+        if COMPLETING in os.environ:
+            self._offer_names()
+            if not Parser._answering:
+                Parser._answering = True  # argcomplete parses what is typed so far by this very function
+                import argcomplete
 
-            argcomplete.autocomplete(self)
+                argcomplete.autocomplete(self)
         return super().parse_known_args(args, namespace)
+
+    def _offer_names(self) -> None:
+        """Let a shell complete the names that the type of an option knows, beside files."""
+        from argcomplete.completers import FilesCompleter
+
+        for action in self._actions:
+            names = getattr(action.type, "names", None)
+            if names is not None:
+                action.completer = lambda prefix, names=names, **_: [*names(), *FilesCompleter()(prefix)]  # type: ignore[attr-defined]
 
 
 class _Layout(argparse.RawDescriptionHelpFormatter):

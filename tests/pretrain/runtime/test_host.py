@@ -56,13 +56,17 @@ def test_a_config_is_named_by_path_or_by_name(monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.chdir(tmp_path)
     for name in ("voc_r50_c4_24k", "voc_r50_c4_24k.yaml"):
         assert host.config_path(name, "transfer") == host.CONFIGS / "transfer" / "voc_r50_c4_24k.yaml"
+    in_a_clone = "configs/transfer/voc_r50_c4_24k.yaml"
+    assert host.config_path(in_a_clone, "transfer") == host.CONFIGS / "transfer" / "voc_r50_c4_24k.yaml"
+    assert host.config_path("ablations/queue_256", "pretrain").is_file()
+    assert host.config_path("configs/transfer/mine.yaml", "transfer") == Path("configs/transfer/mine.yaml")
     (tmp_path / "voc_r50_c4_24k.yaml").touch()
     assert host.config_path("voc_r50_c4_24k.yaml", "transfer") == Path("voc_r50_c4_24k.yaml"), "a file here comes first"
     assert host.config_path("my/voc.yaml", "transfer") == Path("my/voc.yaml")
 
 
 def test_a_misspelt_config_is_told_the_names_near_it() -> None:
-    message = r"voc_r50_c4_24: no such file, and no configuration of configs/transfer/ .*near: voc_r50_c4_24k.yaml"
+    message = r"voc_r50_c4_24: there is no such file and no such configuration of transfer; near it: voc_r50_c4_24k"
     with pytest.raises(UserError, match=message):
         host.config_path("voc_r50_c4_24", "transfer")
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pretrain.runtime.errors import UserError
-from pretrain.runtime.host import config_path, expand_home, user_path
+from pretrain.runtime.host import config_path, expand_home
 
 from ..cluster import resources
 from ..cluster.errors import LaunchError
@@ -119,11 +119,11 @@ class SectionReader:
         return words
 
     def resources_of(self, given: Any, where: str) -> list[tuple[str, Mapping[Any, Any]]]:
-        """Return the layer of a section's `resources`: a mapping, or the path of a file."""
+        """Return the layer of a section's `resources`: a mapping, or a file by its path or name."""
         try:
             if isinstance(given, str):
-                return [(given, resources.content(user_path(given)))]
-        except LaunchError as error:
+                return [(given, resources.content(config_path(given, "launch")))]
+        except UserError as error:
             self.faults.append(f"{where}: {error}")
             return []
         return [(where, self.mapping(given, where, None))] if given is not None else []
