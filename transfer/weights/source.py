@@ -53,6 +53,7 @@ class PretrainedFile:
     sha256: str  # of the file
     training: dict[str, Any]  # of our own checkpoint: `images_seen`; `began_from` where it did not begin at random
     metadata: dict[str, Any] = field(default_factory=dict)  # of a file that was converted before
+    record: dict[str, Any] = field(default_factory=dict)  # of our own checkpoint: `config` (flat), `images`, `digest`
 
     def network(self) -> ResNet:
         """Return torchvision's ResNet with these tensors, in evaluation mode and single precision.
@@ -98,7 +99,10 @@ def read_pretrained(path: Path, encoder: str | None = None, prefix: str | None =
     epoch = metadata.get("epoch", content.get("epoch"))
     names = {name: file_names[other] for name, other in chosen.names.items()}
     taken, sha256, arch = set(names.values()), file_sha256(path), chosen.architecture.name
-    trained_by = method.recognise_method(content, file_names.values(), kind, chosen.prefix, arch, sha256, path.name)
+    if metadata:  # a file of ours says what it is; its tensors have lost the names that would
+        trained_by = metadata["label"]
+    else:
+        trained_by = method.recognise_method(content, file_names.values(), kind, chosen.prefix, arch, sha256, path.name)
     return PretrainedFile(
         path,
         kind,
@@ -109,10 +113,11 @@ def read_pretrained(path: Path, encoder: str | None = None, prefix: str | None =
         tuple(name for name in file_names.values() if name not in taken),
         chosen.filled,
         epoch if type(epoch) is int else None,
-        metadata.get("label", trained_by) if metadata else trained_by,
+        trained_by,
         sha256,
         _own_training(content),
         metadata,
+        _own_record(content),
     )
 
 
@@ -159,6 +164,14 @@ def _own_training(content: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(start, Mapping):
         found["began_from"] = {key: start.get(key) for key in ("label", "path", "sha256")}
     return found
+
+
+def _own_record(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of the run that wrote a checkpoint of this project, and which images it had."""
+    ours = content.get("moco_transfer")
+    if not isinstance(ours, Mapping) or not isinstance(ours.get("config"), Mapping):
+        return {}
+    return {"config": dict(ours["config"]), "images": ours.get("images"), "digest": ours.get("digest")}
 
 
 def _check_claim(claimed: Any, found: Architecture) -> None:

@@ -22,6 +22,7 @@ from transfer.conversion.convert import convert
 from transfer.errors import TransferError
 from transfer.weights import formats
 from transfer.weights.architecture import TENSORS, Architecture
+from transfer.weights.backbone_file import write_backbone
 from transfer.weights.numbers import check_numbers
 from transfer.weights.placement import full_name
 from transfer.weights.renaming import detectron2_name
@@ -76,6 +77,14 @@ def test_the_key_encoder_is_converted_when_it_is_asked_for(tmp_path: Path) -> No
     assert (query.metadata["prefix"], key.metadata["prefix"]) == ("module.encoder_q.", "module.encoder_k.")
     assert torch.equal(query.state["stem.conv1.weight"], state["conv1.weight"])
     assert torch.equal(key.state["stem.conv1.weight"], rolled(state["conv1.weight"]))
+
+
+def test_a_backbone_of_our_checkpoint_is_converted_again(tmp_path: Path) -> None:
+    ours = {"config": {"model.mechanism": "moco"}, "weights": None, "step": 9}
+    first = convert(saved(tmp_path, moco(resnet()) | {"moco_transfer": ours}))
+    write_backbone(first, tmp_path / "x.pth")
+    again = convert(tmp_path / "x.pth")
+    assert (again.source.method, again.metadata) == ("MoCo", first.metadata)
 
 
 def test_a_moco_v3_checkpoint_is_recognised(tmp_path: Path) -> None:
