@@ -12,7 +12,7 @@ from pretrain.runtime.host import user_path
 from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
 from transfer.errors import TransferError
-from transfer.weights.backbone_forms import FAMILIES, SUFFIXES
+from transfer.weights.backbone_forms import FAMILIES, HUB, SUFFIXES
 
 EXAMPLES = """\
 examples:
@@ -21,6 +21,8 @@ examples:
   python tools/convert.py output/moco/checkpoint_0199.pth.tar output/key.pth --to detectron2 --encoder key
   python tools/convert.py dino_resnet50.pth output/dino.pth --to detectron2 --prefix teacher.backbone.
   python tools/convert.py output/backbone.pth output/backbone.safetensors --to safetensors
+  python tools/convert.py output/moco/checkpoint_0199.pth.tar moco-r50-photos --to hub --license cc-by-4.0 \\
+      --results output/voc/report/report.json
 
 inputs: ResNet, ResNeXt and wide ResNet of depth 18, 34, 50, 101 or 152, under torchvision's names (timm's are the
 same), by itself or in a checkpoint: MoCo v1, v2, v3, this project's, another trainer's; or a file that this tool wrote
@@ -31,6 +33,8 @@ outputs of --to:
   torchvision   .pth: model.load_state_dict(torch.load(OUTPUT)["state_dict"], strict=False)  # no classifier in it
   timm          .pth: timm.create_model("resnet50", num_classes=0, checkpoint_path=OUTPUT)
   safetensors   .safetensors under torchvision's names, and a model card, .md, beside it
+  hub           a new folder for the Hugging Face Hub: config.json, model.safetensors, README.md;
+                timm.create_model("local-dir:OUTPUT", pretrained=True), and "hf-hub:NAME/..." after `hf upload`
 
 Every conversion is checked: the feature maps of source and result on a random image must agree.
 """
@@ -39,10 +43,13 @@ Every conversion is checked: the feature maps of source and result on a random i
 def main() -> None:
     arguments = parse()
     from common.conversion_account import show_conversion  # they import torch, which takes seconds
+    from exports import hub_command
     from transfer.conversion import convert, summary
     from transfer.weights import backbone_file
 
-    backbone_file.check_output(arguments.output, arguments.to, arguments.full_names, arguments.overwrite)
+    hub_command.check_options(arguments)
+    if arguments.to != HUB:
+        backbone_file.check_output(arguments.output, arguments.to, arguments.full_names, arguments.overwrite)
     for flag, path in (("--report", arguments.report), ("--json", arguments.json)):
         if path and path.exists() and not arguments.overwrite:
             raise TransferError(f"{path} exists already and is not overwritten: name another {flag}, or --overwrite")
@@ -52,19 +59,25 @@ def main() -> None:
     if arguments.report:
         arguments.report.parent.mkdir(parents=True, exist_ok=True)
         files.save_text(arguments.report, summary.name_table(conversion, arguments.to, arguments.full_names))
-    backbone_file.write_backbone(conversion, arguments.output, arguments.to, arguments.full_names, arguments.overwrite)
+    if arguments.to == HUB:
+        hub_command.write(conversion, arguments)
+    else:
+        output, to, names = arguments.output, arguments.to, arguments.full_names
+        backbone_file.write_backbone(conversion, output, to, names, arguments.overwrite)
     if arguments.json:
         arguments.json.parent.mkdir(parents=True, exist_ok=True)
         files.save_text(arguments.json, summary.as_json(conversion, arguments.output, arguments.to))
     show_conversion(conversion, arguments)
+    if arguments.to == HUB:
+        hub_command.show_next_step(arguments)
 
 
 def parse() -> argparse.Namespace:
     parser = Parser(description=__doc__, epilog=EXAMPLES)
     add = parser.add_argument
     add("checkpoint", type=user_path, metavar="CHECKPOINT", help="the pretrained file")
-    add("output", type=user_path, metavar="OUTPUT", help="the file to write; never overwritten unasked")
-    add("--to", choices=list(SUFFIXES), default="detectron2", help="the form of the output")
+    add("output", type=user_path, metavar="OUTPUT", help="the file or folder to write; never overwritten unasked")
+    add("--to", choices=[*SUFFIXES, HUB], default="detectron2", help="the form of the output")
     add("--encoder", choices=["query", "key"], help="of a checkpoint that holds both (default: query)")
     add("--prefix", help="the start of the network's names, where the file holds several networks")
     add(
@@ -88,6 +101,15 @@ def parse() -> argparse.Namespace:
     add("--report", type=user_path, metavar="FILE", help="also write a table: source name, target name, shape")
     add(
         "--json", type=user_path, metavar="FILE", help="also write the metadata and the SHA-256 of OUTPUT, for programs"
+    )
+    add("--license", metavar="NAME", help="with --to hub: the Hub's identifier, such as mit; default: unknown")
+    add(
+        "--results",
+        nargs="+",
+        type=user_path,
+        metavar="PATH",
+        help="with --to hub: for the card, report.json of tools/report.py or folders of runs that began from this "
+        "backbone",
     )
     add("--overwrite", action="store_true", help="replace the files to write where they exist")
     return parser.parse_args()

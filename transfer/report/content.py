@@ -84,8 +84,7 @@ def _analyse(table: Table, options: Options) -> tuple[Analysis | None, list[str]
 def _describe_table(
     table: Table, number: int, folder: Path, options: Options, analysis: Analysis | None, why_none: list[str]
 ) -> dict[str, Any]:
-    result = table.first
-    evaluation = evaluation_of(result.task.kind)
+    result, scores = table.first, describe_scores(table)
     recipe, notes = _published_rows(table)
     grid: dict[str, Any] = {"strip": [], "strip_caption": "", "legend": []}
     notes += why_none
@@ -96,21 +95,14 @@ def _describe_table(
             notes.append(f"There are no pictures: {error}")
     notes += [*_label_notes(table), *_remark_notes(table), *identity_notes(table)]
     return {
-        "title": table_title(table),
+        "title": scores["title"],
         "data": test_data_name(table),
         "task": dataclasses.asdict(result.task),
         "iterations": result.iterations,
         "eval_only": result.eval_only,
         "engine": dataclasses.asdict(result.engine),
-        "shown": [
-            {
-                "key": key,
-                "title": evaluation.column_title(key),
-                "headline": key.rpartition("/")[2] == evaluation.headline,
-            }
-            for key in _shown_columns(table)
-        ],
-        "rows": [_describe_row(row) for row in table.rows],
+        "shown": scores["shown"],
+        "rows": scores["rows"],
         "differences": [
             _difference(row, base, analysis) for row in table.rows for base in table.rows if base.label in row.deltas
         ],
@@ -126,6 +118,23 @@ def _describe_table(
         "devices": list(dict.fromkeys(_device(run.result.device) for run in table.runs)),
         "seconds": _seconds(table),
         "runs": [_describe_run(row.label, run) for row in table.rows for run in row.runs],
+    }
+
+
+def describe_scores(table: Table) -> dict[str, Any]:
+    """Return the title of a table, its columns ("shown") and its rows with the means of every metric, in points."""
+    evaluation = evaluation_of(table.first.task.kind)
+    return {
+        "title": table_title(table),
+        "shown": [
+            {
+                "key": key,
+                "title": evaluation.column_title(key),
+                "headline": key.rpartition("/")[2] == evaluation.headline,
+            }
+            for key in _shown_columns(table)
+        ],
+        "rows": [_describe_row(row) for row in table.rows],
     }
 
 

@@ -103,7 +103,7 @@ def _render(template: str, folder: Path, content: dict[str, Any], files: dict[st
     environment.filters |= {
         "points": _points,
         "signed": signed,
-        "md": _escape_markdown,
+        "md": escape_markdown,
         "counted": _counted,
         "svg": lambda file: inline(folder / file),
         "inlined": lambda file: data_url(folder / file),
@@ -135,6 +135,6 @@ def data_url(picture: Path) -> str:
     return f"data:image/jpeg;base64,{base64.b64encode(picture.read_bytes()).decode()}"
 
 
-def _escape_markdown(text: object) -> str:
+def escape_markdown(text: object) -> str:
     """Escape text for a Markdown table or heading, so that markup, HTML and line breaks lose their meaning."""
     return _MARKUP.sub(r"\\\g<0>", " ".join(str(text).split()))

@@ -6,4 +6,5 @@ SUFFIXES = {
     "timm": (".pth",),
     "safetensors": (".safetensors",),
 }
+HUB = "hub"  # a folder, not a file: exports.hub_folder
 FAMILIES = ("fpn", "c4")  # of detectors, by their backbone's names; RetinaNet and dilated C5 are as FPN

@@ -251,4 +251,12 @@ FAULTS = (
         "test images are trained on",
         "tools/exports/test_annotated.py::test_a_coco_file_is_split_and_otherwise_kept",
     ),
+    fault(
+        "hub-card-of-another-backbone",
+        "tools/exports/hub_results.py",
+        'keys = ("source_sha256", "prefix", "arch")',
+        'keys = ("arch",)',
+        "a model card shows the scores of another backbone",
+        "tools/exports/test_hub_folder.py::test_results_of_another_backbone_are_refused",
+    ),
 )
