@@ -5,7 +5,9 @@ from typing import Any
 import torch
 
 from pretrain.config import schema
+from pretrain.engine import kernels
 from pretrain.engine.optim import SGD, cosine_schedule, step_schedule
+from pretrain.engine.step import PRECISIONS
 from pretrain.models import shuffle_bn
 from pretrain.models.encoders import build_encoder
 from pretrain.models.initial_weights import InitialWeights
@@ -52,6 +54,17 @@ def build_model(
         group = distributed.subgroup(settings.bn_sync_ranks or distributed.world_size())
         sync_batchnorm.convert_sync_batchnorm(model, group)
     return model
+
+
+def set_kernels(model: Method, settings: schema.Config, device: torch.device) -> None:
+    """Let the encoders of a method, which has its weights, be computed by the kernels that the settings ask for."""
+    optim, size = settings.optim, settings.data.image_size
+    if optim.compile:
+        kernels.compile_encoders(model, settings.deterministic)
+    if optim.cuda_graph:
+        layout = torch.channels_last if settings.model.channels_last else torch.contiguous_format
+        images = torch.zeros(optim.batch_size // distributed.world_size(), 3, size, size, device=device)
+        kernels.record_encoders(model, images.contiguous(memory_format=layout), PRECISIONS[optim.precision])
 
 
 def build_optimizer(model: Method, optim: schema.Optim) -> SGD:

@@ -16,7 +16,7 @@ from pretrain.data.images.integrity import wide_values_notices
 from pretrain.data.images.labelled_set import label_by_folder
 from pretrain.data.images.shared_set import FoundImages, find_images
 from pretrain.data.sampler import EpochSampler
-from pretrain.engine import arithmetic
+from pretrain.engine import arithmetic, kernels
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.models.initial_weights import (
     SETTING,
@@ -39,8 +39,9 @@ FREE = (
     *("checkpoint_period", "checkpoint_steps", "checkpoint_keep", "milestone_period"),
     *("knn.root", "knn.period", "knn.k", "knn.temperature"),
 )
-# What may change with the machine, although the numbers then differ: how a batch is shared out.
-SHARES = ("model.bn_groups", "model.bn_sync_ranks", "optim.accumulate")
+# What may change with the machine, although the numbers then differ: how a batch is shared out, and by which kernels it
+# is computed.
+SHARES = ("model.bn_groups", "model.bn_sync_ranks", "optim.accumulate", "optim.compile", "optim.cuda_graph")
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class Plan:
             f"cores        {_counted(self.threads, 'thread')} and "
             f"{_counted(self.workers, 'loader worker')} in each process",
             f"arithmetic   {arithmetic.describe(optim.precision, self.config.deterministic)}",
+            f"kernels      {self.kernels}",
             f"shuffle-BN   {'on' if self.shuffle else 'off'}",
             f"weights      {describe_weights(self.began_from, bool(self.resume_from))}",
             f"output       {self.folder}" + (f", resumed at step {step} of epoch {epoch}" if self.resume_from else ""),
@@ -92,6 +94,14 @@ class Plan:
     def views(self) -> int:
         """The number of views of an image that the method compares in a step."""
         return 2 if find_method(self.config.model.mechanism).keys_of_batch else 1
+
+    @property
+    def kernels(self) -> str:
+        """The way in which the kernels of the encoders are made and launched."""
+        if self.config.optim.compile:
+            device = "the device's augmentation, " if self.config.data.pipeline == "device" else ""
+            return f"of the encoders, {device}compiled by torch.compile"
+        return "of the encoders launched as CUDA graphs" if self.config.optim.cuda_graph else "torch's own, one by one"
 
     def log(self) -> None:
         """Log, on the main process, what the attempt will do and what the user should know before."""
@@ -119,6 +129,7 @@ def make_plan(
     """
     world = distributed.world_size()
     _check_shares(settings, world)
+    _check_kernels(settings, device, world)
     folder = pathlib.Path(settings.output_dir)
     start: dict[str, Any] | None = None  # the content of the checkpoint, mapped: only what is used is read
     path: pathlib.Path | None = None
@@ -222,6 +233,28 @@ def _check_shares(settings: Config, world: int) -> None:
         faults.append(f"model.bn_sync_ranks: {world} processes cannot be split into groups of {synced}")
     if faults:
         raise ConfigError(faults)
+
+
+def _check_kernels(settings: Config, device: torch.device, world: int) -> None:
+    """Refuse a compilation that this machine, and CUDA graphs that this run cannot have, on all ranks."""
+    optim, mechanism, faults = settings.optim, settings.model.mechanism, []
+    if optim.compile and (lacking := kernels.compiler_fault(device)):
+        faults.append(f"optim.compile: on this machine torch.compile lacks {lacking}; or set it to false")
+    if optim.cuda_graph and device.type != "cuda":
+        faults.append(f"optim.cuda_graph: the run is on {device.type}, which has no CUDA graphs; set it to false")
+    if optim.cuda_graph and not find_method(mechanism).one_pass:
+        faults.append(
+            f"optim.cuda_graph: {mechanism} passes an encoder twice in a step, where the second pass would overwrite "
+            "what the first has kept for the gradient; set it to false"
+        )
+    images = optim.batch_size // world
+    if optim.cuda_graph and images > kernels.MOST_IMAGES:
+        faults.append(
+            f"optim.cuda_graph: {images} images a process keep a GPU busy for longer than their kernels take to "
+            f"launch, so that it would cost memory and win nothing; it is for at most {kernels.MOST_IMAGES}: set it to "
+            "false"
+        )
+    distributed.agree(ConfigError(faults) if faults else None)
 
 
 def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:

@@ -9,17 +9,18 @@ from typing import Any
 import torch
 
 from pretrain import output_folder
-from pretrain.build import build_model, build_optimizer, learning_rate
+from pretrain.build import build_model, build_optimizer, learning_rate, set_kernels
 from pretrain.checkpoints import moco_file
 from pretrain.checkpoints.saver import Saver, to_host
 from pretrain.config import config_io, schema
 from pretrain.data.augment import recipe
+from pretrain.data.augment.gpu import augment_batch
 from pretrain.data.broken_images import BrokenImages
 from pretrain.data.images.image_set import ImageSet
 from pretrain.data.images.labelled_set import label_by_folder
 from pretrain.data.loader import DevicePrefetch, EpochLoader
 from pretrain.data.two_views import Batch, TwoViews
-from pretrain.engine import arithmetic, diagnostics
+from pretrain.engine import arithmetic, diagnostics, kernels
 from pretrain.engine.finite_check import DivergedError, NotFiniteError
 from pretrain.engine.metrics import Monitor, console_handler
 from pretrain.engine.profiler import Tracer
@@ -79,6 +80,7 @@ def run(
             signals.shield_workers()
         stack.enter_context(arithmetic.arithmetic(settings.optim.precision, settings.deterministic))
         environment = {**provenance.describe_environment(device, settings.seed), "freed_memory_kept": kept}
+        environment["kernels"] = plan.kernels
         yaml = config_io.to_yaml(settings)
         distributed.on_main(lambda: run_folder.write_description(plan.folder, yaml, command, environment))
         distributed.on_main(lambda: complete_manifest(plan))
@@ -121,12 +123,15 @@ class Trainer:
         if start:
             load_published_state(self.model, start["state_dict"])
             self.optimizer.load_state_dict(to_host(start["optimizer"]))
+        set_kernels(self.model, settings, plan.device)
         self.step = TrainingStep(self.model, self.optimizer, optim.precision, optim.clip_norm)
         data = settings.data
         augmentation = recipe.recipe(data.augmentation, data.image_size, data.crop_scale)
         views = TwoViews(images, augmentation, settings.seed, data.pipeline, plan.views)
         self.loader = EpochLoader(views, plan.sampler, plan.workers, pin_memory=plan.device.type == "cuda")
-        self.prefetch = DevicePrefetch(plan.device, settings.model.channels_last)
+        compiled = optim.compile and data.pipeline == "device"
+        augment = kernels.compile_exactly(augment_batch) if compiled else augment_batch
+        self.prefetch = DevicePrefetch(plan.device, settings.model.channels_last, augment)
         self.labels = label_by_folder(images, settings.data.root, "data.root").labels if plan.classes else None
         self.broken = BrokenImages(images, settings.data.max_broken)
         self.saver = Saver(plan.folder, settings.checkpoint_keep) if distributed.is_main() else None

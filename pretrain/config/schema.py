@@ -123,9 +123,22 @@ class Optim:
     )
     accumulate: int = setting(1, "parts of the batch that pass one after the other, for one update", at_least=1)
     clip_norm: float = setting(0.0, "largest norm of the gradient; 0: not clipped", at_least=0)
+    compile: bool = setting(
+        False, "torch.compile the encoders, and the augmentation of data.pipeline device; needs a compiler"
+    )
+    cuda_graph: bool = setting(
+        False, "launch the kernels of an encoder together, on a GPU; for at most 64 images a process"
+    )
 
     def __post_init__(self) -> None:
         faults = range_faults("optim", self)
+        if self.cuda_graph and self.compile:
+            faults.append("optim.cuda_graph: cannot record what optim.compile compiles; set one of them to false")
+        if self.cuda_graph and self.accumulate > 1:
+            faults.append(
+                f"optim.cuda_graph: the gradients of a recorded step are overwritten by the next part, so that "
+                f"optim.accumulate {self.accumulate} cannot add them up; set it to 1, or optim.cuda_graph to false"
+            )
         if list(self.milestones) != sorted(set(self.milestones)):
             faults.append(f"optim.milestones: {list(self.milestones)} does not ascend")
         refuse(faults)
@@ -181,6 +194,12 @@ class Config:
                 f"optim.batch_size: {optim.batch_size} cannot be split into optim.accumulate {optim.accumulate} parts "
                 f"of model.bn_groups {model.bn_groups}"
             )
+        faults += [
+            f"optim.{name}: does not go with SyncBN, whose ranks wait for each other within a step; set "
+            f"model.bn_sync_ranks to 1, or optim.{name} to false"
+            for name in ("compile", "cuda_graph")
+            if getattr(optim, name) and model.bn_sync_ranks != 1
+        ]
         refuse(faults)
 
 

@@ -1,6 +1,6 @@
 """The loader of batches, and their way to the training device."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import cv2
 import torch
@@ -80,10 +80,16 @@ class DevicePrefetch:
     Args:
         device: where the encoders are.
         channels_last: lay the views out as (N, H, W, 3) in memory.
+        augment: does the rest of the augmentation, as `augment_batch` does, or a compiled one.
     """
 
-    def __init__(self, device: torch.device, channels_last: bool = False) -> None:
-        self.device = device
+    def __init__(
+        self,
+        device: torch.device,
+        channels_last: bool = False,
+        augment: Callable[[Tensor, Tensor], Tensor] = augment_batch,
+    ) -> None:
+        self.device, self._augment = device, augment
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -96,7 +102,7 @@ class DevicePrefetch:
         return views[0], views[-1]
 
     def _view(self, crops: Tensor, draws: Tensor) -> Tensor:
-        return augment_batch(crops, draws).contiguous(memory_format=self.layout)
+        return self._augment(crops, draws).contiguous(memory_format=self.layout)
 
     def _copy(self, *tensors: Tensor) -> list[Tensor]:
         with torch.cuda.stream(self._stream):  # None: nothing

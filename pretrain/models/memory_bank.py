@@ -34,6 +34,7 @@ class MemoryBank(Method):
 
     bank: Tensor
     keys_of_batch: ClassVar[bool] = False  # they are of earlier batches (section 3.3)
+    one_pass: ClassVar[bool] = True
 
     def __init__(
         self,

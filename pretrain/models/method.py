@@ -56,12 +56,15 @@ class Method(nn.Module):
         keys_of_batch: whether the keys are made of the batch's own images, so that BN can leak them to the queries
             and shuffling can help (MoCo, arXiv 1911.05722, section 3.3). If not, only the query view is made.
         labelled: whether the classes of the images are learnt. `encoder_q` then ends in a score for each class.
+        one_pass: whether `forward` passes each child named `encoder_...` once at most. Only then may the encoders be
+            recorded as CUDA graphs, whose second pass overwrites what the first has kept for the backward pass.
     """
 
     encoder_q: nn.Module
     section: ClassVar[type | None] = None
     keys_of_batch: ClassVar[bool] = True
     labelled: ClassVar[bool] = False
+    one_pass: ClassVar[bool] = False
 
     @classmethod
     def from_settings(cls, encoder: nn.Module, model: ModelSettings, own: Any, images: int, shuffle: bool) -> Self:

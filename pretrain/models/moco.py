@@ -7,7 +7,7 @@ pretrain/engine/step.py, the loss in info_nce.py.
 import copy
 import functools
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +59,8 @@ class MoCo(Method):
         temperature: divides the logits.
         shuffle: encode the keys in another order across ranks than the queries (shuffling BN, section 3.3).
     """
+
+    one_pass: ClassVar[bool] = True
 
     def __init__(
         self,

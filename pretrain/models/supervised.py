@@ -23,6 +23,7 @@ class Supervised(Method):
 
     keys_of_batch: ClassVar[bool] = False
     labelled: ClassVar[bool] = True
+    one_pass: ClassVar[bool] = True
 
     def __init__(self, encoder: nn.Module) -> None:
         super().__init__()

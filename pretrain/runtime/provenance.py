@@ -17,7 +17,7 @@ from pretrain.runtime import distributed
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOTE = "REVISION"  # a file of a snapshot of the code (tools/launch.py makes them) that holds its commit
-PACKAGES = ("moco-transfer", "torch", "torchvision", "numpy", "pillow", "fvcore")
+PACKAGES = ("moco-transfer", "torch", "torchvision", "numpy", "pillow", "fvcore", "triton")
 
 
 def revision() -> str | None:

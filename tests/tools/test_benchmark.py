@@ -156,6 +156,8 @@ def test_a_users_mistakes_are_reported(tmp_path: pathlib.Path) -> None:
     assert all(text in said for text in ("--batch: 0 must be at least 1", "--steps: -1", "--threads: -1"))
     said = refusal(benchmark.main, "step", "--queue", 100, "--batch", 8, "--processes", 2)
     assert "--queue: 100 is not a multiple of the global batch, 8 x 2" in said
+    said = refusal(benchmark.main, "step", "--queue", 64, "--kernels", "cuda_graph")
+    assert "--kernels: cuda_graph is for a GPU, and --device is cpu" in said
     assert "0 must be at least 1" in refusal(benchmark.main, "shuffle", "--worlds", 2, 0)
     assert f"{tmp_path / 'none'}" in refusal(benchmark.main, "input", "--images", tmp_path / "none")
     assert "asks for GPU 99" in refusal(benchmark.main, "step", "--device", "cuda:99")

@@ -35,6 +35,7 @@ class StepSetup:
     precision: str = "fp32"  # of ours and of the floor
     published_precision: str = "fp32"
     channels_last: bool = True  # ours and the floor
+    kernels: str = "eager"  # of the encoders of ours
     processes: int = 1
     threads: int = 0  # of each process; 0: its share of the cores
     device: str = "cpu"
@@ -120,6 +121,7 @@ class PredictSetup:
     queue: int = 65536  # K
     rate: int = 2000  # pairs/s of the bare encoders on one GPU
     pipeline: str = "fast"  # device: the GPU does the rest of the augmentation of both views, in ours
+    cuda_graph: bool = False  # ours
     worlds: tuple[int, ...] = (8, 64, 512)
 
 
@@ -145,6 +147,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "precision": {"choices": PRECISIONS, "help": "autocast of ours and of the floor"},
     "published_precision": {"choices": PRECISIONS, "help": "autocast around the published code, which has none"},
     "channels_last": {"action": argparse.BooleanOptionalAction, "help": "memory layout of ours and of the floor"},
+    "kernels": {
+        "choices": ("eager", "compile", "cuda_graph"),
+        "help": "of the encoders of ours, as optim.compile and optim.cuda_graph make them",
+    },
     "processes": {"type": int, "help": "of each candidate; gloo on a CPU, NCCL on GPUs"},
     "threads": {"type": int, "help": "of each process; 0: its share of the cores"},
     "device": {"help": "cpu, cuda, or auto"},
@@ -158,6 +164,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "workers": {"type": int, "help": "of the published code's loader; ours chooses for itself"},
     "rate": {"type": int, "help": "pairs of views that one GPU's bare encoders take, a second"},
     "pipeline": {"choices": ("fast", "device"), "help": "of the input of ours; device: a part of it is the GPU's work"},
+    "cuda_graph": {"action": argparse.BooleanOptionalAction, "help": "the encoders of ours launched as CUDA graphs"},
     "worlds": {"type": int, "nargs": "+", "metavar": "PROCESSES", "help": "numbers of processes"},
     "millions": {"type": int, "nargs": "+", "metavar": "N", "help": "names in the index"},
     "steps": {"type": int, "help": "in a round"},

@@ -16,7 +16,9 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from pretrain.data import two_views
+from pretrain.data.augment.gpu import augment_batch
 from pretrain.data.loader import DevicePrefetch
+from pretrain.engine import kernels
 from pretrain.runtime import distributed, seeds
 from pretrain.runtime.ranks import cores
 
@@ -95,7 +97,9 @@ def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
     """Return the runner of what tools/train_moco.py does."""
     workers = cores.loader_workers(distributed.select_device(setup.device), "auto", processes=1)
     device, _ = training_step.prepare(setup, setup.precision, workers)
-    step, prefetch = training_step.our_step(setup, device), DevicePrefetch(device, setup.channels_last)
+    compiled = setup.kernels == "compile" and pipeline == "device"
+    augment = kernels.compile_exactly(augment_batch) if compiled else augment_batch
+    step, prefetch = training_step.our_step(setup, device), DevicePrefetch(device, setup.channels_last, augment)
     on_gpu = device.type == "cuda"
     loader = input_pipeline.our_loader(setup.input(folder), folder, pipeline, workers, on_gpu)
 
@@ -109,6 +113,7 @@ def make_ours(setup: Setup, folder: Path, pipeline: str) -> TrainingRunner:
 def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:
     """Return all that `tables` shows, for JSON."""
     setup.check()
+    training_step.check_kernels(setup)
     with images_or_made(setup.images, max(setup.batch * setup.steps, setup.batch)) as (folder, name):
         candidates = {PUBLISHED: Candidate(make_published, (setup, folder))}
         candidates |= {f"ours, {way}": Candidate(make_ours, (setup, folder, way)) for way in two_views.PIPELINES}

@@ -12,14 +12,16 @@ from rich.table import Table
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from pretrain.build import build_model, build_optimizer
+from pretrain.build import build_model, build_optimizer, set_kernels
 from pretrain.config import schema
+from pretrain.engine import kernels
 from pretrain.engine.step import PRECISIONS, TrainingStep
 from pretrain.models.encoders import build_encoder
 from pretrain.runtime import distributed, host, seeds
 from pretrain.runtime.ranks import cores
 
 from . import step_profile
+from .arguments import BenchmarkError
 from .arguments import StepSetup as Setup
 from .interleave import Candidate, Numbers, OnProgress, run_interleaved
 from .process_counters import memory_bytes
@@ -126,7 +128,9 @@ def published_step(setup: Setup, device: torch.device) -> PublishedStep:
 
 def our_step(setup: Setup, device: torch.device) -> TrainingStep:
     """Return production's MoCo v2."""
-    model = build_model(model_settings(setup), device, 1, shuffle=True).train()
+    settings = settings_of(setup)
+    model = build_model(settings.model, device, 1, shuffle=True).train()
+    set_kernels(model, settings, device)
     return TrainingStep(model, build_optimizer(model, schema.Optim()), setup.precision)
 
 
@@ -156,6 +160,30 @@ def model_settings(setup: Setup) -> schema.Model:
     return schema.Model(arch=setup.arch, queue_size=setup.queue, channels_last=setup.channels_last)
 
 
+def settings_of(setup: Setup) -> schema.Config:
+    """Return the settings of production that `set_kernels` asks for."""
+    return schema.Config(
+        data=schema.Data(image_size=setup.size),
+        model=model_settings(setup),
+        optim=schema.Optim(
+            batch_size=setup.batch * setup.processes,
+            precision=setup.precision,
+            compile=setup.kernels == "compile",
+            cuda_graph=setup.kernels == "cuda_graph",
+        ),
+        deterministic=False,
+    )
+
+
+def check_kernels(setup: Setup) -> None:
+    """Raise BenchmarkError for kernels that this machine cannot have."""
+    device = distributed.select_device(setup.device)
+    if setup.kernels == "compile" and (lacking := kernels.compiler_fault(device)):
+        raise BenchmarkError(f"--kernels: on this machine torch.compile lacks {lacking}")
+    if setup.kernels == "cuda_graph" and device.type != "cuda":
+        raise BenchmarkError(f"--kernels: cuda_graph is for a GPU, and --device is {device.type}")
+
+
 def views(setup: Setup, device: torch.device, channels_last: bool = False) -> list[Tensor]:
     """Return two views of normalised noise, (N, 3, size, size) float32 each, different ones on each rank."""
     generator = torch.Generator().manual_seed(distributed.rank())
@@ -168,6 +196,7 @@ def views(setup: Setup, device: torch.device, channels_last: bool = False) -> li
 def measure(setup: Setup, on_progress: OnProgress) -> dict[str, Any]:
     """Return all that `tables` shows, for JSON."""
     setup.check()
+    check_kernels(setup)
     makers = {FLOOR: make_floor, PUBLISHED: make_published, OURS: make_ours}
     candidates = {name: Candidate(make, (setup,)) for name, make in makers.items()}
     outcomes = run_interleaved(candidates, setup.repeats, setup.processes, setup.device, on_progress)
@@ -214,8 +243,8 @@ def title(setup: dict[str, Any]) -> str:
     return (
         f"{setup['arch']}, {setup['size']} px, {setup['processes']} x {setup['batch']} images, K {setup['queue']}, "
         f"{setup['precision']} (published {setup['published_precision']}), "
-        f"{'channels last' if setup['channels_last'] else 'contiguous'}, {setup['device']}, "
-        f"malloc {setup['malloc']}"
+        f"{'channels last' if setup['channels_last'] else 'contiguous'}, kernels {setup['kernels']}, "
+        f"{setup['device']}, malloc {setup['malloc']}"
     )
 
 

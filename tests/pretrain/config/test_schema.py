@@ -31,6 +31,15 @@ def written(path: pathlib.Path, text: str) -> pathlib.Path:
     return path
 
 
+def test_kernels_that_contradict_other_settings_are_refused() -> None:
+    both = faults_of(*ROOT, "optim.cuda_graph", "true", "optim.compile", "true", "optim.accumulate", "2")
+    assert "cannot record what optim.compile compiles" in both[0]
+    assert "optim.accumulate 2 cannot add them up" in both[1]
+    for name in ("compile", "cuda_graph"):
+        (synced,) = faults_of(*ROOT, f"optim.{name}", "true", "model.bn_sync_ranks", "0")
+        assert synced.startswith(f"optim.{name}: does not go with SyncBN")
+
+
 def test_the_defaults_are_the_published_v2() -> None:
     loaded = config_io.load(None, ROOT)
     assert loaded == schema.Config(data=schema.Data(root="images"))

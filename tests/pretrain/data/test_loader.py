@@ -6,6 +6,7 @@ from pretrain.data.augment import gpu, params
 from pretrain.data.augment.recipe import recipe
 from pretrain.data.loader import DevicePrefetch
 from pretrain.data.two_views import Batch
+from pretrain.engine import kernels
 
 
 def batch(columns: int) -> Batch:
@@ -35,3 +36,18 @@ def test_crops_become_views_each_by_its_own_draw() -> None:
     assert torch.equal(key, gpu.augment_batch(given.key, given.draws[:, 1]))
     assert not torch.equal(query, given.query)
     assert query.dtype == torch.uint8
+
+
+def test_a_compiled_augmentation_makes_the_same_views() -> None:
+    """By the graph that torch.compile makes, and torch's own kernels; both sides of a batch are one graph."""
+    given = batch(gpu.COLUMNS)
+    torch._dynamo.utils.counters.clear()
+    compiled = kernels.compile_exactly(gpu.augment_batch, backend="aot_eager")
+    for found, expected in zip(
+        DevicePrefetch(torch.device("cpu"), augment=compiled)(given),
+        DevicePrefetch(torch.device("cpu"))(given),
+        strict=True,
+    ):
+        assert torch.equal(found, expected)
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
+    torch._dynamo.reset()
