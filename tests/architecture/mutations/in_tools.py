@@ -7,6 +7,14 @@ _VERIFY = "tools/launcher/stages/test_verify.py"
 
 FAULTS = (
     fault(
+        "launches-all-hidden",
+        "tools/benchmarks/scaling_model.py",
+        "max(0.0, launches * LAUNCH - sum(work.values()))",
+        "0.0",
+        "the model of many GPUs promises a rate for small batches that no host can launch",
+        "tools/benchmarks/test_scaling_model.py::test_launches_are_hidden_until_the_batch_is_small",
+    ),
+    fault(
         "exit-code-of-a-mistake",
         "tools/common/cli.py",
         "BAD_INPUT = 2",
