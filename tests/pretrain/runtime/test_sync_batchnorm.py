@@ -1,11 +1,12 @@
-"""Synchronised batch norm of features in half precision."""
+"""Synchronised batch norm: of features in half precision, and which layer it is on which device."""
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from pretrain.runtime import distributed, spawn
-from pretrain.runtime.sync_batchnorm import SyncBatchNorm2d
+from pretrain.runtime.sync_batchnorm import SyncBatchNorm2d, convert_sync_batchnorm
 
 GRADIENT = 3.0  # of every cell; at a loss scale of 65536 it is 4.6e-5
 
@@ -41,3 +42,39 @@ def test_its_gradients_are_summed_in_float32() -> None:
         torch.testing.assert_close(sum(weights), expected.weight.grad, rtol=1e-4, atol=1.0)
         torch.testing.assert_close(sum(biases), expected.bias.grad, rtol=1e-6, atol=0)
         assert biases[0].tolist() == pytest.approx([GRADIENT * 2 * 128**2] * 4, rel=0.01)
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", SyncBatchNorm2d), ("cuda", nn.SyncBatchNorm)])
+def test_it_is_torchs_own_on_a_gpu(device: str, kind: type) -> None:
+    """By the device that the layers are on; these have no content, and so need no GPU."""
+    with FakeTensorMode():
+        layers = nn.Sequential(nn.Conv2d(3, 4, 1, device=device), nn.BatchNorm2d(4, momentum=0.3, device=device))
+        weight = layers[1].weight
+        synced = convert_sync_batchnorm(layers)[1]
+    assert type(synced) is kind
+    assert synced.weight is weight
+    assert (synced.momentum, synced.eps) == (0.3, 1e-5)
+
+
+def on_two_gpus() -> list[torch.Tensor]:
+    """Output, and the gradient of the input, of each rank's half of a batch."""
+    x = torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    device = torch.device("cuda", distributed.rank())
+    rows = x.chunk(2)[distributed.rank()].to(device).requires_grad_()
+    layer = convert_sync_batchnorm(nn.Sequential(nn.BatchNorm2d(4).to(device)))
+    output = layer(rows)
+    output.square().mul(rows).sum().backward()
+    assert rows.grad is not None
+    return [distributed.all_gather(found.detach()).cpu() for found in (output, rows.grad)]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two CUDA devices")
+@pytest.mark.usefixtures("spawned_ranks")
+def test_on_two_gpus_it_is_bn_over_the_joined_batch() -> None:
+    x = torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    output = nn.BatchNorm2d(4)(x)
+    output.square().mul(x).sum().backward()
+    found = spawn.run_on_ranks(on_two_gpus, 2, device="cuda")
+    for one, expected in zip(found, (output, x.grad), strict=True):
+        torch.testing.assert_close(one, expected, rtol=1e-4, atol=1e-5)
