@@ -28,6 +28,7 @@ class Tracer:
             activities=activities,
             schedule=torch.profiler.schedule(skip_first=WAIT, wait=0, warmup=WARM_UP, active=STEPS, repeat=1),
             on_trace_ready=self._write,
+            acc_events=True,  # there is one cycle; without it torch 2.10 warns that events of others are lost
         )
 
     def __enter__(self) -> "Tracer":

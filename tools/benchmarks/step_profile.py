@@ -57,7 +57,7 @@ def shares(step: Callable[[], object], steps: int, on_gpu: bool = False) -> dict
     A part's time is that of its range without the parts within it; on a GPU that of the kernels launched there.
     """
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * on_gpu
-    with profile(activities=activities) as record:
+    with profile(activities=activities, acc_events=True) as record:
         for _ in range(steps):
             with record_function(STEP):
                 step()
@@ -104,7 +104,7 @@ def _kernel_times(events: Sequence[FunctionEvent], ranges: Sequence[FunctionEven
 
 def collectives(work: Callable[[], object]) -> list[Collective]:
     """Return the collective operations, of gloo or NCCL, while this rank does `work`."""
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as record:
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True) as record:
         work()
     found = []
     for event in record.events():

@@ -214,7 +214,7 @@ def collectives(case: Case) -> list[tuple[str, list[int]]]:
     batch = [rank_slice(images(0, 0)), rank_slice(images(0, 1)), rank_slice(indices(0))]
     for _ in range(2):  # DDP sorts its buckets in the first steps
         step(*batch, generators(case, 0))
-    with profile(activities=[ProfilerActivity.CPU], record_shapes=True) as record:
+    with profile(activities=[ProfilerActivity.CPU], record_shapes=True, acc_events=True) as record:
         step(*batch, generators(case, 0))
     return [(e.name, e.input_shapes[0]) for e in record.events() if e.name.startswith("gloo:")]
 
