@@ -1,4 +1,4 @@
-"""The host of a process: its user's home folder, and the C library's memory."""
+"""The host of a process: its cores, its user's home folder, and the C library's memory."""
 
 import ctypes
 import difflib
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.ranks.cores import usable_cores as usable_cores
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 CONFIG_HELP = "a YAML file, or the name of one that tools/list_configs.py lists"

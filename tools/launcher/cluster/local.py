@@ -4,11 +4,14 @@ import contextlib
 import os
 import shlex
 import signal
+import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from .slurm import State
+
+PROCESSES = Path("/proc")  # Linux shows its processes there; macOS has no such folder
 
 
 @contextlib.contextmanager
@@ -37,39 +40,67 @@ def detached(output: Path) -> Iterator[None]:
 
 def job_states(jobs: Iterable[tuple[str, Path]]) -> dict[str, State]:
     """Return RUNNING for each job whose process exists; a job is given with the folder of its logs."""
-    return {job: State("RUNNING") for job, folder in jobs if _is_job(job, folder)}
+    wanted = dict(jobs)
+    lines = _command_lines(wanted)
+    return {job: State("RUNNING") for job, folder in wanted.items() if _is_job(lines.get(job, b""), folder)}
 
 
 def find_job(folder: Path) -> str | None:
     """Return the job whose logs are in a folder, if it runs."""
-    found = [int(entry.name) for entry in Path("/proc").glob("[0-9]*") if _is_job(entry.name, folder)]
+    found = [int(process) for process, line in _command_lines().items() if _is_job(line, folder)]
     return str(min(found)) if found else None  # with `setup` there are two, and the shell came first
 
 
 def cancel(jobs: Iterable[tuple[str, Path]]) -> None:
     """Ask jobs to stop; their tools save first."""
-    for job, folder in jobs:
-        if not _is_job(job, folder):
-            continue
-        controllers = [child for child in _children(job) if _is_job(child, folder)]  # of a shell with `setup`
+    wanted = dict(jobs)
+    for job in job_states(wanted.items()):
+        children = _command_lines(_children(job))
+        controllers = [child for child, line in children.items() if _is_job(line, wanted[job])]  # of a `setup` shell
         for process in controllers or [job]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(process), signal.SIGTERM)
 
 
-def _is_job(process: str, folder: Path) -> bool:
-    """Return whether a process is a job's controller, or the shell that runs its `setup`: ids are used again."""
-    try:
-        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[:-1]
-    except OSError:
-        return False
+def _is_job(line: bytes, folder: Path) -> bool:
+    """Return whether a command line is of a job's controller, or of the shell that runs its `setup`.
+
+    The id alone does not tell: the system uses it again for other processes.
+    """
     controller = ["-m", "submitit.local._local", os.fspath(folder)]
-    here = words[-3:] == [os.fsencode(word) for word in controller]  # a zombie has no words
-    return here or (bool(words) and words[-1].endswith(os.fsencode(shlex.join(controller))))
+    return line.endswith((os.fsencode(" " + " ".join(controller)), os.fsencode(" " + shlex.join(controller))))
+
+
+def _command_lines(processes: Collection[str] | None = None) -> dict[str, bytes]:
+    """Return the words of processes with spaces between them, by process id; None: of all. A zombie has no words."""
+    if not PROCESSES.is_dir():
+        rows = _ask_ps("args", processes)
+        return {process: line for process, line in rows if line}
+    if processes is None:
+        processes = [entry.name for entry in PROCESSES.glob("[0-9]*")]
+    lines = {}
+    for process in processes:
+        with contextlib.suppress(OSError):  # it has ended
+            words = (PROCESSES / process / "cmdline").read_bytes().removesuffix(b"\0")
+            lines[process] = words.replace(b"\0", b" ")
+    return lines
 
 
 def _children(process: str) -> list[str]:
+    if not PROCESSES.is_dir():
+        return [child for child, parent in _ask_ps("ppid") if parent == process.encode()]
     try:
-        return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+        return (PROCESSES / process / "task" / process / "children").read_text().split()
     except OSError:
         return []
+
+
+def _ask_ps(column: str, processes: Collection[str] | None = None) -> list[tuple[str, bytes]]:
+    """Return the ids of processes and a column of `ps`, as bytes; None: of all. It is for systems without /proc."""
+    if processes is not None and not processes:
+        return []
+    which = ["-A"] if processes is None else ["-p", ",".join(processes)]
+    command = ["ps", "-ww", *which, "-o", "pid=", "-o", f"{column}="]
+    done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
+    rows = (line.strip().partition(b" ") for line in done.stdout.splitlines())
+    return [(process.decode(), text.strip()) for process, _, text in rows]

@@ -1,7 +1,6 @@
 """The data sets of Cityscapes' instance segmentation by Detectron2's names."""
 
 import logging
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 import shapely
 
 from pretrain.runtime.errors import listed
+from pretrain.runtime.host import usable_cores
 from pretrain.runtime.progress import track
 from transfer.data.cityscapes.files import CityscapesSplit, Frame, cityscapes_folder, find_frames
 from transfer.data.cityscapes.labels import INSTANCE_CLASSES, INSTANCE_IDS
@@ -66,7 +66,7 @@ def examine_split(split: CityscapesSplit, findings: Findings) -> list[dict[str, 
     findings.totals["objects"] += sum(len(drawing.outlines) for _, drawing in read)
     records = []
     # shapely works outside Python's lock.
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         made = pool.map(lambda pair: _record(*pair), read)
         for record, faults in track(made, "outlines", total=len(read)):
             for fault in faults:  # in the order of the images, whichever thread was first

@@ -1,7 +1,6 @@
 """The check of image files against annotations: their headers or all their pixels, and what repairs another size."""
 
 import logging
-import os
 import time
 import warnings
 from collections import Counter
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pretrain.runtime.errors import listed
+from pretrain.runtime.host import usable_cores
 from pretrain.runtime.image_file import SIDEWAYS, WideRange, describe_wide, opened, orientation, to_rgb, wide_range
 from pretrain.runtime.progress import track
 from transfer.data.common.faults import Findings
@@ -99,7 +99,7 @@ class _Read(NamedTuple):
 def _read_all(images: Sequence[StatedImage], decode: bool) -> Iterator[_Read | str]:
     """Yield what each file holds, or the words on why it cannot be read, in order."""
     what = "pixels" if decode else "headers"
-    threads = len(os.sched_getaffinity(0)) if decode else _WAITING
+    threads = usable_cores() if decode else _WAITING
     begun, told = time.monotonic(), False
     with warnings.catch_warnings(), ThreadPoolExecutor(threads) as pool:
         warnings.simplefilter("ignore")  # for all threads: the filter that each of them sets is the process's

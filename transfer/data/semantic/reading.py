@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-import os
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from pretrain.runtime.errors import listed
+from pretrain.runtime.host import usable_cores
 from pretrain.runtime.progress import track
 from transfer.data.common.faults import Findings
 from transfer.data.common.images import unreadable
@@ -79,7 +79,7 @@ def examine_values(
 def _read_all(paths: Sequence[Path]) -> Iterator[LabelContent | str]:
     """Yield the content of each file, or the words on why it has none, in order."""
     begun, told = time.monotonic(), False
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with ThreadPoolExecutor(usable_cores()) as pool:
         chunks = (paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK))
         contents = (content for chunk in chunks for content in pool.map(_read, chunk))
         for content in track(contents, "label maps", total=len(paths)):

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -250,3 +252,24 @@ def test_a_failed_debug_job_is_a_failed_command(tool: Tool, tmp_path: Path) -> N
     assert str(tmp_path / "nowhere") in done.stderr
     assert "error: pretrain: FAILED exit code 2" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("processes", ["/proc", "/nothing/here"])
+def test_jobs_are_found_and_stopped_also_without_proc(
+    processes: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """macOS has `ps` alone. A job with `setup` lines is a shell and the controller below it, which gets the signal."""
+    if not shutil.which("ps"):
+        pytest.skip("there is no ps")
+    monkeypatch.setattr(local, "PROCESSES", Path(processes))
+    logs, others = tmp_path / "some logs", tmp_path / "other logs"
+    line = [sys.executable, "-c", "import time; time.sleep(300)", "-m", "submitit.local._local", str(logs)]
+    with subprocess.Popen(["sh", "-c", f"true && {shlex.join(line)}"], start_new_session=True) as shell:
+        wait_until(lambda: local.find_job(logs) and local._children(str(shell.pid)), "shell and controller run")
+        (controller,) = local._children(str(shell.pid))
+        assert local.find_job(logs) == min(str(shell.pid), controller, key=int)
+        assert list(local.job_states([(str(shell.pid), logs)])) == [str(shell.pid)]
+        assert local.job_states([(str(shell.pid), others), (str(os.getpid()), logs)]) == {}
+        local.cancel([(str(shell.pid), logs)])
+        assert shell.wait(PATIENCE) == 128 + signal.SIGTERM  # the controller ended by it, not the shell
+    assert local.find_job(logs) is None
