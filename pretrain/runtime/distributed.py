@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from pretrain.runtime import host
 from pretrain.runtime.errors import Stopped, UserError
 from pretrain.runtime.ranks import environment, first_errors, gloo_faults, meeting
 from pretrain.runtime.ranks.environment import LaunchFault, World
@@ -51,7 +52,8 @@ def select_device(name: str, visible: int | None = None) -> torch.device:
             return torch.device("cpu")
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if not match:
-        raise UserError(f"device: '{name}' is none of auto, cpu, cuda, cuda:N")
+        reason = f". {host.NO_MPS}" if name.startswith("mps") else ""
+        raise UserError(f"device: '{name}' is none of auto, cpu, cuda, cuda:N{reason}")
     together = local_world_size()
     if match[1] and together > 1:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The host of a process: its cores, its user's home folder, and the C library's memory."""
+"""The host of a process: its system, its cores, its user's home folder, and the C library's memory."""
 
 import ctypes
 import difflib
@@ -13,8 +13,20 @@ from pretrain.runtime.ranks.cores import usable_cores as usable_cores
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 CONFIG_HELP = "a YAML file, or the name of one that tools/list_configs.py lists"
 
+# The systems that are refused, each in one sentence.
+NO_WINDOWS = (
+    "moco-transfer runs on Linux and macOS and does not support Windows: work in WSL 2, which is a Linux on Windows"
+)
+NO_MPS = "MPS, the GPU of a Mac, is not supported: on macOS use cpu"
+
 # Parameters of glibc's mallopt (malloc.h).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX, M_ARENA_MAX = -1, -2, -4, -8
+
+
+def refuse_windows() -> None:
+    """Raise ImportError on Windows, which has neither the signals nor the file locks that runs are kept safe with."""
+    if sys.platform == "win32":
+        raise ImportError(NO_WINDOWS)
 
 
 def expand_home(path: str) -> str:

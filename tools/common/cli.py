@@ -12,6 +12,12 @@ ROOT = str(Path(__file__).resolve().parents[2])
 if ROOT not in sys.path:  # a script's own folder is first there; pretrain/ and transfer/ lie above it
     sys.path.insert(1, ROOT)
 
+try:
+    import pretrain.runtime  # noqa: F401  (nothing below it yet: this can only be its refusal of Windows)
+except ImportError as refusal:
+    print(f"error: {refusal}", file=sys.stderr)
+    sys.exit(2)
+
 from pretrain.runtime.errors import TRY_AGAIN, RanksError, StorageError, user_message
 from pretrain.runtime.ranks import cores, environment
 

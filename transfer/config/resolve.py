@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from pretrain.runtime import host
 from transfer.config import scale
 from transfer.errors import TransferError
 from transfer.results import Scaled
@@ -54,12 +55,14 @@ def choose_device(device: str, given: bool, processes: int = 1) -> str:
         processes: on this machine.
 
     Raises:
-        TransferError: the user named a GPU that is not there, or more processes than there are GPUs.
+        TransferError: the user named MPS or a GPU that is not there, or more processes than there are GPUs.
     """
     if processes < 1:
         raise TransferError(
             f"--num-gpus {processes}: at least one process is needed (on a CPU: the number of processes)"
         )
+    if device.startswith("mps"):
+        raise TransferError(f"MODEL.DEVICE {device}: {host.NO_MPS}")
     if not device.startswith("cuda"):
         return device
     if torch.cuda.is_available():

@@ -212,6 +212,12 @@ def test_an_unknown_device_is_named(name: str) -> None:
         distributed.select_device(name)
 
 
+@pytest.mark.parametrize("name", ["mps", "mps:0"])
+def test_the_gpu_of_a_mac_is_refused_by_its_name(name: str) -> None:
+    with pytest.raises(UserError, match=f"'{name}' is none of .*MPS, .* is not supported"):
+        distributed.select_device(name)
+
+
 def test_a_gpu_that_is_not_there_is_refused() -> None:
     with pytest.raises(UserError, match="asks for GPU 99"):
         distributed.select_device("cuda:99")

@@ -45,6 +45,11 @@ def test_the_default_device_gives_way_and_a_wish_does_not() -> None:
         resolve.choose_device("cuda", given=True)
 
 
+def test_the_gpu_of_a_mac_is_refused_by_its_name() -> None:
+    with pytest.raises(TransferError, match=r"MODEL\.DEVICE mps: MPS, .* is not supported"):
+        resolve.choose_device("mps", given=True)
+
+
 def test_the_number_of_classes_is_the_datas() -> None:
     assert resolve.with_classes_of_data(config(), ("cat", "dog"), ()).MODEL.ROI_HEADS.NUM_CLASSES == 2
     with pytest.raises(TransferError, match="the data have 1 classes"):
