@@ -75,13 +75,13 @@ def read_weights(path: Path) -> Any:
         return read_pickle(path)
     if form is Form.SAFETENSORS:
         return _read_safetensors(path)
+    if path.suffix == ".safetensors":  # by which name newer releases of torch.load expect the other form
+        raise TransferError(
+            f"{path}: a PyTorch file under the name of a safetensors file, or a damaged one: name it .pth"
+        )
     try:
         content = files.load_tensors(path)
     except UserError as error:
-        if path.suffix == ".safetensors":  # by which name torch.load expects the other form
-            raise TransferError(
-                f"{path}: a PyTorch file under the name of a safetensors file, or a damaged one: name it .pth"
-            ) from error
         if "GLOBAL " not in str(error.__cause__):  # torch's word for an object that is no plain data
             raise
         resaved = path.with_name(f"resaved_{path.name}")
