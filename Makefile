@@ -9,7 +9,7 @@ TEST_PROCESSES ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-.PHONY: help install test test-all test-slurm lint format docs demo torture clean
+.PHONY: help install test test-all test-slurm test-gpu lint format docs demo torture clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +39,12 @@ test-all: $(READY)  ## the tests that `make test` leaves out as slow: with it, a
 test-slurm: $(READY)  ## tests on a real SLURM of two nodes here (root; installs Debian's packages, long)
 	$(BIN)/python -m tests.slurm.packages
 	MOCO_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slurm --timeout 1800
+
+# Not from .venv by need: on a machine without a network it takes the Python that is there, or PYTHON=...
+DEVICE ?= cuda
+GPU_PYTHON = $(if $(filter command environment,$(firstword $(origin PYTHON))),$(PYTHON),$(firstword $(wildcard $(BIN)/python) $(PYTHON)))
+test-gpu:  ## what only a GPU can show, in nine minutes, without a network; DEVICE=cpu: the same code at tiny size
+	PYTHONUNBUFFERED=1 PYTHONPATH=.:tools:$$PYTHONPATH $(GPU_PYTHON) -m tests.gpu --device $(DEVICE) $(if $(OUTPUT),--output $(OUTPUT))
 
 lint: $(READY)  ## ruff and mypy alone
 	$(BIN)/ruff check .

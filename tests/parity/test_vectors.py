@@ -28,16 +28,15 @@ MODELS = (
 FLOAT64 = {"retinanet_r50_fpn"}
 
 
-def load(name: str) -> tuple[Detector, list[Tensor], dict[str, Any]]:
+def load(name: str, device: str, dtype: torch.dtype) -> tuple[Detector, list[Tensor], dict[str, Any]]:
     recorded = json.loads((FIXTURES / "vectors" / f"{name}.json").read_text())
     before, after = recorded["overrides"]["RPN.PRE/POST_NMS_TOPK_TEST"]
     topk = ["MODEL.RPN.PRE_NMS_TOPK_TEST", str(before), "MODEL.RPN.POST_NMS_TOPK_TEST", str(after)]
-    dtype = torch.float64 if name in FLOAT64 else torch.float32
-    model = build_model(engine.load_config(FIXTURES / "tensors" / f"{name}.config.yaml", topk)).eval().to(dtype)
+    model = build_model(engine.load_config(FIXTURES / "tensors" / f"{name}.config.yaml", topk)).eval().to(device, dtype)
     weights = reference()
     model.load_state_dict({key: torch.from_numpy(value) for key, value in weights.state_dict(name).items()})
     images = [weights.image(height, width, seed) for seed, (height, width) in enumerate(recorded["images"])]
-    return model, [torch.from_numpy(image).permute(2, 0, 1).to(dtype) for image in images], recorded
+    return model, [torch.from_numpy(image).permute(2, 0, 1).to(device, dtype) for image in images], recorded
 
 
 def check_summary(tensor: Tensor, recorded: dict[str, Any]) -> None:
@@ -74,7 +73,11 @@ QUICK = ("r50_fpn_faster", "r50_c4_extranorm_voc", "retinanet_r50_fpn")
 
 @pytest.mark.parametrize("name", slow_but(QUICK, MODELS))
 def test_recorded_outputs(name: str) -> None:
-    model, images, recorded = load(name)
+    check_outputs(name, "cpu", torch.float64 if name in FLOAT64 else torch.float32)
+
+
+def check_outputs(name: str, device: str, dtype: torch.dtype) -> None:
+    model, images, recorded = load(name, device, dtype)
     with torch.no_grad():
         batch, sizes = model.batch(images)
         features = model.backbone(batch)
@@ -85,7 +88,9 @@ def test_recorded_outputs(name: str) -> None:
             proposals, _ = model.proposal_generator(features, sizes)
             for boxes, wanted in zip(proposals, recorded["proposals"], strict=True):
                 assert len(boxes) == wanted["n"]
-                torch.testing.assert_close(boxes[:5], torch.tensor(wanted["boxes_top5"]), rtol=0, atol=1e-3)
+                torch.testing.assert_close(
+                    boxes[:5].cpu(), torch.tensor(wanted["boxes_top5"]), rtol=0, atol=1e-3, check_dtype=False
+                )
             found = model.roi_heads.detect(features, proposals, sizes)
         else:
             found = model.detect(images)

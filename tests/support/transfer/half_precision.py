@@ -31,16 +31,16 @@ class Deviation(NamedTuple):
     backbone: float  # likewise
 
 
-def measure_deviation(name: str, dtype: torch.dtype, folder: Path) -> Deviation:
+def measure_deviation(name: str, dtype: torch.dtype, folder: Path, device: str = "cpu") -> Deviation:
     """What autocast to `dtype` costs the torchvision engine; `name` is of training_steps.MODELS or semantic_models'."""
     if name in semantic_models.MODELS:
         settings = semantic_models.MODELS[name]
         return deviation(
-            build_model(small_models.config(*settings)), semantic_models.examples(folder, *settings), dtype
+            build_model(small_models.config(*settings)).to(device), semantic_models.examples(folder, *settings), dtype
         )
     cfg = small_models.config(*MODELS[name], NOTHING_CHOSEN)
     batch = training_steps.samples(folder, cfg.MODEL.MASK_ON, cfg.MODEL.KEYPOINT_ON)
-    return deviation(build_model(cfg), batch, dtype)
+    return deviation(build_model(cfg).to(device), batch, dtype)
 
 
 def deviation(model: nn.Module, batch: Any, dtype: torch.dtype) -> Deviation:
@@ -79,7 +79,8 @@ def _set_trained_state(model: nn.Module) -> None:
 def _gradients(model: nn.Module, batch: Any, dtype: torch.dtype | None) -> tuple[dict[str, float], dict[str, Tensor]]:
     """The losses, and the gradients by part of the network, under autocast; None: in float32."""
     model.zero_grad()
-    with torch.autocast("cpu", dtype or torch.bfloat16, enabled=dtype is not None):
+    device = next(model.parameters()).device.type
+    with torch.autocast(device, dtype or torch.bfloat16, enabled=dtype is not None):
         losses = model(batch)
     scale = _LOSS_SCALE.get(dtype, 1.0)  # type: ignore[arg-type]
     (sum(losses.values()) * scale).backward()

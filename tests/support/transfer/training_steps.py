@@ -102,7 +102,7 @@ def parameters(model: nn.Module) -> dict[str, Tensor]:
 
 def _sketch(update: Tensor) -> list[float]:
     random = np.random.RandomState(update.numel() % 2**31)
-    flat = update.double().flatten().numpy()
+    flat = update.double().flatten().cpu().numpy()
     return [float(flat @ (2.0 * random.randint(0, 2, flat.size) - 1)) for _ in range(_PROJECTIONS)]
 
 
