@@ -4,9 +4,9 @@ import math
 
 import torch
 from torch import Tensor
-from torchvision.ops import roi_align
 
 from transfer.engines.torchvision.modeling.layers.precision import at_least_float32
+from transfer.engines.torchvision.modeling.layers.roi_align import roi_align
 
 _CANONICAL_SIZE, _CANONICAL_LEVEL = 224, 4  # a box of 224 x 224 pixels goes to p4 (arXiv 1612.03144, equation 1)
 
@@ -51,7 +51,7 @@ class Pooler:
         return torch.cat(pooled).index_select(0, torch.argsort(order))
 
     def _align(self, feature: Tensor, rois: Tensor, stride: int) -> Tensor:
-        size, wide = (self.resolution, self.resolution), at_least_float32(feature)
+        size, wide = self.resolution, at_least_float32(feature)
         rois = rois.to(wide.dtype)  # never to half precision, in which a box moves by up to 4 pixels
         return roi_align(wide, rois, size, 1 / stride, self.sampling_ratio, self.aligned).to(feature.dtype)
 
