@@ -3,7 +3,7 @@
 import functools
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -85,14 +85,21 @@ def _state(
     if any(line.get("outcome") == "finished" for line in lines):
         return FINISHED, ""
     if needs and not lines:
-        return BLOCKED, "not run: " + ", ".join(f"{row.stage} {_WORDS[row.state]}" for row in needs)
+        return BLOCKED, "not run: " + listed((f"{row.stage} {_WORDS[row.state]}" for row in needs), shown=1)
     if Path(stage.result).exists() and not lines and (entry.job is None or stage.kind != "report"):
         return FINISHED, "by an earlier job"
     if entry.cancelled or (state and state.name == "CANCELLED"):
         return CANCELLED, "retry resumes it" if events else ""
     if entry.job is None:
-        return WAITING, f"for {', '.join(unfinished)}" if unfinished else ""
+        return WAITING, _waits(unfinished)
     return FAILED, _why(record, stage, entry, state, lines)
+
+
+def _waits(stages: Sequence[str]) -> str:
+    """Return what a stage waits for: names, or how many there are where a line would not hold them."""
+    if len(stages) > 2:
+        return f"for {len(stages)} stages"
+    return f"for {', '.join(stages)}" if stages else ""
 
 
 _WORDS = {FAILED: "failed", CANCELLED: "was cancelled", BLOCKED: "was not run"}
@@ -107,7 +114,7 @@ def _newest_attempt(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _live(state: State, lines: list[dict[str, Any]], stage: Stage, unfinished: list[str]) -> tuple[str, str]:
     if state.name == "PENDING":
         if state.reason == "Dependency":
-            return WAITING, "for " + listed(unfinished or stage.after, shown=2)
+            return WAITING, _waits(unfinished or stage.after)
         stopped = _stopped(lines)
         return PENDING, (f"{stopped}, resumes; " if stopped else "") + f"SLURM: {state.reason}"
     if state.name != "RUNNING":
@@ -209,21 +216,33 @@ def _tail(path: Path) -> list[str]:
 
 
 def print_rows(record: Record, shown: list[Row], console: Console) -> None:
-    """Print a table, and below it in full why stages failed."""
+    """Print a table, and below it in full why stages failed; of the other notes, too, those that find no room in it."""
     console.print(Text(f"{record.folder} on {record.cluster}", style="bold"), soft_wrap=True)
-    grid = Table("stage", "job", "state", "attempt", "progress", "time left", "", box=None, padding=(0, 1, 0, 0))
-    for column in grid.columns[:-1]:
+    grid = Table("stage", "job", "state", "progress", box=None, padding=(0, 1, 0, 0))
+    for column in grid.columns:
         column.no_wrap = True
         column.overflow = "ignore"  # a stage's name is needed whole, for `logs`
-    grid.columns[-1].overflow = "fold"
-    bad = [row for row in shown if row.state in ENDED - {FINISHED}]
+    cells = [("stage", "job", "state"), *((row.stage, row.job or "", row.state) for row in shown)]
+    room = console.width - sum(max(map(len, column)) + 1 for column in zip(*cells, strict=True))
+    below: dict[tuple[str, str], list[str]] = {}
     for row in shown:
-        progress = f"{row.done}/{row.total}" if row.done is not None else ""
-        left = "" if row.left_seconds is None else str(timedelta(seconds=round(row.left_seconds)))
-        state = Text(row.state, style=_COLOURS.get(row.state, ""))
-        note = "" if row in bad else row.note
-        grid.add_row(Text(row.stage), row.job or "", state, str(row.attempt or ""), progress, left, Text(note))
+        progress, note = _progress_words(row), _note(row)
+        both = "; ".join(filter(None, [progress, note]))
+        if note and (len(both) > room or row.state in ENDED - {FINISHED}):
+            below.setdefault((note, row.state), []).append(row.stage)
+            both = progress
+        grid.add_row(Text(row.stage), row.job or "", Text(row.state, style=_COLOURS.get(row.state, "")), Text(both))
     console.print(grid)
-    for row in bad:
-        if row.note:
-            console.print(Text(f"{row.stage}: {row.note}", style=_COLOURS[row.state]), soft_wrap=True)
+    for (note, state), stages in below.items():
+        console.print(Text(f"{listed(stages, shown=1)}: {note}", style=_COLOURS.get(state, "")), soft_wrap=True)
+
+
+def _progress_words(row: Row) -> str:
+    done = f"{row.done}/{row.total}" if row.done is not None else ""
+    left = "" if row.left_seconds is None else f"{timedelta(seconds=round(row.left_seconds))} left"
+    return ", ".join(filter(None, [done, left]))
+
+
+def _note(row: Row) -> str:
+    """Return the note of a row, with the number of its attempt where it is not the first."""
+    return "; ".join(filter(None, [f"attempt {row.attempt}" if row.attempt > 1 else "", row.note]))

@@ -258,6 +258,51 @@ def test_the_table_fits_a_terminal(run: Record, capsys: pytest.CaptureFixture[st
         assert sum(line.startswith(f"{name} ") for line in table) == 1
 
 
+@pytest.fixture
+def long_run(run: Record) -> Record:
+    """A pipeline of 18 fine-tunings with long names, of which nothing was submitted."""
+    starts = ("random", "supervised", "moco")
+    tasks = [f"coco/labels_5pct/{start}/trial_{number}" for start in starts for number in range(6)]
+    made = [*(stage(run.folder, name, after=("convert",)) for name in tasks)]
+    made.append(stage(run.folder, "report", "report", tuple(tasks)))
+    entries = {name: run.entries[name] for name in ("pretrain", "convert")}
+    run.entries = {**entries, **{one.name: Entry(one) for one in made}}
+    return run
+
+
+def shown_lines(run: Record, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines below the run's folder, in a terminal of 80 columns."""
+    monkeypatch.setenv("COLUMNS", "80")
+    run.home.mkdir(parents=True, exist_ok=True)
+    run.save()
+    lines = call(capsys, "status", run.folder).stdout.splitlines()[1:]
+    assert [line for line in lines if len(line) > 80] == []
+    return lines
+
+
+def test_a_long_pipeline_fits_with_a_line_a_stage(
+    long_run: Record, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = shown_lines(long_run, capsys, monkeypatch)
+    assert [line.split()[0] for line in lines] == ["stage", *long_run.entries]
+    assert lines[-1].split() == ["report", "WAITING", "for", "18", "stages"]
+    assert lines[-2].split()[-3:] == ["WAITING", "for", "convert"]
+
+
+def test_what_many_stages_have_in_common_is_said_once(
+    long_run: Record, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit(long_run, "pretrain", "1234567_10")
+    for _ in range(2):
+        log_event(long_run, "pretrain", "1234567_10", event="start")
+    ended(long_run, "pretrain", "failed", 2, "1234567_10")
+    lines = shown_lines(long_run, capsys, monkeypatch)
+    notes = lines[1 + len(long_run.entries) :]
+    assert notes[0] == "pretrain: attempt 2; exit code 2"
+    assert len(notes) == 4
+    assert notes[2].endswith("/trial_0 and 17 more: not run: convert was not run")
+
+
 # -- SLURM's words, as squeue gave them on a real one (tests/slurm asks a real one) -----------------------------------
 
 

@@ -1,0 +1,136 @@
+"""A wheel, installed in an environment of its own and used beside somebody's own `transfer`, `pretrain` and `tools`."""
+
+import os
+import shutil
+import site
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from moco_transfer.command import SCRIPTS
+from tests.conftest import ROOT
+from tests.tools.test_demo import TINY_PRETRAINING, TINY_TUNING, write_tiny
+from transfer.report.page import PAGE
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+SOURCES = ("moco_transfer", "pretrain", "transfer", "tools", "configs", "pyproject.toml", "README.md", "LICENSE")
+OTHERS = ("transfer", "pretrain", "tools", "common", "launcher")  # packages of the user's own, with our names
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy: setuptools leaves a build/ in the tree that it builds."""
+    pytest.importorskip("setuptools", reason="builds the wheel without a network")
+    folder = tmp_path_factory.mktemp("sources")
+    for name in SOURCES:
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder / name)
+    words = ["pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", "dist", "."]
+    subprocess.run([sys.executable, "-m", *words], cwd=folder, check=True)
+    (built,) = (folder / "dist").glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bin/ of an environment that has the wheel; the packages that it needs are those of this environment."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    python = folder / "bin" / "python"
+    own = subprocess.run(
+        [str(python), "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        check=True, capture_output=True, text=True,
+    ).stdout.strip()  # fmt: skip
+    # Added as they are: what an editable installation does in them, it does not do here.
+    here = {path for path in (*sys.path, *site.getsitepackages()) if path.endswith("-packages")}
+    Path(own, "shared.pth").write_text("\n".join(sorted(here)) + "\n")
+    words = ["--python", str(python), "install", "--quiet", "--no-deps", "--no-index", str(wheel)]
+    subprocess.run([sys.executable, "-m", "pip", *words], check=True)
+    return folder / "bin"
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder whose user has packages with our names, each of which ends a program that imports it."""
+    for name in OTHERS:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise SystemExit('somebody else`s {name}')\n")
+    return tmp_path
+
+
+def run(place: Path, *words: object) -> str:
+    """Run a program to a good end; return what it printed."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "COLUMNS")}
+    line = list(map(str, words))
+    done = subprocess.run(
+        line, cwd=place, env={**environment, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=900
+    )
+    assert done.returncode == 0, f"{' '.join(line)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def test_the_wheel_has_one_package_and_no_leftovers(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {name.split("/")[0].split("-")[0] for name in names} == {"moco_transfer"}
+    listed = {str(path.relative_to(ROOT)) for part in SOURCES[1:5] for path in (ROOT / part).rglob("*")}
+    files = {name for name in listed if (ROOT / name).is_file() and "__pycache__" not in name}
+    inside = {name.removeprefix("moco_transfer/code/") for name in names if name.startswith("moco_transfer/code/")}
+    assert inside == files
+
+
+def test_nothing_but_our_package_can_be_imported(programs: Path, place: Path) -> None:
+    code = f"import importlib.util as u; print([name for name in {OTHERS} if u.find_spec(name)])"
+    assert run(place, programs / "python", "-I", "-c", code) == "[]\n"
+    assert run(place, programs / "python", "-I", "-c", "import moco_transfer as m; print(m.__file__)").startswith(
+        str(programs.parent)
+    )
+
+
+def test_every_command_starts_and_configs_are_found(programs: Path, place: Path) -> None:
+    for name in SCRIPTS:
+        assert run(place, programs / "moco-transfer", name, "--help").startswith(f"usage: moco-transfer {name}")
+    assert "voc_r50_c4_24k" in run(place, programs / "moco-transfer", "configs")
+
+
+def test_slurm_gets_jobs_that_run_the_copy_of_the_code(programs: Path, place: Path) -> None:
+    printed = run(place, programs / "moco-transfer", "launch", "pipeline", "pipeline_demo", "--dry-run")
+    assert f"{programs}/python" in printed
+    assert "/code/" in printed
+    assert "#SBATCH" in printed
+
+
+def test_a_whole_pipeline_runs_on_this_machine(programs: Path, place: Path) -> None:
+    words = ["launch", "pipeline", write_tiny(place), "--cluster", "local", "--output", "run"]
+    printed = run(place, programs / "moco-transfer", *words)
+    assert "see         moco-transfer launch status run" in printed
+    assert (place / "run" / "report" / PAGE).is_file()
+    assert "launch/code/" in (place / "run" / "pretrain" / "command.txt").read_text()
+
+
+def test_several_processes_find_the_code(programs: Path, place: Path) -> None:
+    def call(*words: object) -> str:
+        return run(place, programs / "moco-transfer", *words)
+
+    def settings(of: dict[str, object]) -> list[str]:
+        return [str(word) for pair in of.items() for word in pair]
+
+    call("make-scenes", "--output", "scenes", "--unlabelled", 16, "--train", 8, "--test", 2)
+    torchrun = [programs / "python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    own = {"data.root": "scenes/unlabelled", "output_dir": "moco", "data.workers": 1, "device": "cpu"}
+    short = {**TINY_PRETRAINING, "optim.epochs": 1, "checkpoint_period": 1, **own}
+    run(place, *torchrun, "-m", "moco_transfer", "pretrain", "--config-file", "demo", *settings(short))
+    assert (place / "moco" / "command.txt").read_text().startswith("moco-transfer pretrain --config-file demo ")
+    call("convert", "moco/checkpoint_0000.pth.tar", "moco.pth")
+    tuning = {**TINY_TUNING, "OUTPUT_DIR": "voc", "DATALOADER.NUM_WORKERS": 1}
+    words = ["--dataset-root", "scenes", "--init", "moco.pth", "--num-gpus", 2, "--engine", "torchvision"]
+    call("finetune", "--config-file", "demo_voc", *words, *settings(tuning))
+    words = ["--input", "scenes/VOC2007/JPEGImages", "--output", "found", "--engine", "torchvision"]
+    printed = call("predict", "--config-file", "voc/config.yaml", *words, "MODEL.WEIGHTS", "voc/model_final.pth")
+    assert "found/detections.json" in printed
