@@ -26,7 +26,7 @@ class Data:
 
     root: str = setting(
         "",
-        "images, unlabelled: a folder (tree or flat), a .txt list of paths, .tar shards; see docs/guides/data.md",
+        "images, unlabelled: a folder (tree or flat), a .txt list of paths, .tar shards; see docs/guides/images.md",
         is_path=True,
     )
     workers: int | str = setting(
@@ -39,7 +39,7 @@ class Data:
     augmentation: str = setting("v2", "recipe of the views, as published for MoCo v1 or v2", choices=("v1", "v2"))
     pipeline: str = setting(
         "fast",
-        "how views are made: published (Pillow in the workers), fast (quicker operations, see docs/guides/data.md) "
+        "how views are made: published (Pillow in the workers), fast (quicker operations, see docs/guides/images.md) "
         "or device (the workers crop, the training device does the rest)",
         choices=("published", "fast", "device"),
     )

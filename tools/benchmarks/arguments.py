@@ -127,7 +127,7 @@ class PredictSetup:
 
 @dataclass(frozen=True)
 class IndexSetup:
-    """The memory that an index of images takes, on synthetic entries: the table of docs/guides/data.md.
+    """The memory that an index of images takes, on synthetic entries: the table of docs/guides/images.md.
 
     100 million entries take minutes, 5 GB of memory and 4 GB in TMPDIR.
     """

@@ -1,4 +1,4 @@
-"""The memory that an index of images takes, on synthetic entries: the table of docs/guides/data.md."""
+"""The memory that an index of images takes, on synthetic entries: the table of docs/guides/images.md."""
 
 import itertools
 import multiprocessing

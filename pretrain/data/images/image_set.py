@@ -162,7 +162,7 @@ def open_images(root: str, setting: str = "data.root") -> ImageSet:
 
     Args:
         root: a folder of images (a tree or flat), a text list of paths (.txt), a .tar file, a folder of .tar files, a
-            brace pattern ("x-{000..009}.tar"), or a URL of one of these. See docs/guides/data.md.
+            brace pattern ("x-{000..009}.tar"), or a URL of one of these. See docs/guides/images.md.
         setting: the name of the setting, for messages.
 
     Raises PretrainError for a root that is missing or empty, or parts of which cannot be read.

@@ -1,4 +1,4 @@
-"""The distance of the fast pipeline's pixels from Pillow's: the bounds that docs/guides/data.md states."""
+"""The distance of the fast pipeline's pixels from Pillow's: the bounds that docs/guides/images.md states."""
 
 import itertools
 import random
