@@ -91,6 +91,6 @@ def tool_call(words: list[str]) -> tuple[str, list[str]] | None:
 
 
 def written_files(text: str) -> dict[str, str]:
-    """The YAML files that a page tells its reader to write: blocks that begin with a comment of their name."""
-    named = ((re.match(r"# (\w+\.yaml)\b", content), content) for language, content in _FENCE.findall(text))
+    """The files that a page tells its reader to write: blocks that begin with a comment of their name."""
+    named = ((re.match(r"# (\w+\.(?:yaml|py))\b", content), content) for _, content in _FENCE.findall(text))
     return {name[1]: content for name, content in named if name}
