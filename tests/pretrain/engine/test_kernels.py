@@ -15,6 +15,7 @@ from pretrain import train
 from pretrain.config import config_io
 from pretrain.config.schema import ConfigError
 from pretrain.engine import kernels
+from pretrain.engine.arithmetic import arithmetic
 from pretrain.engine.optim import SGD
 from pretrain.engine.step import PRECISIONS, TrainingStep
 from pretrain.runtime import distributed, spawn
@@ -42,6 +43,11 @@ def forgotten() -> Iterator[None]:
 
 def trained(case: Case, backend: str | None = None, device: torch.device = CPU, recorded: bool = False) -> dict:
     """Losses and state after the steps of a case, whose encoders are compiled by a backend, recorded, or neither."""
+    with arithmetic(case.precision, deterministic=True):
+        return _trained(case, backend, device, recorded)
+
+
+def _trained(case: Case, backend: str | None, device: torch.device, recorded: bool) -> dict:
     model = initial_model(case).to(device)
     layout = torch.channels_last if case.channels_last else torch.contiguous_format
     if backend:
