@@ -88,6 +88,12 @@ def test_a_second_start_of_a_run_is_refused_and_harms_nothing(
     assert differences(tmp_path / "alone", tmp_path / "run", epochs=6) == []
 
 
-def test_help_shows_commands_and_settings() -> None:
-    assert "optim.batch_size" in train_moco.EPILOG
-    assert "python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml" in train_moco.EPILOG
+def test_help_shows_commands_and_settings(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", ["tools/train_moco.py", "--help"])
+    with pytest.raises(SystemExit) as caught:
+        cli.run(train_moco.main)
+    assert not caught.value.code
+    said = capsys.readouterr().out
+    assert "optim.batch_size" in said
+    assert "optim.cuda_graph" in said
+    assert "python tools/train_moco.py --config-file configs/pretrain/moco_v2_r18_cpu.yaml" in said
