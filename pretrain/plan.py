@@ -30,12 +30,14 @@ from pretrain.models.registry import find_method
 from pretrain.runtime import distributed, files
 from pretrain.runtime.errors import PretrainError, UserError, listed, printable
 from pretrain.runtime.ranks import cores
+from pretrain.runtime.trackers.tracked_run import Trackers
 
 log = logging.getLogger(__name__)
 
 # What a resumed run may change: settings of the machine and of watching, not of the experiment.
 FREE = (
     *("data.root", "data.workers", "data.max_broken", "output_dir", "device", "log_period"),
+    *("wandb", "mlflow"),
     *("checkpoint_period", "checkpoint_steps", "checkpoint_keep", "milestone_period"),
     *("knn.root", "knn.period", "knn.k", "knn.temperature"),
 )
@@ -130,6 +132,7 @@ def make_plan(
     world = distributed.world_size()
     _check_shares(settings, world)
     _check_kernels(settings, device, world)
+    distributed.on_main(Trackers(settings.wandb, settings.mlflow).check)
     folder = pathlib.Path(settings.output_dir)
     start: dict[str, Any] | None = None  # the content of the checkpoint, mapped: only what is used is read
     path: pathlib.Path | None = None

@@ -30,7 +30,9 @@ from pretrain.models.published_state import load_published_state, published_stat
 from pretrain.plan import Plan, make_plan
 from pretrain.runtime import distributed, files, host, provenance, run_folder, seeds, signals
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
+from pretrain.runtime.metrics_file import Follow
 from pretrain.runtime.periodic_work import every
+from pretrain.runtime.trackers.tracked_run import TrackedRun, Trackers
 from pretrain.work import complete_manifest, is_milestone, work_between_steps
 
 log = logging.getLogger(__name__)
@@ -89,7 +91,10 @@ def run(
             stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))
         plan.log()
         images = plan.images.share(plan.folder / output_folder.INDEX)
-        return Trainer(plan, images, stop, profile).train()
+        trackers = Trackers(settings.wandb, settings.mlflow)
+        tracked = stack.enter_context(TrackedRun(trackers, plan.folder, config_io.flat(settings)))
+        tracked.finished = Trainer(plan, images, stop, tracked.write, profile).train()
+        return tracked.finished
 
 
 class Trainer:
@@ -103,7 +108,9 @@ class Trainer:
     raises it.
     """
 
-    def __init__(self, plan: Plan, images: ImageSet, stop: signals.StopRequest, profile: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, images: ImageSet, stop: signals.StopRequest, follow: Follow, profile: bool = False
+    ) -> None:
         settings, optim = plan.config, plan.config.optim
         self.plan, self.settings, self.stop = plan, settings, stop
         self.epoch_steps = len(plan.sampler)
@@ -135,7 +142,7 @@ class Trainer:
         self.labels = label_by_folder(images, settings.data.root, "data.root").labels if plan.classes else None
         self.broken = BrokenImages(images, settings.data.max_broken)
         self.saver = Saver(plan.folder, settings.checkpoint_keep) if distributed.is_main() else None
-        self.monitor = Monitor(plan.folder, self.last_step, plan.first_step, optim.batch_size, plan.first_epoch)
+        self.monitor = Monitor(plan.folder, self.last_step, plan.first_step, optim.batch_size, plan.first_epoch, follow)
         self.tracer = Tracer(plan.folder, plan.first_step) if profile and distributed.is_main() else None
         self.work = work_between_steps(plan, self._save, self._validate)
         self.saved_step = plan.first_step if plan.resume_from else None

@@ -183,6 +183,8 @@ class Config:
         True, "algorithms of torch, cuDNN and cuBLAS that give the same bits again: exact resume on a GPU"
     )
     log_period: int = setting(10, "steps from one line of metrics.json to the next", at_least=1)
+    wandb: str = setting("", "W&B's project to log to, PROJECT or ENTITY/PROJECT; see docs/guides/hubs.md; empty: none")
+    mlflow: str = setting("", "MLflow's experiment to log to, at MLFLOW_TRACKING_URI; empty: none")
 
     def __post_init__(self) -> None:
         faults = range_faults("", self)

@@ -42,13 +42,22 @@ class Monitor:
         done: steps of it before this attempt.
         batch_size: images a step, of all processes together.
         first_epoch: epochs that an earlier attempt has finished, validation included.
+        follow: gets the numbers of every line, too.
 
     Attributes:
         fault: why a line could not be written, or None. The training loop polls it: only rank 0 writes, so that raising
             here would leave the other ranks waiting.
     """
 
-    def __init__(self, folder: pathlib.Path, steps: int, done: int, batch_size: int, first_epoch: int = 0) -> None:
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        steps: int,
+        done: int,
+        batch_size: int,
+        first_epoch: int = 0,
+        follow: metrics_file.Follow | None = None,
+    ) -> None:
         self.folder, self.steps, self.batch_size = folder, steps, batch_size
         self.fault: UserError | None = None
         self._bar = progress_bar(TaskProgressColumn(), TextColumn("{task.fields[state]}"), shown=distributed.is_main())
@@ -59,6 +68,7 @@ class Monitor:
             lambda row: row["step"] <= done and (row["epoch"] < first_epoch or "loss" in row),
             step_key="step",
             board_from=done + 1,
+            follow=follow,
         )
         self._sums, self._count = torch.zeros(2), 0  # of loss and accuracy, since the last line
         self._start_clock()

@@ -13,6 +13,8 @@ from pretrain.runtime.errors import UserError
 
 NAME = "metrics.json"
 
+Follow = Callable[[int, Mapping[str, float]], None]  # takes a step and its numbers, on the main process
+
 
 class MetricsFile:
     """A file that rows of numbers are appended to. Every rank makes one; only rank 0 touches the disk.
@@ -24,6 +26,7 @@ class MetricsFile:
         step_key: the key of a row that says where in the run it was made, such as "iteration".
         board_from: step from which on TensorBoard hides what an earlier attempt wrote; None: no TensorBoard. It also
             stays away where it is not installed.
+        follow: gets the numbers of every row that is written, too.
 
     Raises:
         UserError: the disk does not take the file (full, read-only).
@@ -36,8 +39,9 @@ class MetricsFile:
         *,
         step_key: str,
         board_from: int | None = None,
+        follow: Follow | None = None,
     ) -> None:
-        self.path, self.step_key = path, step_key
+        self.path, self.step_key, self.follow = path, step_key, follow
         self._writes = distributed.is_main()
         distributed.on_main(lambda: _cut(path, keep))
         self._board = _tensorboard(path.parent, board_from) if self._writes and board_from is not None else None
@@ -54,10 +58,16 @@ class MetricsFile:
         try:
             with files.naming_full_disk(self.path), open(self.path, "a") as file:
                 file.write(json.dumps(row) + "\n")
+            numbers = {
+                key: value
+                for key, value in row.items()
+                if isinstance(value, int | float) and key not in (self.step_key, "epoch", "steps")
+            }
+            if self.follow is not None:
+                self.follow(row[self.step_key], numbers)
             if self._board is not None:
-                for key, value in row.items():
-                    if isinstance(value, int | float) and key not in (self.step_key, "epoch", "steps"):
-                        self._board.add_scalar(key, value, row[self.step_key])
+                for key, value in numbers.items():
+                    self._board.add_scalar(key, value, row[self.step_key])
                 with files.naming_full_disk(self.path.parent):
                     self._board.flush()
         except OSError as error:

@@ -33,6 +33,7 @@ RULES: dict[str, str] = {
     "pretrain/runtime/ranks": "",
     "pretrain/runtime/invocation": "",
     "pretrain/runtime": "pretrain/runtime/ranks pretrain/runtime/invocation",
+    "pretrain/runtime/trackers": "pretrain/runtime",
     "pretrain/data/images": "pretrain/runtime",
     "pretrain/data/augment": "pretrain/runtime",
     "pretrain/models": "pretrain/runtime",
@@ -99,7 +100,7 @@ RULES: dict[str, str] = {
     "transfer/evaluation": f"{_EVALUATION} {_DATA} {_LEAVES}",
     "transfer/run": (
         "transfer/config transfer/conversion transfer/engines transfer/engines/common transfer/evaluation "
-        f"transfer/visualize transfer/weights {_DATA} {_LEAVES}"
+        f"transfer/visualize transfer/weights pretrain/runtime/trackers {_DATA} {_LEAVES}"
     ),
     "transfer/report/labels": "transfer/evaluation/common",
     "transfer/report/published": (

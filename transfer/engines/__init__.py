@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from pretrain.runtime.metrics_file import Follow
 from pretrain.runtime.signals import StopRequest
 from transfer.data.common.dataset import Dataset
 from transfer.errors import TransferError
@@ -77,6 +78,7 @@ class Engine(Protocol):
         stop: StopRequest | None = None,
         keep_checkpoints: int = KEEP_CHECKPOINTS,
         max_broken: float = MAX_BROKEN,
+        follow: Follow | None = None,
     ) -> Scores:
         """Fine-tune a detector as Detectron2's DefaultTrainer does; called on every rank.
 
@@ -92,6 +94,7 @@ class Engine(Protocol):
             stop: looked at between two batches; `evaluate` may heed it, too.
             keep_checkpoints: how many of the newest periodic checkpoints stay, 2 or more.
             max_broken: share of the training images that may be unreadable, 0 to 1; others take their place.
+            follow: gets the numbers of every row of metrics.json, on the main process.
 
         Returns:
             The scores of the trained detector, from the last call of `evaluate`.

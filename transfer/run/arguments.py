@@ -104,6 +104,8 @@ def parser() -> argparse.ArgumentParser:
     add("--scale-to", type=int, metavar="GPUS", help="rescale a recipe, written for 8 GPUs, by the linear rule")
     add("--seed", type=int, help="default: the config's SEED, else a fresh one (result.json); resumed: the run's own")
     _add_limits(add)
+    add("--wandb", metavar="PROJECT", help="log to this project of W&B, PROJECT or ENTITY/PROJECT; default: none")
+    add("--mlflow", metavar="EXPERIMENT", help="log to this experiment of MLflow, at MLFLOW_TRACKING_URI")
     add(kinds.EVALUATOR_FLAG, choices=kinds.EVALUATORS, help=kinds.EVALUATOR_HELP)
     add("--eval-only", action="store_true", help="score MODEL.WEIGHTS, train nothing")
     add("--resume", action="store_true", help="resume from OUTPUT_DIR's last checkpoint")
@@ -189,6 +191,8 @@ def options_from(args: argparse.Namespace) -> RunOptions:
         keep_checkpoints=args.keep_checkpoints,
         max_broken=args.max_broken,
         evaluator=args.evaluator,
+        wandb=args.wandb,
+        mlflow=args.mlflow,
         eval_only=args.eval_only,
         resume=args.resume,
         auto_resume=args.auto_resume,
@@ -218,6 +222,8 @@ def _flags(options: RunOptions) -> Iterator[str]:
         "--max-broken": options.max_broken,
         "--keep-checkpoints": options.keep_checkpoints,
         kinds.EVALUATOR_FLAG: options.evaluator,
+        "--wandb": options.wandb,
+        "--mlflow": options.mlflow,
     }
     for flag, value in values.items():
         if value is not None:

@@ -13,6 +13,7 @@ import torch
 from pretrain.runtime import distributed, run_folder, spawn
 from pretrain.runtime import provenance as revision
 from pretrain.runtime.signals import Stopped, StopRequest, any_rank_asked, names_on_all_ranks
+from pretrain.runtime.trackers.tracked_run import TrackedRun
 from transfer import engines, results
 from transfer.config import resolve
 from transfer.config.resolve import Config
@@ -135,9 +136,10 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest, scorer: Callabl
             check_test_images(plan.test, config, stop)
         initial = {} if resume else plan.initial.tensors(backend.model_state(config))
         extra = detector_file.extra(plan.test.class_names, plan.test.category_ids)
-        scores = backend.train(
-            config, plan.train, initial, evaluate, resume, extra, stop, plan.keep_checkpoints, plan.max_broken
-        )
+        limits = (plan.keep_checkpoints, plan.max_broken)
+        with TrackedRun(plan.trackers, plan.output, results.task_settings(config)) as tracked:
+            scores = backend.train(config, plan.train, initial, evaluate, resume, extra, stop, *limits, tracked.write)
+            tracked.finished = True
     spent = time.monotonic() - begun
     seconds = {"train": spent - evaluate.seconds, "evaluate": evaluate.seconds}
     distributed.on_main(

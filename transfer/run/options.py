@@ -48,6 +48,8 @@ class RunOptions:
         data: a YAML file of data sets by path (transfer.data.own).
         train: paths and names of the data to train on, over DATASETS.TRAIN.
         test: paths and names of the data to test on, over DATASETS.TEST.
+        wandb: the project of W&B to log to, PROJECT or ENTITY/PROJECT; None: none.
+        mlflow: the experiment of MLflow to log to; None: none.
 
     Raises:
         TransferError: options that exclude each other.
@@ -78,6 +80,8 @@ class RunOptions:
     data: Path | None = None
     train: tuple[str, ...] = ()
     test: tuple[str, ...] = ()
+    wandb: str | None = None
+    mlflow: str | None = None
 
     def __post_init__(self) -> None:
         if self.keep_checkpoints is not None and self.keep_checkpoints < 2:
@@ -87,6 +91,10 @@ class RunOptions:
         if self.max_broken is not None and not 0 <= self.max_broken <= 1:
             raise TransferError(f"--max-broken {self.max_broken}: a share of the images from 0 to 1 is expected")
         _check_labels(self)
+        logged = {"--wandb": self.wandb, "--mlflow": self.mlflow}
+        if self.eval_only and any(logged.values()):
+            words = " ".join(f"{flag} {project}" for flag, project in logged.items() if project)
+            raise TransferError(f"{words}: --eval-only trains nothing, leave it out")
         if self.trials is not None and self.trial is not None:
             raise TransferError("--trials runs all of them, --trial one: give one of the two")
         resumes_itself = {

@@ -2,12 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pretrain.runtime import files
 from pretrain.runtime.distributed import launched_processes
 from pretrain.runtime.errors import listed
+from pretrain.runtime.trackers.tracked_run import Trackers
 from transfer import engines, results
 from transfer.config import resolve, scale
 from transfer.config.resolve import Config
@@ -56,6 +57,7 @@ class Plan:
         data_remarks: what a reader of its scores must know of its data.
         evaluator: the program that computes the scores, where the user has named one.
         labelled: the training images whose labels are used; None: all that `train` has.
+        trackers: the services that the run is logged to.
         auto_resume: what lies in OUTPUT_DIR when the run begins decides if it begins, resumes or is finished.
     """
 
@@ -77,6 +79,7 @@ class Plan:
     data_remarks: tuple[str, ...] = ()
     evaluator: str | None = None
     labelled: LabelledImages | None = None
+    trackers: Trackers = field(default_factory=Trackers)
 
     @property
     def output(self) -> Path:
@@ -105,6 +108,8 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     Raises:
         TransferError: the message names what is at fault and what would be right.
     """
+    trackers = Trackers(options.wandb or "", options.mlflow or "")
+    trackers.check()
     backend = engines.load_engine(options.engine)
     config, scaled = _read_config(backend, options)
     config, chosen = _choose_data(config, options)
@@ -145,6 +150,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         keep_checkpoints=options.keep_checkpoints or engines.KEEP_CHECKPOINTS,
         max_broken=_max_broken(options),
         evaluator=options.evaluator,
+        trackers=trackers,
         auto_resume=options.auto_resume,
         data_remarks=_data_remarks(train, test, labelled),
         labelled=labelled,

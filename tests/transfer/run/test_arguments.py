@@ -26,6 +26,7 @@ OPTIONS = [
         evaluator="pycocotools",
     ),
     RunOptions(FILE, init="random", labels="5%", labels_seed=3),
+    RunOptions(FILE, init="random", wandb="my team/photos", mlflow="photos"),
     RunOptions(FILE, init="supervised", download=True, auto_resume=True),
     RunOptions(FILE, ("MODEL.WEIGHTS", "final.pth"), eval_only=True, resume=True),
     RunOptions(FILE, init="random", data=Path("my cells.yaml"), train=("a", "b/c d"), test=("my_cells_test",)),

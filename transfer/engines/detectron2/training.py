@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.metrics_file import Follow
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.config import resolve
@@ -51,6 +52,7 @@ def train(
     stop: StopRequest | None = None,
     keep_checkpoints: int = KEEP_CHECKPOINTS,
     max_broken: float = MAX_BROKEN,
+    follow: Follow | None = None,
 ) -> Scores:
     """Fine-tune a detector; see transfer.engines.Engine.train."""
     _join_local_processes()
@@ -64,7 +66,7 @@ def train(
     data = TrainingData(cfg, dataset, stop or StopRequest(), max_broken)
     seed_all_rng(cfg.SEED + comm.get_rank())
     parts = {"optimizer": optimizer, "scheduler": scheduler, **scaler, BROKEN: data.broken}
-    after = AfterStep(cfg, model, parts, data, evaluate, checkpoint_extra, resume, keep_checkpoints)
+    after = AfterStep(cfg, model, parts, data, evaluate, checkpoint_extra, resume, keep_checkpoints, follow)
     after.scaler = scaler.get("grad_scaler")
     first, parallel = after.work.done, distributed.data_parallel(model)
     try:
@@ -136,6 +138,7 @@ class AfterStep(HookBase):
         extra: Mapping[str, Any],
         resume: bool,
         keep_checkpoints: int,
+        follow: Follow | None,
     ) -> None:
         self.cfg, self.model, self.data, self.evaluate = cfg, model, data, evaluate
         self.history: dict[str, Any] = {}  # of a resumed run
@@ -148,7 +151,7 @@ class AfterStep(HookBase):
         if resume:
             self.work.resume()
         # Detectron2 has a writer of its own for TensorBoard.
-        self.metrics = open_metrics(output, self.work.done, bool(self.work.pending), tensorboard=False)
+        self.metrics = open_metrics(output, self.work.done, bool(self.work.pending), False, follow)
 
     def before_train(self) -> None:
         for name, (smooth, values) in self.history.items():

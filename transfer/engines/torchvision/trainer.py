@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.metrics_file import Follow
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.common.dataset import Dataset
@@ -50,12 +51,13 @@ def train(
     stop: StopRequest | None = None,
     keep_checkpoints: int = KEEP_CHECKPOINTS,
     max_broken: float = MAX_BROKEN,
+    follow: Follow | None = None,
 ) -> Scores:
     """Fine-tune a detector; see transfer.engines.Engine.train."""
     check_shares(cfg, distributed.world_size())
     with arithmetic(cfg):
         return Trainer(
-            cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop, keep_checkpoints, max_broken
+            cfg, dataset, initial, evaluate, checkpoint_extra, resume, stop, keep_checkpoints, max_broken, follow
         ).run()
 
 
@@ -76,6 +78,7 @@ class Trainer:
         stop: StopRequest | None = None,
         keep_checkpoints: int = KEEP_CHECKPOINTS,
         max_broken: float = MAX_BROKEN,
+        follow: Follow | None = None,
     ) -> None:
         self.cfg, self.evaluate, self.stop = cfg, evaluate, stop or StopRequest()
         self.device = distributed.select_device(cfg.MODEL.DEVICE)
@@ -108,7 +111,7 @@ class Trainer:
         if resume:
             self.work.resume()
         self.parallel = distributed.data_parallel(self.model)
-        self.metrics = open_metrics(output, self.work.done, bool(self.work.pending), tensorboard=True)
+        self.metrics = open_metrics(output, self.work.done, bool(self.work.pending), True, follow)
         self.progress = TrainingProgress(self.work.done, cfg.SOLVER.MAX_ITER, shown=distributed.is_main())
 
     def run(self) -> Scores:

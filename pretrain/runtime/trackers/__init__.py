@@ -1,0 +1,1 @@
+"""The services that a run is logged to besides its own files: Weights & Biases and MLflow."""
