@@ -70,7 +70,7 @@ class Case:
         seconds = time.monotonic() - begin
         self.longest = max(self.longest, seconds)
         line = {"check": self.check, "part": part, "result": result, "seconds": round(seconds, 2)}
-        write_line(self.log, {**line, **numbers})
+        write_line(self.log, {**numbers, **line})
 
     def peak_gb(self, work: Callable[[], object]) -> float | None:
         """Do something; return the most GB that torch had allocated on the GPU meanwhile, None on a CPU."""

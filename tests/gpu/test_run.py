@@ -17,7 +17,7 @@ from tests.gpu.plan import CHECKS, SECONDS, Check
 from tests.gpu.run import LOG, PRINTED, run_checks
 
 MADE = {  # modules of checks, by name
-    "holds": "case.do('one', lambda: {'said': 'seen', 'number': 1})\n    print('printed')",
+    "holds": "case.do('one', lambda: {'said': 'seen', 'number': 1, 'result': {}})\n    print('printed')",
     "fails": "case.do('bad', lambda: 1 / 0)\n    case.do('good', dict)",
     "leaves": "case.do('none', leave)",
     "raises": "case.do('good', dict)\n    raise KeyError('x')",

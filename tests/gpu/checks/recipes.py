@@ -138,4 +138,4 @@ def _run(backend: engines.Engine, cfg: Any, dataset: Dataset, stop: StopRequest)
 
 
 def _no_scores(_: Predict) -> Scores:
-    return {}
+    return Scores({}, {})

@@ -50,4 +50,4 @@ def _measure(case: Case, name: str, words: Sequence[str]) -> Mapping[str, Any]:
     (result,) = json.loads(file.read_text())["results"]
     rates = {one: round(of["images_per_second"], 1) for one, of in result["contenders"].items()}
     said = f"{name}: " + ", ".join(f"{one} {rate}/s" for one, rate in rates.items())
-    return {"said": said, "command": " ".join(["python", "tools/benchmark.py", *words]), "result": result}
+    return {"said": said, "command": " ".join(["python", "tools/benchmark.py", *words]), "measured": result}
