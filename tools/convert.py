@@ -1,7 +1,5 @@
 """Convert a pretrained ResNet into a backbone that Detectron2, torchvision, timm and this project's detectors load."""
 
-from __future__ import annotations
-
 import argparse
 
 from common import cli
@@ -12,6 +10,7 @@ from pretrain.runtime.host import user_path
 from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
 from transfer.errors import TransferError
+from transfer.weights import file_form
 from transfer.weights.backbone_forms import FAMILIES, HUB, SUFFIXES
 
 EXAMPLES = """\
@@ -42,6 +41,7 @@ Every conversion is checked: the feature maps of source and result on a random i
 
 def main() -> None:
     arguments = parse()
+    file_form.recognise(arguments.checkpoint)  # a file that is not there is told at once
     from common.conversion_account import show_conversion  # they import torch, which takes seconds
     from exports import hub_command
     from transfer.conversion import convert, summary

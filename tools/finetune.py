@@ -25,6 +25,7 @@ def main() -> None:
     args = arguments.parser().parse_intermixed_args()
     options = arguments.options_from(args)
     cli.log_to_terminal()
+    arguments.check_settings(options)
     from transfer.run import trials  # they import torch, which takes seconds: a typo is told before
     from transfer.run.execute import execute
 

@@ -12,6 +12,8 @@ from tests.conftest import ROOT
 TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
 # Packages that take half a second or more of a processor to import; the whole --help is to take no more.
 HEAVY = {"torch", "torchvision", "matplotlib", "scipy", "pandas", "submitit", "hotcoco", "detectron2"}
+FINETUNE = ("--config-file", "voc_r18_fpn_cpu", "--init", "random", "--engine", "torchvision")
+LAUNCH_FINETUNE = ("launch", "finetune", *FINETUNE)
 TYPOS = [  # what a user may mistype, by the tool: all of it is found before anything heavy is imported
     *([name, "--no-such-option"] for name in TOOLS),
     ["benchmark", "stepp"],
@@ -20,10 +22,22 @@ TYPOS = [  # what a user may mistype, by the tool: all of it is found before any
     ["check_dataset", "cocoo"],
     ["check_images", "no_such_folder"],
     ["convert", "moco.pth", "backbone.pth", "--to", "detectron"],
+    ["convert", "no_such.pth", "backbone.pth"],
     ["evaluate", "cocoo"],
     ["finetune", "--config-file", "no_such_config"],
     ["finetune", "--config-file", "voc_r18_fpn_cpu", "--data-rule", "zero_area=dropp"],
+    ["finetune", *FINETUNE, "SOLVER.LR", "1"],
     ["launch", "pretrian"],
+    ["launch", "pretrain", "--no-such-option"],
+    ["launch", "pretrain", "--config-file", "no_such_config"],
+    ["launch", "pretrain", "optim.lrr", "0.1", "data.root", "images", "output_dir", "run"],
+    ["launch", "pretrain", "--nodes", "0", "data.root", "images", "output_dir", "run"],
+    ["launch", "finetune", "--config-file", "no_such_config"],
+    [*LAUNCH_FINETUNE, "--no-such-option"],
+    [*LAUNCH_FINETUNE, "SOLVER.LR", "1"],
+    [*LAUNCH_FINETUNE, "SOLVER.BASE_LR", "fast"],
+    [*LAUNCH_FINETUNE, "--trials", "0"],
+    [*LAUNCH_FINETUNE, "--resume"],
     ["launch", "status", "no_such_folder"],
     ["predict", "--config-file", "no_such_config", "--input", "images", "--output", "pictures"],
     ["show_views", "--output", "views.png", "--config-file", "no_such_config"],

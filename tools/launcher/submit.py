@@ -1,4 +1,9 @@
-"""The actions of tools/launch.py that submit jobs: pretrain, finetune, pipeline, retry."""
+"""The actions of tools/launch.py that submit jobs: pretrain, finetune, pipeline, retry.
+
+torch, the engines and submitit, which take seconds to import, are imported only once the words of a command are good.
+"""
+
+from __future__ import annotations
 
 import argparse
 import dataclasses
@@ -6,23 +11,21 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from transfer.run import arguments as finetune_arguments
 
-from . import reconcile
 from .arguments import parse_passed_on
 from .cluster import resources
 from .cluster.errors import LaunchError
 from .cluster.resources import Resources
 from .manage import enter
 from .record import locked
-from .rounds import run_rounds
-from .stages import build, pipeline
-from .stages.pipeline import Pipeline
+from .stages import build
 from .stages.stage import Stage
+
+if TYPE_CHECKING:
+    from .stages.pipeline import Pipeline
 
 
 def launch_pretraining(arguments: argparse.Namespace, words: Sequence[str]) -> None:
@@ -32,7 +35,7 @@ def launch_pretraining(arguments: argparse.Namespace, words: Sequence[str]) -> N
     settings = parse_passed_on(tool, words, arguments.parser).settings
     config_file = str(arguments.config_file) if arguments.config_file else None
     stage = build.pretraining("pretrain", config_file, settings, _requested(arguments))
-    _launch(Pipeline(Path(stage.folder), (stage,)), arguments)
+    _launch_stages(Path(stage.folder), (stage,), arguments)
 
 
 def launch_fine_tuning(arguments: argparse.Namespace, words: Sequence[str]) -> None:
@@ -54,11 +57,13 @@ def launch_fine_tuning(arguments: argparse.Namespace, words: Sequence[str]) -> N
             build.fine_tuning(f"trial_{number}", run, output, requested, number, **more)
             for number in range(arguments.trials)
         ]
-    _launch(Pipeline(output, tuple(stages)), arguments)
+    _launch_stages(output, tuple(stages), arguments)
 
 
 def launch_pipeline(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     """Launch all stages of a pipeline file."""
+    from .stages import pipeline
+
     if arguments.resources:
         raise LaunchError("--resources: a pipeline's file names its own; flags such as --partition go over those")
     if arguments.seed is not None:
@@ -72,7 +77,10 @@ def launch_pipeline(arguments: argparse.Namespace, _: Sequence[str]) -> None:
 
 def retry(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     """Submit what failed or was cancelled, and what depends on it."""
-    run_rounds(enter(arguments.folder), arguments.wait)
+    folder = enter(arguments.folder)
+    from .rounds import run_rounds
+
+    run_rounds(folder, arguments.wait)
 
 
 def _requested(arguments: argparse.Namespace) -> Resources:
@@ -85,8 +93,17 @@ def _flags(arguments: argparse.Namespace) -> dict[str, Any]:
     return {field.name: getattr(arguments, field.name) for field in resources.FLAGS}
 
 
+def _launch_stages(folder: Path, stages: tuple[Stage, ...], arguments: argparse.Namespace) -> None:
+    from .stages.pipeline import Pipeline
+
+    _launch(Pipeline(folder, stages), arguments)
+
+
 def _launch(run: Pipeline, arguments: argparse.Namespace) -> None:
     """Check, print the plan, and submit it unless this is a dry run."""
+    from . import reconcile
+    from .rounds import run_rounds
+
     if getattr(arguments, "parallel", None) is not None:
         _check_at_least("--parallel", arguments.parallel, 1)
     check_cluster(arguments.cluster, run, arguments.dry_run)
@@ -140,8 +157,8 @@ def check_cluster(cluster: str, run: Pipeline, dry_run: bool) -> None:
         faults.append(f"--nodes {nodes}: --cluster {cluster} has only this machine")
     if cluster == "debug" and tasks > 1:
         faults.append(f"{tasks} processes: --cluster debug runs one, in the foreground; use --cluster local")
-    if cluster == "local" and gpus > torch.cuda.device_count():
-        faults.append(f"--gpus {gpus}: this machine has {torch.cuda.device_count()}")
+    if cluster == "local" and gpus > (there := _count_gpus()):
+        faults.append(f"--gpus {gpus}: this machine has {there}")
     folder = str(run.output.resolve())
     if cluster == "slurm":
         if not dry_run and not shutil.which("sbatch"):
@@ -150,6 +167,12 @@ def check_cluster(cluster: str, run: Pipeline, dry_run: bool) -> None:
             faults.append(f"{folder!r}: SLURM takes no % and no line break in the folder of a run")
     if faults:
         raise LaunchError("\n".join(faults))
+
+
+def _count_gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count()
 
 
 def _check_at_least(flag: str, value: int, least: int) -> None:

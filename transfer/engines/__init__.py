@@ -118,16 +118,26 @@ class Engine(Protocol):
         """
 
 
+def engine_name(name: str) -> str:
+    """Return the name of the engine that `name` stands for, without importing it: `auto` is Detectron2 where installed.
+
+    Raises:
+        TransferError: there is no engine `name`.
+    """
+    if name not in NAMES:
+        raise TransferError(f"--engine {name}: no such engine, choose one of {', '.join(NAMES)}")
+    if name != "auto":
+        return name
+    return "detectron2" if importlib.util.find_spec("detectron2") else "torchvision"
+
+
 def load_engine(name: str) -> Engine:
     """Return the engine called `name`; `auto` is Detectron2 where it is installed and torchvision elsewhere.
 
     Raises:
         TransferError: there is no engine `name`, or Detectron2 is asked for and cannot be imported.
     """
-    if name not in NAMES:
-        raise TransferError(f"--engine {name}: no such engine, choose one of {', '.join(NAMES)}")
-    if name == "auto":
-        name = "detectron2" if importlib.util.find_spec("detectron2") else "torchvision"
+    name = engine_name(name)
     try:
         return cast(Engine, importlib.import_module(f"transfer.engines.{name}"))
     except ImportError as error:

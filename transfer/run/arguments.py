@@ -7,6 +7,7 @@ from pretrain.runtime import signals
 from pretrain.runtime.host import ConfigOf, expand_home, user_path
 from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
+from transfer.config import detectron2_defaults
 from transfer.data import catalog, labels, own
 from transfer.data.common import faults
 from transfer.evaluation import kinds
@@ -197,6 +198,18 @@ def options_from(args: argparse.Namespace) -> RunOptions:
         resume=args.resume,
         auto_resume=args.auto_resume,
     )
+
+
+def check_settings(options: RunOptions) -> None:
+    """Check the keys and values of a configuration before the engine, whose import takes seconds, checks all of it.
+
+    Where Detectron2 is the engine, its own version knows its keys, and nothing is checked here.
+
+    Raises:
+        TransferError: see transfer.config.detectron2_defaults.merge; or there is no such engine.
+    """
+    if engines.engine_name(options.engine) == "torchvision":
+        detectron2_defaults.merge(detectron2_defaults.get_cfg(), options.config_file, options.overrides)
 
 
 def words_from(options: RunOptions) -> list[str]:

@@ -11,7 +11,7 @@ from pretrain.runtime.host import expand_home
 from transfer import engines, results
 from transfer.data import own
 from transfer.data.labels import check_labels
-from transfer.run import trials
+from transfer.run import arguments
 from transfer.run.options import RunOptions
 
 from ..cluster.errors import LaunchError
@@ -50,6 +50,8 @@ def fine_tuning(
         output: what it has returned.
         more: further fields of Stage.
     """
+    from transfer.run import trials  # it imports torch, which takes seconds: a typo is told before
+
     resumed = dataclasses.replace(run, auto_resume=trial is None, trial=trial)
     folder = output if trial is None else trials.trial_folder(output, trial)
     return Stage(name, FinetuneOptions(resumed), str(folder), str(folder / results.FILE_NAME), resources, **more)
@@ -82,6 +84,7 @@ def check_fine_tuning(run: RunOptions) -> Path:
         faults.append("--init: no initial weights are given: random, supervised or a file of tools/convert.py")
     if faults:
         raise LaunchError("\n".join(faults))
+    arguments.check_settings(run)
     if run.labels is not None:
         check_labels(run.labels)
     config = engines.load_engine(run.engine).load_config(run.config_file, list(run.overrides))
