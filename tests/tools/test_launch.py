@@ -87,16 +87,16 @@ def test_fine_tuning_needs_initial_weights(plan: Plan) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "named"),
+    ("words", "named"),
     [
-        (("--config-file", "x"), ("unrecognized arguments: --config-file",)),
-        (("data.root", "x"), ("unrecognized arguments: data.root x",)),
-        (("--resources", "x.yaml"), ("--resources", "flags")),
-        ((), ("study.yaml",)),
+        (("pipeline_demo", "--config-file", "x"), ("unrecognized arguments: --config-file",)),
+        (("pipeline_demo", "data.root", "x"), ("unrecognized arguments: data.root x",)),
+        (("pipeline_demo", "--resources", "gpu8"), ("--resources", "flags")),
+        (("study.yaml",), ("study.yaml",)),
     ],
 )
-def test_a_wrong_pipeline_command_is_refused(plan: Plan, options: tuple[Any, ...], named: tuple[str, ...]) -> None:
-    refused(plan("pipeline", "study.yaml", *options), *named)
+def test_a_wrong_pipeline_command_is_refused(plan: Plan, words: tuple[str, ...], named: tuple[str, ...]) -> None:
+    refused(plan("pipeline", *words), *named)
 
 
 @pytest.mark.parametrize("words", [("status", "x"), ("logs", "x", "pretrain"), ("cancel", "x"), ("retry", "x")])

@@ -273,7 +273,7 @@ def test_resources_may_be_the_path_of_a_file(tmp_path: Path) -> None:
         ("pretrain/settings/optim.leraning_rate", 1, "pretrain: optim.leraning_rate"),
         ("pretrain/settings/optim", {"lr": 1}, "pretrain.settings.optim: give the full name, such as optim.lr"),
         ("pretrain/settings/output_dir", "x", "pretrain.settings.output_dir: the pipeline chooses it"),
-        ("pretrain/config", "nowhere.yaml", "pretrain.config: nowhere.yaml: no such file"),
+        ("pretrain/config", "nowhere.yaml", "pretrain.config: nowhere.yaml: there is no such file"),
         ("convert/encoder", "both", "convert.encoder: is 'both', must be query or key"),
         ("finetune/trials", 0, "finetune.tasks.voc.trials: is 0, must be a whole number, 1 or more"),
         ("finetune/trials", "2", "trials: is '2'"),
