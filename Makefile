@@ -57,7 +57,7 @@ format: $(READY)  ## let ruff rewrite the layout of the code
 
 docs: $(READY)  ## the site of docs/, in output/site; stops at a link, an anchor or a name that is not there
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
-	@echo output/site/index.html
+	@echo "output/site/index.html (with search: $(BIN)/python -m http.server --directory output/site)"
 
 demo: $(READY)  ## the whole job on made-up scenes, in output/demo; SEED=1: with other ones, in output/demo_seed_1
 	$(BIN)/python tools/demo.py$(if $(SEED), --seed $(SEED))
