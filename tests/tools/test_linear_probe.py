@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 import linear_probe
-from common.linear_evaluation import Options, evaluate_backbone
+from common.linear_evaluation import Options, doubts, evaluate_backbone
 from pretrain.checkpoints import saver
 from pretrain.evaluation import probe_features
 from pretrain.runtime import files, run_folder
@@ -66,6 +67,20 @@ def test_the_result_says_what_it_is(tool: Tool, given: tuple[str, ...], tmp_path
 
     again = refusal(linear_probe.main, *given, "--output", tmp_path / "out", *SMALL)
     assert f"--output: {tmp_path / 'out'}: already holds linear_probe.json" in again
+
+
+def test_a_rate_that_is_too_high_is_said(
+    given: tuple[str, ...], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert doubts(math.log(3), 3) == []
+    options = ("--output", str(tmp_path / "out"), "--fast", *SMALL, "--lr", "1e6", "--milestones")
+    monkeypatch.setattr(sys, "argv", ["linear_probe.py", *given, *options])
+    linear_probe.main()
+    result = json.loads((tmp_path / "out" / "linear_probe.json").read_text())
+    (warning,) = result["warnings"]
+    assert result["epochs"][-1]["loss"] > 2
+    assert "guessing among 3 classes has 1.10: the rate was too high" in warning
+    assert f"warning: {warning}" in (tmp_path / "out" / "log.txt").read_text()
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -141,6 +142,7 @@ def _write_result(
         "top5": outcome.rows[-1]["top5"],
         "protocol": options.protocol,
         "departures": [*options.departures(), *outcome.left_out],
+        "warnings": doubts(outcome.rows[-1]["loss"], given["classes"]),
         "checkpoint": str(options.checkpoint),
         "arch": found.architecture.name,
         "pretrain_epochs": found.epoch,
@@ -152,10 +154,23 @@ def _write_result(
     }
     with whole_file(options.output / RESULT) as file:
         file.write(json.dumps(result, indent=2).encode() + b"\n")
+    for warning in result["warnings"]:
+        log.warning(f"warning: {warning}")
     log.info(
         f"top-1 {result['top1']:.2%}, top-5 {result['top5']:.2%}, protocol {result['protocol']}; "
         f"written to {options.output / RESULT}"
     )
+
+
+def doubts(loss: float, classes: int) -> list[str]:
+    """Return what makes the accuracies doubtful, a sentence each: a loss at the end that guessing would have beaten."""
+    guessing = math.log(classes)
+    if loss <= guessing:
+        return []
+    return [
+        f"the layer ended at a loss of {loss:.4g}, and guessing among {classes} classes has {guessing:.2f}: the rate "
+        "was too high for these features, and the accuracies say little of the backbone; try a tenth of it (--lr)"
+    ]
 
 
 def _log_start(
