@@ -9,7 +9,7 @@ from pretrain.runtime import signals
 from tests.support.documents import ROOT
 
 PAGE = (ROOT / "docs" / "reference" / "troubleshooting.md").read_text()
-WORDS = re.compile(r"(?<![\w'])[a-z]+(?:,? [a-z]+)+")  # what a message says, beside the names and numbers in it
+WORDS = re.compile(r"(?<![\w'])[a-z]+(?: [a-z]+)+")  # what a message says, beside the names and numbers in it
 NOT_OURS = ("no module named", "no space left on device")
 
 
