@@ -1,7 +1,9 @@
 """The metrics of a training run between two rows of metrics.json, and its progress bar."""
 
 import contextlib
+import datetime
 import itertools
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,7 +12,7 @@ from rich.progress import MofNCompleteColumn, TextColumn
 from torch import Tensor
 
 from pretrain.runtime import distributed
-from pretrain.runtime.progress import progress_bar
+from pretrain.runtime.progress import console, progress_bar
 
 # What fits 80 columns; a model has masks or keypoints.
 _SHOWN = {
@@ -78,7 +80,7 @@ class Window:
 
 
 class TrainingProgress:
-    """The progress bar: iterations done, iterations a second, losses, time left.
+    """The progress bar: iterations done, iterations a second, losses, time left; a line now and then elsewhere.
 
     Args:
         first, last: the iterations to show.
@@ -89,6 +91,7 @@ class TrainingProgress:
         self.bar = progress_bar(
             MofNCompleteColumn(), TextColumn("{task.fields[speed]} {task.fields[losses]}"), shown=shown
         )
+        self.last, self.prints = last, shown and not console.is_terminal
         self.task = self.bar.add_task("train", total=last, completed=first, speed="", losses="")
 
     def advance(self, iteration: int, values: Mapping[str, float]) -> None:
@@ -99,6 +102,19 @@ class TrainingProgress:
             completed=iteration + 1,
             speed=f"{1 / max(values['time'], 1e-9):.2f} it/s",
             losses=" ".join(f"{_SHOWN[name]} {value:.2f}" for name, value in parts.items()),
+        )
+
+    def print_row(self, iteration: int, means: Mapping[str, float]) -> None:
+        """Print the means since the last row and the time left, where no bar is shown: to a file, to a notebook."""
+        if not self.prints:
+            return
+        left = datetime.timedelta(seconds=round((self.last - iteration - 1) * means["time"]))
+        speed = 1 / max(means["time"], 1e-9)
+        print(
+            f"iteration {iteration + 1}/{self.last}  loss {means['total_loss']:.4f}  lr {means['lr']:.4g}  "
+            f"{speed:.2f} it/s  left {left}",
+            file=sys.stderr,
+            flush=True,
         )
 
     @contextlib.contextmanager

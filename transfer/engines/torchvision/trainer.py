@@ -143,7 +143,9 @@ class Trainer:
                 self._step(iteration, samples)
                 self.progress.advance(iteration, self.last)
                 if every(PERIOD, iterations.stop)(iteration + 1):
-                    write_row(self.metrics, {"iteration": iteration, **self.window.take()})
+                    means = self.window.take()
+                    self.progress.print_row(iteration, means)
+                    write_row(self.metrics, {"iteration": iteration, **means})
                 self.work.advance()
 
     def _step(self, iteration: int, samples: Iterator[list[Any]]) -> None:
