@@ -16,6 +16,7 @@ from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
 from transfer.data import own
 from transfer.errors import TransferError
+from transfer.run import arguments
 
 EXAMPLES = """examples:
   # a folder, with a detector from tools/finetune.py
@@ -40,7 +41,6 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--config-file",
         type=ConfigOf("transfer"),
-        required=True,
         help="the YAML file of the detector, or the name of one that tools/list_configs.py lists",
     )
     add(
@@ -66,6 +66,7 @@ def main() -> None:
     from transfer.run import predict, predict_labels  # they import torch, which takes seconds: a typo is told before
 
     inputs, overrides = split_inputs(args.input)
+    arguments.refuse_misread_words(args.config_file, [*overrides, *args.overrides])
     images = predict.find_images(inputs, own.read_data_file(args.data) if args.data else None)
     overrides += args.overrides
     semantic = predict.predicts_label_maps(args.config_file, overrides, args.engine)
@@ -74,7 +75,9 @@ def main() -> None:
     model, classes = predict.load_detector(args.config_file, overrides, args.engine, args.save_logits)
     with naming_full_disk(args.output):
         if semantic:
-            path = predict_labels.predict_label_maps(model, images, classes, args.output, args.save_logits)
+            path = predict_labels.predict_label_maps(
+                model, [image.path for image in images], classes, args.output, args.save_logits
+            )
         else:
             path = predict.predict_images(model, images, classes, args.output, args.batch_size, args.min_score)
     print(f"{path}: {len(images)} images; pictures beside it")
@@ -86,7 +89,7 @@ def split_inputs(words: list[str]) -> tuple[list[Path], list[str]]:
     Where --input is the last option, argparse gives it the KEY VALUE pairs that follow, too.
     """
     for index, word in enumerate(words):
-        if CONFIG_KEY.fullmatch(word) and not Path(word).exists():
+        if CONFIG_KEY.fullmatch(word.partition("=")[0]) and not Path(word).exists():
             return list(map(user_path, words[:index])), words[index:]
     return list(map(user_path, words)), []
 

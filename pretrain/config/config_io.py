@@ -16,7 +16,8 @@ from pretrain.config.setting import allowed_range
 from pretrain.config.text import ConfigError
 from pretrain.models.registry import METHODS
 from pretrain.runtime.errors import UserError
-from pretrain.runtime.host import expand_home
+from pretrain.runtime.host import config_names, expand_home
+from pretrain.runtime.invocation.pairs import misread_words
 
 
 def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -24,6 +25,7 @@ def load(config_file: str | pathlib.Path | None, overrides: Sequence[str] = ()) 
 
     Raises ConfigError with every fault at once: keys that do not exist, wrong types, values out of range.
     """
+    refuse(misread_words(overrides, config_names("pretrain")))  # what follows would be faults of these words
     faults: list[str] = []
     given = list(_flatten(config_text.read_yaml(config_file))) if config_file is not None else []
     if len(overrides) % 2:
@@ -109,7 +111,9 @@ def _convert(key: str, value: Any) -> Any:
     if key in _sections():
         raise ConfigError([f"{key}: is a section and takes no value; its settings are {', '.join(_keys_below(key))}"])
     if key not in _fields():
-        raise ConfigError([f"{key}: no such setting; nearest: {', '.join(nearest_settings(key, list(_fields())))}"])
+        near = ", ".join(nearest_settings(key, list(_fields())))
+        hint = f"nearest: {near}" if near else "tools/train_moco.py --help lists all"
+        raise ConfigError([f"{key}: no such setting; {hint}"])
     item = _fields()[key]
     try:
         converted = config_text.convert(value, typing.get_type_hints(_section(key))[item.name])

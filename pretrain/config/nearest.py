@@ -15,7 +15,7 @@ _ELSEWHERE = {
 def nearest_settings(key: str, known: Sequence[str]) -> list[str]:
     """Return up to three of the known keys that are most like a key; those with its last part come first.
 
-    Where none is like it, return all keys of its section, or all keys there are.
+    Where none is like it, return all keys of its section; none where there is no such section.
     """
     last = key.rpartition(".")[2]
     elsewhere = [each for each in known if each.rpartition(".")[2] == last]
@@ -24,4 +24,4 @@ def nearest_settings(key: str, known: Sequence[str]) -> list[str]:
     similar = difflib.get_close_matches(key, known, n=3, cutoff=0.5)
     section = f"{key.partition('.')[0]}."
     below = [each for each in known if each.startswith(section)]
-    return list(dict.fromkeys(elsewhere + similar))[:3] or below or list(known)
+    return list(dict.fromkeys(elsewhere + similar))[:3] or below

@@ -39,7 +39,9 @@ RULES: dict[str, str] = {
     "pretrain/models": "pretrain/runtime",
     "pretrain/checkpoints": "pretrain/runtime",
     "pretrain/output_folder": "pretrain/runtime",
-    "pretrain/config": "pretrain/checkpoints pretrain/models pretrain/runtime pretrain/runtime/ranks",
+    "pretrain/config": (
+        "pretrain/checkpoints pretrain/models pretrain/runtime pretrain/runtime/ranks pretrain/runtime/invocation"
+    ),
     "pretrain/data": "pretrain/data/images pretrain/data/augment pretrain/runtime",
     "pretrain/engine": "pretrain/models pretrain/runtime",
     "pretrain/evaluation": "pretrain/data/images pretrain/models pretrain/engine pretrain/runtime",

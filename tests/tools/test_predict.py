@@ -16,7 +16,9 @@ from tests.support.in_process import refusal
 from tests.support.tiers import slow_but
 from tests.support.transfer.layouts import coco_content, make_coco
 from transfer.data import own
-from transfer.run.predict import find_images
+from transfer.predictions import Detections
+from transfer.run.predict import InputImage, find_images, predict_images
+from transfer.weights.detector_file import Classes
 
 FIXTURES = ROOT / "tests/fixtures/detectron2"
 OUTPUT_SCALE = 1.5  # the recorded boxes are in pixels of an output this much larger, whole pixels a side
@@ -95,7 +97,57 @@ def test_bad_input_is_refused(tmp_path: Path) -> None:
 def test_data_sets_name_their_images(tmp_path: Path) -> None:
     path = make_coco(tmp_path / "fruit", coco_content())
     images = [tmp_path / "fruit/train2017" / name for name in ("a.jpg", "b.jpg")]
-    assert find_images([path]) == images
+    of_file = {image["file_name"]: image["id"] for image in json.loads(path.read_text())["images"]}
+    ids = [of_file[image.name] for image in images]
+    assert find_images([path]) == list(zip(images, ids, strict=True))
     (tmp_path / "sets.yaml").write_text("mine: {test: fruit}\n")
     known = own.read_data_file(tmp_path / "sets.yaml")
-    assert find_images([Path("mine_test"), images[0]], known) == [*images, images[0]]
+    assert find_images([Path("mine_test"), images[0]], known) == [
+        *zip(images, ids, strict=True),
+        (images[0], None),
+    ]
+
+
+def found(*scores: float) -> Detections:
+    """Detections of a detector, a keypoint in each."""
+    count = len(scores)
+    boxes = torch.tensor([[2.0, 2.0, 20.0, 20.0]]).repeat(count, 1)
+    points = torch.tensor([[[14.0, 16.0, 1.0]]]).repeat(count, 1, 1)
+    return Detections(boxes, torch.tensor(scores), torch.zeros(count, dtype=torch.int64), None, points)
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        (
+            (0.2, 0.125),
+            "none of 4 detections reaches --min-score 0.5, so that the pictures are empty; the highest",
+        ),
+        ((0.7, 0.125), "2 of 4 detections reach --min-score 0.5 and are drawn"),
+        ((), "the detector found nothing at all"),
+    ],
+)
+def test_the_number_of_drawn_detections_is_said(
+    scores: tuple[float, ...], said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images = [tmp_path / f"{number}.png" for number in range(2)]
+    for path in images:
+        Image.new("RGB", (32, 32)).save(path)
+    caplog.set_level("INFO")
+    named = [InputImage(images[0], 41), InputImage(images[1], 7)]
+    target = predict_images(lambda batch: [found(*scores)], named, Classes(("one",), (3,)), tmp_path / "out")
+    assert said in caplog.text
+    rows = json.loads(target.read_text())
+    assert [row["image_id"] for row in rows] == [41] * len(scores) + [7] * len(scores)
+    drawn = np.array(Image.open(tmp_path / "out" / "00000_0.png"))
+    assert drawn.any() == any(score >= 0.5 for score in scores)
+    assert drawn[16, 14].any() == any(score >= 0.5 for score in scores), "the keypoint is drawn, too"
+
+
+def test_ids_are_positions_where_data_do_not_name_all(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (32, 32)).save(path)
+    named = [InputImage(path, 41), InputImage(path)]
+    target = predict_images(lambda batch: [found(0.9)], named, Classes(("one",), (3,)), tmp_path / "out")
+    assert [row["image_id"] for row in json.loads(target.read_text())] == [0, 1]
+    assert "image_id is the position of the image" in caplog.text

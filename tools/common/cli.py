@@ -1,5 +1,6 @@
 """The frame of every tool: a user's mistake is one message on standard error and exit code 2, an outage 75."""
 
+import importlib.util
 import io
 import logging
 import os
@@ -11,6 +12,16 @@ from pathlib import Path
 ROOT = str(Path(__file__).resolve().parents[2])
 if ROOT not in sys.path:  # a script's own folder is first there; pretrain/ and transfer/ lie above it
     sys.path.insert(1, ROOT)
+
+MISSING = [name for name in ("numpy", "rich", "torch", "yaml") if importlib.util.find_spec(name) is None]
+if MISSING:
+    print(
+        f"error: {', '.join(MISSING)}: not there for this Python, {sys.executable}. Is the environment activated? In a "
+        "clone `make install` makes it, and .venv/bin/python is its Python (`source .venv/bin/activate`); elsewhere "
+        "`pip install .` installs what is missing",
+        file=sys.stderr,
+    )
+    sys.exit(2)
 
 try:
     import pretrain.runtime  # noqa: F401  (nothing below it yet: this can only be its refusal of Windows)

@@ -1,15 +1,18 @@
 """The command line of tools/finetune.py: words to RunOptions, and RunOptions to words."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from pretrain.runtime import signals
-from pretrain.runtime.host import ConfigOf, expand_home, user_path
+from pretrain.runtime.host import ConfigOf, config_names, expand_home, user_path
+from pretrain.runtime.invocation.pairs import misread_words
 from pretrain.runtime.invocation.parser import Parser
 from transfer import engines
 from transfer.config import detectron2_defaults
 from transfer.data import catalog, labels, own
 from transfer.data.common import faults
+from transfer.errors import refuse
 from transfer.evaluation import kinds
 from transfer.run.options import RunOptions
 
@@ -71,7 +74,6 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--config-file",
         type=ConfigOf("transfer"),
-        required=True,
         help="a YAML file in Detectron2's vocabulary, or the name of one that tools/list_configs.py lists",
     )
     add("--dataset-root", type=user_path, help=f"folder of the data: {ROOT_HELP}")
@@ -163,12 +165,26 @@ def _add_limits(add: Callable[..., object]) -> None:
     )
 
 
+def refuse_misread_words(config_file: Path | None, overrides: Sequence[str]) -> None:
+    """Refuse KEY=VALUE, a configuration without its option, and a command line without one.
+
+    Raises:
+        TransferError: every such word, with what to type.
+    """
+    faults = misread_words(overrides, config_names("transfer"))
+    if config_file is None and not any("--config-file" in fault for fault in faults):
+        faults.append("--config-file: none is given: a YAML file, or the name of one that tools/list_configs.py lists")
+    refuse(faults)
+
+
 def options_from(args: argparse.Namespace) -> RunOptions:
     """Return the options in what `parser` has read.
 
     Raises:
-        TransferError: a --data-rule that does not exist, or options that exclude each other.
+        TransferError: words that are no KEY VALUE pairs, a --data-rule that does not exist, or options that exclude
+            each other.
     """
+    refuse_misread_words(args.config_file, args.overrides)
     return RunOptions(
         config_file=args.config_file,
         overrides=tuple(args.overrides),

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pretrain.runtime import files
 from pretrain.runtime.progress import track
@@ -65,7 +65,19 @@ def load_detector(
     return backend.load_predictor(config, weights, logits), classes
 
 
-def find_images(inputs: Sequence[Path], known: Mapping[str, DataFiles] | None = None) -> list[Path]:
+class InputImage(NamedTuple):
+    """An image to predict on.
+
+    Args:
+        path: of its file.
+        image_id: what the annotations of its data set call it, such as COCO's `id`; None for a file that no data name.
+    """
+
+    path: Path
+    image_id: int | str | None = None
+
+
+def find_images(inputs: Sequence[Path], known: Mapping[str, DataFiles] | None = None) -> list[InputImage]:
     """List the images that `inputs` name: files as given, the image files of folders by name, those of data sets.
 
     Args:
@@ -74,16 +86,16 @@ def find_images(inputs: Sequence[Path], known: Mapping[str, DataFiles] | None = 
     Raises:
         TransferError: an input does not exist, or a folder holds no image.
     """
-    images: list[Path] = []
+    images: list[InputImage] = []
     faults: list[str] = []
     for path in inputs:
         if str(path) in (known or {}) or path.suffix.lower() in DATA_SUFFIXES:
             images += _images_of_data(str(path), known or {})
         elif path.is_file():
-            images.append(path)
+            images.append(InputImage(path))
         elif path.is_dir():
             found = sorted(child for child in path.iterdir() if child.suffix.lower() in IMAGE_SUFFIXES)
-            images += found
+            images += map(InputImage, found)
             if not found:
                 faults.append(f"--input {path}: a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})")
         else:
@@ -92,17 +104,17 @@ def find_images(inputs: Sequence[Path], known: Mapping[str, DataFiles] | None = 
     return images
 
 
-def _images_of_data(word: str, known: Mapping[str, DataFiles]) -> list[Path]:
+def _images_of_data(word: str, known: Mapping[str, DataFiles]) -> list[InputImage]:
     found = own.find_data(word, known)
     if found is None:
         raise TransferError(f"--input {word}: a built-in name; name the folder of its images")
     dataset = load_dataset([found.name], None, files={found.name: found})
-    return [Path(record["file_name"]) for record in dataset.records]
+    return [InputImage(Path(record["file_name"]), record["image_id"]) for record in dataset.records]
 
 
 def predict_images(
     predict: Predict,
-    images: Sequence[Path],
+    images: Sequence[InputImage],
     classes: Classes,
     output: Path,
     batch_size: int = 1,
@@ -115,8 +127,9 @@ def predict_images(
         batch_size: number of images of a zero-padded batch, taken in order.
         min_score: in [0, 1], of the detections in the pictures. The json holds every detection.
 
-    The json is a list of COCO results rows (image_id: position in `images`; bbox: XYWH in input pixels; segmentation:
-    RLE; keypoints), each with `file_name` and `category` beside.
+    The json is a list of COCO results rows (image_id; bbox: XYWH in input pixels; segmentation: RLE; keypoints), each
+    with `file_name` and `category` beside. Where data name all images, image_id is theirs, so that the rows join with
+    the annotation file; else it is the position in `images`.
 
     Raises:
         TransferError: `output` holds a detections.json already, or an image cannot be read.
@@ -125,19 +138,49 @@ def predict_images(
     if target.exists():
         raise TransferError(f"{target} exists and is not overwritten: give another --output")
     output.mkdir(parents=True, exist_ok=True)
-    for notice in wide_values_notices([{"file_name": path} for path in images]):
+    for notice in wide_values_notices([{"file_name": image.path} for image in images]):
         log.warning("warning: %s", notice)
     names = dict(zip(classes.category_ids, classes.names, strict=True))
+    ids = _image_ids(images)
     rows: list[dict[str, Any]] = []
     for first in track(range(0, len(images), batch_size), "predict"):
         batch = images[first : first + batch_size]
-        found = predict([{"file_name": str(path)} for path in batch])
-        for index, (path, detections) in enumerate(zip(batch, found, strict=True), start=first):
+        found = predict([{"file_name": str(image.path)} for image in batch])
+        for index, ((path, _), detections) in enumerate(zip(batch, found, strict=True), start=first):
             if not isinstance(detections, Detections):
                 raise TypeError(f"the model predicts no detections but {type(detections)}")
-            for row in coco_detections(detections, index, classes.category_ids):
+            for row in coco_detections(detections, ids[index], classes.category_ids):
                 rows.append({**row, "file_name": str(path), "category": names[row["category_id"]]})
             picture = draw_detections(read_image(path), detections, classes.names, min_score)
             picture.save(output / f"{index:05d}_{path.stem}.png")
     files.save_text(target, json.dumps(rows))
+    _tell_shown([row["score"] for row in rows], min_score)
     return target
+
+
+def _image_ids(images: Sequence[InputImage]) -> list[int | str]:
+    """Return the id of each image in the rows: that of its data where all have one of their own, else its position."""
+    named = [image.image_id for image in images if image.image_id is not None]
+    if len(set(named)) == len(images):
+        return named
+    if named:
+        log.warning(
+            "warning: image_id is the position of the image: the inputs are not those of one data set, whose ids could "
+            "be taken; rows are joined by file_name"
+        )
+    return list(range(len(images)))
+
+
+def _tell_shown(scores: Sequence[float], min_score: float) -> None:
+    """Say how many detections the pictures show; where they show none, what the highest score is."""
+    shown = sum(score >= min_score for score in scores)
+    if shown:
+        log.info("%d of %d detections reach --min-score %g and are drawn", shown, len(scores), min_score)
+    elif scores:
+        log.warning(
+            "warning: none of %d detections reaches --min-score %g, so that the pictures are empty; the highest score "
+            "is %.3f",
+            len(scores), min_score, max(scores),
+        )  # fmt: skip
+    else:
+        log.warning("warning: the detector found nothing at all: %s is empty, and so are the pictures", FILE_NAME)
