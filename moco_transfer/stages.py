@@ -108,7 +108,8 @@ def finetune_detector(
         init: initial weights of the backbone: "random", "supervised" or a file of `convert_backbone`.
         settings: over those of the file, by Detectron2's names: {"SOLVER.MAX_ITER": 12000}.
         dataset_root: folder of the data sets that the configuration names.
-        train, test: your own data in their place: paths or names, one or several.
+        train: your own data to train on, in their place: paths or names, one or several.
+        test: your own data to test on, likewise.
         labels: train on a part of the labelled images, such as "5%".
         trials: how many runs, with seeds from SEED (0 where none is set) up, in `output`/trial_0, ...
         engine: "detectron2", "torchvision", or "auto": Detectron2 where it is installed.
