@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# What .venv gets: the versions of the lock; with LOCK= (nothing) the newest ones.
+LOCK ?= requirements.lock
 # How much `make torture` does; .ci/run asks for less.
 TORTURE ?= --kills 100 --signals 40 --bit-flips 20 --full-disks 10
 # Tests run in this many processes of one thread each: threads beside busy processes cost more than they give.
@@ -9,18 +11,23 @@ TEST_PROCESSES ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help install test test-all test-slurm test-gpu lint format docs demo torture clean
+=======
+.PHONY: help install test test-all test-lowest test-slurm lock lint format docs demo torture clean
+>>>>>>> 2803ad2 (Install exact versions, and say how on each system)
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 install: $(READY)  ## make .venv (done by the other targets when it is missing)
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "error: Python >= 3.10 is needed, $$($(PYTHON) --version) found. Name another: make PYTHON=python3.12 ..." >&2; exit 2; }
 	@echo "Making .venv: PyTorch and its CUDA libraries are about 3 GB to download and 6 GB on disk, a few minutes."
 	@$(PYTHON) -m venv .venv || { echo "error: $(PYTHON) has no venv module (Debian and Ubuntu: apt-get install python3-venv)" >&2; exit 2; }
 	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(if $(LOCK),$(BIN)/python -m pip install --progress-bar on --require-hashes --requirement $(LOCK))
 	$(BIN)/python -m pip install --progress-bar on --editable '.[dev]'
 	@touch $(READY)
 
@@ -35,6 +42,23 @@ test: $(READY)  ## lint, types and the everyday tests: minutes; what is left out
 
 test-all: $(READY)  ## the tests that `make test` leaves out as slow: with it, all that this machine can run
 	$(PYTEST) -m slow
+
+# Timm is left out: it brings a plugin of pytest that old packages do not suit. The newest pyparsing warns of matplotlib.
+LOWEST := .venv-lowest
+LOWEST_TESTS ?= tests/pretrain/engine/test_step.py tests/pretrain/engine/test_profiler.py
+
+test-lowest: $(READY)  ## the main parts with the lowest versions that pyproject.toml promises, in .venv-lowest
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(LOWEST)
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct --python $(LOWEST)/bin/python \
+	    --extra coco --extra densepose --extra tensorboard --extra yolo pyproject.toml --output-file $(LOWEST)/lowest.txt
+	$(BIN)/uv pip install --quiet --cache-dir $(LOWEST)/cache --python $(LOWEST)/bin/python \
+	    --requirement $(LOWEST)/lowest.txt hypothesis pytest pytest-timeout pytest-xdist
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not slow" \
+	    -W "ignore:.*deprecated - use:DeprecationWarning" $(LOWEST_TESTS)
+
+lock: $(READY)  ## write requirements.lock anew; what it has stays, with UPGRADE=1 all get the newest versions
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet pyproject.toml --extra dev --universal \
+	    --python-version 3.10 --generate-hashes --no-annotate $(if $(UPGRADE),--upgrade) --output-file requirements.lock
 
 test-slurm: $(READY)  ## tests on a real SLURM of two nodes here (root; installs Debian's packages, long)
 	$(BIN)/python -m tests.slurm.packages
@@ -67,4 +91,4 @@ torture: $(READY)  ## kill pretraining, fill its disk, damage its checkpoints; c
 	$(BIN)/python tools/torture.py --output output/torture $(TORTURE)
 
 clean:  ## remove .venv, caches and output/
-	rm -rf .venv output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest output build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
