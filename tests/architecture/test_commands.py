@@ -23,7 +23,7 @@ from transfer.run import arguments as fine_tuning
 
 PAGES = [page for page in documents.pages() if list(documents.commands(page.read_text()))]
 # Beside make, Python and the tools.
-SHELL = {"cd", "git", "source", "export", "pip", ".venv/bin/pip"}
+SHELL = {"cd", "git", "source", "export", "pip", ".venv/bin/pip", "docker", "apptainer"}
 RECIPES = {"pretrain": "demo", "transfer": "demo_voc"}  # for a config file that the reader chooses: RECIPE
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from transfer import results
+from transfer.config import detectron2_defaults
 from transfer.run import data_record
 from transfer.run.data_record import Records
 
@@ -80,10 +81,11 @@ def _setting_differences(output: Path, config: Any) -> list[str]:
     if not isinstance(begun, dict):
         return _hash_difference(output, config)
     before, now = _plain(begun), _plain(config)
+    before = {**_plain(detectron2_defaults.get_cfg()), **before}  # one that the run began without counts as its default
     return [
         f"{key}{_OPTIONS.get(key, '')}: begun with {before[key]}, now {value}"
         for key, value in now.items()
-        if key not in FREE and key in before and before[key] != value  # engines and versions have keys of their own
+        if key not in FREE and key in before and before[key] != value  # engines and projects have keys of their own
     ]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.support.transfer import small_models
 from transfer.config import resolve
@@ -90,3 +91,14 @@ def test_a_run_of_an_older_version_goes_on_with_a_warning(begun: Path, caplog: p
     (warning,) = [line.getMessage() for line in caplog.records]
     assert "no data.json, the run was begun by an older version" in warning
     assert differences(begun, {"SOLVER.GAMMA": 0.5}) == ["SOLVER.GAMMA: begun with 0.1, now 0.5"]
+
+
+def test_a_setting_that_the_run_began_without_is_its_default(begun: Path) -> None:
+    """The run is one of an older version, whose config.yaml does not name it; and names one that is gone."""
+    before = yaml.safe_load((begun / "config.yaml").read_text())
+    del before["FLOAT32_PRECISION"], before["SOLVER"]["CLIP_GRADIENTS"]
+    before["FORGOTTEN"] = 5
+    (begun / "config.yaml").write_text(yaml.safe_dump(before))
+    assert differences(begun, {}) == []
+    found = differences(begun, {"SOLVER.CLIP_GRADIENTS.ENABLED": True})
+    assert found == ["SOLVER.CLIP_GRADIENTS.ENABLED: begun with False, now True"]

@@ -90,7 +90,11 @@ class Checkpoints:
         needed = ("model", *self.parts, "iteration", "pending", "generators", "loss_normalizers")
         absent = [key for key in needed if key not in content and key != BROKEN]
         if absent:
-            raise TransferError(f"{path}: not saved by this engine (it lacks {', '.join(absent)}): not resumed")
+            raise TransferError(
+                f"{path}: not saved by this engine, or by a version of it that is too old (it lacks "
+                f"{', '.join(absent)}): not resumed. Finish the run with what began it, or begin it anew in another "
+                "OUTPUT_DIR"
+            )
         _check_hyperparameters(path, self.parts, content)
         try:
             self.model.load_state_dict(content["model"])

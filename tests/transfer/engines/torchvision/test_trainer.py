@@ -211,7 +211,7 @@ def test_only_an_own_checkpoint_is_resumed(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nothing to resume"):
         run(tmp_path / "run", 1, resume=True)
     torch.save({"model": {}, "optimizer": {}, "iteration": 0}, tmp_path / "run" / "model_0000000.pth")
-    with pytest.raises(TransferError, match=r"model_0000000.pth: not saved by this engine \(it lacks .*window"):
+    with pytest.raises(TransferError, match=r"model_0000000.pth: not saved by this engine, .*\(it lacks .*window"):
         run(tmp_path / "run", 1, resume=True)
 
 
