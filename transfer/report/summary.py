@@ -48,7 +48,8 @@ def _by_experiment(described: Sequence[Described]) -> list[list[Described]]:
     for table in described:
         task = table["task"]
         key = (task["kind"], *task["test"], "", *task["class_names"], task["test_images"], task["config_file"])
-        groups[(*key, table["engine"]["name"], table["eval_only"])].append(table)
+        group = (*key, table["engine"]["name"], table["eval_only"])
+        groups[group].append(table)
     found = []
     for tables in groups.values():
         counts = Counter(table["task"]["train_images"] for table in tables)
