@@ -1,5 +1,6 @@
 """Run a model over images. A detector: detections.json (COCO results rows) and pictures with boxes, masks and scores.
 
+Beside it annotations.json, the detections in the pictures as an annotation file, for FiftyOne and CVAT.
 Semantic segmentation: NAME.png for each image, whose values are the indices of the classes, and pictures.
 """
 

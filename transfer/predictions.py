@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +100,30 @@ def coco_detections(detections: Detections, image_id: int | str, category_ids: S
         for detection, points in zip(found, indices.flatten(1).tolist(), strict=True):
             detection["keypoints"] = points
     return found
+
+
+def coco_annotations(
+    images: Mapping[int | str, Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], names: Mapping[int, str]
+) -> dict[str, Any]:
+    """Convert rows of a COCO results file to the content of an annotation file, which annotation tools import.
+
+    Args:
+        images: {id, file_name, width, height} by `image_id` of the rows.
+        rows: of `coco_detections`; keypoints, which an annotation file has with a visibility, are left out.
+        names: of the categories, by id.
+
+    Returns:
+        images, categories and annotations: each row with an id from 1, its area in pixels and its score.
+    """
+    annotations = []
+    for number, row in enumerate(rows, start=1):
+        mask = row.get("segmentation")
+        area = row["bbox"][2] * row["bbox"][3] if mask is None else float(pycocotools.mask.area(mask))
+        kept = {key: row[key] for key in ("category_id", "bbox", "score")}
+        kept["image_id"] = images[row["image_id"]]["id"]
+        annotations.append({"id": number, **kept, "segmentation": mask or [], "area": area, "iscrowd": 0})
+    categories = [{"id": category_id, "name": name} for category_id, name in names.items()]
+    return {"images": list(images.values()), "categories": categories, "annotations": annotations}
 
 
 def label_map_rows(label_map: LabelMap, image_id: int | str, category_ids: Sequence[int]) -> list[dict[str, Any]]:

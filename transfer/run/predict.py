@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,13 +17,14 @@ from transfer.data.common.data_files import DataFiles
 from transfer.data.common.images import read_image, wide_values_notices
 from transfer.engines.common.checkpoint_files import check_manifest
 from transfer.errors import TransferError, refuse
-from transfer.predictions import Detections, Predict, coco_detections
+from transfer.predictions import Detections, Predict, coco_annotations, coco_detections
 from transfer.visualize import draw_detections
 from transfer.weights.detector_file import Classes, read_classes
 from transfer.weights.formats import WeightFile
 
 log = logging.getLogger(__name__)
 FILE_NAME = "detections.json"
+ANNOTATIONS = "annotations.json"
 DATA_SUFFIXES = frozenset({".json", ".txt"})  # of files that list images
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
@@ -120,29 +122,32 @@ def predict_images(
     batch_size: int = 1,
     min_score: float = 0.5,
 ) -> Path:
-    """Write `output`/detections.json and one picture for each image. Returns the path of the json.
+    """Write `output`/detections.json, annotations.json and a picture of each image. Returns the path of the first.
 
     Args:
         predict: the detector, from an engine's load_predictor.
         batch_size: number of images of a zero-padded batch, taken in order.
-        min_score: in [0, 1], of the detections in the pictures. The json holds every detection.
+        min_score: in [0, 1], of the detections in the pictures and in annotations.json. detections.json has all.
 
-    The json is a list of COCO results rows (image_id; bbox: XYWH in input pixels; segmentation: RLE; keypoints), each
-    with `file_name` and `category` beside. Where data name all images, image_id is theirs, so that the rows join with
-    the annotation file; else it is the position in `images`.
+    detections.json is a list of COCO results rows (image_id; bbox: XYWH in input pixels; segmentation: RLE; keypoints),
+    each with `file_name` and `category` beside. Where data name all images, image_id is theirs, so that the rows join
+    with the annotation file; else it is the position in `images`. annotations.json has the detections that are shown,
+    in the form of an annotation file.
 
     Raises:
-        TransferError: `output` holds a detections.json already, or an image cannot be read.
+        TransferError: `output` holds one of the files already, or an image cannot be read.
     """
     target = output / FILE_NAME
-    if target.exists():
-        raise TransferError(f"{target} exists and is not overwritten: give another --output")
+    for path in (target, output / ANNOTATIONS):
+        if path.exists():
+            raise TransferError(f"{path} exists and is not overwritten: give another --output")
     output.mkdir(parents=True, exist_ok=True)
     for notice in wide_values_notices([{"file_name": image.path} for image in images]):
         log.warning("warning: %s", notice)
     names = dict(zip(classes.category_ids, classes.names, strict=True))
     ids = _image_ids(images)
     rows: list[dict[str, Any]] = []
+    sizes: list[tuple[int, int]] = []  # width and height of each image
     for first in track(range(0, len(images), batch_size), "predict"):
         batch = images[first : first + batch_size]
         found = predict([{"file_name": str(image.path)} for image in batch])
@@ -153,9 +158,33 @@ def predict_images(
                 rows.append({**row, "file_name": str(path), "category": names[row["category_id"]]})
             picture = draw_detections(read_image(path), detections, classes.names, min_score)
             picture.save(output / f"{index:05d}_{path.stem}.png")
+            sizes.append(picture.size)
+    shown = [row for row in rows if row["score"] >= min_score]
+    content = coco_annotations(_image_entries(images, ids, sizes), shown, names)
+    files.save_text(output / ANNOTATIONS, json.dumps(content))
     files.save_text(target, json.dumps(rows))
     _tell_shown([row["score"] for row in rows], min_score)
     return target
+
+
+def _image_entries(
+    images: Sequence[InputImage], ids: Sequence[int | str], sizes: Sequence[tuple[int, int]]
+) -> dict[int | str, dict[str, Any]]:
+    """Return the image's entry of an annotation file by the id in the rows; there an id is a number.
+
+    An image is named from the deepest folder that holds all images, so that two of one file name are told apart.
+    """
+    folder = os.path.commonpath([os.path.abspath(image.path.parent) for image in images])
+    numbers = ids if all(isinstance(image_id, int) for image_id in ids) else range(len(ids))
+    return {
+        image_id: {
+            "id": number,
+            "file_name": os.path.relpath(os.path.abspath(image.path), folder),
+            "width": width,
+            "height": height,
+        }
+        for image, image_id, number, (width, height) in zip(images, ids, numbers, sizes, strict=True)
+    }
 
 
 def _image_ids(images: Sequence[InputImage]) -> list[int | str]:

@@ -260,6 +260,14 @@ FAULTS = (
         "tools/exports/test_annotated.py::test_a_coco_file_is_split_and_otherwise_kept",
     ),
     fault(
+        "prediction-loses-its-image",
+        "transfer/run/predict.py",
+        "coco_detections(detections, ids[index], classes.category_ids)",
+        "coco_detections(detections, index, classes.category_ids)",
+        "detections do not join with the annotation file of their images",
+        "transfer/run/test_predicted_files.py::test_detections_join_with_the_annotation_file",
+    ),
+    fault(
         "tracker-opens-a-second-run",
         "pretrain/runtime/trackers/tracked_run.py",
         'earlier["id"] if earlier and same else None',
