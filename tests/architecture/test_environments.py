@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -45,6 +46,14 @@ def test_the_lock_holds_all_that_the_project_asks_for(python: str) -> None:
         name = canonicalize_name(requirement.name)
         assert name in versions, f"{name} is not in requirements.lock: make lock"
         assert requirement.specifier.contains(versions[name], prereleases=True), f"{name}: make lock"
+
+
+def test_a_release_has_one_number_and_one_date() -> None:
+    version, citation = PROJECT["project"]["version"], yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == version
+    assert f"## {version} - {citation['date-released']}\n" in (ROOT / "CHANGELOG.md").read_text()
+    assert f"\n## {version}\n" in (ROOT / "docs/reference/releases.md").read_text()
+    assert f" {version}" in (ROOT / "SECURITY.md").read_text()
 
 
 def test_every_locked_file_has_its_hash() -> None:
