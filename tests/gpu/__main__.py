@@ -14,7 +14,7 @@ from tests.gpu.plan import CHECKS, SECONDS
 from tests.gpu.run import LOG, run_checks
 
 ROOT = Path(__file__).resolve().parents[2]
-CPU_SECONDS = 3600  # of all checks on a CPU, which may be a busy one
+CPU_SECONDS = 10800  # of all checks on a CPU, which may be a busy one: minutes on an idle one
 NEEDED = {  # modules to import, and the packages that have them
     **{name: name for name in ("torch", "torchvision", "numpy", "pycocotools", "fvcore", "rich", "safetensors")},
     **{name: name for name in ("fsspec", "simplejpeg", "shapely", "matplotlib", "jinja2", "pytest", "hypothesis")},

@@ -149,7 +149,7 @@ def test_the_page_lists_every_check_in_its_order() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(10800)
 def test_every_check_runs_at_tiny_size_on_a_cpu(tmp_path: Path) -> None:
     done = command("--device", "cpu", "--output", str(tmp_path))
     found = {one["check"]: one for one in log.lines(tmp_path / LOG) if "part" not in one}

@@ -39,6 +39,7 @@ TYPOS = [  # what a user may mistype, by the tool: all of it is found before any
     [*LAUNCH_FINETUNE, "--trials", "0"],
     [*LAUNCH_FINETUNE, "--resume"],
     ["launch", "status", "no_such_folder"],
+    ["launch", "retry", "no_such_folder"],
     ["predict", "--config-file", "no_such_config", "--input", "images", "--output", "pictures"],
     ["show_views", "--output", "views.png", "--config-file", "no_such_config"],
     ["show_views", "--output", "views.png", "optim.lrr", "0.1"],

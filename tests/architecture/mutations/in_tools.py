@@ -284,4 +284,12 @@ FAULTS = (
         "a model card shows the scores of another backbone",
         "tools/exports/test_hub_folder.py::test_results_of_another_backbone_are_refused",
     ),
+    fault(
+        "typo-told-after-the-imports",
+        "tools/launcher/stages/build.py",
+        "    arguments.check_settings(run)\n",
+        "",
+        "a wrong key of a fine-tuning to launch is told only after seconds of imports",
+        "tools/test_starts.py::test_a_tool_tells_a_typo_without_heavy_imports",
+    ),
 )
