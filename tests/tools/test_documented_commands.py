@@ -1,6 +1,7 @@
-"""The commands and the Python of README, quickstart and Python API run as they are shown.
+"""The commands and the Python of README, quickstart, Python API and the guides for a newcomer run as they are shown.
 
-Long commands run with --dry-run; what an earlier one would have left behind is made up: a checkpoint, runs, data.
+Long commands run with --dry-run; what an earlier one would have left behind is made up: a checkpoint, runs, data. The
+commands of all other pages are parsed (tests/architecture/test_commands.py).
 """
 
 import os
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Tool
 from tests.support import documents
+from tests.support.tools.exports import write_exports
 from tests.support.transfer import pretrained
 from tests.support.transfer.synthetic_runs import make_result, make_run
 
@@ -48,6 +50,8 @@ def run_commands(page: Path, folder: Path, before: dict[str, Callable[[], object
 
     A tool runs in one process, whatever the page starts it with, and make says only what it would do.
     """
+    for name, content in documents.written_files(page.read_text()).items():
+        (folder / name).write_text(content)
     for words in documents.commands(page.read_text()):
         if words[0] == "make":
             run(["make", "--dry-run", "--directory", str(ROOT), *words[1:]], folder)
@@ -55,7 +59,8 @@ def run_commands(page: Path, folder: Path, before: dict[str, Callable[[], object
             tool, arguments = call
             if tool in before:
                 before[tool]()
-            run([sys.executable, f"tools/{tool}.py", *arguments, *(["--dry-run"] if tool in DRY_RUN else [])], folder)
+            dry = tool in DRY_RUN and not {"--dry-run", "--suggest"} & set(arguments)
+            run([sys.executable, f"tools/{tool}.py", *arguments, *(["--dry-run"] if dry else [])], folder)
 
 
 def run_python(page: Path, folder: Path) -> None:
@@ -68,6 +73,49 @@ def run_python(page: Path, folder: Path) -> None:
 def save_checkpoint(path: Path, arch: str) -> None:
     path.parent.mkdir(parents=True)
     torch.save(pretrained.moco(pretrained.resnet(arch), arch=arch), path)
+
+
+def make_backbone(folder: Path, name: str) -> None:
+    """Make a converted backbone and its checkpoint, as a page's earlier commands would have."""
+    save_checkpoint(folder / "made" / name, "resnet18")
+    run([sys.executable, "tools/convert.py", f"made/{name}", name, "--to", "detectron2"], folder)
+
+
+@pytest.fixture(scope="module")
+def larger_scenes(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data set of which 5 % show every class."""
+    root = tmp_path_factory.mktemp("larger") / "scenes"
+    made = tool("make_scenes", "--output", root, "--unlabelled", 64, "--train", 800, "--test", 8)
+    assert made.returncode == 0, made.stderr
+    return root
+
+
+@pytest.fixture
+def own_data(workplace: Path, larger_scenes: Path) -> Path:
+    """The same folder with labels of one's own, as labelling tools export them, and images without labels."""
+    write_exports(workplace, larger_scenes)
+    (workplace / "IMAGES").symlink_to(workplace / "data" / "images")
+    return workplace
+
+
+def test_own_data(own_data: Path) -> None:
+    def make_runs() -> None:
+        for init, ap in (("random", 20.0), ("MoCo", 30.0)):
+            make_run(own_data / "output" / "cells" / init.lower() / "trial_0", make_result("coco", init, 0, ap))
+
+    def make_checkpoint() -> None:
+        save_checkpoint(own_data / "output" / "cells" / "pretrain" / "checkpoint_0099.pth.tar", "resnet18")
+
+    run_commands(ROOT / "docs/guides/data.md", own_data, {"convert": make_checkpoint, "report": make_runs})
+
+
+def test_few_labels(own_data: Path) -> None:
+    def make_runs() -> None:
+        for init, ap in (("random", 20.0), ("MoCo", 30.0)):
+            make_run(own_data / "output/few/labels_5pct" / init.lower() / "trial_0", make_result("coco", init, 0, ap))
+
+    make_backbone(own_data, "moco.pth")
+    run_commands(ROOT / "docs/guides/few_labels.md", own_data, {"report": make_runs})
 
 
 def test_readme(workplace: Path) -> None:
