@@ -76,7 +76,8 @@ def run(
         torch.set_num_threads(plan.threads)
         if dry_run:
             if distributed.is_main():
-                print("\n".join([config_io.to_yaml(settings), plan.describe(), *plan.notices]))
+                warnings = [f"warning: {notice}" for notice in plan.notices]
+                print("\n".join([config_io.to_yaml(settings), plan.describe(), *warnings]))
             return True
         if plan.workers:
             signals.shield_workers()

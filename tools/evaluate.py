@@ -15,9 +15,10 @@ from scoring.numbers import without_nan
 from scoring.subcommands import SUBCOMMANDS
 from transfer.data.common import faults
 
-NOTES = """\
-All values are fractions from 0 to 1 (fine-tuning and the report print points, 0 to 100). Where there is nothing to
-measure (no small object, no object of a class) the table shows "-" and --json has null.
+SCALE = "All values are fractions from 0 to 1; fine-tuning and the report print points, 0 to 100."
+NOTES = f"""\
+{SCALE}
+Where there is nothing to measure (no small object, no object of a class) the table shows "-" and --json has null.
 
 Annotations and results are checked first; tools/check_dataset.py lists the kinds of fault and their rules. Under
 "data_faults" --json has the number of faults that each rule was applied to.
@@ -35,6 +36,7 @@ def main() -> None:
         print(json.dumps(without_nan(scores), allow_nan=False))
     else:
         arguments.show(scores, Console(highlight=False))
+        print(SCALE)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -597,4 +597,4 @@ def test_half_precision_on_a_cpu_gets_a_notice(
 ) -> None:
     overrides = ["data.root", str(pictures), "output_dir", str(tmp_path / "run"), "optim.precision", "fp16"]
     train.run(config_io.load(None, [*overrides, "optim.batch_size", "4", "device", "cpu"]), dry_run=True)
-    assert "optim.precision: fp16 on a CPU takes about 15 times as long" in capsys.readouterr().out
+    assert "\nwarning: optim.precision: fp16 on a CPU takes about 15 times as long" in capsys.readouterr().out

@@ -41,6 +41,7 @@ def test_coco_json_is_one_object_with_the_published_numbers(tool: Tool, shared_d
     assert record.pop("evaluator").startswith("pycocotools ")
     assert record == {name: value for name, value in scores.items() if name != "evaluator"}
     shown = tool("evaluate", "coco", *files, *results).stdout
+    assert shown.endswith("fractions from 0 to 1; fine-tuning and the report print points, 0 to 100.\n")
     assert "AP50   0.697" in shown
     refused(tool("evaluate", "coco", *files, *results, "--iou-type", "segm"), results[1], "[0]: no segmentation")
 
