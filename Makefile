@@ -11,11 +11,7 @@ TEST_PROCESSES ?= 2
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help install test test-all test-slurm test-gpu lint format docs demo torture clean
-=======
-.PHONY: help install test test-all test-lowest test-slurm lock lint format docs demo torture clean
->>>>>>> 2803ad2 (Install exact versions, and say how on each system)
+.PHONY: help install test test-all test-lowest test-slurm test-gpu lock lint format docs demo torture clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
