@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from pretrain.runtime.metrics_file import Follow
 from pretrain.runtime.signals import StopRequest
 from transfer.data.common.dataset import Dataset
 from transfer.errors import TransferError
@@ -21,6 +20,7 @@ from transfer.results import Scores
 if TYPE_CHECKING:  # the parser of a command line needs no torch, which takes seconds to import
     from torch import Tensor, nn
 
+    from pretrain.runtime.metrics_file import Follow
     from transfer.weights.formats import WeightFile
 
 
