@@ -39,18 +39,19 @@ test: $(READY)  ## lint, types and the everyday tests: minutes; what is left out
 test-all: $(READY)  ## the tests that `make test` leaves out as slow: with it, all that this machine can run
 	$(PYTEST) -m slow
 
-# Timm is left out: it brings a plugin of pytest that old packages do not suit. The newest pyparsing warns of matplotlib.
+# Timm is left out: it brings a plugin of pytest that old packages do not suit.
 LOWEST := .venv-lowest
-LOWEST_TESTS ?= tests/pretrain/engine/test_step.py tests/pretrain/engine/test_profiler.py
+LOWEST_TESTS ?= tests/pretrain/engine/test_step.py tests/pretrain/engine/test_profiler.py tests/pretrain/config \
+    tests/transfer/config tests/transfer/conversion tests/transfer/weights/test_file_form.py \
+    tests/transfer/engines/torchvision/modeling tests/transfer/data/cityscapes tests/tools/exports
 
-test-lowest: $(READY)  ## the main parts with the lowest versions that pyproject.toml promises, in .venv-lowest
+test-lowest: $(READY)  ## the main parts with the lowest versions that pyproject.toml promises, in .venv-lowest: 7 GB
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python $(LOWEST)
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --resolution lowest-direct --python $(LOWEST)/bin/python \
 	    --extra coco --extra densepose --extra tensorboard --extra yolo pyproject.toml --output-file $(LOWEST)/lowest.txt
 	$(BIN)/uv pip install --quiet --cache-dir $(LOWEST)/cache --python $(LOWEST)/bin/python \
 	    --requirement $(LOWEST)/lowest.txt hypothesis pytest pytest-timeout pytest-xdist
-	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not slow" \
-	    -W "ignore:.*deprecated - use:DeprecationWarning" $(LOWEST_TESTS)
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not slow" $(LOWEST_TESTS)
 
 lock: $(READY)  ## write requirements.lock anew; what it has stays, with UPGRADE=1 all get the newest versions
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/uv pip compile --quiet pyproject.toml --extra dev --universal \
