@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from moco_transfer.command import HERE, ROOT
 from moco_transfer.progress import Progress, shower
 
+# They make a program treat a pipe as a terminal; a notebook's kernel sets them, and can show no progress bars.
+_COLOURED = ("FORCE_COLOR", "CLICOLOR_FORCE", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 GRACE = 10.0  # seconds in which a command that an interrupt has reached, too, may end by itself
 STOPPED = 75  # exit code: stopped by a signal, or the storage does not answer; the same call may succeed later
 
@@ -98,7 +100,8 @@ def _start(processes: int) -> list[str]:
 
 def _environment() -> dict[str, str]:
     """Return the environment of the command: it finds this very package, and its lines come one by one."""
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    environment = {name: value for name, value in os.environ.items() if name not in _COLOURED}
+    environment["PYTHONUNBUFFERED"] = "1"
     if HERE.parent == ROOT:  # a clone, which need not be installed
         given = os.environ.get("PYTHONPATH")
         environment["PYTHONPATH"] = os.pathsep.join([str(ROOT), *([given] if given else [])])

@@ -21,6 +21,11 @@ def test_a_command_runs_and_its_output_comes_back(pictures: Path, capsys: pytest
     assert capsys.readouterr().out == ""
 
 
+def test_a_notebooks_kernel_gets_plain_lines(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as ipykernel does
+    assert "\x1b" not in run_command("check-images", pictures, progress=False)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
