@@ -34,11 +34,11 @@ moco_transfer.finetune_detector = shorter(moco_transfer.finetune_detector, {"tri
 """
 
 
-def run_blocks(page: Path, folder: Path, needs: str = "") -> list[str]:
-    """Run each block of a page in a Python of its own; return what they print. `needs`: only blocks that name it."""
+def run_blocks(page: Path, folder: Path) -> list[str]:
+    """Run each block of a page in a Python of its own; return what they print. test_loading.py runs Detectron2's."""
     outputs = []
     for block in documents.python_blocks(page.read_text()):
-        if ("detectron2." in block) != (needs == "detectron2"):
+        if "from detectron2." in block:
             continue
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
         words = [sys.executable, "-W", "error", "-c", SHORTER + block]

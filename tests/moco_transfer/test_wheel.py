@@ -1,5 +1,6 @@
 """A wheel, installed in an environment of its own and used beside somebody's own `transfer`, `pretrain` and `tools`."""
 
+import json
 import os
 import shutil
 import site
@@ -134,3 +135,25 @@ def test_several_processes_find_the_code(programs: Path, place: Path) -> None:
     words = ["--input", "scenes/VOC2007/JPEGImages", "--output", "found", "--engine", "torchvision"]
     printed = call("predict", "--config-file", "voc/config.yaml", *words, "MODEL.WEIGHTS", "voc/model_final.pth")
     assert "found/detections.json" in printed
+
+
+JOB = """
+import json, sys
+import moco_transfer
+pretraining, tuning = map(json.loads, sys.argv[1:])
+moco_transfer.run_command("make-scenes", "--output", "data", "--unlabelled", "16", "--train", "8", "--test", "2")
+moco = moco_transfer.pretrain_backbone("data/unlabelled", "by_python/moco", "demo", pretraining)
+backbone = moco_transfer.convert_backbone(moco.checkpoint, "by_python/moco.pth")
+tuned = moco_transfer.finetune_detector(
+    "demo_voc", "by_python/voc", backbone.path, tuning, dataset_root="data", engine="torchvision"
+)
+report = moco_transfer.write_report(tuned.folder, "by_python/report", options=["--resamples", "0"])
+print(tuned.init, len(tuned.points("AP50")), report.page)
+"""
+
+
+def test_the_functions_do_the_whole_job(programs: Path, place: Path) -> None:
+    settings = ({**TINY_PRETRAINING, "device": "cpu", "data.workers": 0}, {**TINY_TUNING, "DATALOADER.NUM_WORKERS": 0})
+    printed = run(place, programs / "python", "-c", JOB, *map(json.dumps, settings))
+    assert printed.splitlines()[-1] == "MoCo 1 by_python/report/index.html"
+    assert (place / "by_python" / "report" / PAGE).is_file()
