@@ -94,7 +94,7 @@ def larger_scenes(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_data(workplace: Path, larger_scenes: Path) -> Path:
     """The same folder with labels of one's own, as labelling tools export them, and images without labels."""
     write_exports(workplace, larger_scenes)
-    (workplace / "IMAGES").symlink_to(workplace / "data" / "images")
+    (workplace / "IMAGES").symlink_to(larger_scenes / "unlabelled")
     return workplace
 
 
@@ -116,6 +116,11 @@ def test_few_labels(own_data: Path) -> None:
 
     make_backbone(own_data, "moco.pth")
     run_commands(ROOT / "docs/guides/few_labels.md", own_data, {"report": make_runs})
+
+
+def test_recipes_for_one_machine(own_data: Path) -> None:
+    run_commands(ROOT / "docs/guides/recipes.md", own_data, {})
+    run_python(ROOT / "docs/guides/recipes.md", own_data)
 
 
 def test_readme(workplace: Path) -> None:
