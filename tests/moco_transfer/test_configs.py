@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import submit
+from launcher.stages import pipeline
 from pretrain.runtime import host
 from tests.conftest import ROOT
 from tests.support.launched import call as launch
@@ -58,5 +58,5 @@ def test_resources_are_found_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "mine.yaml"
     file.write_text((ROOT / "configs/launch/pipeline_r50.yaml").read_text().replace("configs/launch/gpu8.yaml", "gpu8"))
-    read = submit.pipeline.read_pipeline(file, None, {})
+    read = pipeline.read_pipeline(file, None, {})
     assert {stage.resources.gpus for stage in read.stages if stage.name.startswith("pretrain")} == {8}

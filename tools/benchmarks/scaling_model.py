@@ -16,6 +16,7 @@ from pretrain.config import schema
 from pretrain.data.augment import gpu
 from pretrain.engine.step import TrainingStep
 from pretrain.models.encoders import build_encoder
+from pretrain.models.normalize import normalize
 
 from .arguments import PredictSetup as Setup
 from .interleave import OnProgress
@@ -122,6 +123,7 @@ def count_launches(arch: str) -> Launches:
     settings = schema.Model(arch=arch, queue_size=2)
     model = build_model(settings, "cpu", 1, shuffle=True).train()
     gradients = sum(parameter.requires_grad for parameter in model.parameters())
+    normalize(torch.zeros(1, 3, 1, 1, dtype=torch.uint8))  # its constants are kept: they must not be without content
     with FakeTensorMode(allow_non_fake_inputs=True):
         model.to_empty(device="cpu")
         views = torch.empty(2, 3, 224, 224, dtype=torch.uint8).contiguous(memory_format=torch.channels_last)

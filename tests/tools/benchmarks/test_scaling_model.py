@@ -17,7 +17,7 @@ from benchmarks.scaling_model import (
 from pretrain.build import build_model, build_optimizer
 from pretrain.config import schema
 from pretrain.engine.step import TrainingStep
-from pretrain.models import small_maps
+from pretrain.models import normalize, small_maps
 
 PER_GPU = 4 * 3 * 224 * 224  # bytes of a view in float32
 
@@ -78,3 +78,10 @@ def test_the_count_of_launches_is_that_of_a_real_step() -> None:
         with OperationCount() as count:
             step(*batch)
     assert count_launches("resnet18").step == pytest.approx(count.kernels, abs=2)
+
+
+def test_counting_leaves_the_normalization_whole() -> None:
+    normalize._statistics.cache_clear()
+    count_launches.__wrapped__("resnet18")
+    found = normalize.normalize(torch.full((1, 3, 1, 1), 255, dtype=torch.uint8)).flatten()
+    assert found.tolist() == pytest.approx([(1 - m) / s for m, s in zip(normalize.MEAN, normalize.STD, strict=True)])
