@@ -8,6 +8,7 @@ import os
 import pathlib
 import socket
 import struct
+import sys
 import time
 
 from .arguments import BenchmarkError
@@ -53,6 +54,8 @@ def tcp_bytes_sent() -> int:
 
 
 def _sent_on(connection: socket.socket) -> int:
+    if sys.platform != "linux":
+        raise BenchmarkError(_UNKNOWN)
     info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
     if len(info) < _BYTES_SENT + 8:
         raise BenchmarkError(_UNKNOWN)
