@@ -17,7 +17,7 @@ GRACE = 10.0  # seconds in which a command that an interrupt has reached, too, m
 STOPPED = 75  # exit code: stopped by a signal, or the storage does not answer; the same call may succeed later
 
 _ERROR = re.compile(r"^(?:[\w.-]+(?: [\w-]+)*: )?error(?: on .+?)?:\s", re.MULTILINE)
-_LAUNCHER = re.compile(r"^[EWI]\d{4} .* torch/distributed/")  # a line of torchrun's own log
+_LAUNCHER = re.compile(r"^[EWI]\d{4} .*[ /]torch/distributed/")  # a line of torchrun's own log
 _FAILED = re.compile(rf"{_LAUNCHER.pattern}.* failed \(exitcode: (-?\d+)\)")  # its last before its own traceback
 
 

@@ -73,7 +73,7 @@ def test_a_pipeline_from_images_to_the_report(
     assert codes == [1, 1], printed
     for text in printed:
         assert "error: voc/broken/trial_0: FAILED exit code 2" in text
-        assert "error: report: BLOCKED not run: voc/broken/trial_0 failed, voc/broken/trial_1 failed" in text
+        assert "error: report: BLOCKED not run: voc/broken/trial_0 failed and 1 more" in text
     for stage in ("pretrain", "convert", *GOOD):  # the other branch has gone on
         assert outcomes(run, stage) == ["start", "finished"]
         assert len(jobs(run)[stage]) == 1
