@@ -47,6 +47,7 @@ def write(folder: Path, scenes: Path) -> Path:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_pipeline_from_images_to_the_report(
     tool: Tool, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +69,7 @@ def test_a_pipeline_from_images_to_the_report(
     printed = [path.read_text() for path in outputs]
     assert sorted(text.count(": job ") for text in printed) == [0, 2], printed  # pretrain and the first broken trial
     (tmp_path / "go").touch()
-    codes = [shell.wait(timeout=240) for shell in shells]
+    codes = [shell.wait(timeout=600) for shell in shells]
     printed = [path.read_text() for path in outputs]
     assert codes == [1, 1], printed
     for text in printed:
