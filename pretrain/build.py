@@ -1,10 +1,13 @@
-"""The model, the optimizer and the learning rate that the settings ask for."""
+"""The model, its kernels, the optimizer and the learning rate that the settings ask for."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from pretrain.config import schema
+from pretrain.data.augment.gpu import augment_batch
 from pretrain.engine import kernels
 from pretrain.engine.optim import SGD, cosine_schedule, step_schedule
 from pretrain.engine.step import PRECISIONS
@@ -65,6 +68,12 @@ def set_kernels(model: Method, settings: schema.Config, device: torch.device) ->
         layout = torch.channels_last if settings.model.channels_last else torch.contiguous_format
         images = torch.zeros(optim.batch_size // distributed.world_size(), 3, size, size, device=device)
         kernels.record_encoders(model, images.contiguous(memory_format=layout), PRECISIONS[optim.precision])
+
+
+def device_augmentation(settings: schema.Config) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return `augment_batch`, the device's part of the augmentation, compiled where the settings ask for it."""
+    compiled = settings.optim.compile and settings.data.pipeline == "device"
+    return kernels.compile_exactly(augment_batch) if compiled else augment_batch
 
 
 def build_optimizer(model: Method, optim: schema.Optim) -> SGD:

@@ -9,7 +9,6 @@ import torch
 
 from pretrain import output_folder
 from pretrain.checkpoints import saver
-from pretrain.config import config_io
 from pretrain.config.notices import unusual_settings
 from pretrain.config.schema import Config, ConfigError
 from pretrain.data.images.integrity import wide_values_notices
@@ -19,31 +18,19 @@ from pretrain.data.sampler import EpochSampler
 from pretrain.engine import arithmetic, kernels
 from pretrain.evaluation.knn import KnnMonitor
 from pretrain.models.initial_weights import (
-    SETTING,
     InitialWeights,
     WeightsReader,
-    compare_weights,
     describe_weights,
     read_weights,
 )
 from pretrain.models.registry import find_method
+from pretrain.resuming import check_same_run, notices_of_other_bits, other_settings
 from pretrain.runtime import distributed, files
 from pretrain.runtime.errors import PretrainError, UserError, listed, printable
 from pretrain.runtime.ranks import cores
 from pretrain.runtime.trackers.tracked_run import Trackers
 
 log = logging.getLogger(__name__)
-
-# What a resumed run may change: settings of the machine and of watching, not of the experiment.
-FREE = (
-    *("data.root", "data.workers", "data.max_broken", "output_dir", "device", "log_period"),
-    *("wandb", "mlflow"),
-    *("checkpoint_period", "checkpoint_steps", "checkpoint_keep", "milestone_period"),
-    *("knn.root", "knn.period", "knn.k", "knn.temperature"),
-)
-# What may change with the machine, although the numbers then differ: how a batch is shared out, and by which kernels it
-# is computed.
-SHARES = ("model.bn_groups", "model.bn_sync_ranks", "optim.accumulate", "optim.compile", "optim.cuda_graph")
 
 
 @dataclass(frozen=True)
@@ -140,7 +127,7 @@ def make_plan(
     begin_anew = resume is None and not distributed.on_main(lambda: saver.has_checkpoint(folder))
     if begin_anew:
         distributed.on_main(
-            lambda: output_folder.refuse_other_run(folder, lambda found: _other_settings(settings, found))
+            lambda: output_folder.refuse_other_run(folder, lambda found: other_settings(settings, found))
         )
     elif resume is not False:
         path, skipped = distributed.on_main(lambda: saver.newest_good(folder))
@@ -160,12 +147,9 @@ def make_plan(
     if path and not saver.manifest_path(path).exists():
         notices.append(f"--resume takes {path.name}, which has no manifest, by the checksums of its own format")
     notices += validation.notices if validation else []
-    notices += _check_same_run(start, settings, images) if start else []
-    began_with = ours.get("threads") if ours and ours["world_size"] == world else None
-    threads, fewer = cores.choose_threads(
-        device, workers, distributed.local_world_size(), began_with, cores.cores_of_others
-    )
-    notices += [*([fewer] if fewer else []), *(_not_bit_exact(ours, settings, threads) if ours else [])]
+    notices += check_same_run(start, settings, images) if start else []
+    threads, fewer = _choose_threads(device, workers, ours)
+    notices += fewer + (notices_of_other_bits(ours, settings, threads) if ours else [])
     notices += [*images.on_main.notices, *wide_values_notices(images.on_main)] if images.on_main else []
     shuffle, reasons = _shuffle_effect(settings, world)
     sampler = EpochSampler(images.size, settings.optim.batch_size, settings.seed, distributed.rank(), world)
@@ -260,6 +244,15 @@ def _check_kernels(settings: Config, device: torch.device, world: int) -> None:
     distributed.agree(ConfigError(faults) if faults else None)
 
 
+def _choose_threads(device: torch.device, workers: int, ours: dict[str, Any] | None) -> tuple[int, list[str]]:
+    """Return the threads of this process, those that the run began with where it can, and a notice of missing cores."""
+    began_with = ours.get("threads") if ours and ours["world_size"] == distributed.world_size() else None
+    threads, notice = cores.choose_threads(
+        device, workers, distributed.local_world_size(), began_with, cores.cores_of_others
+    )
+    return threads, [notice] if notice else []
+
+
 def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
     """Return whether shuffling can change which images a key shares its BN statistics with, and why it cannot."""
     model = settings.model
@@ -272,74 +265,3 @@ def _shuffle_effect(settings: Config, world: int) -> tuple[bool, list[str]]:
     else:
         reason = "one process with one BN group has the same BN statistics in any order; set model.bn_groups 2 or more"
     return False, [f"model.bn_shuffle has no effect here, so queries and keys may leak through BN: {reason}"]
-
-
-def _other_settings(settings: Config, path: pathlib.Path) -> list[str]:
-    """Return the keys in which the settings of a run that began differ, of those that a resumed run must keep."""
-    before, now = config_io.flat(config_io.load(path, [])), config_io.flat(settings)
-    return [key for key in now if key not in (*FREE, *SHARES, "optim.epochs") and before.get(key) != now[key]]
-
-
-def _check_same_run(checkpoint: dict[str, Any], settings: Config, images: FoundImages) -> list[str]:
-    """Refuse to resume a checkpoint with other settings. Returns notices of what is allowed but not bit-exact."""
-    ours = checkpoint.get("moco_transfer")
-    if ours is None:
-        raise PretrainError("--resume: the checkpoint was not written by this program, it lacks 'moco_transfer'")
-    before, now = _settings_before(ours, settings), config_io.flat(settings)
-    other = [
-        f"{key}: the run began with {before[key]!r}, now it is {value!r}; a resumed run keeps its settings"
-        for key, value in now.items()
-        if key not in (*FREE, *SHARES, "optim.epochs", SETTING) and value != before[key]
-    ]
-    faults, moved = distributed.on_main(lambda: compare_weights(settings.model.weights, ours.get("weights")))
-    other += faults
-    if images.size != ours["images"]:
-        other.append(f"data.root: the run began with {ours['images']} images, now there are {images.size}")
-    elif images.digest != ours["digest"]:
-        other.append("data.root: the run began with other images, of other names; a resumed run keeps its images")
-    if checkpoint["epoch"] > settings.optim.epochs:
-        other.append(
-            f"optim.epochs: the run has {checkpoint['epoch']} epochs already, {settings.optim.epochs} are asked for"
-        )
-    if other:
-        raise ConfigError(other)
-    return moved
-
-
-def _settings_before(ours: dict[str, Any], settings: Config) -> dict[str, Any]:
-    """Return the settings that a run began with; one that was added since then counts as its default."""
-    return config_io.flat(config_io.defaults(settings)) | ours["config"]
-
-
-def _not_bit_exact(ours: dict[str, Any], settings: Config, threads: int) -> list[str]:
-    """Return notices of what makes a resumed run of so many threads differ from an uninterrupted one."""
-    before, now = _settings_before(ours, settings), config_io.flat(settings)
-    notices = []
-    added = sorted(now.keys() - ours["config"].keys())
-    if added:
-        notices.append(
-            "the run began with a version of this program that did not have these settings; they count as their "
-            f"defaults: {listed(f'{key} {before[key]}' for key in added)}"
-        )
-    removed = sorted(ours["config"].keys() - now.keys())
-    if removed:
-        notices.append(
-            "the run began with a version of this program that had settings which this one does not know: "
-            f"{listed(f'{key} {before[key]}' for key in removed)}"
-        )
-    if before["optim.epochs"] != now["optim.epochs"]:
-        notices.append(
-            f"optim.epochs was {before['optim.epochs']} and is {now['optim.epochs']} now; "
-            "the schedule follows the new length from here on"
-        )
-    changes = [f"{key} was {before[key]} and is {now[key]} now" for key in SHARES if before[key] != now[key]]
-    if ours["world_size"] != distributed.world_size():
-        changes.insert(0, f"the run had {ours['world_size']} processes and has {distributed.world_size()} now")
-    elif ours.get("threads", threads) != threads:
-        changes.append(f"the run had {ours['threads']} threads a process and has {threads} now")
-    if changes:
-        notices.append(
-            f"{', '.join(changes)}: it continues with the same batches and the same queue, but not bit by bit as it "
-            "would have"
-        )
-    return notices

@@ -65,7 +65,7 @@ def find(name: str) -> Path:
     Raises:
         UserError: no stage has it.
     """
-    known = {name: CONFIGS / stage / f"{name}.yaml" for stage in STAGES for name in config_names(stage)}
+    known = {each: CONFIGS / stage / f"{each}.yaml" for stage in STAGES for each in config_names(stage)}
     if name.removesuffix(".yaml") not in known:
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         raise UserError(f"{name}: there is no such configuration{f'; near it: {listed(near)}' if near else ''}")

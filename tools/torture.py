@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import pathlib
 import random
-
-from common import cli
-
-# isort: split
 import signal
 import sys
 from typing import TYPE_CHECKING
 
+from common import cli
+
+# isort: split
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table

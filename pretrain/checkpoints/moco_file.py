@@ -7,7 +7,7 @@ The layout is that of the published MoCo code, so that its files load here and o
     state_dict  module.encoder_q.*, module.encoder_k.*, module.queue (dim, K), module.queue_ptr (1,)
     optimizer   SGD's state
 
-Ours has one key more: `moco_transfer`, what else a bit-exact resume needs (see pretrain/train.py).
+Ours has one key more: `moco_transfer`, what else a bit-exact resume needs (see pretrain/trainer.py).
 """
 
 # torchvision's names of the encoders that a run can train

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pretrain.runtime.errors import UserError
-from pretrain.runtime.ranks.cores import usable_cores as usable_cores
+from pretrain.runtime.ranks.cores import usable_cores as usable_cores  # the transfer stage sees no deeper folder
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 CONFIG_HELP = "a YAML file, or the name of one that tools/list_configs.py lists"

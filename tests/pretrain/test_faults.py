@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from PIL import Image
 
-from pretrain import train
+from pretrain import train, trainer
 from pretrain.checkpoints import saver
 from pretrain.runtime import distributed, files, spawn
 from pretrain.runtime.errors import PretrainError, StorageError, UserError
@@ -109,8 +109,8 @@ def test_an_outage_before_any_step_needs_a_person(
 ) -> None:
     """Started again by itself, the run would stop at the same step for ever."""
     monkeypatch.setattr(files, "PATIENCE", 0.3)
-    build = train.build_model
-    monkeypatch.setattr(train, "build_model", lambda *a, **k: lose_storage(images) and build(*a, **k))
+    build = trainer.build_model
+    monkeypatch.setattr(trainer, "build_model", lambda *a, **k: lose_storage(images) and build(*a, **k))
     with pytest.raises(PretrainError, match="the storage does not answer"):
         train.run(settings(images, tmp_path / "run"))
     assert not saver.manifests(tmp_path / "run")

@@ -15,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pretrain import plan, train
+from pretrain import plan, train, trainer
 from pretrain.checkpoints import saver
 from pretrain.config import config_io, schema
 from pretrain.config.schema import ConfigError
@@ -166,13 +166,13 @@ def test_a_signal_stops_between_two_steps_and_nothing_is_lost(
 def test_a_signal_before_the_first_step_leaves_a_start_to_resume(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = train.build_model
+    build = trainer.build_model
 
     def signalled(*given: Any, **named: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return build(*given, **named)
 
-    monkeypatch.setattr(train, "build_model", signalled)
+    monkeypatch.setattr(trainer, "build_model", signalled)
     assert train.run(settings(pictures, tmp_path / "run")) is False
     monkeypatch.undo()
     assert saver.manifests(tmp_path / "run")[-1].step == 0
@@ -207,11 +207,11 @@ def test_a_late_found_nan_step_is_named_and_leaves_nothing(
     """As on a GPU: in the next step, or before a line of metrics, a checkpoint, the end of an epoch."""
     folder = tmp_path / "run"
     models = []
-    build = train.build_model
+    build = trainer.build_model
     monkeypatch.setattr(
-        train, "build_model", lambda *given, **named: models.append(build(*given, **named)) or models[-1]
+        trainer, "build_model", lambda *given, **named: models.append(build(*given, **named)) or models[-1]
     )
-    monkeypatch.setattr(train, "TrainingStep", functools.partial(TrainingStep, delay=1))
+    monkeypatch.setattr(trainer, "TrainingStep", functools.partial(TrainingStep, delay=1))
     before_step(monkeypatch, steps, lambda: models[0].encoder_q.fc[2].bias.data.fill_(torch.nan))
     periods = f"log_period {log_period} checkpoint_steps {checkpoint_steps} optim.batch_size 2 model.bn_groups 1"
     with pytest.raises(
@@ -232,8 +232,8 @@ def two_ranks(pictures: pathlib.Path, folder: pathlib.Path) -> None:
     """On each of two ranks: a run of two epochs; one in which only rank 1 is asked to stop, and which is resumed."""
     options = ("model.bn_groups", "1", "checkpoint_period", "2")
     models = []
-    build = train.build_model
-    train.build_model = lambda *a, **k: models.append(build(*a, **k)) or models[-1]  # type: ignore[func-returns-value]
+    build = trainer.build_model
+    trainer.build_model = lambda *a, **k: models.append(build(*a, **k)) or models[-1]  # type: ignore[func-returns-value]
     train.run(settings(pictures, folder / "whole", *options))
     with pytest.MonkeyPatch.context() as patch:
         if distributed.rank() == 1:
@@ -447,13 +447,13 @@ def test_a_resumed_run_does_not_keep_the_checkpoint_in_memory(
     shutil.copytree(finished, folder, ignore=shutil.ignore_patterns("checkpoint_0001*"))
     mapped = []
     before_step(monkeypatch, 1, lambda: mapped.append("checkpoint_0000" in pathlib.Path("/proc/self/maps").read_text()))
-    restore = train.Trainer._restore
+    restore = trainer.Trainer._restore
 
     def watched(*arguments: Any) -> None:
         mapped.append("checkpoint_0000" in pathlib.Path("/proc/self/maps").read_text())
         restore(*arguments)
 
-    monkeypatch.setattr(train.Trainer, "_restore", watched)
+    monkeypatch.setattr(trainer.Trainer, "_restore", watched)
     train.run(settings(pictures, folder), resume=True)
     assert mapped == [True, False]
     assert_same_run(folder, finished)

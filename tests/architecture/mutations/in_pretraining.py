@@ -8,7 +8,7 @@ FAULTS = (
     # the run: resume, seeds, stopping
     fault(
         "resume-without-optimizer",
-        "pretrain/train.py",
+        "pretrain/trainer.py",
         '            self.optimizer.load_state_dict(to_host(start["optimizer"]))\n',
         "",
         "a resumed run begins with no momentum",
@@ -16,7 +16,7 @@ FAULTS = (
     ),
     fault(
         "resume-rng",
-        "pretrain/train.py",
+        "pretrain/trainer.py",
         '        torch.set_rng_state(state["rng"])\n',
         "",
         "a method that draws from torch's generator differs after a resume",
@@ -24,7 +24,7 @@ FAULTS = (
     ),
     fault(
         "resume-other-settings",
-        "pretrain/plan.py",
+        "pretrain/resuming.py",
         "    if other:\n        raise ConfigError(other)\n    return moved",
         "    return moved",
         "a run resumes under other settings and ends as neither",
@@ -80,7 +80,7 @@ FAULTS = (
     ),
     fault(
         "label-of-a-broken-image",
-        "pretrain/train.py",
+        "pretrain/trainer.py",
         "self.labels[batch.used]",
         "self.labels[batch.requested]",
         "the image in place of a broken one is trained on with that one's class",
@@ -137,7 +137,7 @@ FAULTS = (
     ),
     fault(
         "two-processes-resume",
-        "pretrain/train.py",
+        "pretrain/trainer.py",
         'generators = [seeds.generator("step", settings.seed, self.done, part)',
         'generators = [seeds.generator("step", settings.seed, self.done - self.plan.first_step, part)',
         "after a resume keys are shuffled in another order",

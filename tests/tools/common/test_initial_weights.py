@@ -13,7 +13,7 @@ from torch import Tensor
 
 import train_moco
 from common.initial_weights import read_initial_weights
-from pretrain import train
+from pretrain import train, trainer
 from pretrain.build import build_model
 from pretrain.config import schema
 from pretrain.models.initial_weights import InitialWeights
@@ -47,14 +47,14 @@ def run_of(pictures: pathlib.Path, folder: pathlib.Path, file: pathlib.Path | st
 
 def start_of(config: schema.Config, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The checkpoint of a run that a signal stops before its first step."""
-    build = train.build_model
+    build = trainer.build_model
 
     def signalled(*arguments: Any, **options: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
         return build(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "build_model", signalled)
+        patch.setattr(trainer, "build_model", signalled)
         assert not train.run(config, read_weights=read_initial_weights)
     return files.load_tensors(pathlib.Path(config.output_dir) / START)
 

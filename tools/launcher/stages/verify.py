@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from pretrain import plan
+from pretrain import resuming
 from pretrain.checkpoints import saver
 from pretrain.config import config_io
 from pretrain.runtime.errors import UserError
@@ -66,7 +66,7 @@ def _pretraining_faults(stage: Stage, options: PretrainOptions) -> list[str]:
     settings = [word for setting in options.settings for word in setting]
     requested = config_io.flat(config_io.load(options.config_file, settings))
     used = config_io.flat(config_io.load(Path(stage.folder) / "config.yaml"))
-    other = [key for key, value in requested.items() if key not in plan.FREE and value != used.get(key)]
+    other = [key for key, value in requested.items() if key not in resuming.FREE and value != used.get(key)]
     return [f"{stage.folder} holds a run with another {', '.join(other)}"] if other else []
 
 
