@@ -124,6 +124,7 @@ RULES: dict[str, str] = {
     "tools/fault_injection": "tools/common pretrain/* transfer/*",
     "tools/launcher/cluster": "pretrain/runtime pretrain/runtime/ranks",
     "tools/launcher/stages": "tools/launcher/cluster tools/common pretrain/* transfer/*",
+    "tools/launcher/view": "tools/launcher/cluster tools/launcher/stages pretrain/runtime",
     "tools/launcher": "tools/launcher/* tools/common pretrain/* transfer/*",
     "tools": "tools/* pretrain/* transfer/*",
 }

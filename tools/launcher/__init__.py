@@ -7,5 +7,5 @@ cluster/       what a job asks for, how its tasks start and end, the states and 
 jobs.py        stages as jobs, through submitit; job_states.py: their states
 record.py      RUN/launch/record.json: which job is which stage, under a lock; record_v1.py: of an earlier version
 reconcile.py   submits what is neither finished nor pending nor running, once; rounds.py: again until all is done
-status.py      the table
+status.py      a row a stage; view/: rows, the steps that are done, the table; knows no record
 """

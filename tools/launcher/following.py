@@ -13,6 +13,7 @@ from .job_states import known_states, pause
 from .pace import Pace, clock, minutes
 from .record import Record
 from .stages.pipeline import Measured
+from .view.row import ENDED, FINISHED, RUNNING, Row
 
 _LOOK = 0.2  # seconds between two looks at the processes of this machine
 _LINE = 20.0  # seconds between two lines; with SLURM six looks at it
@@ -29,7 +30,7 @@ class Follower:
     def __init__(self, record: Record, measured: Measured | None) -> None:
         rows = status.stage_rows(record)
         self.pace = Pace(measured, rows)
-        self._ended = {row.stage for row in rows if row.state in status.ENDED}
+        self._ended = {row.stage for row in rows if row.state in ENDED}
         self._began: dict[str, float] = {}
         self._promised, self._next_line = False, time.monotonic() + _LINE
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=10), TextColumn("{task.fields[text]}"))
@@ -68,26 +69,26 @@ class Follower:
         """Print the stages that have ended since the last look, and once an estimate of the time that is left."""
         rows = status.stage_rows(record)
         for row in rows:
-            if row.state in status.ENDED and row.stage not in self._ended and row.job is not None:
+            if row.state in ENDED and row.stage not in self._ended and row.job is not None:
                 self._ended.add(row.stage)
                 print(f"{row.state.lower():<11} {row.stage}{self._said_of(row)}", flush=True)
         promise = None if self._promised else self.pace.promise(rows)
-        if promise and any(row.state not in status.ENDED for row in rows):
+        if promise and any(row.state not in ENDED for row in rows):
             self._promised = True
             print(f"estimate    {promise}", flush=True)
 
-    def _said_of(self, row: status.Row) -> str:
+    def _said_of(self, row: Row) -> str:
         """Return how long a stage took, or why it has not finished."""
-        if row.state != status.FINISHED:
+        if row.state != FINISHED:
             return f": {row.note}" if row.note else ""
         began = self._began.get(row.stage)
         return "" if began is None else f" in {minutes(time.monotonic() - began)}"
 
-    def _show(self, record: Record, rows: Sequence[status.Row]) -> None:
-        running = [row for row in rows if row.state == status.RUNNING]
+    def _show(self, record: Record, rows: Sequence[Row]) -> None:
+        running = [row for row in rows if row.state == RUNNING]
         for row in running:
             self._began.setdefault(row.stage, time.monotonic() - (row.seconds or 0))
-        done = sum(row.state == status.FINISHED for row in rows)
+        done = sum(row.state == FINISHED for row in rows)
         left = self.pace.left(rows)
         whole = clock(self.pace.seconds) + (f", about {minutes(left)} left" if left is not None else "")
         if console.is_terminal:
@@ -113,7 +114,7 @@ def _live(known: Mapping[str, State]) -> set[str]:
     return {job for job, state in known.items() if state.live}
 
 
-def _text(row: status.Row) -> str:
+def _text(row: Row) -> str:
     """Return a running stage's progress: "120/600, 310 images/s, 0:45, 2:05 left"."""
     parts = [f"{row.done}/{row.total}"] if row.done is not None else []
     parts += [row.speed] if row.speed else []

@@ -15,6 +15,7 @@ from .cluster import local, logs, slurm
 from .cluster.errors import LaunchError
 from .job_states import adopt_lost_jobs, live_states, local_jobs, pause
 from .record import load_record, locked
+from .view.table import print_rows
 
 
 def show_status(arguments: argparse.Namespace, _: Sequence[str]) -> None:
@@ -24,7 +25,7 @@ def show_status(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     if arguments.json:
         print(json.dumps([dataclasses.asdict(row) for row in shown], indent=1))
     else:
-        status.print_rows(record, shown, Console())
+        print_rows(str(record.folder), record.cluster, shown, Console())
 
 
 def show_logs(arguments: argparse.Namespace, _: Sequence[str]) -> None:

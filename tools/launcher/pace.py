@@ -3,8 +3,8 @@
 import time
 from collections.abc import Sequence
 
-from . import status
 from .stages.pipeline import Measured
+from .view.row import FINISHED, RUNNING, Row
 
 _EVALUATES = 0.9  # of a stage is done when its last iteration is
 _FIRST = 0.02  # of the run, after which its time is first estimated
@@ -18,7 +18,7 @@ class Pace:
         rows: the stages as the command found them.
     """
 
-    def __init__(self, measured: Measured | None, rows: Sequence[status.Row]) -> None:
+    def __init__(self, measured: Measured | None, rows: Sequence[Row]) -> None:
         self._measured, self._begun = measured, time.monotonic()
         self._found = self._done(rows)
         self._last = (self._found, 0.0)  # what was done when it last grew, and after how many seconds
@@ -29,7 +29,7 @@ class Pace:
         """The seconds that this command has waited."""
         return time.monotonic() - self._begun
 
-    def left(self, rows: Sequence[status.Row]) -> float | None:
+    def left(self, rows: Sequence[Row]) -> float | None:
         """Return the seconds left at the pace so far; None where nothing was measured, little is done, or it is late.
 
         A stage that does not say how far it is counts as not begun, and the time since anything was done as spent on
@@ -46,7 +46,7 @@ class Pace:
         left = after * (total - done) / (done - self._found) - (self.seconds - after)
         return left if left > 0 else None
 
-    def promise(self, rows: Sequence[status.Row]) -> str | None:
+    def promise(self, rows: Sequence[Row]) -> str | None:
         """Return an estimate in words, as soon as there is one."""
         left = self.left(rows)
         if left is None or self._measured is None:
@@ -58,7 +58,7 @@ class Pace:
         compared = f"; {self._measured.told()}" if self._measured and self._whole else ""
         return f"took {minutes(self.seconds)} here{compared}"
 
-    def _done(self, rows: Sequence[status.Row]) -> float:
+    def _done(self, rows: Sequence[Row]) -> float:
         """Return the measured minutes of what is done."""
         if self._measured is None:
             return 0
@@ -69,10 +69,10 @@ class Pace:
         return done
 
 
-def _fraction(row: status.Row) -> float:
-    if row.state == status.FINISHED:
+def _fraction(row: Row) -> float:
+    if row.state == FINISHED:
         return 1
-    return _EVALUATES * row.done / row.total if row.state == status.RUNNING and row.done and row.total else 0
+    return _EVALUATES * row.done / row.total if row.state == RUNNING and row.done and row.total else 0
 
 
 def minutes(seconds: float) -> str:

@@ -19,6 +19,8 @@ from .manage import cancel_jobs
 from .reconcile import Reconciled
 from .record import Record, load_record, locked
 from .stages.pipeline import Measured
+from .view.row import FAILED, FINISHED, Row
+from .view.table import print_rows
 
 _INTERRUPTED = 130
 _TAIL = 15  # lines of a failed stage's log that are shown
@@ -101,8 +103,8 @@ def _stop(folder: Path) -> None:
 def _end(record: Record, follower: Follower, note: str | None) -> None:
     """Print the table and what came out; exit with code 1 where something has not finished."""
     shown = status.stage_rows(record)
-    status.print_rows(record, shown, Console())
-    bad = [row for row in shown if row.state != status.FINISHED]
+    print_rows(str(record.folder), record.cluster, shown, Console())
+    bad = [row for row in shown if row.state != FINISHED]
     for row in bad:
         print(f"error: {row.stage}: {row.state} {row.note}{_log_end(record, row)}", file=sys.stderr)
     if bad:
@@ -125,9 +127,9 @@ def _found(page: Path) -> list[str]:
     return [*sentences, f"the report: {page}"]
 
 
-def _log_end(record: Record, row: status.Row) -> str:
+def _log_end(record: Record, row: Row) -> str:
     """Return the last lines of a failed stage's output, each on a line of its own."""
-    if row.state != status.FAILED or row.job is None:
+    if row.state != FAILED or row.job is None:
         return ""
     folder = record.logs(record.entries[row.stage].stage)
     ranks = [line["rank"] for line in record.events(record.entries[row.stage].stage) if line.get("outcome") == "failed"]

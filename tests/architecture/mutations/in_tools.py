@@ -203,7 +203,7 @@ FAULTS = (
     ),
     fault(
         "progress-off-by-one",
-        "tools/launcher/status.py",
+        "tools/launcher/view/steps.py",
         'done = rows[-1]["iteration"] + 1',
         'done = rows[-1]["iteration"]',
         "a finished fine-tuning never reaches its last iteration in the table",

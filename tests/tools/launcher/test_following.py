@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import following, pace, rounds, status
+from launcher import following, pace, rounds
 from launcher.cluster import local, logs
 from launcher.cluster.resources import Resources
 from launcher.following import Follower
@@ -20,6 +20,7 @@ from launcher.record import Entry, Record, Submission
 from launcher.stages.options import PretrainOptions, ReportOptions
 from launcher.stages.pipeline import Measured
 from launcher.stages.stage import Stage
+from launcher.view.row import FINISHED, RUNNING, WAITING, Row
 from tests.conftest import ROOT
 from tests.support.launched import controller
 from tests.support.waiting import outcomes, wait_until
@@ -28,8 +29,8 @@ MEASURED = Measured("two cores", {"scenes": 1.0, "pretrain": 5.0, "voc": 4.0})
 TOLD = "the whole took 10.0 min on two cores"
 
 
-def row(stage: str, state: str, done: int | None = None, total: int | None = None, attempt: int = 0) -> status.Row:
-    return status.Row(stage, "1", state, attempt, done, total, None, "")
+def row(stage: str, state: str, done: int | None = None, total: int | None = None, attempt: int = 0) -> Row:
+    return Row(stage, "1", state, attempt, done, total, None, "")
 
 
 def begun(folder: Path, job: str) -> Record:
@@ -51,17 +52,17 @@ def log_event(run: Record, job: str, **line: object) -> None:
 def test_the_time_left_follows_the_pace_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
     monkeypatch.setattr("time.monotonic", lambda: now)
-    waiting = [row(name, status.WAITING) for name in ("pretrain", "voc/a/trial_0", "voc/b/trial_0")]
-    watched = Pace(MEASURED, [row("scenes", status.RUNNING), *waiting])
+    waiting = [row(name, WAITING) for name in ("pretrain", "voc/a/trial_0", "voc/b/trial_0")]
+    watched = Pace(MEASURED, [row("scenes", RUNNING), *waiting])
     assert watched.promise(waiting) is None
     now = 120.0  # twice the minute that was measured
-    rows = [row("scenes", status.FINISHED), *waiting]
+    rows = [row("scenes", FINISHED), *waiting]
     assert watched.left(rows) == pytest.approx(18 * 60)
     assert watched.promise(rows) == f"about 18.0 min left on this machine; {TOLD}"
     now = 180.0  # nothing is known of what was done since
     assert watched.left(rows) == pytest.approx(17 * 60)
-    rows[1] = row("pretrain", status.FINISHED)
-    rows[2] = row("voc/a/trial_0", status.RUNNING, 10, 20)
+    rows[1] = row("pretrain", FINISHED)
+    rows[2] = row("voc/a/trial_0", RUNNING, 10, 20)
     now = 690.0
     assert watched.left(rows) == pytest.approx(690 / 6.9 * 3.1)  # a trial's last tenth is its evaluation
     assert watched.told() == f"took 11.5 min here; {TOLD}"
@@ -70,7 +71,7 @@ def test_the_time_left_follows_the_pace_so_far(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_resumed_run_is_not_compared_as_a_whole() -> None:
-    assert Pace(MEASURED, [row("scenes", status.FINISHED, attempt=1)]).told() == "took 0 s here"
+    assert Pace(MEASURED, [row("scenes", FINISHED, attempt=1)]).told() == "took 0 s here"
     assert Pace(None, []).told() == "took 0 s here"
 
 

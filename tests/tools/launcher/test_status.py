@@ -20,6 +20,7 @@ from launcher.cluster.slurm import State
 from launcher.record import Entry, Record, Submission
 from launcher.stages.options import ConvertOptions, FinetuneOptions, Options, PretrainOptions, ReportOptions
 from launcher.stages.stage import Stage
+from launcher.view.row import Row
 from tests.support.launched import call, controller
 from tests.support.waiting import wait_until
 from transfer.run.options import RunOptions
@@ -76,7 +77,7 @@ def log(run: Record, name: str, text: str, job: str = GONE, rank: int = 0) -> Pa
     return path
 
 
-def rows(run: Record) -> dict[str, status.Row]:
+def rows(run: Record) -> dict[str, Row]:
     return {row.stage: row for row in status.stage_rows(run)}
 
 
