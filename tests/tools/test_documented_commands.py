@@ -1,7 +1,8 @@
-"""The commands and the Python of README, quickstart, Python API and the guides for a newcomer run as they are shown.
+"""The commands of README, quickstart and the guides for a newcomer run as they are shown.
 
 Long commands run with --dry-run; what an earlier one would have left behind is made up: a checkpoint, runs, data. The
-commands of all other pages are parsed (tests/architecture/test_commands.py).
+commands of all other pages are parsed (tests/architecture/test_commands.py), and the Python of README and of the Python
+API is run by tests/moco_transfer/test_documented_python.py.
 """
 
 import os
@@ -134,10 +135,9 @@ def test_readme(workplace: Path) -> None:
         save_checkpoint(workplace / "output" / "moco_v2" / "checkpoint_0199.pth.tar", "resnet50")
 
     run_commands(ROOT / "README.md", workplace, {"convert": make_checkpoint, "report": make_runs})
-    run_python(ROOT / "README.md", workplace)
 
 
-def test_quickstart_and_python_api(workplace: Path) -> None:
+def test_quickstart(workplace: Path) -> None:
     def make_runs() -> None:
         short = ["SOLVER.MAX_ITER", "1", "SOLVER.STEPS", "[]", "TEST.EVAL_PERIOD", "0", "TEST.PRECISE_BN.NUM_ITER", "1"]
         recipe = ["--config-file", "configs/transfer/demo_voc.yaml", "--dataset-root", "output/quick/data"]
@@ -150,4 +150,3 @@ def test_quickstart_and_python_api(workplace: Path) -> None:
 
     page = ROOT / "docs" / "start" / "quickstart.md"
     run_commands(page, workplace, {"convert": make_checkpoint, "report": make_runs})
-    run_python(ROOT / "docs" / "start" / "python.md", workplace)
