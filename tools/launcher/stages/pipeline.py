@@ -33,12 +33,12 @@ KEYS = {
     "convert": ("encoder", "resources"),
     "finetune": (
         *("trials", "seed", "parallel", "starts", "supervised_weights", "tasks"),
-        *("dataset_root", "engine", "labels", "labels_seed", "resources"),
+        *("dataset_root", "engine", "labels", "labels_seed", "wandb", "mlflow", "resources"),
     ),
     "finetune.tasks": (
         *("config", "settings", "dataset_root", "classes", "engine", "scale_to", "data_rules"),
         *("data", "train", "test"),
-        *("labels", "labels_seed", "trials", "parallel", "resources"),
+        *("labels", "labels_seed", "trials", "parallel", "wandb", "mlflow", "resources"),
     ),
     "report": ("images", "resamples", "resources"),
     "measured": ("machine", "minutes"),
@@ -275,6 +275,7 @@ class _Reader(SectionReader):
             "engine": engine,
             "scale_to": self.value(both, "scale_to", f"{where}.scale_to", int, None, least=1),
             "data_rules": faults.parse_rules([f"{kind}={rule}" for kind, rule in rules.items()]),
+            **{name: self.value(both, name, f"{where}.{name}", str, None) for name in ("wandb", "mlflow")},
         }
         if init == "supervised":
             file = self.path(both, "supervised_weights", "finetune.supervised_weights")

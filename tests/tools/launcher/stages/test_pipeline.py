@@ -196,6 +196,15 @@ def test_parts_of_the_labels_multiply_the_runs(tmp_path: Path) -> None:
     assert run_options(own["voc/labels_2-per-class/moco/trial_0"]).labels == "2-per-class"
 
 
+def test_a_task_is_logged_where_it_or_finetune_says(tmp_path: Path) -> None:
+    content = changed("finetune/wandb", "photos")
+    assert run_options(stages(tmp_path, content)["voc/moco/trial_0"]).wandb == "photos"
+    content["finetune"]["tasks"]["voc"] |= {"wandb": "own", "mlflow": "study"}
+    tuned = stages(tmp_path, content)["voc/moco/trial_0"]
+    assert (run_options(tuned).wandb, run_options(tuned).mlflow) == ("own", "study")
+    assert {"--wandb", "own", "--mlflow", "study"} <= set(tuned.arguments)
+
+
 def test_bad_parts_of_the_labels_are_named(tmp_path: Path) -> None:
     for given, said in [
         (5, "finetune.tasks.voc.labels: is 5; expected: a percentage"),
