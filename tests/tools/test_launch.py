@@ -33,7 +33,10 @@ def plan(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--partiton", "x"), ("unrecognized arguments: --partiton", "--partition", "--signal-delay", "KEY VALUE")),
+        (
+            ("--partiton", "x"),
+            ("unrecognized arguments: --partiton", "did you mean --partition?", "train_moco.py --help"),
+        ),
         (("--resume",), ("unrecognized arguments: --resume",)),
         (("--auto-resume",), ("unrecognized arguments: --auto-resume",)),
         (("--partit", "x"), ("unrecognized arguments: --partit",)),
@@ -63,8 +66,11 @@ def test_impossible_pretraining_is_refused_and_writes_nothing(
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--partiton", "x"), ("unrecognized arguments: --partiton", "--partition", "--scale-to", "tools/finetune.py")),
-        (("--tri", 2), ("unrecognized arguments: --tri", "--trials N")),
+        (
+            ("--partiton", "x"),
+            ("unrecognized arguments: --partiton", "did you mean --partition?", "finetune.py --help"),
+        ),
+        (("--tri", 2), ("unrecognized arguments: --tri", "did you mean --trial?")),
         (("--num-gpus", 2), ("--num-gpus 2", "--processes")),
         (("--resume", "--eval-only"), ("--resume: a job resumes by itself", "--eval-only")),
         (("--auto-resume", "--trial", 1), ("--auto-resume", "--trial")),

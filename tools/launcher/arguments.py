@@ -117,13 +117,11 @@ def _add_launch_options(parser: argparse.ArgumentParser) -> None:
         add(flag, dest=field.name, type=kind, metavar=kind.__name__.upper(), help=field.metadata["text"])
 
 
-def parse_passed_on(
-    tool: argparse.ArgumentParser, rest: Sequence[str], own: argparse.ArgumentParser
-) -> argparse.Namespace:
+def parse_passed_on(tool: argparse.ArgumentParser, rest: Sequence[str], own: Parser) -> argparse.Namespace:
     """Parse the words that are passed on to a tool; refuse those that neither it nor our own parser knows."""
     tool.allow_abbrev = False  # a misspelt option must not be taken for another one
     found, unknown = tool.parse_known_intermixed_args(rest)
     if unknown:
-        passed_on = tool.format_usage().removeprefix("usage: ")
-        own.error(f"unrecognized arguments: {' '.join(unknown)}\nwhat is passed on: {passed_on}")
+        own.passes_on_to = tool
+        own.error(f"unrecognized arguments: {' '.join(unknown)}")
     return found

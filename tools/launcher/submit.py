@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 def launch_pretraining(arguments: argparse.Namespace, words: Sequence[str]) -> None:
     """Launch tools/train_moco.py with the settings in `words`."""
-    tool = argparse.ArgumentParser(prog="tools/train_moco.py", usage="KEY VALUE ...", add_help=False)
+    tool = argparse.ArgumentParser(prog="python tools/train_moco.py", add_help=False)
     tool.add_argument("settings", nargs="*", metavar="KEY VALUE")  # a job resumes by itself: no options
     settings = parse_passed_on(tool, words, arguments.parser).settings
     config_file = str(arguments.config_file) if arguments.config_file else None
@@ -41,7 +41,7 @@ def launch_pretraining(arguments: argparse.Namespace, words: Sequence[str]) -> N
 def launch_fine_tuning(arguments: argparse.Namespace, words: Sequence[str]) -> None:
     """Launch tools/finetune.py with the options in `words`, once or as an array of trials."""
     tool = finetune_arguments.parser()
-    tool.prog = "tools/finetune.py"
+    tool.prog = "python tools/finetune.py"
     parsed = parse_passed_on(tool, ["--config-file", str(arguments.config_file), *words], arguments.parser)
     requested, run = _requested(arguments), finetune_arguments.options_from(parsed)
     if arguments.trials is None:

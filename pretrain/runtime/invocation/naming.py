@@ -44,6 +44,12 @@ def program() -> str:
     return sys.argv[0] if _typed_command() else os.path.basename(sys.argv[0])
 
 
+def typed(program_and_action: str) -> str:
+    """Return what a usage line begins with, "launch.py status", as it can be typed: "python tools/launch.py status"."""
+    name, space, action = program_and_action.partition(" ")
+    return f"python {sys.argv[0]}{space}{action}" if name == os.path.basename(sys.argv[0]) else program_and_action
+
+
 def command_line() -> list[str]:
     """Return the words that started this process, as a user can type them again."""
     return [*sys.argv[0].split(), *sys.argv[1:]] if _typed_command() else ["python", *sys.argv]
