@@ -80,6 +80,9 @@ def cancel_jobs(folder: Path) -> dict[str, str]:
         for entry in record.entries.values():
             entry.cancelled = entry.cancelled or entry.job is None or entry.job in live
         record.save()
+    # Without the lock, for it may take long.
+    for job in local.end(local_jobs(record)) if record.cluster == "local" else ():
+        print(f"killed      job {job}: it had not ended {local.GRACE:.0f} s after it was asked to", file=sys.stderr)
     return ended
 
 

@@ -6,12 +6,15 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 from .slurm import State
 
 PROCESSES = Path("/proc")  # Linux shows its processes there; macOS has no such folder
+GRACE = 120.0  # seconds that a job may take to save when it is cancelled, as before SLURM's time limit
+_LOOK = 0.2  # seconds between two looks at jobs that are stopping
 
 
 @contextlib.contextmanager
@@ -52,7 +55,7 @@ def find_job(folder: Path) -> str | None:
 
 
 def cancel(jobs: Iterable[tuple[str, Path]]) -> None:
-    """Ask jobs to stop; their tools save first."""
+    """Ask jobs to stop; their tools save first, and `end` ends those that do not."""
     wanted = dict(jobs)
     for job in job_states(wanted.items()):
         children = _command_lines(_children(job))
@@ -60,6 +63,27 @@ def cancel(jobs: Iterable[tuple[str, Path]]) -> None:
         for process in controllers or [job]:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(process), signal.SIGTERM)
+
+
+def end(jobs: Iterable[tuple[str, Path]], grace: float = GRACE) -> list[str]:
+    """Wait until jobs that were asked to stop have ended; kill those that still run after `grace` seconds.
+
+    Returns:
+        The ids of the killed ones.
+    """
+    wanted, deadline = list(jobs), time.monotonic() + grace
+    while (live := job_states(wanted)) and time.monotonic() < deadline:
+        time.sleep(_LOOK)
+    for job in live:
+        for process in _descendants(job):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+    return list(live)
+
+
+def _descendants(process: str) -> list[str]:
+    """Return a process and all below it. It comes first: a killed controller starts no task again."""
+    return [process, *(below for child in _children(process) for below in _descendants(child))]
 
 
 def _is_job(line: bytes, folder: Path) -> bool:

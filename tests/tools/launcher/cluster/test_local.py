@@ -273,3 +273,19 @@ def test_jobs_are_found_and_stopped_also_without_proc(
         local.cancel([(str(shell.pid), logs)])
         assert shell.wait(PATIENCE) == 128 + signal.SIGTERM  # the controller ended by it, not the shell
     assert local.find_job(logs) is None
+
+
+def test_a_job_that_does_not_stop_is_killed(tmp_path: Path) -> None:
+    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
+    task = [sys.executable, "-c", deaf]
+    controller = f"import subprocess, signal; signal.signal(signal.SIGTERM, print); subprocess.run({task!r})"
+    line = [sys.executable, "-c", controller, "-m", "submitit.local._local", str(tmp_path)]
+    with subprocess.Popen(line, start_new_session=True) as process:
+        job = (str(process.pid), tmp_path)
+        wait_until(lambda: local._children(job[0]), "its task runs")
+        (child,) = local._children(job[0])
+        local.cancel([job])
+        assert local.end([job], grace=0.5) == [job[0]]
+        assert process.wait(PATIENCE) == -signal.SIGKILL
+        wait_until(lambda: not local._command_lines([child]).get(child), "its task has ended, too")
+    assert local.end([job]) == []
