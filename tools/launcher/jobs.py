@@ -34,7 +34,7 @@ def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
     attempts = str(record.attempts(stage).resolve())
     once = stage.kind in ("scenes", "convert")
     saves = stage.kind in ("pretrain", "finetune")
-    return Task(words, record.cwd, str(stage.result), once, saves, attempts, stage.resources.tasks)
+    return Task(words, record.cwd, str(stage.result), once, saves, attempts, stage.resources.tasks, stage.folder)
 
 
 class _Sbatch(submitit.SlurmExecutor):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import record_v1
+from .cluster import attempts
 from .cluster.errors import LaunchError
 from .stages.stage import Stage
 
@@ -70,11 +71,7 @@ class Record:
 
     def events(self, stage: Stage) -> list[dict[str, Any]]:
         """Return the starts and ends that a stage's jobs logged; a line cut short by a kill is left out."""
-        path, found = self.attempts(stage), []
-        for line in path.read_text().splitlines() if path.exists() else ():
-            with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
-        return found
+        return attempts.Log(self.attempts(stage)).lines()
 
     def save(self) -> None:
         from pretrain.runtime import files  # here, for it imports torch: `launch.py status` writes nothing

@@ -8,7 +8,7 @@ from typing import Any
 
 from pretrain.runtime.errors import listed
 
-from .cluster import logs
+from .cluster import attempts, logs
 from .cluster.slurm import State
 from .job_states import known_states
 from .record import Entry, Record
@@ -53,8 +53,10 @@ def _state(
     needed = [before[name] for name in stage.after if name in before]  # one may have left the pipeline
     needs = [row for row in needed if row.state in (FAILED, CANCELLED, BLOCKED)]
     unfinished = [row.stage for row in needed if row.state != FINISHED]
+    stands_still = _standing_still(stage, [line for line in events if line["job"] == entry.job])
     if state and state.live:
-        return _live(state, lines, stage, unfinished)
+        name, note = _live(state, lines, stage, unfinished)
+        return name, "; ".join(filter(None, [note, stands_still]))
     if any(line.get("outcome") == "finished" for line in lines):
         return FINISHED, ""
     if needs and not lines:
@@ -65,7 +67,7 @@ def _state(
         return CANCELLED, "retry resumes it" if events else ""
     if entry.job is None:
         return WAITING, _waits(unfinished)
-    return FAILED, _why(record, stage, entry, state, lines)
+    return FAILED, stands_still or _why(record, stage, entry, state, lines)
 
 
 def _waits(stages: Sequence[str]) -> str:
@@ -102,6 +104,24 @@ def _stopped(lines: list[dict[str, Any]]) -> str:
     """Return what stopped an attempt that has saved; empty where nothing did."""
     stops = [line["signal"] or "its tool" for line in lines if line.get("outcome") == "stopped"]
     return f"stopped by {stops[0]} and saved" if stops else ""
+
+
+def _standing_still(stage: Stage, lines: list[dict[str, Any]]) -> str:
+    """Return that attempts of a job were stopped at one position, and the cure; empty where none or one was.
+
+    Args:
+        lines: all events of the job.
+    """
+    count = attempts.standstill(lines)
+    if count < 2:
+        return ""
+    ended = next(line for line in reversed(lines) if line["event"] == "end")
+    gave_up, asked = ended["outcome"] == attempts.NO_PROGRESS, stage.resources
+    where = f"{'iteration' if stage.kind == 'finetune' else 'step'} {ended['position']}"
+    limit = f"{asked.minutes} min less {asked.warning} s"
+    cure = f"{'' if gave_up else 'cancel it, then '}give the same command with a longer --time, and it continues"
+    short = f"the limit less the warning ({limit}) is too short for a start and a step"
+    return f"no progress: {short}: {count} attempts in a row stopped at {where}; {cure}"
 
 
 def _silence(stage: Stage, lines: list[dict[str, Any]]) -> float:

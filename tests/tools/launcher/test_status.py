@@ -440,3 +440,25 @@ def test_following_shows_all_until_the_job_has_ended(run: Record, live: str, tmp
     assert follower.communicate(timeout=60)[1] == ""
     assert follower.returncode == 0
     assert shown.read_text() == "one\ntwo, the end\n"
+
+
+def test_a_limit_too_short_for_a_step_is_told(run: Record) -> None:
+    resources = Resources(time="0:05", signal_delay=60)
+    run.cluster, run.entries["pretrain"].stage = "slurm", replace(run.entries["pretrain"].stage, resources=resources)
+    submit(run, "pretrain", "12")
+    short = "no progress: the limit less the warning (5 min less 60 s) is too short for a start and a step"
+
+    def note(state: State, outcome: str) -> str:
+        log_event(run, "pretrain", "12", event="start", position=6)
+        ended(run, "pretrain", outcome, 75, "12", position=6, signal="SIGUSR2")
+        return status.stage_rows(run, {"12": state})[0].note
+
+    waits = State("PENDING", "BeginTime")
+    assert "no progress" not in note(waits, "stopped")
+    second = note(waits, "stopped")
+    cure = "cancel it, then give the same command with a longer --time, and it continues"
+    assert second.endswith(f"; {short}: 2 attempts in a row stopped at step 6; {cure}")
+    third = note(State("FAILED"), "no progress")
+    cure = cure.removeprefix("cancel it, then ")
+    assert third == f"{short}: 3 attempts in a row stopped at step 6; {cure}"
+    assert status.stage_rows(run, {"12": State("FAILED")})[0].state == "FAILED"

@@ -17,7 +17,7 @@ import submitit
 from launcher.cluster.task import Task
 folder, tool = sys.argv[1:]
 command = (sys.executable, "-c", tool, folder)
-task = Task(command, folder, folder + "/result", False, True, folder + "/attempts.jsonl", 1)
+task = Task(command, folder, folder + "/result", False, True, folder + "/attempts.jsonl", 1, folder)
 submitit.DebugExecutor(folder).submit(task).results()
 """
 WARNED = """
@@ -41,13 +41,48 @@ signal.sigtimedwait([signal.SIGRTMIN], 1)
     ids=["stopped", "stopped unasked", "failed", "killed", "finished", "nothing"],
 )
 def test_a_stage_has_stopped_where_its_tool_says_so(tool: str, code: int, end: dict[str, Any], tmp_path: Path) -> None:
-    command = [sys.executable, "-c", TASK, str(tmp_path), tool]
-    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
-    done = subprocess.run(command, cwd=ROOT, env=paths, capture_output=True, text=True, check=False)
+    done = run_task(tmp_path, tool)
     assert done.returncode == code, done.stderr
     message = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
     assert [line["event"] for line in message] == ["start", "end"]
     assert message[1].items() >= end.items()
+
+
+def run_task(folder: Path, tool: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-c", TASK, str(folder), tool]
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
+    return subprocess.run(command, cwd=ROOT, env={**paths, **environment}, capture_output=True, text=True, check=False)
+
+
+def test_a_log_that_cannot_be_written_ends_no_job(tmp_path: Path) -> None:
+    (tmp_path / "attempts.jsonl").mkdir()
+    done = run_task(tmp_path, "import sys; open(sys.argv[1] + '/result', 'w')")
+    assert done.returncode == 0, done.stderr
+    assert "attempts.jsonl: cannot be written: Is a directory" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_task_knows_nothing_of_the_shells_ranks(tmp_path: Path) -> None:
+    tool = "import os, json, sys; json.dump(dict(os.environ), open(sys.argv[1] + '/result', 'w'))"
+    shell = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "gpu7", "TORCHELASTIC_RUN_ID": "x", "PET_NNODES": "2"}
+    shell |= {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "LOCAL_RANK": "1", "GROUP_RANK": "1", "MINE": "3"}
+    done = run_task(tmp_path, tool, **shell)
+    assert done.returncode == 0, done.stderr
+    assert shell.items() & json.loads((tmp_path / "result").read_text()).items() == {("MINE", "3")}
+
+
+def test_an_end_says_how_far_the_newest_checkpoint_is(tmp_path: Path) -> None:
+    tool = """
+import sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+(folder / "last_checkpoint").write_text("model_0000014.pth")
+(folder / "model_0000014.pth.json").write_text('{"file": "model_0000014.pth", "done": 15}')
+sys.exit("out of memory")
+"""
+    run_task(tmp_path, tool)
+    lines = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
+    assert [line["position"] for line in lines] == [0, 15]
 
 
 def test_a_task_imports_no_torch(tmp_path: Path) -> None:
