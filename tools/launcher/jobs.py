@@ -22,6 +22,12 @@ _NEVER = 1_000_000  # submitit's count of time-outs, which ends a job after thre
 # The batch shell must outlive a signal that reaches it, for srun ends with it.
 _SETUP = ("trap : TERM INT USR1 USR2",)
 
+_SRUN = (
+    "--kill-on-bad-exit=1",  # a rank that fails would leave the others waiting for it
+    "--wait=0",  # ranks above 0 may leave long before rank 0 has requeued the job; a site's WaitTime would end it
+    "--export=ALL",  # where SBATCH_EXPORT=NONE is set srun passes nothing on, also not what `setup` exports
+)
+
 
 def command(stage: Stage, code: Path, config: Path | None) -> tuple[str, ...]:
     """Return the command line of a stage that runs the snapshot `code`, with the copy of its config."""
@@ -74,10 +80,11 @@ def slurm_parameters(stages: Sequence[Stage], needs: Sequence[str], token: str) 
         "stderr_to_stdout": True,
         "dependency": "afterok:" + ":".join(needs) if needs else None,
         "array_parallelism": stage.parallel or len(stages),
-        "srun_args": ["--kill-on-bad-exit=1", *cpus],  # a rank that fails would leave the others waiting for it
+        "srun_args": [*_SRUN, *cpus],
         "additional_parameters": {name: value for name, value in more.items() if value is not False},
     }
-    return {name: value for name, value in parameters.items() if value is not None}
+    asked_for = {name: value for name, value in parameters.items() if value is not None}
+    return {**asked_for, "wckey": None}  # submitit's own, "submitit", is refused where keys are checked
 
 
 def sbatch_file(stages: Sequence[Stage], record: Record, code: Path, needs: Sequence[str]) -> str:

@@ -77,7 +77,8 @@ def test_resources_stand_in_the_sbatch_file(plan: Plan) -> None:
         *("partition=a100", "constraint='h100|a100'", "signal=USR2@60", "requeue", "kill-on-invalid-dep=yes"),
     }
     assert "account" not in file
-    assert "--kill-on-bad-exit=1 --cpus-per-task=6 " in file
+    assert "wckey" not in file
+    assert "--kill-on-bad-exit=1 --wait=0 --export=ALL --cpus-per-task=6 " in file
 
 
 def test_trials_are_an_array_of_which_so_many_run_at_a_time(plan: Plan, tmp_path: Path) -> None:
@@ -177,7 +178,7 @@ def test_srun_gets_the_words_that_were_meant(scratch: Path, folder: str, name: s
     text = jobs.sbatch_file([stage(name=name)], record, run / "code", [])
     log, code = str(run / "launch/logs" / name), str(run / "code")
     assert argv(text, scratch) == [
-        *("--unbuffered", "--output", f"{log}/%j_%t_log.out", "--kill-on-bad-exit=1"),
+        *("--unbuffered", "--output", f"{log}/%j_%t_log.out", "--kill-on-bad-exit=1", "--wait=0", "--export=ALL"),
         *(sys.executable, "-I", "-S", f"{code}/tools/launcher/cluster/block_signals.py", code),
         *(sys.executable, "-u", "-m", "submitit.core._submit", log),
     ]
