@@ -4,25 +4,30 @@ Every node has a host name, mounts and processes of its own. Nothing of it outli
 Needs root and the packages of packages.py.
 """
 
+import contextlib
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 
-from tests.slurm import configuration, packages
-from tests.slurm.daemons import NAMESPACES, Daemon, end_leftovers, free_ports
+from tests.slurm import packages
+from tests.slurm.sites import configuration
+from tests.slurm.sites.configuration import ACCOUNT, PLAIN, WCKEY, Site
+from tests.slurm.sites.daemons import NAMESPACES, Daemon, end_leftovers, free_ports
 
 START_SECONDS = 60
 _FINAL = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT"}  # a job with --requeue leaves the other states again
+_WITHOUT_LOCKS = Path(__file__).parent / "sites" / "without_locks.py"
 _NODE = """\
 mount --bind "$1/etc/hosts" /etc/hosts && mount -t tmpfs tmpfs /dev/shm && hostname "$2" || exit 1
-slurmd -D -N "$2" &  # bash stays as the node's first process, which must reap what loses its parent
+"${@:3}" slurmd -D -N "$2" &  # bash stays as the node's first process, which must reap what loses its parent
 wait
 """
 
@@ -32,13 +37,18 @@ class Cluster:
 
     Partitions: `main` (a job that is preempted has 20 seconds), `low0` (none), `high` (preempts the other two).
 
+    Args:
+        folder: for its files; on this machine, with a short path.
+        site: what it demands of its users.
+
     Raises:
         RuntimeError: it does not start; with the end of the log that says why.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder.resolve()
-        self.environment = {"SLURM_CONF": f"{self.folder}/etc/slurm.conf"}
+    def __init__(self, folder: Path, site: Site = PLAIN) -> None:
+        self.folder, self.site = folder.resolve(), site
+        self.environment = {"SLURM_CONF": f"{self.folder}/etc/slurm.conf", **site.environment}
+        self.prefix = () if site.locks else (sys.executable, str(_WITHOUT_LOCKS))  # of a user's command
         self._services: list[Daemon] = []
         self._nodes: dict[str, Daemon] = {}
 
@@ -105,6 +115,24 @@ class Cluster:
             self.revive_node(name)
         self._await(lambda: self.usable("idle") == set(configuration.NODES), self._services[-1])
 
+    def account(self, *words: str) -> None:
+        """What an administrator does to accounts, limits and wckeys: `sacctmgr WORDS`, without a question."""
+        self.run("sacctmgr", "--immediate", *words)
+
+    @contextlib.contextmanager
+    def stale(self, node: str, folder: Path) -> Iterator[None]:
+        """Within it, the node goes on seeing the folder as it is now, as network file systems may for a minute.
+
+        Others see what is new in it, and the node when it ends. Until then the node can write nothing there.
+        """
+        with tempfile.TemporaryDirectory(prefix="stale-", dir=self.folder / "run") as seen:
+            shutil.copytree(folder, seen, symlinks=True, dirs_exist_ok=True)
+            self._in(node, "mount", "--bind", "--options=ro", seen, str(folder))
+            try:
+                yield
+            finally:
+                self._in(node, "umount", "--lazy", str(folder))
+
     def usable(self, *states: str) -> set[str]:
         """The nodes that take jobs or have some, or those in one of the states."""
         lines = self.run("sinfo", "--noheader", "--Node", "--partition=main", "--format=%N %T")
@@ -132,9 +160,10 @@ class Cluster:
             raise RuntimeError(f"{self.folder}: SLURM takes no blanks here, and the kernel no socket's path over 107")
         self._clear()
         controller, accounting, *nodes = free_ports(2 + len(configuration.NODES))
-        configuration.write(self.folder, controller, accounting, (nodes[0], nodes[1]))
+        configuration.write(self.folder, self.site, controller, accounting, (nodes[0], nodes[1]))
         self._start_munge()
-        self._start_accounting(accounting)
+        if self.site.accounting:
+            self._start_accounting(accounting)
         service = self._serve("slurmctld", "slurmctld", "-D")
         for name in configuration.NODES:
             self._start_node(name)
@@ -180,11 +209,21 @@ class Cluster:
         self._await(socket.exists, service)
         service = self._serve("slurmdbd", "slurmdbd", "-D", MYSQL_UNIX_PORT=str(socket))
         self._await(lambda: self.run("sacctmgr", "--noheader", "show", "stats", timeout=5), service)
-        self.run("sacctmgr", "--immediate", "add", "cluster", "fake")
+        self.account("add", "cluster", "fake")
+        if self.site.enforced:
+            limit = [] if self.site.max_jobs is None else [f"MaxSubmitJobs={self.site.max_jobs}"]
+            self.account("add", "account", ACCOUNT)
+            self.account("add", "user", "root", f"account={ACCOUNT}", f"defaultaccount={ACCOUNT}", *limit)
+            self.account("add", "user", "root", f"wckey={WCKEY}")
+            self.account("modify", "user", "root", "set", f"defaultwckey={WCKEY}")
 
     def _start_node(self, name: str) -> None:
-        command = (*NAMESPACES, "bash", "-c", _NODE, "bash", str(self.folder), name)
+        command = (*NAMESPACES, "bash", "-c", _NODE, "bash", str(self.folder), name, *self.prefix)
         self._nodes[name] = Daemon(name, command, self.folder, {**os.environ, **self.environment})
+
+    def _in(self, node: str, *command: str) -> None:
+        """A command that sees the node's mounts, and its processes, of which /proc must tell it."""
+        self.run("nsenter", f"--target={self._nodes[node].inner}", "--mount", "--pid", *command)
 
     def _serve(self, name: str, *command: str, **environment: str) -> Daemon:
         self._services.append(Daemon(name, command, self.folder, {**os.environ, **self.environment, **environment}))

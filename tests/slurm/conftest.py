@@ -8,9 +8,20 @@ import pytest
 
 from tests.slurm import packages
 from tests.slurm.cluster import Cluster
+from tests.slurm.sites.configuration import Site
 from tests.support.pretrain.pictures import fine_noise
 
 SWITCH = "MOCO_SLURM"
+MOST_JOBS = 4  # of the user in the queue, at the strict site
+STRICT = Site(
+    enforced=True,
+    max_jobs=MOST_JOBS,
+    gpu_type="a100",
+    only_gres=True,
+    kill_wait=1,
+    environment={"SBATCH_EXPORT": "NONE"},
+)
+BARE = Site(accounting=False, remembered=5, locks=False)
 _HERE = Path(__file__).parent
 
 
@@ -44,6 +55,38 @@ def shared_cluster(whole_cluster: Cluster) -> Iterator[Cluster]:
     """The same for tests whose jobs run side by side: cleared after all tests of a module."""
     yield whole_cluster
     whole_cluster.clear()
+
+
+@pytest.fixture(scope="session")
+def whole_strict_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Started once, stopped at the end; see `strict_site`."""
+    if reason := packages.obstacle():
+        pytest.skip(reason)
+    with Cluster(tmp_path_factory.mktemp("strict"), STRICT) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def strict_site(whole_strict_site: Cluster) -> Iterator[Cluster]:
+    """A SLURM with enforced accounts, wckeys and limits, typed GPUs by --gres alone, and jobs that inherit nothing."""
+    yield whole_strict_site
+    whole_strict_site.clear()
+
+
+@pytest.fixture(scope="session")
+def whole_bare_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """Started once, stopped at the end; see `bare_site`."""
+    if reason := packages.obstacle():
+        pytest.skip(reason)
+    with Cluster(tmp_path_factory.mktemp("bare"), BARE) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def bare_site(whole_bare_site: Cluster) -> Iterator[Cluster]:
+    """A SLURM without accounting that soon forgets jobs, on file systems without locks."""
+    yield whole_bare_site
+    whole_bare_site.clear()
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ def launch(
     cluster: Cluster, *words: object, code: Path = ROOT, **environment: str
 ) -> "subprocess.CompletedProcess[str]":
     """`python tools/launch.py WORDS`, as a user of this cluster types it in the folder of the code."""
-    command = [sys.executable, "tools/launch.py", *map(str, words)]
+    command = [*cluster.prefix, sys.executable, "tools/launch.py", *map(str, words)]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **cluster.environment, **environment}
     return subprocess.run(command, cwd=code, env=env, capture_output=True, text=True, timeout=BESIDE_OTHERS)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.slurm import configuration
 from tests.slurm.cluster import Cluster
-from tests.slurm.daemons import MARK, end_leftovers
+from tests.slurm.sites import configuration
+from tests.slurm.sites.daemons import MARK, end_leftovers
 
 
 def submit(cluster: Cluster, folder: Path, command: str, *options: str) -> str:

@@ -44,11 +44,15 @@ class Daemon:
         except subprocess.TimeoutExpired:
             self.kill()
 
+    @property
+    def inner(self) -> int:
+        """The process that it is about: the first one of a node, else its own."""
+        return (*_children(self.process.pid), self.process.pid)[0]
+
     def kill(self) -> None:
         """SIGKILL; for a node to every process in it. Returns when all are gone."""
         # `unshare` waits for the first process of the node, whose end the kernel delays until the others have ended.
-        for pid in (*_children(self.process.pid), self.process.pid)[:1]:
-            os.kill(pid, signal.SIGKILL)
+        os.kill(self.inner, signal.SIGKILL)
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
