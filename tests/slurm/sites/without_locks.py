@@ -1,7 +1,7 @@
 """A command to which the kernel refuses file locks, as Lustre does without its mount option `flock`.
 
-`python tests/slurm/sites/without_locks.py COMMAND...`: no file system that a container can mount refuses them, so a seccomp
-filter does, for the command and all that it starts: fcntl's locks and flock end with ENOSYS.
+`python tests/slurm/sites/without_locks.py COMMAND...`: no file system that a container can mount refuses them, so a
+seccomp filter does, for the command and all that it starts: fcntl's locks and flock end with ENOSYS.
 """
 
 import ctypes
