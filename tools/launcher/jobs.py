@@ -40,7 +40,9 @@ def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
     attempts = str(record.attempts(stage).resolve())
     once = stage.kind in ("scenes", "convert")
     saves = stage.kind in ("pretrain", "finetune")
-    return Task(words, record.cwd, str(stage.result), once, saves, attempts, stage.resources.tasks, stage.folder)
+    asked = stage.resources
+    result, gpus = str(stage.result), asked.gpus or 0
+    return Task(words, record.cwd, result, once, saves, attempts, asked.tasks, stage.folder, gpus)
 
 
 class _Sbatch(submitit.SlurmExecutor):

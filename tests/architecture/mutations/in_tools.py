@@ -7,6 +7,30 @@ _VERIFY = "tools/launcher/stages/test_verify.py"
 
 FAULTS = (
     fault(
+        "broken-gpus-start",
+        "tools/launcher/cluster/task.py",
+        "self._run() if self._may_start(log, job) else (UNHEALTHY, [])",
+        "self._run()",
+        "a run on a broken GPU hangs for half an hour",
+        "tools/launcher/cluster/test_task.py::test_a_job_of_several_gpus_ends_on_a_broken_one",
+    ),
+    fault(
+        "memory-errors-of-gpus",
+        "tools/launcher/health/gpus.py",
+        "if errors.isdigit() and int(errors):",
+        "if False:",
+        "a job starts on a GPU whose memory is broken",
+        "tools/launcher/health/test_gpus.py::test_a_broken_gpu_is_named",
+    ),
+    fault(
+        "silent-rank-unnamed",
+        "tools/launcher/health/member.py",
+        'if self.store.get(f"beat/{rank}") == before[rank]',
+        "if False",
+        "nobody learns which node has stopped",
+        "tools/launcher/health/test_all_reduce.py::test_a_stopped_rank_is_named_with_its_node",
+    ),
+    fault(
         "launches-all-hidden",
         "tools/benchmarks/scaling_model.py",
         "max(0.0, launches * LAUNCH - sum(work.values()))",

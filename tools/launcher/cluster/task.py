@@ -21,7 +21,9 @@ from typing import Any
 
 import submitit
 
+from ..health.start import UNHEALTHY, check_start
 from . import attempts, ranks
+from .attempts import Log
 from .block_signals import STOPPING
 from .ending import Ending
 
@@ -38,6 +40,7 @@ class Task:
     attempts: str  # the file that starts and ends are logged in
     tasks: int
     folder: str = ""  # where the tool saves
+    gpus: int = 0  # on each node
 
     def __call__(self) -> None:
         """Run the tool to its end. Returns where it has finished; else the process exits with a code that says so."""
@@ -47,14 +50,28 @@ class Task:
         os.chdir(self.cwd)
         if cluster != "debug":  # of an attempt before: clients would take it for this one's
             environment.paths.result_pickle.unlink(missing_ok=True)
-        log, saves = attempts.Log(Path(self.attempts)), Path(self.folder) if self.saves else None
+        log, saves = Log(Path(self.attempts)), Path(self.folder) if self.saves else None
         if rank == 0:
             log.add(event="start", job=job, host=attempts.host(), position=saves and attempts.position(saves))
-        code, signals = (0, []) if self.once and Path(self.result).exists() else self._run()
+        code, signals = 0, list[str]()
+        if not (self.once and Path(self.result).exists()):
+            code, signals = self._run() if self._may_start(log, job) else (UNHEALTHY, [])
         if code == 0 and rank == 0 and not Path(self.result).exists():  # on another node the file may be seen late
             code = 1
             print(f"error: {self.command[1]} ended well, but {self.result} is not there", file=sys.stderr)
         Ending(log, job, rank, cluster, code, tuple(signals), saves).conclude()
+
+    def _may_start(self, log: Log, job: str) -> bool:
+        """Return whether the GPUs of the job's nodes can work together; otherwise say which cannot."""
+        if not self.gpus or self.tasks == 1:
+            return True
+        verdict = check_start(self.gpus, attempts.host(), submitit.JobEnvironment().hostnames, ranks.variables())
+        for note in verdict.notes:
+            print(note, flush=True)
+        if verdict.fault:
+            log.add(event="unhealthy", job=job, host=attempts.host(), hosts=verdict.hosts, reason=verdict.fault)
+            print(f"error: {verdict.fault}", file=sys.stderr)
+        return not verdict.fault
 
     def _run(self) -> tuple[int, list[str]]:
         """Run the tool; return its exit code, and the signals that came meanwhile."""

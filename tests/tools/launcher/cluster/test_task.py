@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,14 +11,19 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
+from tests.tools.launcher.health import nvidia_smi
+from tests.tools.launcher.health.nvidia_smi import STATES
 
 TASK = """
+import os
 import sys
 import submitit
 from launcher.cluster.task import Task
 folder, tool = sys.argv[1:]
 command = (sys.executable, "-c", tool, folder)
-task = Task(command, folder, folder + "/result", False, True, folder + "/attempts.jsonl", 1, folder)
+gpus = int(os.environ.get("GPUS", "0"))
+log, tasks = folder + "/attempts.jsonl", gpus or 1
+task = Task(command, folder, folder + "/result", False, True, log, tasks, folder, gpus=gpus)
 submitit.DebugExecutor(folder).submit(task).results()
 """
 WARNED = """
@@ -90,3 +96,21 @@ def test_a_task_imports_no_torch(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.stdout == "False\n", done.stdout + done.stderr
+
+
+def test_a_job_of_several_gpus_ends_on_a_broken_one(tmp_path: Path) -> None:
+    broken = STATES.replace("81559, 0", "81559, 3", 1)
+    path = nvidia_smi.write(tmp_path / "bin", {"--query-gpu=index": broken})
+    done = run_task(tmp_path, "import sys; open(sys.argv[1] + '/result', 'w')", PATH=path, GPUS="2")
+    assert done.returncode == 70, done.stderr
+    assert re.search(r"^error: \S+: GPU 0 has had 3 uncorrected memory errors", done.stderr, re.MULTILINE)
+    lines = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
+    assert [line["event"] for line in lines] == ["start", "unhealthy", "end"]
+    assert lines[1]["hosts"] == [lines[0]["host"]]
+    assert lines[2].items() >= {"outcome": "failed", "code": 70}.items()
+
+
+def test_without_a_driver_a_job_of_several_gpus_starts(tmp_path: Path) -> None:
+    done = run_task(tmp_path, "import sys; open(sys.argv[1] + '/result', 'w')", PATH=str(tmp_path), GPUS="2")
+    assert done.returncode == 0, done.stderr
+    assert "not checked: there is no nvidia-smi" in done.stdout
