@@ -14,6 +14,8 @@ from pretrain.engine.metrics import console_handler
 from pretrain.models.initial_weights import WeightsReader
 from pretrain.plan import make_plan
 from pretrain.runtime import distributed, host, provenance, run_folder, signals
+from pretrain.runtime.hangs import stacks
+from pretrain.runtime.periodic_work import watched
 from pretrain.runtime.trackers.tracked_run import TrackedRun, Trackers
 from pretrain.trainer import Trainer
 from pretrain.work import complete_manifest
@@ -44,6 +46,7 @@ def run(
     """
     with signals.StopRequest() as stop, contextlib.ExitStack() as stack:
         device = distributed.select_device(settings.device)
+        stacks.record_collectives(pathlib.Path(settings.output_dir))
         try:
             shared = {name: value for name, value in config_io.flat(settings).items() if name not in OF_THE_MACHINE}
             distributed.init(device, shared, lambda: stop.name)
@@ -75,5 +78,6 @@ def run(
         images = plan.images.share(plan.folder / output_folder.INDEX)
         trackers = Trackers(settings.wandb, settings.mlflow)
         tracked = stack.enter_context(TrackedRun(trackers, plan.folder, config_io.flat(settings)))
+        stack.enter_context(watched(plan.folder))
         tracked.finished = Trainer(plan, images, stop, tracked.write, profile).train()
         return tracked.finished

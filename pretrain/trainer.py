@@ -26,6 +26,7 @@ from pretrain.models.published_state import load_published_state, published_stat
 from pretrain.plan import Plan
 from pretrain.runtime import distributed, files, seeds, signals
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
+from pretrain.runtime.hangs import clock
 from pretrain.runtime.metrics_file import Follow
 from pretrain.runtime.periodic_work import every
 from pretrain.work import is_milestone, work_between_steps
@@ -105,12 +106,13 @@ class Trainer:
     def _train_epochs(self) -> bool:
         """Train through the epochs that are left. False where a signal cut one short."""
         try:
-            self.work.run_pending()
-            while self.done < self.last_step:
-                epoch = self.done // self.epoch_steps
-                self._train_epoch(epoch)
-                if self.done < (epoch + 1) * self.epoch_steps:
-                    return False
+            with clock.within("training"):
+                self.work.run_pending()
+                while self.done < self.last_step:
+                    epoch = self.done // self.epoch_steps
+                    self._train_epoch(epoch)
+                    if self.done < (epoch + 1) * self.epoch_steps:
+                        return False
             if self.saver:
                 self.saver.wait()
             distributed.agree(self._fault())

@@ -19,6 +19,7 @@ from pretrain.models.encoders import headless
 from pretrain.models.normalize import normalize
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import PretrainError, UserError, from_worker
+from pretrain.runtime.hangs import clock
 from pretrain.runtime.signals import Stopped, StopRequest
 
 LONGEST = 16  # times the shorter side: longer images are cut before they are resized
@@ -107,32 +108,36 @@ def extract_own_share(
     body = headless(encoder)
     fault: UserError | Stopped | None = None
     own, first = share_of_rank(len(images)), 0
-    with evaluating(encoder):
-        parts = [body(torch.zeros(1, 3, 32, 32, device=device))[:0].float().cpu()]  # of a share without images: (0, C)
-        try:
-            for crops, readable in read_batches(
-                DataLoader(
-                    CentreCrops(images, size, marks_broken=broken is not None),
-                    sampler=own,
-                    batch_size=batch_size,
-                    num_workers=workers,
-                    **loader_options(workers, device),
-                )
-            ):
-                parts.append(body(normalize(crops.to(device, non_blocking=True))).float().cpu())
-                if broken is not None:
-                    broken += [own[first + row] for row in (~readable).nonzero().flatten().tolist()]
-                first += len(crops)
-                if on_batch:
-                    on_batch(len(crops))
-                if stop and stop.name:
-                    raise Stopped("in a validation, of which nothing is saved")
-        except (UserError, Stopped) as error:
-            fault = error
-    features = torch.cat(parts)
-    if fault is None and not features.isfinite().all():
-        fault = PretrainError("the backbone gives features that are not finite (NaN or infinity)")
-    distributed.agree(fault)
+    with clock.within("features"):
+        with evaluating(encoder):
+            # First what a share without images gives: (0, C).
+            parts = [body(torch.zeros(1, 3, 32, 32, device=device))[:0].float().cpu()]
+            try:
+                for crops, readable in read_batches(
+                    DataLoader(
+                        CentreCrops(images, size, marks_broken=broken is not None),
+                        sampler=own,
+                        batch_size=batch_size,
+                        num_workers=workers,
+                        **loader_options(workers, device),
+                    )
+                ):
+                    parts.append(body(normalize(crops.to(device, non_blocking=True))).float().cpu())
+                    if broken is not None:
+                        broken += [own[first + row] for row in (~readable).nonzero().flatten().tolist()]
+                    first += len(crops)
+                    clock.came_further(f"{first} of {len(own)} images")
+                    if on_batch:
+                        on_batch(len(crops))
+                    if stop and stop.name:
+                        raise Stopped("in a validation, of which nothing is saved")
+            except (UserError, Stopped) as error:
+                fault = error
+        features = torch.cat(parts)
+        if fault is None and not features.isfinite().all():
+            fault = PretrainError("the backbone gives features that are not finite (NaN or infinity)")
+        clock.wait_for_others()
+        distributed.agree(fault)
     return features
 
 

@@ -1,7 +1,18 @@
-"""The position of a run, and the work that is due after each of its steps."""
+"""The position of a run, the work that is due after each of its steps, and the watch over its progress."""
 
-from collections.abc import Callable, Sequence
+import contextlib
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from pretrain.runtime import distributed
+from pretrain.runtime.errors import UserError
+from pretrain.runtime.hangs import clock, stacks, watch
+from pretrain.runtime.hangs.processes import Process
+
+HANG_MINUTES = 15.0  # that a step may take at least, before it counts as a hang
 
 
 @dataclass(frozen=True)
@@ -41,6 +52,7 @@ class PeriodicWork:
     def advance(self) -> None:
         """Count one more step, and do what is due after it."""
         self.done += 1
+        clock.came_further(f"step {self.done}")
         self.pending = self._due(self.done)
         self.run_pending()
 
@@ -56,10 +68,52 @@ class PeriodicWork:
         while self.pending:
             name, *later = self.pending
             if name in self._works:
-                self._works[name].do(self.done, later)
+                with clock.within(name):
+                    self._works[name].do(self.done, later)
             self.pending = later
+        clock.expect(f"step {self.done + 1}")
 
 
 def every(period: int, last: int) -> Callable[[int], bool]:
     """Return a rule: due every `period` steps (0: never), and after step `last`."""
     return lambda done: done == last or (period > 0 and done % period == 0)
+
+
+@contextlib.contextmanager
+def watched(folder: pathlib.Path) -> Iterator[None]:
+    """A block of a run that ends, with the stacks of all ranks in the run's folder, when it hangs. Every rank calls it.
+
+    What is done in the block notes its progress (hangs/clock.py). MOCO_HANG_MINUTES sets the least minutes that a step
+    may take, and 0 switches the watch off; rank 0's counts.
+
+    Raises UserError where that is no number.
+    """
+    minutes = distributed.on_main(read_hang_minutes)
+    name = distributed.on_main(lambda: datetime.now(timezone.utc).strftime("%Y-%m-%dT%H-%M-%S"))
+    processes = distributed.all_gather_object(Process.this())
+    if not minutes:
+        yield
+        return
+    noted = clock.Clock(60 * minutes)
+    thread = watch.Watch(folder, name, noted, distributed.rank(), processes)
+    with clock.started(noted), stacks.on_request():
+        thread.start()
+        try:
+            yield
+        finally:
+            thread.leave()
+
+
+def read_hang_minutes() -> float:
+    """Return the minutes that a step may take at least; 0: as long as it likes."""
+    text = os.environ.get(watch.VARIABLE) or str(HANG_MINUTES)
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = -1.0
+    if not 0 <= minutes < float("inf"):
+        raise UserError(
+            f"{watch.VARIABLE} '{text}': must be the minutes that a step may take before the run counts as hanging (by "
+            f"itself {HANG_MINUTES:.0f}), or 0 to let it wait for ever"
+        )
+    return minutes

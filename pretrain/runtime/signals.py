@@ -19,7 +19,7 @@ EXIT_CODE = TRY_AGAIN  # of a run that was asked to stop and has saved
 
 
 class StopRequest:
-    """A block in which STOPPING signals are noted and do nothing else; SIGQUIT and SIGKILL still end the process.
+    """A block in which STOPPING signals are noted and do nothing else; SIGKILL still ends the process.
 
     A process may be started with them blocked (tools/launcher/cluster/block_signals.py does): what came before the
     block, while nobody could note it, is noted at its beginning.

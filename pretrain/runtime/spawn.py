@@ -17,8 +17,9 @@ import torch.multiprocessing as multiprocessing
 
 from pretrain.runtime import distributed, signals
 from pretrain.runtime.errors import RanksError, user_message
+from pretrain.runtime.hangs.watch import HUNG
 from pretrain.runtime.ranks import first_errors
-from pretrain.runtime.ranks.first_errors import Failure, describe_failures
+from pretrain.runtime.ranks.failures import Failure, describe_failures
 
 T = TypeVar("T")
 
@@ -66,6 +67,8 @@ def run_on_ranks(
                 )
             _wait(context, outcome, stop)
         except (multiprocessing.ProcessRaisedException, multiprocessing.ProcessExitedException):
+            if any(process.exitcode == HUNG for process in context.processes):
+                raise SystemExit(HUNG) from None  # rank 0 has said all
             found = _read_failures(outcome)
             if not found:  # killed without a word
                 raise

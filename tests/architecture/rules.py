@@ -32,7 +32,8 @@ _MODELING = f"{_TORCHVISION}/modeling"
 RULES: dict[str, str] = {
     "pretrain/runtime/ranks": "",
     "pretrain/runtime/invocation": "",
-    "pretrain/runtime": "pretrain/runtime/ranks pretrain/runtime/invocation",
+    "pretrain/runtime/hangs": "pretrain/runtime/ranks",
+    "pretrain/runtime": "pretrain/runtime/ranks pretrain/runtime/hangs pretrain/runtime/invocation",
     "pretrain/runtime/trackers": "pretrain/runtime",
     "pretrain/data/images": "pretrain/runtime",
     "pretrain/data/augment": "pretrain/runtime",
@@ -44,7 +45,9 @@ RULES: dict[str, str] = {
     ),
     "pretrain/data": "pretrain/data/images pretrain/data/augment pretrain/runtime",
     "pretrain/engine": "pretrain/models pretrain/runtime",
-    "pretrain/evaluation": "pretrain/data/images pretrain/models pretrain/engine pretrain/runtime",
+    "pretrain/evaluation": (
+        "pretrain/data/images pretrain/models pretrain/engine pretrain/runtime pretrain/runtime/hangs"
+    ),
     "pretrain/build": "pretrain/config pretrain/data/augment pretrain/models pretrain/engine pretrain/runtime",
     "pretrain/resuming": "pretrain/config pretrain/data/images pretrain/models pretrain/runtime",
     "pretrain/plan": "pretrain/*",
@@ -69,6 +72,7 @@ RULES: dict[str, str] = {
     "transfer/engines": f"transfer/data/common transfer/weights {_LEAVES}",
     "transfer/engines/common": f"transfer/data/common transfer/data/semantic transfer/data/shared {_LEAVES}",
     "transfer/engines/detectron2": (
+        "pretrain/runtime/hangs "
         f"transfer/engines transfer/engines/common transfer/config {_DATA} transfer/weights {_LEAVES}"
     ),
     f"{_MODELING}/layers": "pretrain/runtime transfer/errors",
@@ -82,6 +86,7 @@ RULES: dict[str, str] = {
         f"{_MODELING} {_MODELING}/layers {_MODELING}/roi_heads transfer/engines/common {_DATA} {_LEAVES}"
     ),
     _TORCHVISION: (
+        "pretrain/runtime/hangs "
         f"{_TORCHVISION}/* transfer/engines transfer/engines/common transfer/config {_DATA} transfer/weights {_LEAVES}"
     ),
     "transfer/conversion": f"transfer/engines transfer/config transfer/weights {_LEAVES}",
@@ -101,10 +106,10 @@ RULES: dict[str, str] = {
         "transfer/evaluation/common transfer/evaluation/coco transfer/data/densepose transfer/data/coco "
         f"transfer/data/common {_LEAVES}"
     ),
-    "transfer/evaluation": f"{_EVALUATION} {_DATA} {_LEAVES}",
+    "transfer/evaluation": f"pretrain/runtime/hangs {_EVALUATION} {_DATA} {_LEAVES}",
     "transfer/run": (
         "transfer/config transfer/conversion transfer/engines transfer/engines/common transfer/evaluation "
-        f"transfer/visualize transfer/weights pretrain/runtime/trackers {_DATA} {_LEAVES}"
+        f"transfer/visualize transfer/weights pretrain/runtime/trackers pretrain/runtime/hangs {_DATA} {_LEAVES}"
     ),
     "transfer/report/labels": "transfer/evaluation/common",
     "transfer/report/published": (

@@ -5,6 +5,7 @@ import os
 import pathlib
 import runpy
 import signal
+import socket
 import time
 from multiprocessing import forkserver
 
@@ -35,6 +36,12 @@ def write_script(folder: pathlib.Path, body: str) -> pathlib.Path:
     lines = "".join(f"    {line}\n" for line in body.splitlines())
     script.write_text(HEAD.format(root=str(ROOT), tools=str(ROOT / "tools"), body=lines))
     return script
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 class Rank:

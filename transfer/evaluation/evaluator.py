@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from pretrain.runtime import distributed, files
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.hangs import clock
 from pretrain.runtime.progress import track
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data.common.dataset import Dataset
@@ -74,11 +75,13 @@ class Scorer:
         share = range(len(self.dataset.records))[distributed.rank() :: distributed.world_size()]
         own: list[tuple[int, Rows]] = []
         fault: Exception | None = None
-        try:
-            own = list(self._run(predict, share))
-        except Exception as error:  # a rank that ended alone would leave the others waiting for it
-            fault = error
-        (cut_short,) = distributed.agree(fault, len(own) < len(share))
+        with clock.within("evaluation"):
+            try:
+                own = list(self._run(predict, share))
+            except Exception as error:  # a rank that ended alone would leave the others waiting for it
+                fault = error
+            clock.wait_for_others()
+            (cut_short,) = distributed.agree(fault, len(own) < len(share))
         if cut_short:
             raise Stopped("in an evaluation, of which nothing is saved")
         # In the order of the images, whoever ran them: VOC AP breaks tied scores by it.
@@ -91,6 +94,7 @@ class Scorer:
         records = self.dataset.records[share.start : share.stop : share.step]
         model = predict if isinstance(predict, Predictor) else Predictor(_as_it_is, predict)
         with load_ahead(records, model.read, self.workers if model is predict else 0) as images:
+            clock.expect("the first image")
             for position in track(share, "evaluate", shown=distributed.is_main()):
                 if self.stop.name is not None:
                     return
@@ -98,6 +102,7 @@ class Scorer:
                 if isinstance(image, UserError):
                     raise image
                 (predicted,) = model.run([image])
+                clock.came_further(f"image {position}")
                 yield position, self._evaluation.rows(self.dataset, self.dataset.records[position], predicted)
 
     def _save_and_score(self, rows: Rows) -> Scores:

@@ -12,6 +12,8 @@ import torch
 
 from pretrain.runtime import distributed, run_folder, spawn
 from pretrain.runtime import provenance as revision
+from pretrain.runtime.hangs import stacks
+from pretrain.runtime.periodic_work import watched
 from pretrain.runtime.signals import Stopped, StopRequest, any_rank_asked, names_on_all_ranks
 from pretrain.runtime.trackers.tracked_run import TrackedRun
 from transfer import engines, results
@@ -49,6 +51,7 @@ def execute(plan: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
     path, plans, stop = plan.output / results.FILE_NAME, (plan, *more), stop or StopRequest()
     if all(one.finished for one in plans) and not distributed.launched_processes():
         return path
+    stacks.record_collectives(plan.output)
     if plan.processes == 1:  # a direct call; under torchrun or SLURM it joins the others that they started
         settings = _settings_of_all(plan.config, len(plans))
         done = spawn.run_on_ranks(
@@ -130,14 +133,18 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest, scorer: Callabl
     if plan.train is None:
         if plan.initial.file is None:
             raise ValueError("a plan without training data has the file of a detector to evaluate")
-        scores = evaluate(backend.load_predictor(config, plan.initial.file))
+        with watched(plan.output):
+            scores = evaluate(backend.load_predictor(config, plan.initial.file))
     else:
         if not resume:
             check_test_images(plan.test, config, stop)
         initial = {} if resume else plan.initial.tensors(backend.model_state(config))
         extra = detector_file.extra(plan.test.class_names, plan.test.category_ids)
         limits = (plan.keep_checkpoints, plan.max_broken)
-        with TrackedRun(plan.trackers, plan.output, results.task_settings(config)) as tracked:
+        with (
+            TrackedRun(plan.trackers, plan.output, results.task_settings(config)) as tracked,
+            watched(plan.output),
+        ):
             scores = backend.train(config, plan.train, initial, evaluate, resume, extra, stop, *limits, tracked.write)
             tracked.finished = True
     spent = time.monotonic() - begun

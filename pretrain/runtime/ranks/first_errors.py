@@ -15,11 +15,12 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pretrain.runtime.ranks.environment import OtherFailedFault, StrangerFault, World
+from pretrain.runtime.ranks.failures import Failure, describe_failures
 from pretrain.runtime.ranks.store import connect_to_store, namespaced, serve_store
 
 if TYPE_CHECKING:  # a tool that needs no torch starts without it
@@ -34,29 +35,6 @@ LOST = re.compile(  # what gloo and NCCL say where another process has gone
 )
 LINGER = 20.0  # seconds that the one which serves the store waits at most for others to read that they are to end
 _JOIN_SECONDS = 10.0  # for a process that fails before it has met the others
-
-
-@dataclass(frozen=True)
-class Failure:
-    """The end of one process.
-
-    Args:
-        rank: of the process.
-        host: its machine.
-        text: for the user; empty where it said nothing itself.
-        code: its exit code.
-        is_bug: the text is a traceback.
-        agreed: all processes have the same error.
-        follows: the error is another process's, or that another has gone.
-    """
-
-    rank: int
-    host: str
-    text: str
-    code: int
-    is_bug: bool = False
-    agreed: bool = False
-    follows: bool = False
 
 
 class Watch:
@@ -165,6 +143,25 @@ def end_with_failure(world: World, text: str, code: int, error: BaseException, i
     end_at_once(code)
 
 
+def tell_all(world: World, text: str, code: int, alive: int) -> None:
+    """Print a message that is none of one rank's. The others end with its code, as this one is to.
+
+    Args:
+        world: of this process.
+        text: the message, without `error: ` before it.
+        code: to exit with.
+        alive: how many processes can still hear of it.
+    """
+    leave()
+    store = _reach_store(world)
+    if store is not None:
+        add_failure(store, world, Failure(world.rank, socket.gethostname(), text, code))
+        store.set("told", "1")
+    _print(f"error: {text}")
+    if store is not None:
+        _go(store, world, alive)
+
+
 def failure_of(rank: int, text: str, code: int, error: BaseException, is_bug: bool) -> Failure:
     """Return the failure that an error is, on this machine; the arguments are those of `end_with_failure`."""
     causes = list(_chain(error))
@@ -188,45 +185,6 @@ def add_failure(store: "dist.Store", world: World, failure: Failure, keep: bool 
         store.set("code", str(failure.code))
         store.set("failed", str(failure.rank))
     return first
-
-
-def describe_failures(failures: Sequence[Failure], size: int) -> str:
-    """Return the text for the user: each different message once, with the ranks that met it.
-
-    Args:
-        failures: of the processes that are known to have ended.
-        size: number of processes of the run.
-    """
-    said = [one for one in failures if one.text]
-    causes = [one for one in said if not one.follows]
-    if not causes and said:
-        silent = sorted(set(range(size)) - {one.rank for one in failures})
-        lost = f"rank {', '.join(map(str, silent))} has" if silent else "it has"
-        causes = said[:1]
-        head = f"error: a process has gone, {lost} left no message: killed by the system (memory?) or by hand?\n"
-    else:
-        head = ""
-    groups: dict[str, list[Failure]] = {}
-    for one in causes:
-        groups.setdefault(one.text, []).append(one)
-    lines = []
-    for text, members in groups.items():
-        where = "" if len(members) == size and not members[0].is_bug else f" on {describe_ranks(members)}"
-        separator = "\n" if members[0].is_bug else " "
-        lines.append(f"error{where}:{separator}{text}")
-    return head + "\n".join(lines)
-
-
-def describe_ranks(members: Sequence[Failure]) -> str:
-    """Return "rank 1 of host a", or "ranks 0 to 3, 6 of host a and rank 8 of host b"."""
-    hosts: dict[str, list[int]] = {}
-    for one in members:
-        hosts.setdefault(one.host, []).append(one.rank)
-    parts = [
-        f"rank{'s' if len(ranks) > 1 else ''} {_ranges(sorted(ranks))} of host {host}" for host, ranks in hosts.items()
-    ]
-    more = f" and {len(parts) - 8} more hosts" if len(parts) > 8 else ""
-    return " and ".join(parts[:8]) + more
 
 
 def end_at_once(code: int) -> NoReturn:
@@ -261,13 +219,17 @@ def _tell(store: "dist.Store", world: World, failure: Failure) -> int:
     return code
 
 
-def _go(store: "dist.Store", world: World) -> None:
-    """Say that this process goes. The one that serves the store waits for the others, who still have to read it."""
+def _go(store: "dist.Store", world: World, alive: int | None = None) -> None:
+    """Say that this process goes. The one that serves the store waits for the others, who still have to read it.
+
+    Args:
+        alive: how many processes are known to be there; None: all that have ever come.
+    """
     store.add("gone", 1)
     if world.hosted:
         ranks = range(world.size)
         known = [rank for rank in ranks if store.check([f"here/{rank}"]) or store.check([f"failure/{rank}"])]
-        _wait(lambda: store.add("gone", 0) >= len(known), LINGER)
+        _wait(lambda: store.add("gone", 0) >= (alive or len(known)), LINGER)
 
 
 def _tell_alone(world: World, failure: Failure) -> int:
@@ -323,18 +285,6 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or error.__context__
-
-
-def _ranges(ranks: Sequence[int]) -> str:
-    """Return "0 to 3, 6" for [0, 1, 2, 3, 6]."""
-    runs: list[list[int]] = []
-    for rank in ranks:
-        if runs and rank == runs[-1][-1] + 1:
-            runs[-1].append(rank)
-        else:
-            runs.append([rank])
-    texts = [f"{run[0]} to {run[-1]}" if len(run) > 2 else ", ".join(map(str, run)) for run in runs]
-    return ", ".join(texts)
 
 
 def _line(error: Exception) -> str:

@@ -269,6 +269,31 @@ FAULTS = (
         "the next change makes an import circle",
         "architecture/test_layers.py::test_a_module_imports_what_its_place_may",
     ),
+    # hangs
+    fault(
+        "hang-unlimited",
+        "pretrain/runtime/hangs/clock.py",
+        "return limit is not None and self.waited() > times * limit",
+        "return False",
+        "a run that hangs keeps its GPUs until the time limit",
+        "pretrain/runtime/hangs/test_clock.py::test_three_times_the_longest_step_is_a_hang",
+    ),
+    fault(
+        "hang-in-a-checkpoint",
+        "pretrain/runtime/periodic_work.py",
+        "                with clock.within(name):\n                    self._works",
+        "                if True:\n                    self._works",
+        "a long checkpoint or test is taken for a hang and ends the run",
+        "pretrain/runtime/hangs/test_clock.py::test_work_between_steps_takes_its_time",
+    ),
+    fault(
+        "hang-by-rank-0-alone",
+        "pretrain/runtime/hangs/watch.py",
+        "self.noted.overdue(1 if self.rank == 0 else 2)",
+        "self.rank == 0 and self.noted.overdue()",
+        "a run whose rank 0 is stopped hangs for ever",
+        "pretrain/runtime/hangs/test_watch.py::test_a_stopped_rank_ends_a_run_with_the_stacks[0]",
+    ),
     # the ranks
     fault(
         "ranks-losses-summed",

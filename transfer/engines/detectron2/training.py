@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.hangs import clock
 from pretrain.runtime.metrics_file import Follow
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
@@ -74,6 +75,7 @@ def train(
             arithmetic(cfg),
             quiet(),
             _without_fusion(),
+            clock.within("training"),
             contextlib.closing(data.batches(first, cfg.DATALOADER.NUM_WORKERS)) as batches,
         ):
             steps = _marked(batches, after.work)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from pretrain.runtime import distributed
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.hangs import clock
 from pretrain.runtime.metrics_file import Follow
 from pretrain.runtime.periodic_work import every
 from pretrain.runtime.signals import Stopped, StopRequest
@@ -118,7 +119,7 @@ class Trainer:
         """Iterate to SOLVER.MAX_ITER; test and save when it is due. Returns the scores of the last test."""
         self.model.train()
         try:
-            with self.progress:
+            with self.progress, clock.within("training"):
                 self.work.run_pending()
                 self._iterate(range(self.work.done, self.cfg.SOLVER.MAX_ITER))
         except Stopped:

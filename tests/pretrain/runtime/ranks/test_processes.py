@@ -7,42 +7,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import pytest
 
 from pretrain.runtime.ranks import first_errors
-from tests.support.rank_scripts import FOREVER, JOIN, Rank, write_script
+from tests.support.rank_scripts import FOREVER, JOIN, Rank, free_port, write_script
 from tests.support.waiting import wait_until
 
 LIMIT = 120  # seconds until a test gives up
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@pytest.fixture
-def start(tmp_path: pathlib.Path):
-    """A function that starts ranks of a script as srun does, each by itself; all are ended after the test."""
-    started: list[Rank] = []
-
-    def start_ranks(body: str, size: int, ranks: Sequence[int] | None = None, **variables: str) -> list[Rank]:
-        script = write_script(tmp_path, body)
-        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(size)}
-        common |= {"LOCAL_WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1", **variables}
-        now = []
-        for rank in range(size) if ranks is None else ranks:
-            names = {**common, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            now.append(Rank(script, names, tmp_path / f"said{len(started) + len(now)}"))
-        started.extend(now)
-        return now
-
-    yield start_ranks
-    for process in started:
-        process.end()
 
 
 def ends(processes: list[Rank]) -> tuple[list[int], str]:

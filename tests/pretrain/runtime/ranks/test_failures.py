@@ -1,6 +1,6 @@
 """The text for the user of the errors of several processes."""
 
-from pretrain.runtime.ranks.first_errors import Failure, describe_failures, describe_ranks
+from pretrain.runtime.ranks.failures import Failure, describe_failures, describe_ranks
 
 
 def failure(rank: int, text: str = "no such file", host: str = "a", **more: bool) -> Failure:
