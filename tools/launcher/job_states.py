@@ -12,10 +12,11 @@ def known_states(record: Record) -> dict[str, slurm.State]:
     """Return what the cluster says of the newest job of each stage, by job id.
 
     Raises:
-        LaunchError: SLURM does not answer.
+        SilentError: SLURM does not answer.
     """
     if record.cluster == "slurm":
-        return slurm.job_states(entry.job for entry in record.entries.values() if entry.job)
+        newest = (entry.submissions[-1] for entry in record.entries.values() if entry.submissions)
+        return slurm.job_states({submission.job: submission.token for submission in newest if submission.job})
     return local.job_states(local_jobs(record))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import submitit
 import submitit.helpers
 
-from .cluster import local
+from .cluster import local, slurm
 from .cluster.errors import LaunchError
 from .cluster.task import Task
 from .record import Record
@@ -65,7 +65,7 @@ def slurm_parameters(stages: Sequence[Stage], needs: Sequence[str], token: str) 
     more = {"requeue": True, "kill-on-invalid-dep": "yes", **(asked.sbatch or {})}
     cpus = [f"--cpus-per-task={asked.cpus}"] if asked.cpus else []  # since 22.05 srun no longer takes sbatch's
     parameters = {
-        "job_name": f"moco-{(stage.array or stage.name).replace('/', '-')}",
+        "job_name": f"{slurm.PREFIX}{(stage.array or stage.name).replace('/', '-')}",
         "comment": token,
         "nodes": asked.nodes or 1,
         "ntasks_per_node": asked.tasks_per_node,

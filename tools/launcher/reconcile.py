@@ -215,7 +215,7 @@ def _submit(record: Record, todo: Sequence[Stage], done: set[str]) -> list[str]:
             copy = _config_copy(stage, record.folder)
             words.append(jobs.command(stage, code, copy and copy.resolve()))
             configs.append(str(copy.resolve()) if copy else None)
-        token, now = f"moco-{uuid.uuid4().hex}", datetime.now(timezone.utc).isoformat(timespec="seconds")
+        token, now = f"{slurm.PREFIX}{uuid.uuid4().hex}", datetime.now(timezone.utc).isoformat(timespec="seconds")
         for stage, config_copy in zip(group, configs, strict=True):
             entry = record.entries[stage.name]
             entry.submissions.append(Submission(token, None, now, str(code), config_copy, stage.arguments))

@@ -92,6 +92,8 @@ def _live(state: State, lines: list[dict[str, Any]], stage: Stage, unfinished: l
             return WAITING, _waits(unfinished or stage.after)
         stopped = _stopped(lines)
         return PENDING, (f"{stopped}, resumes; " if stopped else "") + f"SLURM: {state.reason}"
+    if state.held:
+        return PENDING, f"SLURM: {state.name}; `scontrol release` lets it start"
     if state.name != "RUNNING":
         return RUNNING, f"SLURM: {state.name}"
     notes = [f"limit in {state.limit}"] if state.limit else []

@@ -313,6 +313,8 @@ def test_what_many_stages_have_in_common_is_said_once(
         (State("PENDING", "Resources"), "PENDING", "SLURM: Resources"),
         (State("RUNNING", limit="2:03:04"), "RUNNING", "limit in 2:03:04"),
         (State("COMPLETING"), "RUNNING", "SLURM: COMPLETING"),
+        (State("RESV_DEL_HOLD"), "PENDING", "SLURM: RESV_DEL_HOLD; `scontrol release` lets it start"),
+        (State("LOST"), "FAILED", "LOST"),
         (State("NODE_FAIL"), "FAILED", "NODE_FAIL"),
         (State("TIMEOUT"), "FAILED", "TIMEOUT"),
         (State("CANCELLED"), "CANCELLED", ""),

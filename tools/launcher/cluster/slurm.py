@@ -1,16 +1,24 @@
 """The states of SLURM's jobs, and commands to it: squeue, sacct, scontrol, scancel. Nothing goes through a shell."""
 
+import os
+import re
 import subprocess
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from .errors import LaunchError
+from .errors import LaunchError, SilentError
 
-LIVE = {
-    *("PENDING", "CONFIGURING", "RUNNING", "COMPLETING", "SUSPENDED", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD"),
-    *("RESIZING", "SIGNALING", "SPECIAL_EXIT", "STAGE_OUT", "STOPPED"),
+LOST = "LOST"  # our word: by its accounting a job runs or waits, and the queue does not have it
+# A job in another state, also in one of a later SLURM, runs or will run: it must not be submitted a second time.
+_ENDED = {
+    *("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"),
+    *("REVOKED", "TIMEOUT", "UNKNOWN", LOST),
 }
+_HELD = {"REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
+_FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_")  # options of these commands in a user's shell: they would hide jobs
+PREFIX = "moco-"  # of our jobs' names and tokens
+_TOKEN = re.compile(PREFIX + "[0-9a-f]{32}")
 _PATIENCE = 60  # seconds that one command may take
 _TRIES, _PAUSE = 4, 5  # of a requeue; seconds
 
@@ -26,31 +34,53 @@ class State:
     @property
     def live(self) -> bool:
         """Return whether the job runs or will run."""
-        return self.name in LIVE
+        return self.name not in _ENDED
+
+    @property
+    def held(self) -> bool:
+        """Return whether the job waits until somebody releases it."""
+        return self.name in _HELD
 
 
-def job_states(jobs: Iterable[str]) -> dict[str, State]:
-    """Return the states of jobs, also of array tasks "12_3", as far as SLURM still knows them."""
-    wanted = set(jobs)
-    if not wanted:
+def job_states(tokens: Mapping[str, str]) -> dict[str, State]:
+    """Return the states of jobs, also of array tasks "12_3", as far as SLURM still knows them.
+
+    Only the queue tells that a job runs or waits: after a controller's crash its accounting may say so for ever.
+
+    Args:
+        tokens: the comment that each was submitted with. A controller that was set up anew gives ids again: a job of
+            somebody else under one of these is left out.
+    """
+    if not tokens:
         return {}
-    listed = ",".join(sorted({job.split("_")[0] for job in wanted}))
+    listed = ",".join(sorted({job.split("_")[0] for job in tokens}))
     found = {}
-    accounts = _run("sacct", "-n", "-P", "-X", "-j", listed, "-o", "JobID,State")  # fails where there is no accounting
-    for line in accounts.stdout.splitlines():
-        job, _, state = line.partition("|")
-        found[job] = State(state.split()[0] if state else "UNKNOWN")  # "CANCELLED by 1000"
-    for line in _queue("-t", "all", "-j", listed, "-o", "%i|%T|%L|%r"):
-        job, state, limit, reason = line.split("|", 3)
-        found[job] = State(state, reason, limit)
-    return {job: state for job, state in found.items() if job in wanted}
+    accounts = _run("sacct", "-n", "-P", "-X", "-j", listed, "-o", "JobID,State,Comment,JobName")
+    for job, state, comment, name in _rows(accounts.stdout, 4):  # none where there is no accounting
+        if _is_ours(tokens.get(job), comment, name):
+            found[job] = State(state.split()[0] if state else "UNKNOWN")  # "CANCELLED by 1000"
+    found = {job: State(LOST) if state.live else state for job, state in found.items()}
+    queue = _queue("-t", "all", "-j", listed, "-o", "%i|%T|%L|%r|%k|%j")
+    for job, state, limit, reason, comment, name in _rows(queue, 6):
+        if _is_ours(tokens.get(job), comment, name):
+            found[job] = State(state, reason, limit)
+    return found
+
+
+def _is_ours(token: str | None, comment: str, name: str) -> bool:
+    """Return whether a job is the one that was submitted with a token; None: none was.
+
+    Where a site writes comments of its own, and where accounting keeps none, its name tells.
+    """
+    if token is None or comment == token:
+        return token is not None
+    return name.startswith(PREFIX) and not _TOKEN.search(comment.replace(token, ""))
 
 
 def by_comment(wanted: Collection[str]) -> dict[str, list[str]]:
-    """Return, for each comment, the ids of the jobs in the queue that have it, those of an array in order."""
+    """Return, for each comment, the ids of this user's jobs in the queue that have it, those of an array in order."""
     found: dict[str, list[str]] = {}
-    for line in _queue("-t", "all", "-o", "%i|%k"):
-        job, _, comment = line.partition("|")
+    for job, comment in _rows(_queue("-t", "all", "-u", str(os.getuid()), "-o", "%i|%k"), 2):
         if comment in wanted:
             found.setdefault(comment, []).append(job)
     return {comment: sorted(ids, key=lambda job: int(job.split("_")[-1])) for comment, ids in found.items()}
@@ -64,7 +94,11 @@ def cancel(jobs: Iterable[str]) -> None:
     """
     wanted = sorted(set(jobs))
     done = _run("scancel", *wanted) if wanted else None
-    if done and done.returncode and any(state.live for state in job_states(wanted).values()):
+    if (
+        done
+        and done.returncode
+        and any(State(name).live for name in _queue("-j", ",".join(wanted), "-o", "%T").split())
+    ):
         raise LaunchError(f"scancel: {done.stderr.strip() or done.returncode}")
 
 
@@ -77,7 +111,7 @@ def requeue(job: str) -> str | None:
     fault = ""
     for _ in range(_TRIES):  # the controller may be busy, or changing places
         try:
-            state = _queue("-j", job, "-o", "%T")
+            state = _queue("-j", job, "-o", "%T").split()
         except LaunchError as error:
             fault = str(error)
         else:
@@ -91,20 +125,29 @@ def requeue(job: str) -> str | None:
     return fault
 
 
-def _queue(*options: str) -> list[str]:
-    """Return squeue's lines; none for jobs that it has forgotten.
+def _queue(*options: str) -> str:
+    """Return what squeue prints; nothing for jobs that it has forgotten.
 
     Raises:
-        LaunchError: SLURM does not answer. A job must not be taken for gone because of that.
+        SilentError: SLURM does not answer. A job must not be taken for gone because of that.
     """
     done = _run("squeue", "-h", "-r", *options)
     if done.returncode and "Invalid job id" not in done.stderr:
-        raise LaunchError(f"squeue: {done.stderr.strip() or done.returncode}: SLURM does not answer; try again")
-    return done.stdout.splitlines()
+        raise SilentError(f"squeue: {done.stderr.strip() or done.returncode}: SLURM does not answer; try again")
+    return done.stdout
+
+
+def _rows(printed: str, columns: int) -> list[list[str]]:
+    """Return the rows of a table with "|" between its columns, without what the comment of a stranger breaks."""
+    rows = [line.split("|", columns - 1) for line in printed.splitlines()]
+    return [row for row in rows if len(row) == columns]
 
 
 def _run(*command: str) -> "subprocess.CompletedProcess[str]":
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_FILTERS)}
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PATIENCE)
+        return subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=False, timeout=_PATIENCE, env=environment
+        )
     except (OSError, subprocess.TimeoutExpired) as error:  # a job must not die of a controller that is slow to answer
         return subprocess.CompletedProcess(command, 1, "", str(error))

@@ -1,6 +1,7 @@
 """tools/launcher/cluster/slurm.py with commands of SLURM that answer what a real one answers."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from launcher.cluster import slurm
 from launcher.cluster.errors import LaunchError
 
 Answer = Callable[..., Path]
+
+OURS = f"moco-{'a' * 32}"  # the token of the jobs here
 
 
 @pytest.fixture
@@ -53,23 +56,80 @@ def test_a_busy_controller_is_asked_again(answer: Answer) -> None:
 def test_a_forgotten_job_has_no_state(answer: Answer) -> None:
     answer("sacct")
     answer("squeue", error="slurm_load_jobs error: Invalid job id specified\\n", code=1)
-    assert slurm.job_states(["7"]) == {}
+    assert slurm.job_states({"7": OURS}) == {}
 
 
 def test_a_silent_controller_is_not_taken_for_no_jobs(answer: Answer) -> None:
     answer("sacct")
     answer("squeue", error="Unable to contact slurm controller\\n", code=1)
     with pytest.raises(LaunchError, match="does not answer"):
-        slurm.job_states(["7"])
+        slurm.job_states({"7": OURS})
     with pytest.raises(LaunchError, match="does not answer"):
         slurm.by_comment({"moco-x"})
 
 
 def test_states_are_of_the_tasks_that_were_asked_for(answer: Answer) -> None:
-    answer("sacct", "12_0|COMPLETED\\n12_1|CANCELLED by 1000\\n12_2|RUNNING\\n")
-    answer("squeue", "12_2|RUNNING|1:00|None\\n12_3|PENDING|1:00|Resources\\n")
-    found = slurm.job_states(["12_0", "12_1", "12_2"])
+    answer("sacct", f"12_0|COMPLETED||moco-trials\\n12_1|CANCELLED by 1000|{OURS}|moco-trials\\n12_4|FAILED||moco-x\\n")
+    answer("squeue", f"12_2|RUNNING|1:00|None|{OURS}|moco-trials\\n12_3|PENDING|1:00|Resources|{OURS}|moco-trials\\n")
+    found = slurm.job_states(dict.fromkeys(["12_0", "12_1", "12_2"], OURS))
     assert {job: state.name for job, state in found.items()} == {
         "12_0": "COMPLETED", "12_1": "CANCELLED", "12_2": "RUNNING",
     }  # fmt: skip
     assert [job for job, state in found.items() if state.live] == ["12_2"]
+
+
+def test_a_job_that_only_accounting_has_running_is_lost(answer: Answer) -> None:
+    """No SLURM here can be brought to it: it is what a controller leaves that crashed before it told its database."""
+    answer("sacct", f"7|RUNNING|{OURS}|moco-a\\n8|PENDING|{OURS}|moco-b\\n9|COMPLETED|{OURS}|moco-c\\n")
+    answer("squeue", f"8|RUNNING|1:00|None|{OURS}|moco-b\\n")
+    found = slurm.job_states(dict.fromkeys(["7", "8", "9"], OURS))
+    assert {job: (state.name, state.live) for job, state in found.items()} == {
+        **{"7": ("LOST", False), "8": ("RUNNING", True), "9": ("COMPLETED", False)},
+    }
+
+
+@pytest.mark.parametrize(
+    ("comment", "name", "ours"),
+    [
+        (OURS, "moco-pretrain", True),
+        (f"moco-{'b' * 32}", "moco-pretrain", False),  # of another run of ours
+        ("(null)", "train.sh", False),
+        ("a|comment|with bars", "moco-pretrain", False),
+        ("site: gpu hours", "moco-pretrain", True),  # the site has replaced our comment,
+        (f"{OURS} site: gpu hours", "moco-pretrain", True),  # or added to it
+    ],
+)
+def test_a_job_of_somebody_else_under_our_id_is_not_ours(answer: Answer, comment: str, name: str, ours: bool) -> None:
+    answer("sacct")
+    answer("squeue", f"7|RUNNING|1:00|None|{comment}|{name}\\n")
+    assert list(slurm.job_states({"7": OURS})) == (["7"] if ours else [])
+
+
+@pytest.mark.parametrize("state", ["RESV_DEL_HOLD", "REQUEUE_HOLD", "SPECIAL_EXIT", "OF_A_LATER_SLURM"])
+def test_a_state_that_is_no_end_is_live(state: str) -> None:
+    assert slurm.State(state).live
+
+
+def test_options_in_the_users_shell_filter_nothing(
+    answer: Answer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for command in ("sacct", "squeue", "scancel"):
+        answer(command)
+        (tmp_path / command).write_text(f"#!/bin/sh\nenv > '{tmp_path}/{command}.env'\n")
+    for name in ("SQUEUE_PARTITION", "SACCT_FEDERATION", "SCANCEL_STATE", "SLURM_CONF"):
+        monkeypatch.setenv(name, "x")
+    slurm.job_states({"7": OURS})
+    slurm.cancel(["7"])
+    for command in ("sacct", "squeue", "scancel"):
+        given = (tmp_path / f"{command}.env").read_text()
+        assert "SLURM_CONF=x" in given
+        assert not re.findall("^(SQUEUE|SACCT|SCANCEL)_", given, re.MULTILINE)
+
+
+def test_a_cancel_that_is_refused_says_so_only_while_the_job_lives(answer: Answer) -> None:
+    answer("scancel", error="scancel: error: Access denied\\n", code=1)
+    answer("squeue", "COMPLETED\\n")
+    slurm.cancel(["7"])
+    answer("squeue", "RUNNING\\n")
+    with pytest.raises(LaunchError, match="Access denied"):
+        slurm.cancel(["7"])
