@@ -121,12 +121,15 @@ def processes(run: Path, tool: str) -> list[Path]:
     return found
 
 
+def environment(process: Path) -> list[str]:
+    """The environment of a process, by its folder in /proc: NAME=VALUE each."""
+    return _read(process / "environ")
+
+
 def environments(run: Path, tool: str) -> dict[str, dict[str, str]]:
     """The environments of these processes, by rank."""
-    found = [
-        dict(line.split("=", 1) for line in _read(entry / "environ") if "=" in line) for entry in processes(run, tool)
-    ]
-    return {environment["SLURM_PROCID"]: environment for environment in found if "SLURM_PROCID" in environment}
+    found = [dict(line.split("=", 1) for line in environment(entry) if "=" in line) for entry in processes(run, tool)]
+    return {variables["SLURM_PROCID"]: variables for variables in found if "SLURM_PROCID" in variables}
 
 
 def kill(run: Path, tool: str, number: int = signal.SIGKILL) -> None:

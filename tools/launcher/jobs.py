@@ -41,8 +41,8 @@ def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
     once = stage.kind in ("scenes", "convert")
     saves = stage.kind in ("pretrain", "finetune")
     asked = stage.resources
-    result, gpus = str(stage.result), asked.gpus or 0
-    return Task(words, record.cwd, result, once, saves, attempts, asked.tasks, stage.folder, gpus)
+    result, gpus, retries = str(stage.result), asked.gpus or 0, asked.retries or 0
+    return Task(words, record.cwd, result, once, saves, attempts, asked.tasks, stage.folder, gpus, retries)
 
 
 class _Sbatch(submitit.SlurmExecutor):

@@ -91,7 +91,8 @@ def _live(state: State, lines: list[dict[str, Any]], stage: Stage, unfinished: l
         if state.reason == "Dependency":
             return WAITING, _waits(unfinished or stage.after)
         stopped = _stopped(lines)
-        return PENDING, (f"{stopped}, resumes; " if stopped else "") + f"SLURM: {state.reason}"
+        before = f"{stopped}, resumes; " if stopped else _retried(lines)
+        return PENDING, f"{before}SLURM: {state.reason}"
     if state.held:
         return PENDING, f"SLURM: {state.name}; `scontrol release` lets it start"
     if state.name != "RUNNING":
@@ -108,6 +109,16 @@ def _stopped(lines: list[dict[str, Any]]) -> str:
     return f"stopped by {stops[0]} and saved" if stops else ""
 
 
+def _retried(lines: list[dict[str, Any]]) -> str:
+    """Return that an attempt has failed and another follows; empty where it is not so."""
+    again = next((line for line in lines if line["event"] == "retry"), None)
+    if again is None:
+        return ""
+    code = next((line["code"] for line in lines if line.get("outcome") in attempts.FAILURES), None)
+    without = f" without {listed(again['without'])}" if again.get("without") else ""
+    return f"failed (exit code {code}), retry {again['number']} of {again['of']}{without}; "
+
+
 def _standing_still(stage: Stage, lines: list[dict[str, Any]]) -> str:
     """Return that attempts of a job were stopped at one position, and the cure; empty where none or one was.
 
@@ -119,9 +130,12 @@ def _standing_still(stage: Stage, lines: list[dict[str, Any]]) -> str:
         return ""
     ended = next(line for line in reversed(lines) if line["event"] == "end")
     gave_up, asked = ended["outcome"] == attempts.NO_PROGRESS, stage.resources
+    if attempts.position(Path(stage.folder)) != ended["position"]:  # this attempt has saved
+        return ""
     where = f"{'iteration' if stage.kind == 'finetune' else 'step'} {ended['position']}"
     limit = f"{asked.minutes} min less {asked.warning} s"
-    cure = f"{'' if gave_up else 'cancel it, then '}give the same command with a longer --time, and it continues"
+    cure = "give the same command with a longer --time, and it continues"
+    cure = cure if gave_up else f"the next one there ends the job; then, or after cancel, {cure}"
     short = f"the limit less the warning ({limit}) is too short for a start and a step"
     return f"no progress: {short}: {count} attempts in a row stopped at {where}; {cure}"
 
@@ -148,9 +162,10 @@ def _why(record: Record, stage: Stage, entry: Entry, state: State | None, lines:
         return f"saved, but not requeued ({lines[-1]['reason']}); retry resumes it"
     if stopped := _stopped(lines):
         return f"{stopped}; retry resumes it"
+    refused = [f"not retried ({line['reason']})" for line in lines if line["event"] == "not retried"]
     failed = [line for line in lines if line.get("outcome") == "failed"][:1]
     reasons = [state.name] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []
-    reasons += [f"exit code {line['code']}" for line in failed]
+    reasons += [f"exit code {line['code']}" for line in failed] + refused
     folder, job = record.logs(stage), entry.job or ""
     ranks = dict.fromkeys([*(line["rank"] for line in failed), 0, *logs.ranks_with_logs(folder, job)])
     last = (logs.last_line(folder, job, rank) for rank in ranks)

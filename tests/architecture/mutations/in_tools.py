@@ -292,6 +292,22 @@ FAULTS = (
         "tools/launcher/cluster/test_attempts.py",
     ),
     fault(
+        "retried-without-a-step",
+        "tools/launcher/cluster/attempts.py",
+        "return not before or furthest_failure(failed) > before[-1]",
+        "return not before or furthest_failure(failed) >= before[-1]",
+        "a bug takes 32 GPUs again and again",
+        "tools/launcher/cluster/test_attempts.py",
+    ),
+    fault(
+        "healthy-node-excluded",
+        "tools/launcher/cluster/attempts.py",
+        "return sorted(_unhealthy(lines) or killed or named",
+        "return sorted(set(nodes) or killed or named",
+        "a retried job avoids the nodes that work",
+        "tools/launcher/cluster/test_attempts.py",
+    ),
+    fault(
         "full-disk-ends-a-job",
         "tools/launcher/cluster/attempts.py",
         "        except OSError as error:\n",

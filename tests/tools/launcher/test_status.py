@@ -21,6 +21,7 @@ from launcher.record import Entry, Record, Submission
 from launcher.stages.options import ConvertOptions, FinetuneOptions, Options, PretrainOptions, ReportOptions
 from launcher.stages.stage import Stage
 from launcher.view.row import Row
+from pretrain.checkpoints.saver import Saver
 from tests.support.launched import call, controller
 from tests.support.waiting import wait_until
 from transfer.run.options import RunOptions
@@ -444,23 +445,42 @@ def test_following_shows_all_until_the_job_has_ended(run: Record, live: str, tmp
     assert shown.read_text() == "one\ntwo, the end\n"
 
 
-def test_a_limit_too_short_for_a_step_is_told(run: Record) -> None:
+def test_a_limit_too_short_for_a_step_is_told(run: Record, tmp_path: Path) -> None:
     resources = Resources(time="0:05", signal_delay=60)
     run.cluster, run.entries["pretrain"].stage = "slurm", replace(run.entries["pretrain"].stage, resources=resources)
     submit(run, "pretrain", "12")
     short = "no progress: the limit less the warning (5 min less 60 s) is too short for a start and a step"
+    cure = "give the same command with a longer --time, and it continues"
 
-    def note(state: State, outcome: str) -> str:
-        log_event(run, "pretrain", "12", event="start", position=6)
-        ended(run, "pretrain", outcome, 75, "12", position=6, signal="SIGUSR2")
+    def note(state: State, outcome: str | None = None) -> str:
+        log_event(run, "pretrain", "12", event="start", position=0)
+        if outcome:
+            ended(run, "pretrain", outcome, 75, "12", position=0, signal="SIGUSR2")
         return status.stage_rows(run, {"12": state})[0].note
 
     waits = State("PENDING", "BeginTime")
     assert "no progress" not in note(waits, "stopped")
-    second = note(waits, "stopped")
-    cure = "cancel it, then give the same command with a longer --time, and it continues"
-    assert second.endswith(f"; {short}: 2 attempts in a row stopped at step 6; {cure}")
+    second = f"{short}: 2 attempts in a row stopped at step 0; the next one there ends the job; then, or after cancel, "
+    assert note(waits, "stopped").endswith(f"; {second}{cure}")
+    assert note(State("RUNNING")).endswith(f"; {second}{cure}")
+    (tmp_path / "pretrain").mkdir()
+    Saver(tmp_path / "pretrain", keep=2)._write("checkpoint_0000.pth.tar", {}, 0, 6, False)
+    assert "no progress" not in note(State("RUNNING"))  # it gets on
+    for saved in (tmp_path / "pretrain").iterdir():
+        saved.unlink()
     third = note(State("FAILED"), "no progress")
-    cure = cure.removeprefix("cancel it, then ")
-    assert third == f"{short}: 3 attempts in a row stopped at step 6; {cure}"
+    assert third == f"{short}: 3 attempts in a row stopped at step 0; {cure}"
     assert status.stage_rows(run, {"12": State("FAILED")})[0].state == "FAILED"
+
+
+def test_a_job_that_is_retried_says_why_and_where_not(run: Record) -> None:
+    run.cluster = "slurm"
+    submit(run, "pretrain", "12")
+    log_event(run, "pretrain", "12", event="start")
+    ended(run, "pretrain", "failed", -9, "12", rank=1)
+    ended(run, "pretrain", "failed", 1, "12")
+    log_event(run, "pretrain", "12", event="retry", number=1, of=3, without=["node2"])
+    (row, *_) = status.stage_rows(run, {"12": State("PENDING", "BeginTime")})
+    assert (row.state, row.note) == (
+        "PENDING", "failed (exit code -9), retry 1 of 3 without node2; SLURM: BeginTime",
+    )  # fmt: skip

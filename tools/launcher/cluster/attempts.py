@@ -2,6 +2,8 @@
 
     {"event": "start", "job": "12", "host": "node1", "position": 0}
     {"event": "end", "job": "12", "rank": 0, "host": "node1", "code": 75, "position": 6, "outcome": "stopped", ...}
+    {"event": "unhealthy", "job": "12", "hosts": ["node2"], ...}
+    {"event": "retry", "job": "12", "number": 1, "of": 3, "without": ["node2"], ...}
 
 A position is the step (of fine-tuning the iteration) of the newest checkpoint; null for a stage that saves none.
 """
@@ -9,6 +11,7 @@ A position is the step (of fine-tuning the iteration) of the newest checkpoint; 
 import contextlib
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -18,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 FINISHED, STOPPED, FAILED, NO_PROGRESS = "finished", "stopped", "failed", "no progress"  # outcomes
+FAILURES = {FAILED}  # outcomes after which a job may be retried
+USER_ERROR = 2  # exit code of a tool with a message for its user, who has something to mend
 PATIENCE = 3  # stops in a row at one position after which a job is not requeued
 _LAST = "last_checkpoint"  # file with the name of the newest checkpoint, as pretrain.runtime.files has it
 
@@ -76,7 +81,7 @@ def standstill(lines: Sequence[Line]) -> int:
     Args:
         lines: of the job.
     """
-    ends = [line for line in lines if line["event"] == "end" and line["rank"] == 0]
+    ends = [line for line in lines if line["event"] == "end" and line.get("rank") == 0]
     count = 0
     for line in reversed(ends):
         stopped = line["outcome"] in (STOPPED, NO_PROGRESS) and line.get("signal") is not None
@@ -84,3 +89,76 @@ def standstill(lines: Sequence[Line]) -> int:
             break
         count += 1
     return count
+
+
+def newest(lines: Sequence[Line]) -> list[Line]:
+    """Return the lines of a job's newest attempt."""
+    starts = [number for number, line in enumerate(lines) if line["event"] == "start"]
+    return list(lines[starts[-1] :] if starts else lines)
+
+
+def retries_used(lines: Sequence[Line]) -> int:
+    """Return how often a job was started once more after a failure."""
+    return sum(line["event"] == "retry" for line in lines)
+
+
+def may_heal(lines: Sequence[Line]) -> bool:
+    """Return whether a job that has just failed may do better in another attempt: it has come further since the last.
+
+    The first failure may be that of a node, unless the tool had a message for its user, such as a wrong setting: then
+    the job must have come further since it began.
+
+    Args:
+        lines: of the job, with the ends of the ranks that have failed.
+    """
+    failed = newest(lines)
+    if _unhealthy(failed):  # its tool had no chance
+        return True
+    began = next((line.get("position") or 0 for line in lines if line["event"] == "start"), 0)
+    mistake = any(line["code"] == USER_ERROR for line in _failures(failed))
+    before = [line["position"] for line in lines if line["event"] == "retry"] or ([began] if mistake else [])
+    return not before or furthest_failure(failed) > before[-1]
+
+
+def furthest_failure(lines: Sequence[Line]) -> int:
+    """Return the position at which an attempt failed; 0 for a stage that has none."""
+    return max((line.get("position") or 0 for line in _failures(lines)), default=0)
+
+
+def _unhealthy(lines: Sequence[Line]) -> set[str]:
+    """Return the nodes that an attempt's check before the tool's start has found unfit."""
+    return {host for line in lines if line["event"] == "unhealthy" for host in line["hosts"]}
+
+
+def _failures(lines: Sequence[Line]) -> list[Line]:
+    return [line for line in lines if line.get("outcome") in FAILURES]
+
+
+def culprits(lines: Sequence[Line], nodes: Sequence[str]) -> list[str]:
+    """Return the nodes that an attempt of a job failed on; none where all ranks have met the same error.
+
+    It is one whose GPUs are not well; else where a tool was killed; else where the rank is that the others name in
+    their message; else a node from which no rank has logged its end.
+
+    Args:
+        lines: of the attempt.
+        nodes: of the job.
+    """
+    ends = _failures(lines)
+    where = {line["rank"]: line["host"] for line in ends}
+    killed = {line["host"] for line in ends if line["code"] < 0}
+    named = {where.get(line.get("blamed")) for line in ends} - {None}
+    silent = set(nodes) - set(where.values())
+    alone = set(nodes) if len(nodes) == 1 and all(line["code"] != USER_ERROR for line in ends) else set()
+    return sorted(_unhealthy(lines) or killed or named or silent or alone)
+
+
+def blamed_rank(output: Path, offset: int) -> int | None:
+    """Return the rank that failed first, as a task's output says since `offset`; None where it does not."""
+    try:
+        with open(output, "rb") as file:
+            file.seek(offset)
+            found = re.search(rb"^error on ranks? (\d+)", file.read(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) if found else None

@@ -8,6 +8,7 @@ from typing import NoReturn
 from pretrain.runtime.errors import TRY_AGAIN
 
 from . import attempts, slurm
+from .retries import Retries
 
 AGAIN_HERE = 144  # exit code that submitit's local executor takes for "start the tasks once more"
 
@@ -24,6 +25,8 @@ class Ending:
         code: of the tool: 0, TRY_AGAIN where it has saved, any other where it has failed.
         signals: names of those that came while it ran.
         folder: of the run, where it saves; None: it saves nothing.
+        retries: what a job may have after failures.
+        output: the file that this rank prints into, and its size before the attempt.
     """
 
     log: attempts.Log
@@ -33,6 +36,8 @@ class Ending:
     code: int
     signals: tuple[str, ...]
     folder: Path | None
+    retries: Retries
+    output: tuple[Path, int]
 
     @property
     def outcome(self) -> str:
@@ -50,7 +55,11 @@ class Ending:
             self._tell(attempts.FINISHED)
 
     def _fail(self) -> NoReturn:
-        self._tell(attempts.FAILED)
+        told = self._tell(attempts.FAILED, blamed=attempts.blamed_rank(*self.output))
+        # On a disk that takes no log it would fail again, and nothing would count its attempts.
+        again = told and self.retries.start_again(self.log, self.job, self.rank, self.cluster)
+        if again and self.cluster == "local":
+            sys.exit(AGAIN_HERE)
         sys.exit(self.code if self.code > 0 else 128 - self.code)
 
     def _start_again(self) -> NoReturn:
@@ -79,6 +88,6 @@ class Ending:
     def _position(self) -> int | None:
         return None if self.folder is None else attempts.position(self.folder)
 
-    def _tell(self, outcome: str, **more: str | None) -> bool:
+    def _tell(self, outcome: str, **more: str | int | None) -> bool:
         where = {"job": self.job, "rank": self.rank, "host": attempts.host()}
         return self.log.add(event="end", **where, code=self.code, position=self._position(), outcome=outcome, **more)

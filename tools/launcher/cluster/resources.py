@@ -95,6 +95,11 @@ class Resources:
         _whole(1),
         int,
     )
+    retries: int | None = option(
+        "further attempts after failures, each only if the run has come further since the last (default 0)",
+        _whole(0),
+        int,
+    )
     sbatch: Mapping[str, Any] | None = option("more options of sbatch", _sbatch, None)
     setup: Sequence[str] | None = option("shell lines that run before the job", _setup, None)
 

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from .errors import LaunchError, SilentError
 
@@ -123,6 +124,33 @@ def requeue(job: str) -> str | None:
             fault = done.stderr.strip() or f"scontrol ended with {done.returncode}"
         time.sleep(_PAUSE)
     return fault
+
+
+def hosts(listed: str) -> list[str]:
+    """Return the nodes of SLURM's list, such as "gpu[07-09],login1"."""
+    return _run("scontrol", "show", "hostnames", listed).stdout.split() if listed else []
+
+
+def without(job: str, nodes: Collection[str], submission: Path) -> str | None:
+    """Return the nodes that a job has been told to avoid, and some more, as a list for `exclude`.
+
+    None where the job could not run without them.
+
+    Args:
+        job: its id.
+        nodes: those to add.
+        submission: the file that it was submitted with.
+    """
+    told = re.search(r"ExcNodeList=(\S+)", _run("scontrol", "show", "job", "-o", job).stdout)
+    before = [told[1]] if told and told[1] != "(null)" else []
+    listed = ",".join([*before, *nodes])
+    tried = _run("sbatch", "--test-only", f"--exclude={listed}", str(submission))
+    return listed if tried.returncode == 0 else None
+
+
+def exclude(job: str, nodes: str) -> None:
+    """Have a job that waits, such as one just requeued, avoid nodes and no others."""
+    _run("scontrol", "update", f"jobid={job}", f"ExcNodeList={nodes}")
 
 
 def _queue(*options: str) -> str:

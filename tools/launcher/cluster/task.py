@@ -22,10 +22,11 @@ from typing import Any
 import submitit
 
 from ..health.start import UNHEALTHY, check_start
-from . import attempts, ranks
+from . import attempts, logs, ranks
 from .attempts import Log
 from .block_signals import STOPPING
 from .ending import Ending
+from .retries import Retries
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Task:
     tasks: int
     folder: str = ""  # where the tool saves
     gpus: int = 0  # on each node
+    retries: int = 0  # attempts more that a job may have after failures
 
     def __call__(self) -> None:
         """Run the tool to its end. Returns where it has finished; else the process exits with a code that says so."""
@@ -48,8 +50,13 @@ class Task:
         job, rank, cluster = environment.job_id, environment.global_rank, environment.cluster
         ranks.forget_launchers(os.environ, cluster == "slurm")
         os.chdir(self.cwd)
-        if cluster != "debug":  # of an attempt before: clients would take it for this one's
-            environment.paths.result_pickle.unlink(missing_ok=True)
+        if cluster == "debug":  # it has no files
+            output, printed, submission = Path(os.devnull), 0, Path(os.devnull)
+        else:
+            paths = environment.paths
+            paths.result_pickle.unlink(missing_ok=True)  # of an attempt before: clients would take it for this one's
+            output, submission = logs.log_path(paths.folder, job, rank), paths.submission_file
+            printed = output.stat().st_size if output.exists() else 0
         log, saves = Log(Path(self.attempts)), Path(self.folder) if self.saves else None
         if rank == 0:
             log.add(event="start", job=job, host=attempts.host(), position=saves and attempts.position(saves))
@@ -59,7 +66,8 @@ class Task:
         if code == 0 and rank == 0 and not Path(self.result).exists():  # on another node the file may be seen late
             code = 1
             print(f"error: {self.command[1]} ended well, but {self.result} is not there", file=sys.stderr)
-        Ending(log, job, rank, cluster, code, tuple(signals), saves).conclude()
+        retries = Retries(self.retries, self.tasks, submission)
+        Ending(log, job, rank, cluster, code, tuple(signals), saves, retries, (output, printed)).conclude()
 
     def _may_start(self, log: Log, job: str) -> bool:
         """Return whether the GPUs of the job's nodes can work together; otherwise say which cannot."""

@@ -276,13 +276,13 @@ def test_jobs_are_found_and_stopped_also_without_proc(
 
 
 def test_a_job_that_does_not_stop_is_killed(tmp_path: Path) -> None:
-    deaf = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
-    task = [sys.executable, "-c", deaf]
+    deaf = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open(sys.argv[1], 'w')"
+    task = [sys.executable, "-c", f"{deaf}; time.sleep(300)", str(tmp_path / "deaf")]
     controller = f"import subprocess, signal; signal.signal(signal.SIGTERM, print); subprocess.run({task!r})"
     line = [sys.executable, "-c", controller, "-m", "submitit.local._local", str(tmp_path)]
     with subprocess.Popen(line, start_new_session=True) as process:
         job = (str(process.pid), tmp_path)
-        wait_until(lambda: local._children(job[0]), "its task runs")
+        wait_until((tmp_path / "deaf").exists, "its task runs, and is deaf")
         (child,) = local._children(job[0])
         local.cancel([job])
         assert local.end([job], grace=0.5) == [job[0]]
