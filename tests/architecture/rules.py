@@ -130,7 +130,9 @@ RULES: dict[str, str] = {
     "tools/launcher/health": "",
     "tools/launcher/cluster": "tools/launcher/health pretrain/runtime pretrain/runtime/ranks",
     "tools/launcher/stages": "tools/launcher/cluster tools/common pretrain/* transfer/*",
-    "tools/launcher/view": "tools/launcher/cluster tools/launcher/stages pretrain/runtime",
+    "tools/launcher/view": (
+        "tools/launcher/cluster tools/launcher/stages pretrain/runtime pretrain/runtime/invocation"
+    ),
     "tools/launcher": "tools/launcher/* tools/common pretrain/* transfer/*",
     "tools": "tools/* pretrain/* transfer/*",
 }

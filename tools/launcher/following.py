@@ -10,10 +10,11 @@ from pretrain.runtime.progress import console
 from . import status
 from .cluster.slurm import State
 from .job_states import known_states, pause
-from .pace import Pace, clock, minutes
+from .pace import Pace
 from .record import Record
 from .stages.pipeline import Measured
 from .view.row import ENDED, FINISHED, RUNNING, Row
+from .view.words import clock, minutes
 
 _LOOK = 0.2  # seconds between two looks at the processes of this machine
 _LINE = 20.0  # seconds between two lines; with SLURM six looks at it

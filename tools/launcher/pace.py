@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from .stages.pipeline import Measured
 from .view.row import FINISHED, RUNNING, Row
+from .view.words import minutes
 
 _EVALUATES = 0.9  # of a stage is done when its last iteration is
 _FIRST = 0.02  # of the run, after which its time is first estimated
@@ -73,17 +74,3 @@ def _fraction(row: Row) -> float:
     if row.state == FINISHED:
         return 1
     return _EVALUATES * row.done / row.total if row.state == RUNNING and row.done and row.total else 0
-
-
-def minutes(seconds: float) -> str:
-    """Return a duration as "45 s", "3.2 min" or "2.1 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 2 * 3600 else f"{seconds / 3600:.1f} h"
-
-
-def clock(seconds: float) -> str:
-    """Return a duration as "0:45", "12:03" or "1:02:03"."""
-    whole = round(seconds)
-    hours, rest = divmod(whole, 3600)
-    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

@@ -1,8 +1,9 @@
 """The progress of a run: a row a stage, from what the cluster says, what its jobs logged, and its metrics.json."""
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from .cluster.slurm import State
 from .job_states import known_states
 from .record import Entry, Record
 from .stages.stage import Stage
-from .view import steps
+from .view import steps, words
 from .view.row import BLOCKED, CANCELLED, FAILED, FINISHED, PENDING, RUNNING, WAITING, Row
 
 _SILENCE = 600  # seconds without a line of metrics.json after which a job is looked at twice
@@ -36,13 +37,59 @@ def _row(record: Record, entry: Entry, state: State | None, before: dict[str, Ro
     stage, events = entry.stage, record.events(entry.stage)
     name, note = _state(record, entry, state, events, before)
     done, total, left, speed = steps.read_progress(stage) if events else steps.UNKNOWN
-    starts = [line["time"] for line in events if line["event"] == "start"]
+    newest = _newest_attempt(events)
+    log = logs.log_path(record.logs(stage), entry.job or "", _failed_rank(entry, newest))
+    row = Row(
+        stage.name,
+        entry.job,
+        name,
+        sum(line["event"] == "start" for line in events),
+        done,
+        total,
+        None,
+        note,
+        seconds=_seconds(newest, name),
+        node=(state.node if state and state.live else "") or _host(newest),
+        starts=(state.starts if state else "") or None,
+        rank=_failed_rank(entry, newest),
+        log=str(log) if log.exists() else None,
+        resumes_from=_resumes_from(stage, name),
+        limit=(state.limit if state and name == RUNNING else "") or None,
+    )
     if name != RUNNING:
-        return Row(stage.name, entry.job, name, len(starts), done, total, None, note)
+        return row
     if done is not None and done == total:
         left, note = None, "evaluates" if stage.kind == "finetune" else note
-    seconds = time.time() - datetime.fromisoformat(starts[-1]).timestamp() if starts else None
-    return Row(stage.name, entry.job, name, len(starts), done, total, left, note, speed, seconds)
+    return dataclasses.replace(row, left_seconds=left, note=note, speed=speed)
+
+
+def _resumes_from(stage: Stage, state: str) -> int | None:
+    if state == FINISHED or stage.kind not in ("pretrain", "finetune"):
+        return None
+    return attempts.position(Path(stage.folder)) or None
+
+
+def _seconds(newest: Sequence[dict[str, Any]], state: str) -> float | None:
+    """Return how long the newest attempt has run, or ran; None where it has not begun, or its end is not known."""
+    times = [datetime.fromisoformat(line["time"]).timestamp() for line in newest if line["event"] in ("start", "end")]
+    if not newest or newest[0]["event"] != "start":
+        return None
+    if len(times) > 1:
+        return times[1] - times[0]
+    return time.time() - times[0] if state == RUNNING else None
+
+
+def _host(newest: Sequence[dict[str, Any]]) -> str | None:
+    """Return where an attempt ran: of several nodes the one on which it failed, if that is known."""
+    hosts = [line["host"] for line in newest if line.get("host")]
+    failed = [line["host"] for line in newest if line.get("host") and line.get("outcome") == "failed"]
+    return next(iter([*failed, *hosts]), None)
+
+
+def _failed_rank(entry: Entry, newest: Sequence[dict[str, Any]]) -> int:
+    """Return the rank of the newest job that failed first; 0 where none has said so."""
+    failed = (line["rank"] for line in newest if line["job"] == entry.job and line.get("outcome") == "failed")
+    return next(failed, 0)
 
 
 def _state(
@@ -60,14 +107,21 @@ def _state(
     if any(line.get("outcome") == "finished" for line in lines):
         return FINISHED, ""
     if needs and not lines:
-        return BLOCKED, "not run: " + listed((f"{row.stage} {_WORDS[row.state]}" for row in needs), shown=1)
+        return BLOCKED, _blocks(needs)
     if Path(stage.result).exists() and not lines and (entry.job is None or stage.kind != "report"):
         return FINISHED, "by an earlier job"
     if entry.cancelled or (state and state.name == "CANCELLED"):
-        return CANCELLED, "retry resumes it" if events else ""
+        return CANCELLED, ""
     if entry.job is None:
         return WAITING, _waits(unfinished)
     return FAILED, stands_still or _why(record, stage, entry, state, lines)
+
+
+def _blocks(needs: Sequence[Row]) -> str:
+    """Return why a stage is not run: the stages that failed, or else were cancelled, or else were not run."""
+    state = next(state for state in _WORDS if any(row.state == state for row in needs))
+    names = [row.stage for row in needs if row.state == state]
+    return f"not run: {listed(names, shown=1)} {_WORDS[state][len(names) > 1]}"
 
 
 def _waits(stages: Sequence[str]) -> str:
@@ -77,7 +131,11 @@ def _waits(stages: Sequence[str]) -> str:
     return f"for {', '.join(stages)}" if stages else ""
 
 
-_WORDS = {FAILED: "failed", CANCELLED: "was cancelled", BLOCKED: "was not run"}
+_WORDS = {  # of one, of several
+    FAILED: ("failed", "failed"),
+    CANCELLED: ("was cancelled", "were cancelled"),
+    BLOCKED: ("was not run", "were not run"),
+}
 
 
 def _newest_attempt(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -92,15 +150,19 @@ def _live(state: State, lines: list[dict[str, Any]], stage: Stage, unfinished: l
             return WAITING, _waits(unfinished or stage.after)
         stopped = _stopped(lines)
         before = f"{stopped}, resumes; " if stopped else _retried(lines)
-        return PENDING, f"{before}SLURM: {state.reason}"
+        return PENDING, before + _waits_in_queue(state, begun=bool(lines))
     if state.held:
         return PENDING, f"SLURM: {state.name}; `scontrol release` lets it start"
     if state.name != "RUNNING":
         return RUNNING, f"SLURM: {state.name}"
-    notes = [f"limit in {state.limit}"] if state.limit else []
     silent = _silence(stage, lines)
-    notes += [f"silent for {timedelta(seconds=round(silent))}: does it hang?"] if silent > _SILENCE else []
-    return RUNNING, "; ".join(notes)
+    return RUNNING, f"silent for {words.clock(silent)}: does it hang?" if silent > _SILENCE else ""
+
+
+def _waits_in_queue(state: State, begun: bool) -> str:
+    if state.reason == "BeginTime" and begun:
+        return "SLURM pauses a requeued job (BeginTime)"
+    return words.waiting(state.reason)
 
 
 def _stopped(lines: list[dict[str, Any]]) -> str:
@@ -116,7 +178,7 @@ def _retried(lines: list[dict[str, Any]]) -> str:
         return ""
     code = next((line["code"] for line in lines if line.get("outcome") in attempts.FAILURES), None)
     without = f" without {listed(again['without'])}" if again.get("without") else ""
-    return f"failed (exit code {code}), retry {again['number']} of {again['of']}{without}; "
+    return f"{words.exit_code(code or 1)}, retry {again['number']} of {again['of']}{without}; "
 
 
 def _standing_still(stage: Stage, lines: list[dict[str, Any]]) -> str:
@@ -159,16 +221,20 @@ def _why(record: Record, stage: Stage, entry: Entry, state: State | None, lines:
         lines: events of the newest attempt of its newest job.
     """
     if lines and lines[-1]["event"] == "not requeued":
-        return f"saved, but not requeued ({lines[-1]['reason']}); retry resumes it"
+        return f"saved, but not requeued ({lines[-1]['reason']})"
     if stopped := _stopped(lines):
-        return f"{stopped}; retry resumes it"
+        return stopped
     refused = [f"not retried ({line['reason']})" for line in lines if line["event"] == "not retried"]
     failed = [line for line in lines if line.get("outcome") == "failed"][:1]
-    reasons = [state.name] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []
-    reasons += [f"exit code {line['code']}" for line in failed] + refused
+    reasons = [words.ended(state.name)] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []
+    reasons += [*(words.exit_code(line["code"]) for line in failed), *refused]
     folder, job = record.logs(stage), entry.job or ""
     ranks = dict.fromkeys([*(line["rank"] for line in failed), 0, *logs.ranks_with_logs(folder, job)])
     last = (logs.last_line(folder, job, rank) for rank in ranks)
     first = next(last)
     message = first if logs.is_error(first) else next(filter(logs.is_error, last), first)
-    return ", ".join(reasons or ["ended without a message"]) + (f": {message}" if message else "")
+    if logs.is_error(message):  # which says more than "exit code 2"
+        reasons = [reason for reason in reasons if not reason.startswith("exit code")]
+        return ": ".join(filter(None, [", ".join(reasons), message]))
+    said = [f"the last line of its log: {message}"] if message else []
+    return "; ".join([", ".join(reasons) or "ended without a message", *said])

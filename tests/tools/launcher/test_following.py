@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher import following, pace, rounds
+from launcher import following, rounds
 from launcher.cluster import local, logs
 from launcher.cluster.resources import Resources
 from launcher.following import Follower
@@ -20,6 +20,7 @@ from launcher.record import Entry, Record, Submission
 from launcher.stages.options import PretrainOptions, ReportOptions
 from launcher.stages.pipeline import Measured
 from launcher.stages.stage import Stage
+from launcher.view import words
 from launcher.view.row import FINISHED, RUNNING, WAITING, Row
 from tests.conftest import ROOT
 from tests.support.launched import controller
@@ -79,7 +80,7 @@ def test_a_resumed_run_is_not_compared_as_a_whole() -> None:
     ("seconds", "shown", "on_a_clock"), [(45, "45 s", "0:45"), (192, "3.2 min", "3:12"), (7560, "2.1 h", "2:06:00")]
 )
 def test_durations_are_read_at_a_glance(seconds: float, shown: str, on_a_clock: str) -> None:
-    assert (pace.minutes(seconds), pace.clock(seconds)) == (shown, on_a_clock)
+    assert (words.minutes(seconds), words.clock(seconds)) == (shown, on_a_clock)
 
 
 def test_a_waiting_command_says_how_far_it_is(
@@ -126,7 +127,7 @@ def test_a_failure_is_one_message_with_the_logs_end(tmp_path: Path, capsys: pyte
         rounds._end(run, Follower(run, None), None)
     assert ended.value.code == 1
     printed = capsys.readouterr().err.splitlines()
-    assert printed[0] == "error: pretrain: FAILED exit code 2: error: the disk is full"
+    assert printed[0] == "error: pretrain: FAILED error: the disk is full"
     assert printed[1] == f"    the end of {file}:"
     assert printed[2:] == [*(f"    line {number}" for number in range(16, 30)), "    error: the disk is full"]
 
@@ -142,7 +143,9 @@ def test_a_finished_run_ends_with_what_came_out(tmp_path: Path, capsys: pytest.C
     run.entries["report"].submissions.append(sent)
     path = run.attempts(stage)
     path.parent.mkdir(parents=True)
-    path.write_text('{"event": "end", "job": "4194999", "outcome": "finished", "time": "2026-01-01T00:00:00+00:00"}\n')
+    path.write_text(
+        '{"event": "end", "job": "4194999", "rank": 0, "outcome": "finished", "time": "2026-01-01T00:00:00+00:00"}\n'
+    )
     rounds._end(run, Follower(run, None), "The real result is elsewhere.")
     printed = capsys.readouterr().out.splitlines()
     assert printed[-4:] == ["took 0 s here", "MoCo is better.", f"the report: {page}", "The real result is elsewhere."]

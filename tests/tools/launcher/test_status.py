@@ -171,7 +171,7 @@ def test_a_failure_blocks_what_needs_it_and_says_why(run: Record, tmp_path: Path
     ended(run, "voc/random/trial_0", "finished", 0, "4194998")
     assert states(run) == ["FAILED", "BLOCKED", "FINISHED", "BLOCKED", "BLOCKED"]
     found = rows(run)
-    assert found["pretrain"].note == "exit code 2: error: data.root: X: no such folder and more"
+    assert found["pretrain"].note == "error: data.root: X: no such folder and more"
     assert found["convert"].note == "not run: pretrain failed"
     assert found["voc/moco/trial_0"].note == "not run: convert was not run"
 
@@ -183,7 +183,7 @@ def test_the_log_of_the_rank_that_failed_first_is_shown(run: Record) -> None:
     log(run, "pretrain", "error: the disk of rank 3 is full\n", rank=3)
     ended(run, "pretrain", "failed", 2, rank=3)
     ended(run, "pretrain", "failed", 1, rank=0)
-    assert rows(run)["pretrain"].note == "exit code 2: error: the disk of rank 3 is full"
+    assert rows(run)["pretrain"].note == "error: the disk of rank 3 is full"
 
 
 def test_a_job_that_was_killed_ended_without_a_word(run: Record) -> None:
@@ -193,7 +193,11 @@ def test_a_job_that_was_killed_ended_without_a_word(run: Record) -> None:
     with open(run.attempts(run.entries["pretrain"].stage), "a") as file:
         file.write('{"event": "end", "outco')
     row = rows(run)["pretrain"]
-    assert (row.state, row.note, row.attempt) == ("FAILED", "ended without a message: the last step", 1)
+    assert (row.state, row.note, row.attempt) == (
+        "FAILED",
+        "ended without a message; the last line of its log: the last step",
+        1,
+    )
 
 
 def test_the_error_is_found_in_the_log_of_any_rank(run: Record) -> None:
@@ -203,7 +207,7 @@ def test_the_error_is_found_in_the_log_of_any_rank(run: Record) -> None:
     log(run, "pretrain", "error: images: no such folder\n", rank=1)
     for rank in (0, 1):
         ended(run, "pretrain", "failed", 2, rank=rank)
-    assert rows(run)["pretrain"].note == "exit code 2: error: images: no such folder"
+    assert rows(run)["pretrain"].note == "error: images: no such folder"
 
 
 def test_attempts_of_all_jobs_count_and_the_newest_decides(run: Record) -> None:
@@ -213,7 +217,7 @@ def test_attempts_of_all_jobs_count_and_the_newest_decides(run: Record) -> None:
         ended(run, "pretrain", outcome, code, job)
     run.entries["pretrain"].cancelled = True
     row = rows(run)["pretrain"]
-    assert (row.state, row.attempt, row.note) == ("CANCELLED", 2, "retry resumes it")
+    assert (row.state, row.attempt, row.note) == ("CANCELLED", 2, "")
     run.entries["pretrain"].cancelled = False
     submit(run, "pretrain", "4194999")
     log_event(run, "pretrain", "4194999", event="start")
@@ -234,7 +238,8 @@ def test_json_is_a_list_of_rows_with_promised_names(run: Record, capsys: pytest.
     message = json.loads(done.stdout)
     assert [row["stage"] for row in message] == list(run.entries)
     names = {"stage", "job", "state", "attempt", "done", "total", "left_seconds", "note", "speed", "seconds"}
-    assert set(message[0]) == names
+    newer = {"node", "starts", "limit", "rank", "log", "resumes_from"}
+    assert set(message[0]) == names | newer
     assert record.load_record(run.folder) == run
 
 
@@ -251,9 +256,14 @@ def test_the_table_fits_a_terminal(run: Record, capsys: pytest.CaptureFixture[st
     run.save()
     done = call(capsys, "status", run.folder)
     lines = done.stdout.splitlines()
-    table, notes = lines[1 : len(run.entries) + 2], lines[len(run.entries) + 2 :]
+    table, notes = lines[2 : len(run.entries) + 3], lines[len(run.entries) + 3 :]
     assert [line for line in table if len(line) > 80] == []
-    assert [line.split(":")[0] for line in notes] == ["pretrain", "convert", "voc/moco/trial_0", "report"]
+    assert [line.split(":")[0] for line in notes] == [
+        "pretrain",
+        "  /a/long/folder/" + 30 * "of/images/",
+        "  log",
+        "next",
+    ]
     for text in ("pretrain", "12345678", "FAILED", "100000/1000200", "BLOCKED", "[red]"):
         assert text in done.stdout
     for name in run.entries:
@@ -273,12 +283,13 @@ def long_run(run: Record) -> Record:
 
 
 def shown_lines(run: Record, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The lines below the run's folder, in a terminal of 80 columns."""
+    """The lines below the run's folder, in a terminal of 80 columns, without the command to type next."""
     monkeypatch.setenv("COLUMNS", "80")
     run.home.mkdir(parents=True, exist_ok=True)
     run.save()
-    lines = call(capsys, "status", run.folder).stdout.splitlines()[1:]
+    *lines, command = call(capsys, "status", run.folder).stdout.splitlines()[2:]
     assert [line for line in lines if len(line) > 80] == []
+    assert command.startswith("next: ")
     return lines
 
 
@@ -300,9 +311,11 @@ def test_what_many_stages_have_in_common_is_said_once(
     ended(long_run, "pretrain", "failed", 2, "1234567_10")
     lines = shown_lines(long_run, capsys, monkeypatch)
     notes = lines[1 + len(long_run.entries) :]
-    assert notes[0] == "pretrain: attempt 2; exit code 2"
-    assert len(notes) == 4
-    assert notes[2].endswith("/trial_0 and 17 more: not run: convert was not run")
+    assert notes[0] == "pretrain in attempt 2: exit code 2"
+    assert notes[1:] == [
+        "coco/labels_5pct/random/trial_0 and 17 more: not run: convert was not run",
+        "report: not run: coco/labels_5pct/random/trial_0 and 17 more were not run",
+    ]
 
 
 # -- SLURM's words, as squeue gave them on a real one (tests/slurm asks a real one) -----------------------------------
@@ -311,13 +324,15 @@ def test_what_many_stages_have_in_common_is_said_once(
 @pytest.mark.parametrize(
     ("state", "shown", "note"),
     [
-        (State("PENDING", "Resources"), "PENDING", "SLURM: Resources"),
-        (State("RUNNING", limit="2:03:04"), "RUNNING", "limit in 2:03:04"),
+        (State("PENDING", "Resources"), "PENDING", "waits for free nodes (SLURM: Resources)"),
+        (State("PENDING", "None"), "PENDING", "submitted just now"),
+        (State("PENDING", "Unheard"), "PENDING", "SLURM: Unheard"),
+        (State("RUNNING", limit="2:03:04"), "RUNNING", ""),
         (State("COMPLETING"), "RUNNING", "SLURM: COMPLETING"),
         (State("RESV_DEL_HOLD"), "PENDING", "SLURM: RESV_DEL_HOLD; `scontrol release` lets it start"),
-        (State("LOST"), "FAILED", "LOST"),
-        (State("NODE_FAIL"), "FAILED", "NODE_FAIL"),
-        (State("TIMEOUT"), "FAILED", "TIMEOUT"),
+        (State("LOST"), "FAILED", "LOST: SLURM's accounting has it, the queue does not"),
+        (State("NODE_FAIL"), "FAILED", "its node failed (SLURM: NODE_FAIL)"),
+        (State("TIMEOUT"), "FAILED", "over its time limit (SLURM: TIMEOUT)"),
         (State("CANCELLED"), "CANCELLED", ""),
         (None, "FAILED", "ended without a message"),
     ],
@@ -334,7 +349,10 @@ def test_a_job_that_was_requeued_says_that_it_goes_on(run: Record) -> None:
     log_event(run, "pretrain", "7", event="start")
     ended(run, "pretrain", "stopped", 75, "7", signal="SIGUSR2")
     row = status._row(run, entry, State("PENDING", "BeginTime"), {})
-    assert (row.state, row.note) == ("PENDING", "stopped by SIGUSR2 and saved, resumes; SLURM: BeginTime")
+    assert (row.state, row.note) == (
+        "PENDING",
+        "stopped by SIGUSR2 and saved, resumes; SLURM pauses a requeued job (BeginTime)",
+    )
 
 
 def test_a_job_that_slurm_requeued_after_a_failure_only_waits(run: Record) -> None:
@@ -343,7 +361,7 @@ def test_a_job_that_slurm_requeued_after_a_failure_only_waits(run: Record) -> No
     log_event(run, "pretrain", "7", event="start")
     ended(run, "pretrain", "failed", 1, "7", rank=3)
     row = status._row(run, entry, State("PENDING", "BeginTime"), {})
-    assert (row.state, row.note) == ("PENDING", "SLURM: BeginTime")
+    assert (row.state, row.note) == ("PENDING", "SLURM pauses a requeued job (BeginTime)")
 
 
 def test_the_newest_attempt_decides(run: Record) -> None:
@@ -353,11 +371,11 @@ def test_the_newest_attempt_decides(run: Record) -> None:
     log_event(run, "pretrain", "7", event="start")
     ended(run, "pretrain", "stopped", 75, "7", signal="SIGUSR2")
     log_event(run, "pretrain", "7", event="start")  # and was killed without a word
-    assert status._row(run, entry, State("PENDING", "BeginTime"), {}).note == "SLURM: BeginTime"
+    assert status._row(run, entry, State("PENDING", "BeginTime"), {}).note == "SLURM pauses a requeued job (BeginTime)"
     ended(run, "pretrain", "failed", 1, "7", rank=3)
     log_event(run, "pretrain", "7", event="start")
     ended(run, "pretrain", "failed", 2, "7")
-    assert status._row(run, entry, State("FAILED"), {}).note == "exit code 2: error: the disk is full"
+    assert status._row(run, entry, State("FAILED"), {}).note == "error: the disk is full"
 
 
 def test_a_stage_may_need_one_that_has_left_the_pipeline(run: Record) -> None:
@@ -481,6 +499,5 @@ def test_a_job_that_is_retried_says_why_and_where_not(run: Record) -> None:
     ended(run, "pretrain", "failed", 1, "12")
     log_event(run, "pretrain", "12", event="retry", number=1, of=3, without=["node2"])
     (row, *_) = status.stage_rows(run, {"12": State("PENDING", "BeginTime")})
-    assert (row.state, row.note) == (
-        "PENDING", "failed (exit code -9), retry 1 of 3 without node2; SLURM: BeginTime",
-    )  # fmt: skip
+    before = "killed (SIGKILL; often memory), retry 1 of 3 without node2"
+    assert (row.state, row.note) == ("PENDING", f"{before}; SLURM pauses a requeued job (BeginTime)")

@@ -26,11 +26,13 @@ _TRIES, _PAUSE = 4, 5  # of a requeue; seconds
 
 @dataclass(frozen=True)
 class State:
-    """A job as SLURM describes it: "RUNNING", why it waits, and when its time is over."""
+    """A job as SLURM describes it: "RUNNING", why it waits, when its time is over, where it is, when it may start."""
 
     name: str
     reason: str = ""
     limit: str = ""  # time left until the limit, [DAYS-]HOURS:MINUTES:SECONDS
+    node: str = ""  # one or several, "node[1-2]", once it has started
+    starts: str = ""  # of a pending job as SLURM expects it, local time as in ISO 8601
 
     @property
     def live(self) -> bool:
@@ -61,10 +63,11 @@ def job_states(tokens: Mapping[str, str]) -> dict[str, State]:
         if _is_ours(tokens.get(job), comment, name):
             found[job] = State(state.split()[0] if state else "UNKNOWN")  # "CANCELLED by 1000"
     found = {job: State(LOST) if state.live else state for job, state in found.items()}
-    queue = _queue("-t", "all", "-j", listed, "-o", "%i|%T|%L|%r|%k|%j")
-    for job, state, limit, reason, comment, name in _rows(queue, 6):
+    queue = _queue("-t", "all", "-j", listed, "-o", "%i|%T|%L|%N|%S|%r|%k|%j")
+    for job, state, limit, node, starts, reason, comment, name in _rows(queue, 8):
         if _is_ours(tokens.get(job), comment, name):
-            found[job] = State(state, reason, limit)
+            known_start = state == "PENDING" and starts not in ("", "N/A")
+            found[job] = State(state, reason, limit, node, starts if known_start else "")
     return found
 
 

@@ -70,18 +70,30 @@ def test_a_silent_controller_is_not_taken_for_no_jobs(answer: Answer) -> None:
 
 def test_states_are_of_the_tasks_that_were_asked_for(answer: Answer) -> None:
     answer("sacct", f"12_0|COMPLETED||moco-trials\\n12_1|CANCELLED by 1000|{OURS}|moco-trials\\n12_4|FAILED||moco-x\\n")
-    answer("squeue", f"12_2|RUNNING|1:00|None|{OURS}|moco-trials\\n12_3|PENDING|1:00|Resources|{OURS}|moco-trials\\n")
+    answer(
+        "squeue",
+        f"12_2|RUNNING|1:00|node1|2026-01-01T10:00:00|None|{OURS}|moco-trials\\n12_3|PENDING|1:00||N/A|Resources|{OURS}|moco-trials\\n",
+    )
     found = slurm.job_states(dict.fromkeys(["12_0", "12_1", "12_2"], OURS))
     assert {job: state.name for job, state in found.items()} == {
         "12_0": "COMPLETED", "12_1": "CANCELLED", "12_2": "RUNNING",
     }  # fmt: skip
     assert [job for job, state in found.items() if state.live] == ["12_2"]
+    assert found["12_2"] == slurm.State("RUNNING", "None", "1:00", "node1")
+
+
+def test_a_pending_job_has_the_start_that_slurm_expects(answer: Answer) -> None:
+    answer("sacct")
+    ours = f"{OURS}|moco-x"
+    answer("squeue", f"12|PENDING|1:00||2026-01-01T10:00:00|Resources|{ours}\\n13|PENDING|1:00||N/A|Priority|{ours}\\n")
+    found = slurm.job_states(dict.fromkeys(["12", "13"], OURS))
+    assert (found["12"].starts, found["13"].starts) == ("2026-01-01T10:00:00", "")
 
 
 def test_a_job_that_only_accounting_has_running_is_lost(answer: Answer) -> None:
     """No SLURM here can be brought to it: it is what a controller leaves that crashed before it told its database."""
     answer("sacct", f"7|RUNNING|{OURS}|moco-a\\n8|PENDING|{OURS}|moco-b\\n9|COMPLETED|{OURS}|moco-c\\n")
-    answer("squeue", f"8|RUNNING|1:00|None|{OURS}|moco-b\\n")
+    answer("squeue", f"8|RUNNING|1:00|node1|2026-01-01T10:00:00|None|{OURS}|moco-b\\n")
     found = slurm.job_states(dict.fromkeys(["7", "8", "9"], OURS))
     assert {job: (state.name, state.live) for job, state in found.items()} == {
         **{"7": ("LOST", False), "8": ("RUNNING", True), "9": ("COMPLETED", False)},
@@ -101,7 +113,7 @@ def test_a_job_that_only_accounting_has_running_is_lost(answer: Answer) -> None:
 )
 def test_a_job_of_somebody_else_under_our_id_is_not_ours(answer: Answer, comment: str, name: str, ours: bool) -> None:
     answer("sacct")
-    answer("squeue", f"7|RUNNING|1:00|None|{comment}|{name}\\n")
+    answer("squeue", f"7|RUNNING|1:00|node1|2026-01-01T10:00:00|None|{comment}|{name}\\n")
     assert list(slurm.job_states({"7": OURS})) == (["7"] if ours else [])
 
 
