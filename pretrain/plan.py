@@ -2,6 +2,7 @@
 
 import logging
 import pathlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,13 +93,19 @@ class Plan:
             return f"of the encoders, {device}compiled by torch.compile"
         return "of the encoders launched as CUDA graphs" if self.config.optim.cuda_graph else "torch's own, one by one"
 
-    def log(self) -> None:
-        """Log, on the main process, what the attempt will do and what the user should know before."""
+    def log(self, machine: Mapping[str, str | None], notice: str | None = None) -> None:
+        """Log, on the main process, what the attempt will do, on what machine, and what the user should know before.
+
+        Args:
+            machine: as provenance.describe_machine has it.
+            notice: one more than the plan's own.
+        """
         if distributed.is_main():
             for line in self.describe().splitlines():
                 log.info(line)
-            for notice in self.notices:
-                log.warning("warning: %s", notice)
+            log.info("machine      %s", ", ".join(name for name in machine.values() if name))
+            for text in (*self.notices, *filter(None, [notice])):
+                log.warning("warning: %s", text)
 
 
 def _counted(number: int, what: str) -> str:

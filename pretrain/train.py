@@ -69,12 +69,13 @@ def run(
         environment = {**provenance.describe_environment(device, settings.seed), "freed_memory_kept": kept}
         environment["kernels"] = plan.kernels
         yaml = config_io.to_yaml(settings)
+        notice = run_folder.other_machine(plan.folder, environment["machine"]) if plan.resume_from else None
         distributed.on_main(lambda: run_folder.write_description(plan.folder, yaml, command, environment))
         distributed.on_main(lambda: complete_manifest(plan))
         logger = logging.getLogger("pretrain")
         if distributed.is_main():
             stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))
-        plan.log()
+        plan.log(environment["machine"], notice)
         images = plan.images.share(plan.folder / output_folder.INDEX)
         trackers = Trackers(settings.wandb, settings.mlflow)
         tracked = stack.enter_context(TrackedRun(trackers, plan.folder, config_io.flat(settings)))

@@ -45,11 +45,18 @@ def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
         "git": revision(),
         "seed": seed,
         "device": device_name(device),
+        "machine": describe_machine(device),
         "processes": distributed.world_size(),
         "threads": torch.get_num_threads(),
         "accelerator": accelerator_versions(),
         "arithmetic": arithmetic_flags(),
     }
+
+
+def describe_machine(device: torch.device) -> dict[str, str | None]:
+    """Return the models of this machine's processor and of the GPU in use: others compute other last bits."""
+    gpu = device_name(device) if device.type == "cuda" else None
+    return {"processor": device_name(torch.device("cpu")), "gpu": gpu}
 
 
 def accelerator_versions() -> dict[str, str | None]:

@@ -147,6 +147,25 @@ def write_description(
         raise UserError(f"output folder {folder}: cannot be written: {error.strerror or error}") from error
 
 
+def other_machine(folder: pathlib.Path, machine: Mapping[str, str | None]) -> str | None:
+    """Return a notice where the attempt before, of which env.json tells, ran on another kind of machine than this one.
+
+    Args:
+        folder: of the run that is resumed, before `write_description`.
+        machine: this one's, as provenance.describe_machine has it.
+    """
+    try:
+        before = json.loads((folder / "env.json").read_text())["machine"]
+        changed = [f"{name} {before[name]}, now {machine[name]}" for name in machine if before[name] != machine[name]]
+    except (OSError, ValueError, KeyError, TypeError):  # it is of an older version, or damaged
+        return None
+    if not changed:
+        return None
+    return (
+        f"another kind of machine than before ({'; '.join(changed)}): the last bits will differ from an undisturbed run"
+    )
+
+
 @contextlib.contextmanager
 def logging_to(folder: pathlib.Path, logger: logging.Logger, *others: logging.Handler) -> Iterator[None]:
     """Send what is logged in the block to log.txt, and to `others` too."""

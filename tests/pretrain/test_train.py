@@ -180,6 +180,28 @@ def test_a_signal_before_the_first_step_leaves_a_start_to_resume(
     assert_same_run(tmp_path / "run", finished)
 
 
+def test_another_kind_of_machine_is_noticed_at_a_resume(
+    finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    folder = tmp_path / "moved"
+    shutil.copytree(finished, folder)
+    train.run(settings(pictures, folder), resume=True)
+    assert "another kind of machine" not in (folder / "log.txt").read_text()
+    environment = json.loads((folder / "env.json").read_text())
+    here = environment["machine"]["processor"]
+    assert f" machine      {here}\n" in (folder / "log.txt").read_text()
+    environment["machine"] = {"processor": "a VAX", "gpu": None}
+    (folder / "env.json").write_text(json.dumps(environment))
+    train.run(settings(pictures, folder), resume=True)
+    log = (folder / "log.txt").read_text()
+    assert log.count(f"another kind of machine than before (processor a VAX, now {here})") == 1
+    assert json.loads((folder / "env.json").read_text())["machine"]["processor"] == here
+    del environment["machine"]  # as versions up to 0.2 wrote it
+    (folder / "env.json").write_text(json.dumps(environment))
+    train.run(settings(pictures, folder), resume=True)
+    assert (folder / "log.txt").read_text().count("another kind of machine") == 1
+
+
 def test_a_damaged_checkpoint_is_passed_over_by_name(
     finished: pathlib.Path, pictures: pathlib.Path, tmp_path: pathlib.Path
 ) -> None:

@@ -119,14 +119,16 @@ def _look_again(plan: Plan) -> tuple[bool, bool]:
 def _execute_locked(plan: Plan, resume: bool, stop: StopRequest, scorer: Callable[[], evaluator.Scorer]) -> None:
     seed = distributed.on_main(lambda: plan.config.SEED)  # a fresh seed is drawn by every rank of torchrun
     config = resolve.with_settings(plan.config, {"SEED": seed})
+    notice = distributed.on_main(lambda: provenance.other_machine(plan.output, config)) if resume else None
     distributed.on_main(
         lambda: provenance.write_provenance(
             plan.output, config, plan.command, plan.engine, plan.initial.init, plan.data, plan.labelled
         )
     )
     if distributed.is_main():
-        for notice in plan.image_notices():
-            log.warning("warning: %s", notice)
+        log.info("machine: %s", provenance.machine_name(config))
+        for text in (*plan.image_notices(), *filter(None, [notice])):
+            log.warning("warning: %s", text)
     evaluate = _Timed(scorer().in_folder(_inference(plan)))
     backend = engines.load_engine(plan.engine)
     begun = time.monotonic()

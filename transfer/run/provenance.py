@@ -39,6 +39,7 @@ def write_provenance(
         "python": platform.python_version(),
         "platform": platform.platform(),
         "git": provenance.revision(),
+        "machine": provenance.describe_machine(torch.device(config.MODEL.DEVICE)),
         "accelerator": provenance.accelerator_versions(),
         "arithmetic": flags,
         "engine": engine,
@@ -49,6 +50,16 @@ def write_provenance(
     data_record.write_records(output, data)
     if labelled is not None:
         files.save_text(output / labels.FILE_NAME, labelled.text)
+
+
+def machine_name(config: Any) -> str:
+    """Return the models of this machine's GPU, where the run uses one, and of its processor."""
+    return ", ".join(filter(None, provenance.describe_machine(torch.device(config.MODEL.DEVICE)).values()))
+
+
+def other_machine(output: Path, config: Any) -> str | None:
+    """Return a notice where the run in `output` ran on another kind of machine before `write_provenance`."""
+    return run_folder.other_machine(output, provenance.describe_machine(torch.device(config.MODEL.DEVICE)))
 
 
 def installed_versions() -> dict[str, str]:

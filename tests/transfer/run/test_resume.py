@@ -48,6 +48,17 @@ def test_settings_of_machine_and_watching_are_free(begun: Path) -> None:
     assert differences(begun, free) == []
 
 
+def test_another_kind_of_machine_is_noticed_and_no_difference(begun: Path) -> None:
+    assert provenance.other_machine(begun, CONFIG) is None
+    record = json.loads((begun / "env.json").read_text())
+    record["machine"]["gpu"] = "NVIDIA A100"
+    (begun / "env.json").write_text(json.dumps(record))
+    assert "another kind of machine than before (gpu NVIDIA A100, now None)" in str(
+        provenance.other_machine(begun, CONFIG)
+    )
+    assert differences(begun, {}) == []
+
+
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
