@@ -3,7 +3,6 @@
 from collections.abc import MutableMapping
 
 import submitit
-import submitit.helpers
 
 from pretrain.runtime.ranks.environment import port_for
 
@@ -31,17 +30,18 @@ def forget_launchers(environment: MutableMapping[str, str], on_slurm: bool) -> N
 
 
 def variables() -> dict[str, str]:
-    """Return torchrun's variables for this task, one of several.
+    """Return torchrun's variables for this task, one of several; none on SLURM, where the tools read srun's own.
 
     CUDA_VISIBLE_DEVICES stays as it is: the tools choose by local rank in it.
     """
-    there = submitit.helpers.TorchDistributedEnvironment()
-    local = submitit.JobEnvironment().cluster == "local"  # a machine need not be able to resolve its own name
+    there = submitit.JobEnvironment()
+    if there.cluster == "slurm":
+        return {}
     return {
-        "MASTER_ADDR": "127.0.0.1" if local else there.master_addr,
-        "MASTER_PORT": str(port_for(there.master_port)),
-        "RANK": str(there.rank),
-        "WORLD_SIZE": str(there.world_size),
+        "MASTER_ADDR": "127.0.0.1",  # a machine need not be able to resolve its own name
+        "MASTER_PORT": str(port_for(int(there.job_id))),
+        "RANK": str(there.global_rank),
+        "WORLD_SIZE": str(there.num_tasks),
         "LOCAL_RANK": str(there.local_rank),
-        "LOCAL_WORLD_SIZE": str(there.local_world_size),
+        "LOCAL_WORLD_SIZE": str(there.num_tasks),
     }
