@@ -11,7 +11,7 @@ from typing import Any
 import submitit
 import submitit.helpers
 
-from .cluster import local, slurm
+from .cluster import local, setup, slurm
 from .cluster.errors import LaunchError
 from .cluster.task import Task
 from .record import Record
@@ -78,7 +78,7 @@ def slurm_parameters(stages: Sequence[Stage], needs: Sequence[str], token: str) 
         "qos": asked.qos,
         "constraint": asked.constraint,
         "signal_delay_s": asked.warning,
-        "setup": [*_SETUP, *(asked.setup or [])],
+        "setup": [*_SETUP, *setup.batch_lines(asked.setup or (), asked.nodes or 1)],
         "stderr_to_stdout": True,
         "dependency": "afterok:" + ":".join(needs) if needs else None,
         "array_parallelism": stage.parallel or len(stages),
@@ -116,14 +116,15 @@ def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...
     Args:
         threads: of each process, where the user has set no number of his own; None: what its tool takes.
     """
-    executor = submitit.LocalExecutor(record.logs(stage).resolve(), python=_python(code))
+    logs, lines = record.logs(stage).resolve(), stage.resources.setup
+    executor = submitit.LocalExecutor(logs, python=_python(code))
     executor.update_parameters(
         tasks_per_node=stage.resources.tasks_per_node,
         gpus_per_node=stage.resources.gpus or 0,
         visible_gpus=_visible_gpus(),
         timeout_min=_LOCAL_MINUTES,
         stderr_to_stdout=True,
-        setup=stage.resources.setup or [],
+        setup=[setup.local_line(lines, logs, local.controller(logs))] if lines else [],
     )
     chosen = {} if threads is None or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
     with submitit.helpers.environment_variables(**chosen), local.detached(record.logs(stage) / "controller.out"):

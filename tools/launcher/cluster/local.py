@@ -41,6 +41,11 @@ def detached(output: Path) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def controller(folder: Path) -> list[str]:
+    """Return the command line of submitit's controller of a job whose logs are in a folder."""
+    return [sys.executable, "-m", "submitit.local._local", os.fspath(folder)]
+
+
 def job_states(jobs: Iterable[tuple[str, Path]]) -> dict[str, State]:
     """Return RUNNING for each job whose process exists; a job is given with the folder of its logs."""
     wanted = dict(jobs)
@@ -91,8 +96,8 @@ def _is_job(line: bytes, folder: Path) -> bool:
 
     The id alone does not tell: the system uses it again for other processes.
     """
-    controller = ["-m", "submitit.local._local", os.fspath(folder)]
-    return line.endswith((os.fsencode(" " + " ".join(controller)), os.fsencode(" " + shlex.join(controller))))
+    words = controller(folder)[1:]
+    return line.endswith((os.fsencode(" " + " ".join(words)), os.fsencode(" " + shlex.join(words))))
 
 
 def _command_lines(processes: Collection[str] | None = None) -> dict[str, bytes]:
