@@ -32,7 +32,7 @@ _SRUN = (
 def command(stage: Stage, code: Path, config: Path | None) -> tuple[str, ...]:
     """Return the command line of a stage that runs the snapshot `code`, with the copy of its config."""
     file = ("--config-file", str(config)) if config else ()
-    return (sys.executable, str(code / "tools" / stage.options.tool), *file, *stage.arguments)
+    return (*_tools_python(stage), str(code / "tools" / stage.options.tool), *file, *stage.arguments)
 
 
 def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
@@ -41,8 +41,14 @@ def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
     once = stage.kind in ("scenes", "convert")
     saves = stage.kind in ("pretrain", "finetune")
     asked = stage.resources
-    result, gpus, retries = str(stage.result), asked.gpus or 0, asked.retries or 0
-    return Task(words, record.cwd, result, once, saves, attempts, asked.tasks, stage.folder, gpus, retries)
+    result, gpus, retries, python = str(stage.result), asked.gpus or 0, asked.retries or 0, _tools_python(stage)
+    return Task(words, record.cwd, result, once, saves, attempts, asked.tasks, stage.folder, gpus, retries, python)
+
+
+def _tools_python(stage: Stage) -> tuple[str, ...]:
+    """Return the command that runs the tools: this Python, or one in a container."""
+    given = stage.resources.python
+    return tuple(shlex.split(given)) if given else (sys.executable,)
 
 
 class _Sbatch(submitit.SlurmExecutor):
@@ -62,17 +68,15 @@ def slurm_parameters(stages: Sequence[Stage], needs: Sequence[str], token: str) 
         token: for the job's comment.
     """
     stage, asked = stages[0], stages[0].resources
-    more = {"requeue": True, "kill-on-invalid-dep": "yes", **(asked.sbatch or {})}
+    more = {"requeue": True, "kill-on-invalid-dep": "yes", **(asked.sbatch or {}), **asked.gpu_options}
     cpus = [f"--cpus-per-task={asked.cpus}"] if asked.cpus else []  # since 22.05 srun no longer takes sbatch's
     parameters = {
         "job_name": f"{slurm.PREFIX}{(stage.array or stage.name).replace('/', '-')}",
         "comment": token,
         "nodes": asked.nodes or 1,
         "ntasks_per_node": asked.tasks_per_node,
-        "gpus_per_node": asked.gpus or None,
         "cpus_per_task": asked.cpus,
         "mem": f"{round(asked.mem * 1024)}MB" if asked.mem else None,
-        "time": asked.minutes,
         "partition": asked.partition,
         "account": asked.account,
         "qos": asked.qos,
@@ -82,11 +86,12 @@ def slurm_parameters(stages: Sequence[Stage], needs: Sequence[str], token: str) 
         "stderr_to_stdout": True,
         "dependency": "afterok:" + ":".join(needs) if needs else None,
         "array_parallelism": stage.parallel or len(stages),
-        "srun_args": [*_SRUN, *cpus],
+        "srun_args": [*_SRUN, *cpus, *(asked.srun or ())],
         "additional_parameters": {name: value for name, value in more.items() if value is not False},
     }
     asked_for = {name: value for name, value in parameters.items() if value is not None}
-    return {**asked_for, "wckey": None}  # submitit's own, "submitit", is refused where keys are checked
+    # submitit's own defaults, five minutes and a key that is refused where keys are checked, are asked for by nobody.
+    return {**asked_for, "time": asked.minutes, "wckey": None}
 
 
 def sbatch_file(stages: Sequence[Stage], record: Record, code: Path, needs: Sequence[str]) -> str:

@@ -195,7 +195,8 @@ def _standing_still(stage: Stage, lines: list[dict[str, Any]]) -> str:
     if attempts.position(Path(stage.folder)) != ended["position"]:  # this attempt has saved
         return ""
     where = f"{'iteration' if stage.kind == 'finetune' else 'step'} {ended['position']}"
-    limit = f"{asked.minutes} min less {asked.warning} s"
+    limit = f"{asked.minutes} min" if asked.minutes else "the partition's"
+    limit = f"{limit} less {asked.warning} s"
     cure = "give the same command with a longer --time, and it continues"
     cure = cure if gave_up else f"the next one there ends the job; then, or after cancel, {cure}"
     short = f"the limit less the warning ({limit}) is too short for a start and a step"

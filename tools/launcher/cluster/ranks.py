@@ -1,10 +1,11 @@
 """The variables by which a task's tool finds the others of its job, and only those."""
 
+import os
 from collections.abc import MutableMapping
 
 import submitit
 
-from pretrain.runtime.ranks.environment import port_for
+from pretrain.runtime.ranks.environment import port_for, slurm_environment
 
 # What torchrun, Kubernetes' operators and SLURM's srun tell a process of the others that were started with it.
 _LAUNCHERS = {
@@ -30,16 +31,16 @@ def forget_launchers(environment: MutableMapping[str, str], on_slurm: bool) -> N
 
 
 def variables() -> dict[str, str]:
-    """Return torchrun's variables for this task, one of several; none on SLURM, where the tools read srun's own.
+    """Return torchrun's variables for this task, one of several; on SLURM those that the tools make of srun's own.
 
     CUDA_VISIBLE_DEVICES stays as it is: the tools choose by local rank in it.
     """
     there = submitit.JobEnvironment()
     if there.cluster == "slurm":
-        return {}
+        return slurm_environment(os.environ)
     return {
         "MASTER_ADDR": "127.0.0.1",  # a machine need not be able to resolve its own name
-        "MASTER_PORT": str(port_for(int(there.job_id))),
+        "MASTER_PORT": str(port_for(int("".join(filter(str.isdigit, there.job_id))))),  # "DEBUG_123" in the foreground
         "RANK": str(there.global_rank),
         "WORLD_SIZE": str(there.num_tasks),
         "LOCAL_RANK": str(there.local_rank),

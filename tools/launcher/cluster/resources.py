@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,16 @@ SIGNAL_DELAY = 120  # seconds of SLURM's warning before the time limit, or half 
 _WORD = re.compile(r"[A-Za-z0-9_.,:=+&|*()\[\]/-]+")  # what SLURM's names and expressions are made of
 _TIME = re.compile(r"(?:(?P<days>\d+)-)?(?P<hours>\d+):(?P<minutes>\d\d)(?::(?P<seconds>\d\d))?")
 _OPTION = re.compile(r"[a-z][a-z0-9-]*")
-# What launch.py says itself; the rest of sbatch's options are the user's.
+GPUS_BY = ("gpus-per-node", "gres", "gpus-per-task")  # SLURM's options that ask for GPUs
+# What launch.py says itself; the rest of sbatch's and srun's options are the user's.
 _OURS = (
     *("array", "chdir", "comment", "dependency", "error", "job-name", "kill-on-invalid-dep", "open-mode", "output"),
     *("requeue", "signal", "nodes", "ntasks", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "mem", "time"),
     *("partition", "account", "qos", "constraint", "wrap", "export", "parsable", "test-only", "wait"),
+)
+_OURS_OF_SRUN = (
+    *("output", "error", "input", "unbuffered", "export", "kill-on-bad-exit", "wait", "nodes", "ntasks"),
+    *("ntasks-per-node", "relative", "jobid", "cpus-per-task", "pty", "multi-prog"),
 )
 
 
@@ -68,9 +74,36 @@ def _sbatch(value: Any) -> str | None:
     return "; ".join(faults) or None
 
 
+def _is_lines(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(line, str) and line.isprintable() for line in value)
+
+
 def _setup(value: Any) -> str | None:
-    good = isinstance(value, list) and all(isinstance(line, str) and line.isprintable() for line in value)
-    return None if good else "must be a list of shell lines, such as ['module load cuda']"
+    return None if _is_lines(value) else "must be a list of shell lines, such as ['module load cuda']"
+
+
+def _gpus_by(value: Any) -> str | None:
+    return None if value in GPUS_BY else f"must be one of {', '.join(GPUS_BY)}"
+
+
+def _gpu_type(value: Any) -> str | None:
+    good = isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", value) is not None
+    return None if good else "must be a type as `sinfo -o %G` lists them, such as a100"
+
+
+def _python(value: Any) -> str | None:
+    try:
+        good = isinstance(value, str) and value.isprintable() and len(shlex.split(value)) > 0
+    except ValueError:  # a quote that is not closed
+        good = False
+    return None if good else "must be a command, such as 'apptainer exec --nv image.sif python'"
+
+
+def _srun(value: Any) -> str | None:
+    if not _is_lines(value) or not all(re.match(r"--[a-z]", word) for word in value):
+        return "must be a list of long options with their values, such as ['--cpu-bind=none']"
+    ours = [word for word in value if re.split("[= ]", word[2:])[0] in _OURS_OF_SRUN]
+    return f"{', '.join(ours)}: launch.py's own" if ours else None
 
 
 @dataclass(frozen=True)
@@ -83,13 +116,17 @@ class Resources:
     nodes: int | None = option("machines (default 1)", _whole(1), int)
     gpus: int | None = option("GPUs on each machine, one process each (default 0: CPU)", _whole(0), int)
     processes: int | None = option("processes on each machine without GPUs (default 1)", _whole(1), int)
+    gpus_by: str | None = option(
+        f"SLURM's option that asks for GPUs: {', '.join(GPUS_BY)} (default {GPUS_BY[0]})", _gpus_by, str
+    )
+    gpu_type: str | None = option("type of the GPUs, such as a100", _gpu_type, str)
     cpus: int | None = option("CPU cores of each process", _whole(1), int)
     mem: float | None = option("memory of each machine in GB", _gigabytes, float)
-    time: str | None = option("time limit, [DAYS-]HOURS:MINUTES[:SECONDS] (SLURM; default 1-00:00)", _time, str)
+    time: str | None = option("time limit, [DAYS-]HOURS:MINUTES[:SECONDS] (default: the partition's)", _time, str)
     partition: str | None = option("SLURM partition", _word, str)
     account: str | None = option("SLURM account", _word, str)
     qos: str | None = option("SLURM quality of service", _word, str)
-    constraint: str | None = option("SLURM node features, such as 'h100|a100'", _word, str)
+    constraint: str | None = option("SLURM node features, such as '[h100|a100]', nodes of one kind", _word, str)
     signal_delay: int | None = option(
         f"seconds from SLURM's warning to the time limit, to save in (default {SIGNAL_DELAY}, at most half the limit)",
         _whole(1),
@@ -100,8 +137,10 @@ class Resources:
         _whole(0),
         int,
     )
+    python: str | None = option("command for Python, such as one in a container", _python, None)
     sbatch: Mapping[str, Any] | None = option("more options of sbatch", _sbatch, None)
-    setup: Sequence[str] | None = option("shell lines that run before the job", _setup, None)
+    srun: Sequence[str] | None = option("more options of srun, which starts the processes", _srun, None)
+    setup: Sequence[str] | None = option("shell lines that run on every node before the job", _setup, None)
 
     @property
     def tasks_per_node(self) -> int:
@@ -112,14 +151,26 @@ class Resources:
         return self.tasks_per_node * (self.nodes or 1)
 
     @property
-    def minutes(self) -> int:
-        """The time limit, whole minutes, rounded up."""
-        return -(-_seconds(self.time or "1-00:00") // 60)
+    def minutes(self) -> int | None:
+        """The time limit, whole minutes, rounded up; None: the partition's, which only SLURM knows."""
+        return -(-_seconds(self.time) // 60) if self.time else None
 
     @property
     def warning(self) -> int:
         """The seconds from SLURM's signal to the time limit."""
-        return self.signal_delay or min(SIGNAL_DELAY, 60 * self.minutes // 2)
+        most = SIGNAL_DELAY if self.minutes is None else 60 * self.minutes // 2
+        return self.signal_delay or min(SIGNAL_DELAY, most)
+
+    @property
+    def gpu_options(self) -> dict[str, str]:
+        """The option of sbatch that asks for the GPUs; what `sbatch` has in `gres` beside them is kept."""
+        if not self.gpus:
+            return {}
+        way, kind = self.gpus_by or GPUS_BY[0], f"{self.gpu_type}:" if self.gpu_type else ""
+        if way == "gres":
+            more = (self.sbatch or {}).get("gres")
+            return {"gres": f"gpu:{kind}{self.gpus}" + (f",{more}" if more else "")}
+        return {way: f"{kind}{1 if way == 'gpus-per-task' else self.gpus}"}
 
 
 FIELDS = dataclasses.fields(Resources)
@@ -168,7 +219,10 @@ def _conflicts(resources: Resources) -> list[str]:
     faults = []
     if resources.gpus and resources.processes:
         faults.append("processes: with GPUs there is one process for each, leave it out")
-    if resources.warning >= 60 * resources.minutes:
+    if not resources.gpus:
+        named = {"gpus_by": resources.gpus_by, "gpu_type": resources.gpu_type}
+        faults += [f"{name}: needs `gpus`, their number" for name, value in named.items() if value]
+    if resources.minutes is not None and resources.warning >= 60 * resources.minutes:
         faults.append(f"signal_delay: {resources.warning} s is not less than the time limit, {resources.minutes} min")
     return faults
 

@@ -28,6 +28,8 @@ from .block_signals import STOPPING
 from .ending import Ending
 from .retries import Retries
 
+_NOT_RUN = 127  # exit code of shells for a command that is not there
+
 
 @dataclass(frozen=True)
 class Task:
@@ -43,6 +45,7 @@ class Task:
     folder: str = ""  # where the tool saves
     gpus: int = 0  # on each node
     retries: int = 0  # attempts more that a job may have after failures
+    python: tuple[str, ...] = (sys.executable,)  # that the command begins with
 
     def __call__(self) -> None:
         """Run the tool to its end. Returns where it has finished; else the process exits with a code that says so."""
@@ -65,7 +68,7 @@ class Task:
             code, signals = self._run() if self._may_start(log, job) else (UNHEALTHY, [])
         if code == 0 and rank == 0 and not Path(self.result).exists():  # on another node the file may be seen late
             code = 1
-            print(f"error: {self.command[1]} ended well, but {self.result} is not there", file=sys.stderr)
+            print(f"error: the tool ended well, but {self.result} is not there", file=sys.stderr)
         retries = Retries(self.retries, self.tasks, submission)
         Ending(log, job, rank, cluster, code, tuple(signals), saves, retries, (output, printed)).conclude()
 
@@ -73,7 +76,9 @@ class Task:
         """Return whether the GPUs of the job's nodes can work together; otherwise say which cannot."""
         if not self.gpus or self.tasks == 1:
             return True
-        verdict = check_start(self.gpus, attempts.host(), submitit.JobEnvironment().hostnames, ranks.variables())
+        verdict = check_start(
+            self.gpus, attempts.host(), submitit.JobEnvironment().hostnames, ranks.variables(), self.python
+        )
         for note in verdict.notes:
             print(note, flush=True)
         if verdict.fault:
@@ -100,7 +105,11 @@ class Task:
                 stack.enter_context(_handled(pass_on))
             # Else started with the signals blocked, as this process is: the tool lets them in when it can note them.
             own = ranks.variables() if self.tasks > 1 else {}
-            started.append(subprocess.Popen(self.command, env={**os.environ, **own}))
+            try:
+                started.append(subprocess.Popen(self.command, env={**os.environ, **own}))
+            except OSError as error:  # no such container command on this node
+                print(f"error: {self.command[0]}: cannot be run: {error.strerror}", file=sys.stderr)
+                return _NOT_RUN, came
             if not interrupted:
                 stack.enter_context(_handled(pass_on))
             elif came:  # before there was a process

@@ -39,7 +39,7 @@ class Reduced:
 
 def reduce_together(
     ranks: Mapping[str, str], host: str, nodes: Sequence[str], device: str = "auto", start: float = START_SECONDS,
-    step: float = STEP_SECONDS,
+    step: float = STEP_SECONDS, python: Sequence[str] = (sys.executable,),
 ) -> Reduced:  # fmt: skip
     """Take part in an all-reduce of all ranks.
 
@@ -50,8 +50,9 @@ def reduce_together(
         device: "auto" (CUDA where torch has it), "cpu".
         start: seconds until all have come.
         step: seconds that an exchange may take.
+        python: the command that runs the tools, which may be one in a container.
     """
-    command = [sys.executable, "-m", "launcher.health.member", host, ",".join(nodes), device, str(start), str(step)]
+    command = [*python, "-m", "launcher.health.member", host, ",".join(nodes), device, str(start), str(step)]
     rank = ranks["RANK"]
     limit = start + 3 * step + _LEAVE_SECONDS
     process = subprocess.Popen(command, env=dict(ranks), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -4,6 +4,7 @@ A GPU that has failed, or a network that does not carry, would else show as a ru
 """
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -29,7 +30,9 @@ class Verdict:
     notes: tuple[str, ...] = ()
 
 
-def check_start(gpus: int, host: str, nodes: Sequence[str], ranks: Mapping[str, str]) -> Verdict:
+def check_start(
+    gpus: int, host: str, nodes: Sequence[str], ranks: Mapping[str, str], python: Sequence[str] = (sys.executable,)
+) -> Verdict:
     """Check the GPUs of this node and the exchange with the others. Every rank of the job must call it.
 
     Args:
@@ -37,15 +40,18 @@ def check_start(gpus: int, host: str, nodes: Sequence[str], ranks: Mapping[str, 
         host: this node.
         nodes: of the job, in the order of the ranks.
         ranks: torchrun's variables of this task.
+        python: the command that runs the tools.
     """
-    first = ranks["LOCAL_RANK"] == "0"  # of this node: once is enough
-    found = look_at_gpus(gpus, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    bound = bool(visible) and "," not in str(visible)  # each task sees its own GPU alone
+    first = ranks["LOCAL_RANK"] == "0" or bound  # else once for a node is enough
+    found = look_at_gpus(1 if bound else gpus, visible)
     if found.unchecked:  # no driver of NVIDIA's: a job that wants GPUs says so itself
         return Verdict(notes=(f"GPUs of {host} not checked: {found.unchecked}",) if first else ())
     if found.faults and first:
         return Verdict(f"{host}: {'; '.join(found.faults)}", (host,))
     notes = tuple(f"warning: {host}: {text}" for text in found.warnings) if first else ()
-    reduced = reduce_together({**os.environ, **ranks, _PORT: check_port(ranks)}, host, nodes)
+    reduced = reduce_together({**os.environ, **ranks, _PORT: check_port(ranks)}, host, nodes, python=python)
     if reduced.fault:
         return Verdict(f"{reduced.fault}{_advice(reduced.hosts)}", reduced.hosts, notes)
     return Verdict(notes=(*notes, f"GPUs of {host} are well; {reduced.told}") if first else notes)

@@ -28,6 +28,10 @@ WRONG = {
     "qos": ('"',),
     "constraint": ("a b", "!x\t"),
     "signal_delay": (0, "60"),
+    "gpus_by": ("gpus", 1, "--gres"),
+    "gpu_type": ("a100:2", "", "a b", 100),
+    "python": ("", "apptainer 'exec", "a\nb", ["python"]),
+    "srun": ("--cpu-bind=none", ["cpu-bind"], ["-n"], ["--a\nb"], [1], ["--export=NONE"], ["--ntasks 3"]),
     "sbatch": (["x"], {"--exclusive": True}, {"A": 1}, {5: 1}, {"mail-type": "a\nb"}, {"mail-user": None}, {"x": [1]}),
     "setup": ("module load cuda", ["a\nb"], [1], {"a": "b"}),
 }
@@ -43,7 +47,7 @@ def fault(*layers: tuple[str, dict[Any, Any]]) -> str:
 def test_a_wrong_value_is_named_with_where_it_stands(name: str, value: Any) -> None:
     message = fault(("some file", {name: value}))
     assert f"some file: {name}: is {value!r}" in message
-    assert "must be" in message or "option" in message or "line of text" in message
+    assert "must be" in message or "option" in message or "line of text" in message or "launch.py's own" in message
 
 
 def test_all_faults_of_all_layers_are_told_at_once() -> None:
@@ -83,13 +87,13 @@ def test_time_limits_are_read_as_slurm_reads_them(days: int, hours: int, minutes
     if total == 0:
         assert "time: is" in fault(("file", {"time": text}))
     else:
-        assert 0 <= resources.resolve_resources(("file", {"time": text})).minutes * 60 - total < 60
+        assert 0 <= (resources.resolve_resources(("file", {"time": text})).minutes or 0) * 60 - total < 60
 
 
 @given(st.text() | st.integers() | st.floats() | st.none() | st.lists(st.integers()))
 def test_a_time_of_any_kind_is_read_or_refused(value: Any) -> None:
     try:
-        minutes = resources.resolve_resources(("file", {"time": value})).minutes
+        minutes = resources.resolve_resources(("file", {"time": value})).minutes or (value is None)
     except LaunchError as error:
         minutes, value = None, str(error)
     assert minutes or "time: is" in value
@@ -99,6 +103,8 @@ def test_the_warning_comes_before_the_limit() -> None:
     assert resources.resolve_resources(("file", {"time": "1:00"})).warning == resources.SIGNAL_DELAY
     assert resources.resolve_resources(("file", {"time": "0:02"})).warning == 60  # half of it
     assert resources.resolve_resources(("file", {"time": "0:02", "signal_delay": 110})).warning == 110
+    assert resources.resolve_resources(("file", {})).warning == resources.SIGNAL_DELAY  # of a limit that SLURM knows
+    assert resources.resolve_resources(("file", {"signal_delay": 9999})).warning == 9999
     message = fault(("file", {"time": "0:02", "signal_delay": 120}))
     assert "signal_delay: 120 s is not less than the time limit, 2 min" in message
 
@@ -130,13 +136,49 @@ def test_no_text_of_an_sbatch_option_begins_a_line(options: dict[str, str]) -> N
     assert len(sbatch(asked).splitlines()) == len(sbatch(plain).splitlines())
 
 
+def test_no_time_is_asked_for_unless_it_is_given() -> None:
+    assert "--time" not in sbatch(Resources())
+    assert "#SBATCH --time=90" in sbatch(Resources(time="1:30")).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("asked", "options"),
+    [
+        ({}, {"gpus-per-node=4"}),
+        ({"gpu_type": "a100"}, {"gpus-per-node=a100:4"}),
+        ({"gpus_by": "gres"}, {"gres=gpu:4"}),
+        ({"gpus_by": "gres", "gpu_type": "a100"}, {"gres=gpu:a100:4"}),
+        ({"gpus_by": "gres", "sbatch": {"gres": "nvme:100"}}, {"gres=gpu:4,nvme:100"}),
+        ({"sbatch": {"gres": "nvme:100"}}, {"gpus-per-node=4", "gres=nvme:100"}),
+        ({"gpus_by": "gpus-per-task", "gpu_type": "h100"}, {"gpus-per-task=h100:1"}),
+    ],
+)
+def test_gpus_are_asked_for_as_the_site_wants_them(asked: dict[str, Any], options: set[str]) -> None:
+    text = sbatch(resources.resolve_resources(("file", {"gpus": 4, **asked})))
+    lines = {line.removeprefix("#SBATCH --") for line in text.splitlines() if line.startswith("#SBATCH ")}
+    assert {line for line in lines if line.startswith("g")} == options
+    assert "ntasks-per-node=4" in lines
+
+
+def test_how_gpus_are_asked_for_needs_their_number() -> None:
+    message = fault(("file", {"gpus_by": "gres", "gpu_type": "a100"}))
+    assert "gpus_by: needs `gpus`" in message
+    assert "gpu_type: needs `gpus`" in message
+
+
+def test_options_of_srun_stand_in_its_line() -> None:
+    text = sbatch(Resources(cpus=2, srun=["--cpu-bind=none", "--container-image=/x y.sqsh"]))
+    assert " --cpus-per-task=2 --cpu-bind=none '--container-image=/x y.sqsh' " in text
+
+
 def test_sbatch_options_and_setup_lines_stand_in_the_file() -> None:
     text = sbatch(Resources(sbatch={"exclusive": True, "gres": "gpu:a100:2", "hint": False}, setup=["module load x"]))
     lines = text.splitlines()
     assert "#SBATCH --exclusive" in lines
     assert "#SBATCH --gres=gpu:a100:2" in lines
     assert "hint" not in text
-    assert lines.index("module load x") < next(n for n, line in enumerate(lines) if line.startswith("srun "))
+    prepared = lines.index("eval -- 'module load x' || setup_failed $? 1 'module load x'")
+    assert prepared < next(n for n, line in enumerate(lines) if line.startswith("srun "))
 
 
 @pytest.mark.parametrize(("value", "gpus"), [(None, ()), ("", ()), ("3", (3,)), ("2, 5", (2, 5)), ("GPU-8932f937", ())])
