@@ -6,7 +6,6 @@ died in between is found again.
 """
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import record_v1
-from .cluster import attempts
+from .cluster import attempts, lock
 from .cluster.errors import LaunchError
 from .stages.stage import Stage
 
@@ -123,9 +122,8 @@ def _entry(content: dict[str, Any]) -> Entry:
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Hold the run's lock, across processes and, where the file system has POSIX locks, across machines."""
+    """Hold the run's lock, across processes and machines."""
     home = folder / FOLDER
     home.mkdir(parents=True, exist_ok=True)
-    with open(home / "lock", "a") as file:
-        fcntl.lockf(file, fcntl.LOCK_EX)
+    with lock.locked(home / "lock"):
         yield

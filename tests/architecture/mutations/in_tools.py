@@ -2,6 +2,7 @@
 
 from tests.architecture.mutations.fault import TEST_ALL, fault
 
+_LOCK = "tools/launcher/cluster/test_lock.py"
 _RESOURCES = "tools/launcher/cluster/test_resources.py"
 _VERIFY = "tools/launcher/stages/test_verify.py"
 
@@ -280,6 +281,30 @@ FAULTS = (
         'return self.name in ("PENDING", "RUNNING", "COMPLETING")',
         "a job that SLURM holds is submitted a second time",
         "tools/launcher/cluster/test_slurm.py::test_a_state_that_is_no_end_is_live",
+    ),
+    fault(
+        "lock-of-all",
+        "tools/launcher/cluster/lock.py",
+        "            if mine.exists():",
+        "            if folder.exists():",
+        "where files cannot be locked, two shells at once submit every job twice",
+        f"{_LOCK}::test_one_at_a_time_holds_it",
+    ),
+    fault(
+        "lock-of-the-dead",
+        "tools/launcher/cluster/lock.py",
+        "        except ProcessLookupError:\n            return True\n",
+        "        except ProcessLookupError:\n            return False\n",
+        "after a killed launch.py every command waits ten minutes",
+        f"{_LOCK}::test_the_lock_of_a_killed_process_is_taken_over",
+    ),
+    fault(
+        "lock-robbed",
+        "tools/launcher/cluster/lock.py",
+        ".st_mtime > TOO_OLD",
+        ".st_mtime > 0",
+        "a lock that a live process on another login node holds is taken away from it",
+        f"{_LOCK}::test_of_another_machine_it_is_taken_over_once_old",
     ),
     fault(
         "snapshot-not-new",
