@@ -23,6 +23,7 @@ from pretrain.runtime import host
 from pretrain.runtime.errors import Stopped, UserError
 from pretrain.runtime.ranks import environment, first_errors, gloo_faults, meeting
 from pretrain.runtime.ranks.environment import LaunchFault, World
+from pretrain.runtime.ranks.long_wait import leave_together as leave_together
 
 T = TypeVar("T")
 

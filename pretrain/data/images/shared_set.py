@@ -39,12 +39,20 @@ def find_images(root: str, index: pathlib.Path, known_digest: str | None = None)
     Raises PretrainError for what `open_images` does, and on every rank where the root is missing on any of them.
     """
     found: list[ImageSet] = []
+    faults: list[Exception] = []
 
-    def find() -> tuple[int, str]:
-        found.append((known_digest and _indexed_shards(index, root, known_digest)) or open_images(root))
+    def describe() -> tuple[int, str]:
+        if faults:
+            raise faults[0]
         return len(found[0]), found[0].digest
 
-    size, digest = distributed.on_main(find)
+    with distributed.leave_together():  # a pass over millions of images outlasts the limit of the other waits
+        try:
+            if distributed.is_main():
+                found.append((known_digest and _indexed_shards(index, root, known_digest)) or open_images(root))
+        except Exception as error:
+            faults.append(error)
+    size, digest = distributed.on_main(describe)
     distributed.agree(None if distributed.is_main() else _fault(root))
     return FoundImages(root, size, digest, found[0] if found else None)
 

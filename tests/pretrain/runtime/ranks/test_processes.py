@@ -199,3 +199,22 @@ def test_a_wrong_interface_is_explained(start: Callable) -> None:
     assert codes == [2, 2], said
     assert "GLOO_SOCKET_IFNAME is nosuch0" in said
     assert "Traceback" not in said
+
+
+def test_a_long_scan_of_the_images_ends_no_rank(start: Callable, tmp_path: pathlib.Path) -> None:
+    """Rank 0 alone looks through them; elsewhere a rank that waits for so long gives up."""
+    (tmp_path / "1.jpg").touch()
+    body = f"""
+import datetime, pathlib
+distributed.TIMEOUT = datetime.timedelta(seconds=2)
+distributed.init("cpu")
+from pretrain.data.images import shared_set
+look = shared_set.open_images
+shared_set.open_images = lambda root: time.sleep(6) or look(root)
+size = shared_set.find_images({str(tmp_path)!r}, pathlib.Path({str(tmp_path / "index")!r})).size
+print(f"{{size}} image\\n", end="", flush=True)
+distributed.shutdown()
+"""
+    codes, said = ends(start(body, 2))
+    assert codes == [0, 0], said
+    assert said.splitlines() == ["1 image"] * 2
