@@ -41,8 +41,20 @@ def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
     once = stage.kind in ("scenes", "convert")
     saves = stage.kind in ("pretrain", "finetune")
     asked = stage.resources
-    result, gpus, retries, python = str(stage.result), asked.gpus or 0, asked.retries or 0, _tools_python(stage)
-    return Task(words, record.cwd, result, once, saves, attempts, asked.tasks, stage.folder, gpus, retries, python)
+    return Task(
+        words,
+        record.cwd,
+        str(stage.result),
+        once,
+        saves,
+        attempts,
+        tasks=asked.tasks,
+        folder=stage.folder,
+        gpus=asked.gpus or 0,
+        retries=asked.retries or 0,
+        python=_tools_python(stage),
+        inputs=tuple(record.entries[name].stage.result for name in stage.after if name in record.entries),
+    )
 
 
 def _tools_python(stage: Stage) -> tuple[str, ...]:

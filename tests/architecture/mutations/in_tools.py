@@ -365,6 +365,14 @@ FAULTS = (
         "tools/launcher/cluster/test_attempts.py",
     ),
     fault(
+        "late-file-fails-a-stage",
+        "tools/launcher/cluster/task.py",
+        "        while not path.exists() and time.monotonic() < deadline:\n",
+        "        while False:\n",
+        "a stage fails whose input has been written on another node seconds ago",
+        "tools/launcher/cluster/test_task.py",
+    ),
+    fault(
         "full-disk-ends-a-job",
         "tools/launcher/cluster/attempts.py",
         "        except OSError as error:\n",

@@ -211,4 +211,8 @@ def test_words_survive_the_pickle(scratch: Path, given: list[tuple[str, str]], c
     )
     assert list(map(type, task.command)) == [str] * len(task.command)
     assert (task.folder, task.python) == ("out", (sys.executable,))
-    assert {type(value) for name, value in vars(task).items() if name not in ("command", "python")} <= {str, int, bool}
+    assert {type(value) for name, value in vars(task).items() if name not in ("command", "python", "inputs")} <= {
+        str,
+        int,
+        bool,
+    }

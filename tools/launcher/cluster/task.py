@@ -13,7 +13,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -29,6 +30,8 @@ from .ending import Ending
 from .retries import Retries
 
 _NOT_RUN = 127  # exit code of shells for a command that is not there
+PATIENCE = 60.0  # seconds that a file may be missing on one node that has been written on another
+_LOOK = 0.5
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Task:
     gpus: int = 0  # on each node
     retries: int = 0  # attempts more that a job may have after failures
     python: tuple[str, ...] = (sys.executable,)  # that the command begins with
+    inputs: tuple[str, ...] = ()  # files that other jobs have made
 
     def __call__(self) -> None:
         """Run the tool to its end. Returns where it has finished; else the process exits with a code that says so."""
@@ -63,6 +67,7 @@ class Task:
         log, saves = Log(Path(self.attempts)), Path(self.folder) if self.saves else None
         if rank == 0:
             log.add(event="start", job=job, host=attempts.host(), position=saves and attempts.position(saves))
+        await_files(map(Path, self.inputs))
         code, signals = 0, list[str]()
         if not (self.once and Path(self.result).exists()):
             code, signals = self._run() if self._may_start(log, job) else (UNHEALTHY, [])
@@ -116,6 +121,21 @@ class Task:
                 started[0].send_signal(signal.SIGINT)
             code = started[0].wait()
         return code, came
+
+
+def await_files(paths: Iterable[Path], patience: float = PATIENCE) -> None:
+    """Wait until files are there that another node has just written: NFS may deny it for a minute.
+
+    What is not there after `patience` seconds is the tool's to complain of.
+    """
+    deadline = time.monotonic() + patience
+    for path in paths:
+        if not path.exists():
+            print(f"waiting     up to {patience:.0f} s for {path}, which this machine does not see yet", flush=True)
+        while not path.exists() and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                os.listdir(path.parent)  # which makes an NFS client look again
+            time.sleep(_LOOK)
 
 
 @contextlib.contextmanager

@@ -5,11 +5,14 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from launcher.cluster import task
 from tests.conftest import ROOT
 from tests.tools.launcher.health import nvidia_smi
 from tests.tools.launcher.health.nvidia_smi import STATES
@@ -89,6 +92,26 @@ sys.exit("out of memory")
     run_task(tmp_path, tool)
     lines = [json.loads(line) for line in (tmp_path / "attempts.jsonl").read_text().splitlines()]
     assert [line["position"] for line in lines] == [0, 15]
+
+
+def test_what_another_node_wrote_is_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It appears in a folder that this machine does not see at first, either."""
+    late, there = tmp_path / "convert" / "backbone.pkl", tmp_path / "there"
+    there.touch()
+
+    def write() -> None:
+        late.parent.mkdir()
+        late.touch()
+
+    timer = threading.Timer(1, write)
+    timer.start()
+    task.await_files([there, late])
+    assert late.exists()
+    timer.join()
+    assert capsys.readouterr().out == f"waiting     up to 60 s for {late}, which this machine does not see yet\n"
+    begun = time.monotonic()
+    task.await_files([tmp_path / "never", tmp_path / "either"], patience=1)  # the tool says what is missing
+    assert time.monotonic() - begun < 30
 
 
 def test_a_task_imports_no_torch(tmp_path: Path) -> None:
