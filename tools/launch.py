@@ -18,7 +18,9 @@ def main() -> None:
     arguments, rest = parser.parse_known_args()
     if rest and arguments.action not in PASSING_ON:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if arguments.action in SUBMITTING and not arguments.dry_run:  # what follows imports torch, which takes seconds
+    if arguments.action == "doctor":
+        print("checks      the cluster, before the first job", flush=True)
+    elif arguments.action in SUBMITTING and not arguments.dry_run:  # what follows imports torch, which takes seconds
         print("checks      the run, before anything starts", flush=True)
     find_action(arguments.action)(arguments, rest)
 
@@ -33,6 +35,10 @@ def find_action(name: str) -> Callable[[argparse.Namespace, Sequence[str]], None
         from launcher import manage
 
         return {"status": manage.show_status, "logs": manage.show_logs, "cancel": manage.cancel}[name]
+    if name == "doctor":
+        from launcher.doctor.examine import examine
+
+        return examine
     from launcher import submit
 
     return {

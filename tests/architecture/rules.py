@@ -134,6 +134,9 @@ RULES: dict[str, str] = {
         "tools/launcher/cluster tools/launcher/stages pretrain/runtime pretrain/runtime/invocation"
     ),
     "tools/launcher": "tools/launcher/* tools/common pretrain/* transfer/*",
+    "tools/launcher/doctor": (
+        "tools/launcher tools/launcher/health tools/launcher/cluster tools/launcher/stages tools/common"
+    ),
     "tools": "tools/* pretrain/* transfer/*",
 }
 # A library that only one folder imports.

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from typing import Any
 
 from pretrain.runtime.host import CONFIG_HELP, ConfigOf, user_path
 from pretrain.runtime.invocation.parser import Parser
@@ -10,6 +11,10 @@ from .cluster import resources
 
 WAIT = "return when all has ended; exit code 1 if something failed"
 EXAMPLES = """examples:
+  # before the first job on a cluster: what would fail there, and the line to change
+  python tools/launch.py doctor --partition gpu --gpus 8 --time 1-00:00
+  python tools/launch.py doctor configs/launch/pipeline_r50.yaml --partition gpu --no-job
+
   # what would run, with the files for sbatch, and nothing else
   python tools/launch.py pretrain --resources configs/launch/gpu8.yaml --partition gpu --dry-run \\
       --config-file configs/pretrain/moco_v2_r50_200ep.yaml data.root IMAGES output_dir output/moco
@@ -76,6 +81,7 @@ def make_parser(description: str) -> argparse.ArgumentParser:
             action.add_argument("--trials", type=int, metavar="N", help="N runs under seeds of their own, as an array")
         if name != "pretrain":
             action.add_argument("--parallel", type=int, metavar="N", help="trials of an array that run at a time")
+    _add_doctor(names)
     for name, text in (
         ("status", "a table of the stages: state, progress, why it failed"),
         ("logs", "the output of a stage"),
@@ -95,6 +101,20 @@ def make_parser(description: str) -> argparse.ArgumentParser:
     return top
 
 
+def _add_doctor(names: "argparse._SubParsersAction[Any]") -> None:
+    text = "checks of a cluster before the first job: what would fail, and the line to change"
+    action = names.add_parser("doctor", help=text, description=text, allow_abbrev=False)
+    add = action.add_argument
+    add(
+        "file", nargs="?", type=ConfigOf("launch"), metavar="FILE.yaml", help=f"each stage of a pipeline: {CONFIG_HELP}"
+    )
+    add("--output", type=user_path, metavar="RUN", help="folder of the run (default: the file's `output`, or this one)")
+    add("--no-job", action="store_true", help="submit no job: leave out what only a node can show")
+    add("--queue-limit", type=int, default=300, metavar="SECONDS", help="that the job may wait to start (default 300)")
+    add("--dry-run", action="store_true", help="print the job and do not submit it")
+    _add_resource_options(action)
+
+
 def _add_launch_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
@@ -105,6 +125,11 @@ def _add_launch_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--dry-run", action="store_true", help="check everything, print what would run, submit nothing")
     add("--wait", action="store_true", help=WAIT)
+    _add_resource_options(parser)
+
+
+def _add_resource_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
     add(
         "--resources",
         type=ConfigOf("launch"),

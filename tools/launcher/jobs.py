@@ -4,7 +4,7 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,15 @@ def submit_slurm(
     return _submit(executor, [task(stage, record, line) for stage, line in zip(stages, words, strict=True)])
 
 
+def submit_call(stage: Stage, record: Record, code: Path, call: Callable[[], object], token: str) -> str:
+    """Submit a job that calls something else than a stage's tool; returns its id.
+
+    Raises:
+        LaunchError: sbatch refused, with its reason.
+    """
+    return _submit(_slurm_executor((stage,), record, code, (), token), [call])[0]
+
+
 def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...], threads: int | None = None) -> str:
     """Start a stage on this machine, in processes that outlive this one; returns its id.
 
@@ -172,7 +181,7 @@ def _slurm_executor(
     return executor
 
 
-def _submit(executor: Any, tasks: Sequence[Task]) -> list[str]:
+def _submit(executor: Any, tasks: Sequence[Callable[[], object]]) -> list[str]:
     try:
         with _outside_of_jobs():
             if len(tasks) == 1:

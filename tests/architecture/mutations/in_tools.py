@@ -8,6 +8,22 @@ _VERIFY = "tools/launcher/stages/test_verify.py"
 
 FAULTS = (
     fault(
+        "blind-nodes-unnoticed",
+        "tools/launcher/doctor/verdict.py",
+        'if rank["lag"] is None})',
+        "if False})",
+        "doctor calls a folder shared that nodes do not see",
+        "tools/launcher/doctor/test_findings.py::test_what_a_node_lacks_is_told",
+    ),
+    fault(
+        "gpu-types-not-compared",
+        "tools/launcher/doctor/limits.py",
+        "if kind and not any(kind in node.gpus for node in kinds):",
+        "if False:",
+        "doctor names a number of GPUs to change where the type is wrong",
+        "tools/launcher/doctor/test_findings.py::test_gpus_are_compared_with_those_of_sinfo",
+    ),
+    fault(
         "broken-gpus-start",
         "tools/launcher/cluster/task.py",
         "self._run() if self._may_start(log, job) else (UNHEALTHY, [])",
