@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from common import cli
 from pretrain.runtime import signals
+from pretrain.runtime.hangs import watch
 from tests.support.documents import ROOT
 
 PAGE = (ROOT / "docs" / "reference" / "troubleshooting.md").read_text()
@@ -40,4 +41,4 @@ def test_every_message_of_the_page_is_one_of_the_code() -> None:
 def test_every_exit_code_is_on_the_page() -> None:
     table = PAGE[PAGE.index("## Exit codes") : PAGE.index("## Messages")]
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
-    assert listed == {0, 1, cli.BAD_INPUT, signals.EXIT_CODE, cli.INTERRUPTED, cli.PIPE_CLOSED}
+    assert listed == {0, 1, cli.BAD_INPUT, signals.EXIT_CODE, watch.HUNG, cli.INTERRUPTED, cli.PIPE_CLOSED}

@@ -37,7 +37,7 @@ def resources(folder: Path, **lines: object) -> Path:
     return file
 
 
-def test_a_job_of_a_strict_site_is_prepared_on_both_nodes_and_requeued_from_a_container(
+def test_a_container_on_two_prepared_nodes_is_requeued(
     strict_site: Cluster, images: Path, container: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
@@ -66,9 +66,7 @@ def test_a_job_of_a_strict_site_is_prepared_on_both_nodes_and_requeued_from_a_co
 
 
 @pytest.mark.parametrize("node", ["node1", "node2"])
-def test_a_line_of_setup_that_fails_on_one_node_fails_the_job(
-    node: str, cluster: Cluster, images: Path, tmp_path: Path
-) -> None:
+def test_a_line_that_fails_on_one_node_fails_the_job(node: str, cluster: Cluster, images: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     asked = resources(tmp_path, nodes=2, setup=f"['true', 'test $SLURMD_NODENAME != {node}']")
     job = submit(cluster, "pretrain", "--resources", asked, *pretraining(images, run))["pretrain"]
@@ -81,7 +79,7 @@ def test_a_line_of_setup_that_fails_on_one_node_fails_the_job(
     assert not (run / "log.txt").exists()
 
 
-def test_a_process_that_sees_its_own_gpu_alone_says_so_by_srun(cluster: Cluster, tmp_path: Path, images: Path) -> None:
+def test_each_task_may_see_its_own_gpu_alone(cluster: Cluster, tmp_path: Path, images: Path) -> None:
     run = tmp_path / "run"
     asked = resources(tmp_path, gpus=2, gpus_by="gpus-per-task")
     job = submit(cluster, "pretrain", "--resources", asked, *pretraining(images, run, 20))["pretrain"]

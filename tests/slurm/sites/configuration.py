@@ -90,7 +90,7 @@ GresTypes=gpu
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 {nodes}
-PartitionName=DEFAULT Nodes=ALL MaxTime=INFINITE DefaultTime=5 DefMemPerCPU=100 State=UP
+PartitionName=DEFAULT Nodes=ALL MaxTime=INFINITE DefaultTime=60 DefMemPerCPU=100 State=UP
 PartitionName=main Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=20
 PartitionName=low0 PriorityTier=1 PreemptMode=REQUEUE GraceTime=0
 PartitionName=high PriorityTier=10 PreemptMode=OFF

@@ -57,7 +57,7 @@ def test_the_local_job_keeps_its_id_and_logs_the_lines(tmp_path: Path) -> None:
     assert (logs / f"{job.pid}_0_log.out").read_text() == "prepared\n"
 
 
-def test_a_failing_line_of_a_local_job_is_told_by_status_and_logs(tool: Tool, tmp_path: Path) -> None:
+def test_status_and_logs_tell_the_line_that_failed_here(tool: Tool, tmp_path: Path) -> None:
     resources, run = tmp_path / "resources.yaml", tmp_path / "run"
     resources.write_text("setup: ['source /dev/null', 'echo prepares', 'module-of-no-site load cuda']\n")
     words = ("pretrain", "--cluster", "local", "--resources", resources, "--wait", "data.root", tmp_path)

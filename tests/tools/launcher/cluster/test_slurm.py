@@ -138,7 +138,7 @@ def test_options_in_the_users_shell_filter_nothing(
         assert not re.findall("^(SQUEUE|SACCT|SCANCEL)_", given, re.MULTILINE)
 
 
-def test_a_cancel_that_is_refused_says_so_only_while_the_job_lives(answer: Answer) -> None:
+def test_a_refused_cancel_says_so_while_the_job_lives(answer: Answer) -> None:
     answer("scancel", error="scancel: error: Access denied\\n", code=1)
     answer("squeue", "COMPLETED\\n")
     slurm.cancel(["7"])
