@@ -78,12 +78,9 @@ def test_what_a_partition_lacks_is_wrong(words: tuple[object, ...], named: tuple
     assert all(text in said for text in named), said
 
 
-def test_too_long_a_time_and_an_unknown_gpu_type_are_wrong(
-    cluster: Cluster, short_partition: str, tmp_path: Path
-) -> None:
-    there = tmp_path / "gpu.yaml"
-    there.write_text('time: "1:00"\nprocesses: 1\nsbatch: {gres: "gpu:h100:1"}\n')
-    code, said = doctor(cluster, "--resources", there, "--partition", short_partition, "--no-job")
+def test_too_long_a_time_and_an_unknown_gpu_type_are_wrong(cluster: Cluster, short_partition: str) -> None:
+    words = ("--time", "1:00", "--gpus", 1, "--gpu-type", "h100")
+    code, said = doctor(cluster, *words, "--partition", short_partition, "--no-job")
     assert code == 2, said
     assert "asks for 1:00, partition low0 gives at most 0:30" in said
     assert '-> time: "0:30" (--time 0:30)' in said
@@ -129,6 +126,15 @@ def test_another_account_and_a_limit_of_it_are_wrong(strict_site: Cluster) -> No
         strict_site.account("modify", "user", "root", "set", "MaxWall=-1")
     assert code == 2, said
     assert "asks for 0:20, account lab gives at most 0:10" in said
+
+
+def test_gpus_asked_for_in_another_way_than_the_sites_are_wrong(strict_site: Cluster) -> None:
+    code, said = doctor(strict_site, "--gpus", 2, "--time", "0:05", "--no-job")
+    assert code == 2, said
+    assert "-> gpus_by: gres (--gpus-by gres)" in said
+    code, said = doctor(strict_site, "--gpus", 2, "--gpus-by", "gres", "--time", "0:05", "--no-job")
+    assert code == 0, said
+    assert "GPUs: the job asks for 2 on each node, main has 2 a100 (on 2 nodes)" in said
 
 
 def test_without_accounting_and_locks_the_rest_is_checked(bare_site: Cluster, tmp_path: Path) -> None:

@@ -51,12 +51,11 @@ def check_limits(request: Request, partition: dict[str, str]) -> list[Finding]:
 
 
 def _check_time(request: Request, whose: str, most: str) -> Sequence[Finding]:
-    limit = site.minutes(most)
-    if limit is None or request.asked.minutes <= limit:
+    limit, asked = site.minutes(most), request.asked.minutes
+    if limit is None or asked is None or asked <= limit:  # None: the partition's default
         return ()
     flag = _time(limit)
-    asked = request.asked.time or f"{_time(request.asked.minutes)} (no --time is given)"
-    text = f"{request.named} asks for {asked}, {whose} gives at most {flag}: the job would wait for ever"
+    text = f"{request.named} asks for {request.asked.time}, {whose} gives at most {flag}: the job would wait for ever"
     return [Finding(WRONG, "time limit", text, f'time: "{flag}" (--time {flag})')]
 
 
@@ -98,7 +97,7 @@ def asked_gpus(asked: Resources) -> tuple[int, str]:
     match = re.match(r"gpu(?::([^:,]*[^:,\d][^:,]*))?(?::(\d+))?", str((asked.sbatch or {}).get("gres", "")))
     if match:  # asked for in a site's own words
         return int(match[2] or 1), match[1] or ""
-    return asked.gpus or 0, getattr(asked, "gpu_type", None) or ""
+    return asked.gpus or 0, asked.gpu_type or ""
 
 
 def _described(kinds: Sequence[site.Nodes]) -> str:

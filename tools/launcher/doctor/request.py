@@ -26,7 +26,10 @@ _CURES = (
     ("wckey", "sbatch: {wckey: NAME}, one of yours"),
     ("license", "sbatch: {licenses: NAME}: `scontrol show license` lists them"),
     ("node name", "sbatch: {nodelist: ..., exclude: ...}: `sinfo -N` lists the nodes"),
-    ("gres|gpu", "gpus, and how they are asked for: `sinfo -o '%P %D %G'` lists what nodes have"),
+    (
+        "gres|gpu",
+        "gpus_by: gres (--gpus-by gres), gpu_type: NAME (--gpu-type NAME); `sinfo -o '%P %D %G'` lists what nodes have",
+    ),
     ("memory", "mem: less (--mem GB): `sinfo -o '%P %m'` lists what nodes have, in MB"),
     ("limit|policy", "fewer jobs, GPUs or hours at a time: `sacctmgr show assoc user=$USER` lists your limits"),
     (
@@ -71,7 +74,7 @@ def a_stage(asked: Resources, folder: Path, name: str = "doctor") -> Stage:
 
 def small(asked: Resources) -> Resources:
     """Return the same request for ten minutes, which suits a small job."""
-    return replace(asked, time="0:10", signal_delay=None) if asked.minutes > 10 else asked
+    return replace(asked, time="0:10", signal_delay=None) if asked.minutes is None or asked.minutes > 10 else asked
 
 
 def ask_sbatch(request: Request, record: Record, code: Path) -> Finding:

@@ -68,6 +68,8 @@ def test_what_a_node_lacks_is_told(changed: dict[str, Any], state: str, named: s
         ("4|(null)|idle", {"gpus": 1}, WRONG),
         ("1|gpu:a100:2,gpu:v100:6|mixed", {"gpus": 8}, OK),
         ("1|gpu:a100:2,gpu:v100:6|mixed", {"sbatch": {"gres": "gpu:a100:4"}}, WRONG),
+        ("1|gpu:a100:2,gpu:v100:6|mixed", {"gpus": 2, "gpu_type": "h100"}, WRONG),
+        ("1|gpu:a100:2,gpu:v100:6|mixed", {"gpus": 6, "gpu_type": "v100"}, OK),
         ("1|gpu:a100:2,gpu:v100:6|mixed", {"sbatch": {"gres": "gpu:v100:6"}}, OK),
     ],
 )
