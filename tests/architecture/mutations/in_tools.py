@@ -162,6 +162,22 @@ FAULTS = (
         "tools/launcher/cluster/test_setup.py",
     ),
     fault(
+        "setup-outlives-cancel",
+        "tools/launcher/cluster/local.py",
+        "_descendants(job) if _is_shell(job) else [job]",
+        "[job]",
+        "a cancelled job goes on copying, beside the one that is submitted next",
+        "tools/launcher/cluster/test_setup.py::test_a_cancel_ends_what_a_line_has_started",
+    ),
+    fault(
+        "machine-never-compared",
+        "pretrain/runtime/run_folder.py",
+        "for name in machine if before[name] != machine[name]]",
+        "for name in () if before[name] != machine[name]]",
+        "a run that goes on with another kind of GPU is taken for an undisturbed one",
+        "pretrain/test_train.py::test_another_kind_of_machine_is_noticed_at_a_resume",
+    ),
+    fault(
         "gpu-type-dropped",
         "tools/launcher/cluster/resources.py",
         'f"{self.gpu_type}:" if self.gpu_type else ""',

@@ -65,7 +65,8 @@ def cancel(jobs: Iterable[tuple[str, Path]]) -> None:
     for job in job_states(wanted.items()):
         children = _command_lines(_children(job))
         controllers = [child for child, line in children.items() if _is_job(line, wanted[job])]  # of a `setup` shell
-        for process in controllers or [job]:
+        preparing = _descendants(job) if _is_shell(job) else [job]  # what `setup` has started would go on without it
+        for process in controllers or preparing:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(process), signal.SIGTERM)
 
@@ -98,6 +99,12 @@ def _is_job(line: bytes, folder: Path) -> bool:
     """
     words = controller(folder)[1:]
     return line.endswith((os.fsencode(" " + " ".join(words)), os.fsencode(" " + shlex.join(words))))
+
+
+def _is_shell(process: str) -> bool:
+    """Return whether a process is the shell that runs a job's `setup`, before it becomes the controller."""
+    program = _command_lines([process]).get(process, b"").partition(b" ")[0]
+    return os.path.basename(program) in (b"sh", b"bash", b"dash")
 
 
 def _command_lines(processes: Collection[str] | None = None) -> dict[str, bytes]:

@@ -1,6 +1,7 @@
 """The resource `setup`: what bash makes of its lines; on more nodes than one it is tested on a real SLURM."""
 
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from launcher.cluster import setup
+from launcher.cluster import local, setup
 from tests.conftest import Tool
 from tests.support.launched import jobs
+from tests.support.waiting import PATIENCE, wait_until
 
 
 def bash(*lines: str) -> "subprocess.CompletedProcess[str]":
@@ -55,6 +57,18 @@ def test_the_local_job_keeps_its_id_and_logs_the_lines(tmp_path: Path) -> None:
     with subprocess.Popen(["sh", "-c", f"{line} && false"], stdout=subprocess.PIPE, text=True) as job:
         assert job.communicate()[0] == f"{job.pid} here True\n"
     assert (logs / f"{job.pid}_0_log.out").read_text() == "prepared\n"
+
+
+def test_a_cancel_ends_what_a_line_has_started(tmp_path: Path) -> None:
+    line = setup.local_line(["sleep 300"], tmp_path, local.controller(tmp_path))
+    with subprocess.Popen(["sh", "-c", line]) as shell:
+        job = str(shell.pid)
+        wait_until(lambda: local._children(job), "the line runs")
+        (sleep,) = local._children(job)
+        assert local.find_job(tmp_path) == job
+        local.cancel([(job, tmp_path)])
+        assert shell.wait(PATIENCE) == -signal.SIGTERM
+    wait_until(lambda: not local._command_lines([sleep]).get(sleep), "the line has ended, too")
 
 
 def test_status_and_logs_tell_the_line_that_failed_here(tool: Tool, tmp_path: Path) -> None:
