@@ -128,7 +128,7 @@ RULES: dict[str, str] = {
     "tools/benchmarks/detectors": "tools/benchmarks tools/common pretrain/* transfer/*",
     "tools/fault_injection": "tools/common pretrain/* transfer/*",
     "tools/launcher/health": "",
-    "tools/launcher/cluster": "tools/launcher/health pretrain/runtime pretrain/runtime/ranks",
+    "tools/launcher/cluster": ("tools/launcher/health pretrain/runtime pretrain/runtime/ranks pretrain/runtime/hangs"),
     "tools/launcher/stages": "tools/launcher/cluster tools/common pretrain/* transfer/*",
     "tools/launcher/view": (
         "tools/launcher/cluster tools/launcher/stages pretrain/runtime pretrain/runtime/invocation"

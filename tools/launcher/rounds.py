@@ -12,7 +12,7 @@ from pretrain.runtime.invocation.naming import as_called
 from transfer.report.page import NUMBERS
 
 from . import reconcile, status
-from .cluster import logs
+from .cluster import attempts, logs
 from .following import Follower
 from .job_states import live_states
 from .manage import cancel_jobs
@@ -132,7 +132,8 @@ def _log_end(record: Record, row: Row) -> str:
     if row.state != FAILED or row.job is None:
         return ""
     folder = record.logs(record.entries[row.stage].stage)
-    ranks = [line["rank"] for line in record.events(record.entries[row.stage].stage) if line.get("outcome") == "failed"]
+    events = record.events(record.entries[row.stage].stage)
+    ranks = [line["rank"] for line in events if line.get("outcome") in attempts.FAILURES]
     file = logs.log_path(folder, row.job, ranks[-1] if ranks else 0)
     lines = logs.last_lines(file, _TAIL)
     return "".join(f"\n    {line}" for line in (f"the end of {file}:", *lines)) if lines else ""

@@ -176,9 +176,19 @@ def _retried(lines: list[dict[str, Any]]) -> str:
     again = next((line for line in lines if line["event"] == "retry"), None)
     if again is None:
         return ""
-    code = next((line["code"] for line in lines if line.get("outcome") in attempts.FAILURES), None)
+    end = next((line for line in lines if line.get("outcome") in attempts.FAILURES), {"code": 1})
+    how = _hung([end]) or words.exit_code(end["code"])
     without = f" without {listed(again['without'])}" if again.get("without") else ""
-    return f"{words.exit_code(code or 1)}, retry {again['number']} of {again['of']}{without}; "
+    return f"{how}, retry {again['number']} of {again['of']}{without}; "
+
+
+def _hung(lines: list[dict[str, Any]]) -> str:
+    """Return that an attempt has hung, and where its stacks are; empty where it has not."""
+    found = [line.get("stacks") for line in lines if line.get("outcome") == attempts.HUNG]
+    if not found:
+        return ""
+    stacks = next(filter(None, found), None)
+    return f"hung, the stacks of its processes are in {stacks}" if stacks else "hung, its stacks are in its log"
 
 
 def _standing_still(stage: Stage, lines: list[dict[str, Any]]) -> str:
@@ -226,6 +236,8 @@ def _why(record: Record, stage: Stage, entry: Entry, state: State | None, lines:
     if stopped := _stopped(lines):
         return stopped
     refused = [f"not retried ({line['reason']})" for line in lines if line["event"] == "not retried"]
+    if hung := _hung(lines):
+        return ", ".join([hung, *refused])
     failed = [line for line in lines if line.get("outcome") == "failed"][:1]
     reasons = [words.ended(state.name)] if state and state.name not in ("FAILED", "COMPLETED", "UNKNOWN") else []
     reasons += [*(words.exit_code(line["code"]) for line in failed), *refused]

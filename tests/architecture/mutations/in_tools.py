@@ -469,6 +469,14 @@ FAULTS = (
         "transfer/run/test_predicted_files.py::test_detections_join_with_the_annotation_file",
     ),
     fault(
+        "hang-without-its-stacks",
+        "tools/launcher/cluster/ending.py",
+        'more["stacks"] = attempts.newest_stacks(self.folder)',
+        'more["stacks"] = None',
+        "status does not say where the stacks of a job that hung are",
+        "tools/launcher/cluster/test_task.py::test_a_hang_is_logged_with_its_stacks",
+    ),
+    fault(
         "tracker-opens-a-second-run",
         "pretrain/runtime/trackers/tracked_run.py",
         'earlier["id"] if earlier and same else None',

@@ -501,3 +501,10 @@ def test_a_job_that_is_retried_says_why_and_where_not(run: Record) -> None:
     (row, *_) = status.stage_rows(run, {"12": State("PENDING", "BeginTime")})
     before = "killed (SIGKILL; often memory), retry 1 of 3 without node2"
     assert (row.state, row.note) == ("PENDING", f"{before}; SLURM pauses a requeued job (BeginTime)")
+
+
+def test_a_hang_names_the_stacks(run: Record) -> None:
+    submit(run, "pretrain")
+    ended(run, "pretrain", "hung", 76, stacks="output/moco/hang/2026-01-01T00-00-00", host="node1")
+    note = rows(run)["pretrain"].note
+    assert note == "hung, the stacks of its processes are in output/moco/hang/2026-01-01T00-00-00"

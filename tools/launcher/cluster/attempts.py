@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 FINISHED, STOPPED, FAILED, NO_PROGRESS = "finished", "stopped", "failed", "no progress"  # outcomes
-FAILURES = {FAILED}  # outcomes after which a job may be retried
+HUNG = "hung"  # another: it came no further, and has written its stacks
+FAILURES = {FAILED, HUNG}  # outcomes after which a job may be retried
 USER_ERROR = 2  # exit code of a tool with a message for its user, who has something to mend
+_HANGS = "hang"  # folder in a run's with one for each attempt that hung, by its time
 PATIENCE = 3  # stops in a row at one position after which a job is not requeued
 _LAST = "last_checkpoint"  # file with the name of the newest checkpoint, as pretrain.runtime.files has it
 
@@ -73,6 +75,12 @@ def position(folder: Path) -> int:
         return int(manifest["step"] if "step" in manifest else manifest["done"])  # of pretraining, of fine-tuning
     except (OSError, ValueError, TypeError, KeyError):
         return 0
+
+
+def newest_stacks(folder: Path) -> str | None:
+    """Return the folder of the stacks that the newest attempt to hang has left in a run's folder, if any."""
+    found = sorted(path for path in (folder / _HANGS).glob("*") if path.is_dir())
+    return str(found[-1]) if found else None
 
 
 def standstill(lines: Sequence[Line]) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from pretrain.runtime.errors import TRY_AGAIN
+from pretrain.runtime.hangs.watch import HUNG
 
 from . import attempts, slurm
 from .retries import Retries
@@ -41,11 +42,11 @@ class Ending:
 
     @property
     def outcome(self) -> str:
-        return {0: attempts.FINISHED, TRY_AGAIN: attempts.STOPPED}.get(self.code, attempts.FAILED)
+        return {0: attempts.FINISHED, TRY_AGAIN: attempts.STOPPED, HUNG: attempts.HUNG}.get(self.code, attempts.FAILED)
 
     def conclude(self) -> None:
         """Log the end, and start the job once more where that helps. Returns where the tool has finished."""
-        if self.outcome == attempts.FAILED:
+        if self.outcome in attempts.FAILURES:
             self._fail()
         if self.outcome == attempts.STOPPED and self.rank:
             sys.exit(0)  # another code would end rank 0 before it has requeued the job
@@ -55,7 +56,10 @@ class Ending:
             self._tell(attempts.FINISHED)
 
     def _fail(self) -> NoReturn:
-        told = self._tell(attempts.FAILED, blamed=attempts.blamed_rank(*self.output))
+        more: dict[str, str | int | None] = {"blamed": attempts.blamed_rank(*self.output)}
+        if self.outcome == attempts.HUNG and self.folder is not None:
+            more["stacks"] = attempts.newest_stacks(self.folder)
+        told = self._tell(self.outcome, **more)
         # On a disk that takes no log it would fail again, and nothing would count its attempts.
         again = told and self.retries.start_again(self.log, self.job, self.rank, self.cluster)
         if again and self.cluster == "local":

@@ -1,5 +1,6 @@
 """Real runs that hang: each ends, and says where its processes were. One that only takes its time goes on."""
 
+import os
 import pathlib
 import signal
 import subprocess
@@ -8,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pretrain.runtime import periodic_work
+from pretrain.runtime import distributed, periodic_work, spawn
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.hangs import processes, watch
 from pretrain.runtime.hangs.clock import Clock
@@ -21,6 +22,7 @@ LIMIT = 180  # seconds until a test gives up
 MINUTES = "0.1"  # that a step may take
 LONG = 15  # seconds that are more than that
 STEPS = """\
+import os
 import pathlib
 from pretrain.runtime.hangs import clock
 from pretrain.runtime.periodic_work import PeriodicWork, Work, every, watched
@@ -174,3 +176,27 @@ def test_a_process_is_known_by_its_start() -> None:
         assert any(line.startswith(f"{child.pid} S ") for line in processes.describe_children(Process.this().pid))
         same.end()
         assert child.wait(LIMIT) in (-signal.SIGQUIT, -signal.SIGKILL)
+
+
+def hang_on_a_rank(run: str) -> None:
+    """For `spawn.run_on_ranks`: rank 1 stops itself."""
+    work = periodic_work.PeriodicWork([])
+    with periodic_work.watched(pathlib.Path(run)):
+        work.run_pending()
+        while True:
+            distributed.barrier()
+            work.advance()
+            if distributed.rank() == 1 and work.done == 5:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def test_processes_of_one_command_end_together(
+    tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of `--num-gpus 2`: the command starts its ranks itself, and must not wait for one that is stopped."""
+    monkeypatch.setenv(watch.VARIABLE, MINUTES)
+    with pytest.raises(SystemExit) as end:
+        spawn.run_on_ranks(hang_on_a_rank, 2, str(tmp_path))
+    assert end.value.code == HUNG
+    assert capfd.readouterr().err.count("the run hangs") == 1
+    assert list(stacks(tmp_path)) == ["rank_0.txt"]

@@ -137,3 +137,10 @@ def test_without_a_driver_a_job_of_several_gpus_starts(tmp_path: Path) -> None:
     done = run_task(tmp_path, "import sys; open(sys.argv[1] + '/result', 'w')", PATH=str(tmp_path), GPUS="2")
     assert done.returncode == 0, done.stderr
     assert "not checked: there is no nvidia-smi" in done.stdout
+
+
+def test_a_hang_is_logged_with_its_stacks(tmp_path: Path) -> None:
+    tool = "import os, sys; [os.makedirs(sys.argv[1] + '/hang/' + time) for time in ('2026-01-02', '2026-01-01')]"
+    assert run_task(tmp_path, tool + "; sys.exit(76)").returncode == 76
+    end = json.loads((tmp_path / "attempts.jsonl").read_text().splitlines()[-1])
+    assert (end["outcome"], end["stacks"]) == ("hung", str(tmp_path / "hang" / "2026-01-02"))
