@@ -59,7 +59,7 @@ def print_plans(base: Plan, plans: Sequence[Plan]) -> None:
 def print_results(plans: Sequence[Plan]) -> None:
     """Print each run's result.json, its scores and the remarks on them."""
     for plan in plans:
-        path = plan.output / results.FILE_NAME
+        path = plan.result
         result = results.read_result(path)
         print("\n  ".join([f"{path}: {summary(result)}", *result.remarks, *replaced(result)]))
 

@@ -15,6 +15,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from transfer.errors import TransferError
 
 FILE_NAME = "result.json"
+# Of a checkpoint that is scored on the way: its folder in the run's, and the file of its scores, no run's result.
+EVALUATED, SCORES = "evaluated_", "scores.json"
 SCHEMA = 1
 
 # Settings that may differ between trials of one task: the initialization, the seed, where it runs and writes.

@@ -441,8 +441,14 @@ def test_an_evaluation_does_not_end_a_run(trained: Path, scenes: Path, tmp_path:
     weights = ["MODEL.WEIGHTS", begun / "model_0000001.pth"]
     with pytest.raises(TransferError, match=r"holds a run .* finish it with --auto-resume"):
         plan(scenes, *TINY, *weights, "OUTPUT_DIR", begun, eval_only=True)
-    with pytest.raises(TransferError, match="not trained to its end"):
-        plan(scenes, *TINY, "OUTPUT_DIR", begun, eval_only=True, resume=True)
+    before = {path.name for path in begun.iterdir()}
+    for _ in range(2):
+        path = execute(plan(scenes, *TINY, "OUTPUT_DIR", begun, eval_only=True, resume=True))
+        assert path == begun / "evaluated_model_0000001" / "scores.json"
+        assert results.read_result(path).init.label == "model_0000001"
+    assert {path.name for path in begun.iterdir()} == before | {"evaluated_model_0000001"}
+    assert not list(begun.rglob("result.json"))
+    assert plan(scenes, *TINY, "OUTPUT_DIR", begun, auto_resume=True, init="random").resume
     assert plan(scenes, *TINY, *weights, "OUTPUT_DIR", tmp_path / "scored", eval_only=True).train is None
 
 

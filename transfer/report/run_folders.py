@@ -44,6 +44,7 @@ def _finished(folder: Path, faults: list[str]) -> list[Path]:
     if (folder / results.FILE_NAME).is_file():
         return [folder / results.FILE_NAME]
     begun = [path.parent for path in sorted(folder.rglob(_ENVIRONMENT)) if _is_fine_tuning(path)]
+    begun = [path for path in begun if not path.name.startswith(results.EVALUATED)]
     unfinished = [path for path in begun if not (path / results.FILE_NAME).is_file()]
     faults += [
         f"{path}: has no {results.FILE_NAME}, the run is not finished: resume it with --resume, or with its "

@@ -48,7 +48,7 @@ def execute(plan: Plan, *more: Plan, stop: StopRequest | None = None) -> Path:
     Raises:
         Stopped: in every process, where `stop` was asked in any of them; what was done is saved.
     """
-    path, plans, stop = plan.output / results.FILE_NAME, (plan, *more), stop or StopRequest()
+    path, plans, stop = plan.result, (plan, *more), stop or StopRequest()
     if all(one.finished for one in plans) and not distributed.launched_processes():
         return path
     stacks.record_collectives(plan.output)
@@ -152,7 +152,9 @@ def _execute_locked(plan: Plan, resume: bool, stop: StopRequest, scorer: Callabl
     spent = time.monotonic() - begun
     seconds = {"train": spent - evaluate.seconds, "evaluate": evaluate.seconds}
     distributed.on_main(
-        lambda: results.write_result(plan.output / results.FILE_NAME, _result(plan, config, scores, seconds))
+        lambda: results.write_result(
+            plan.result, _result(plan, config, scores, seconds), overwrite=plan.result.name == results.SCORES
+        )
     )
 
 

@@ -22,7 +22,7 @@ from transfer.data.own import ChosenData
 from transfer.data.shared.packed_records import PackedRecords
 from transfer.data.shared.read_once import read_once
 from transfer.engines import Engine
-from transfer.engines.common.checkpoint_files import FINAL, checkpoints, has_checkpoint
+from transfer.engines.common.checkpoint_files import checkpoints, has_checkpoint
 from transfer.errors import TransferError, refuse
 from transfer.evaluation.kinds import evaluation_of
 from transfer.run import resume as resuming
@@ -86,6 +86,11 @@ class Plan:
         """The folder of the run."""
         return Path(self.config.OUTPUT_DIR)
 
+    @property
+    def result(self) -> Path:
+        """The file of the scores. One of a run's checkpoints, scored on the way, must not pass for its result."""
+        return self.output / (results.SCORES if self.train is None and self.resume else results.FILE_NAME)
+
     def image_notices(self) -> list[str]:
         """Return what the user should know of the images: more than 8 bits a channel, trained and tested on."""
         parts = {"training": self.train, "test": self.test}
@@ -134,6 +139,10 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     if resume:
         init = None if options.eval_only else initial.init
         refuse(resuming.differences(output, config, backend.NAME, init, data), resuming.ADVICE)
+        if initial.path is not None and options.eval_only:
+            config = resolve.with_settings(
+                config, {"OUTPUT_DIR": str(output / f"{results.EVALUATED}{initial.path.stem}")}
+            )
     return Plan(
         engine=backend.NAME,
         config=config,
@@ -302,18 +311,14 @@ def _has_content(path: Path) -> bool:
 
 def _check_output_of_evaluation(output: Path, found: list[str], resume: bool) -> None:
     """Refuse an evaluation whose result would stand for that of a run that is still to be trained."""
+    if resume:  # it has a folder of its own in the run's
+        return
     if results.FILE_NAME in found:
         raise TransferError(
             f"{output / results.FILE_NAME} exists and is not overwritten: give --eval-only another OUTPUT_DIR"
         )
-    if found and not resume:
+    if found:
         raise TransferError(
-            f"{output} holds a run ({listed(found)}), which a result of --eval-only would end: "
-            "finish it with --auto-resume, or give --eval-only another OUTPUT_DIR"
-        )
-    last = output / files.LAST
-    if resume and last.is_file() and (name := last.read_text().strip()) != FINAL:
-        raise TransferError(
-            f"--eval-only --resume: the run in {output} is not trained to its end, and a result would end it: finish "
-            f"it with --auto-resume, or score {name} in another OUTPUT_DIR (MODEL.WEIGHTS {output / name})"
+            f"{output} holds a run ({listed(found)}), which a result of --eval-only would end: finish it with "
+            "--auto-resume, score its newest checkpoint with --resume, or give --eval-only another OUTPUT_DIR"
         )

@@ -405,6 +405,14 @@ FAULTS = (
         "tools/launcher/cluster/test_task.py",
     ),
     fault(
+        "evaluation-ends-a-run",
+        "transfer/run/plan.py",
+        "results.SCORES if self.train is None and self.resume else results.FILE_NAME",
+        "results.FILE_NAME",
+        "scores of a checkpoint pass for the result of the run",
+        "tools/test_finetune.py::test_an_evaluation_does_not_end_a_run",
+    ),
+    fault(
         "full-disk-ends-a-job",
         "tools/launcher/cluster/attempts.py",
         "        except OSError as error:\n",
