@@ -50,7 +50,7 @@ def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
         attempts,
         tasks=asked.tasks,
         folder=stage.folder,
-        gpus=asked.gpus or 0,
+        gpus=0 if asked.gpu_check is False else asked.gpus or 0,
         retries=asked.retries or 0,
         python=_tools_python(stage),
         inputs=tuple(record.entries[name].stage.result for name in stage.after if name in record.entries),

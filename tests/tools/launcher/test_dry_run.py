@@ -31,6 +31,13 @@ NAME = st.text(st.characters(exclude_characters="/%", exclude_categories=["Cs"])
 )
 
 
+def test_the_check_of_several_gpus_can_be_left_out(tmp_path: Path) -> None:
+    record, options = Record(tmp_path, "slurm", str(tmp_path)), PretrainOptions(None, ())
+    for left_out, gpus in ((None, 2), (True, 2), (False, 0)):
+        asked = Resources(gpus=2, gpu_check=left_out)
+        assert jobs.task(Stage("pretrain", options, "a", "b", asked), record, ()).gpus == gpus
+
+
 @pytest.fixture
 def plan(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
     """The tool in this process and in an empty folder, where there is no SLURM."""

@@ -78,6 +78,10 @@ def _is_lines(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(line, str) and line.isprintable() for line in value)
 
 
+def _truth(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "must be true or false"
+
+
 def _setup(value: Any) -> str | None:
     return None if _is_lines(value) else "must be a list of shell lines, such as ['module load cuda']"
 
@@ -140,6 +144,7 @@ class Resources:
     python: str | None = option("command for Python, such as one in a container", _python, None)
     sbatch: Mapping[str, Any] | None = option("more options of sbatch", _sbatch, None)
     srun: Sequence[str] | None = option("more options of srun, which starts the processes", _srun, None)
+    gpu_check: bool | None = option("check several GPUs before the tool starts (default true)", _truth, None)
     setup: Sequence[str] | None = option("shell lines that run on every node before the job", _setup, None)
 
     @property

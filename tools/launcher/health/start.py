@@ -13,6 +13,7 @@ from .gpus import look_at_gpus
 
 UNHEALTHY = 70  # exit code of a task whose job cannot run where it is
 _PORT = "MASTER_PORT"
+_WITHOUT = "`gpu_check: false` in the resources starts without this check"
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def check_start(
     if found.unchecked:  # no driver of NVIDIA's: a job that wants GPUs says so itself
         return Verdict(notes=(f"GPUs of {host} not checked: {found.unchecked}",) if first else ())
     if found.faults and first:
-        return Verdict(f"{host}: {'; '.join(found.faults)}", (host,))
+        return Verdict(f"{host}: {'; '.join(found.faults)} ({_WITHOUT})", (host,))
     notes = tuple(f"warning: {host}: {text}" for text in found.warnings) if first else ()
     reduced = reduce_together({**os.environ, **ranks, _PORT: check_port(ranks)}, host, nodes, python=python)
     if reduced.fault:
@@ -65,4 +66,4 @@ def check_port(ranks: Mapping[str, str]) -> str:
 
 def _advice(hosts: tuple[str, ...]) -> str:
     named = f"sbatch: {{exclude: '{','.join(hosts)}'}} leaves out {', '.join(hosts)}; " if hosts else ""
-    return f" ({named}NCCL_DEBUG=INFO in `setup` says what NCCL waits for)"
+    return f" ({named}NCCL_DEBUG=INFO in `setup` says what NCCL waits for; {_WITHOUT})"

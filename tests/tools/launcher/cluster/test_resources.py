@@ -33,6 +33,7 @@ WRONG = {
     "python": ("", "apptainer 'exec", "a\nb", ["python"]),
     "srun": ("--cpu-bind=none", ["cpu-bind"], ["-n"], ["--a\nb"], [1], ["--export=NONE"], ["--ntasks 3"]),
     "sbatch": (["x"], {"--exclusive": True}, {"A": 1}, {5: 1}, {"mail-type": "a\nb"}, {"mail-user": None}, {"x": [1]}),
+    "gpu_check": ("no", 0),
     "setup": ("module load cuda", ["a\nb"], [1], {"a": "b"}),
 }
 
