@@ -4,6 +4,7 @@ The jobs run side by side, each watched by a thread: SLURM's delays pass for all
 end of a node disturb every job there is, so those come when the others have ended.
 """
 
+import os
 import re
 import signal
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import limited, node_killed, preempted, requeued, warned
@@ -55,8 +57,11 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(shared_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(shared_cluster, images, tmp_path_factory.mktemp("runs"))
+def site(shared_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """Its jobs train a narrow network: the arithmetic is not what is disturbed. Pipelines have the full one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "tests/slurm/narrow"), prepend=os.pathsep)
+        yield Site(shared_cluster, images, tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture(scope="module")
