@@ -15,6 +15,7 @@ from .cluster import local, setup, slurm
 from .cluster.errors import LaunchError
 from .cluster.task import Task
 from .record import Record
+from .sharing import choose_gpus
 from .stages.stage import Stage
 
 _LOCAL_MINUTES = 60 * 24 * 30  # submitit ends a local job after this; without a number, after two minutes
@@ -147,20 +148,15 @@ def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...
     executor.update_parameters(
         tasks_per_node=stage.resources.tasks_per_node,
         gpus_per_node=stage.resources.gpus or 0,
-        visible_gpus=_visible_gpus(),
         timeout_min=_LOCAL_MINUTES,
         stderr_to_stdout=True,
         setup=[setup.local_line(lines, logs, local.controller(logs))] if lines else [],
     )
+    # Past submitit's check, which knows numbers alone: CUDA takes UUIDs, too.
+    executor.parameters["visible_gpus"] = choose_gpus(stage.resources.gpus or 0)
     chosen = {} if threads is None or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
     with submitit.helpers.environment_variables(**chosen), local.detached(record.logs(stage) / "controller.out"):
         return _submit(executor, [task(stage, record, words)])[0]
-
-
-def _visible_gpus() -> tuple[int, ...]:
-    """Return the GPUs that this shell may use, by number; otherwise submitit takes the first ones of the machine."""
-    listed = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    return tuple(map(int, listed)) if all(part.strip().isdigit() for part in listed) else ()
 
 
 def run_here(stage: Stage, record: Record, code: Path, words: tuple[str, ...]) -> str:

@@ -21,6 +21,7 @@ from .cluster.errors import LaunchError
 from .cluster.resources import Resources
 from .manage import enter
 from .record import locked
+from .sharing import visible_gpus
 from .stages import build
 from .stages.stage import Stage
 
@@ -157,7 +158,7 @@ def check_cluster(cluster: str, run: Pipeline, dry_run: bool) -> None:
         faults.append(f"--nodes {nodes}: --cluster {cluster} has only this machine")
     if cluster == "debug" and tasks > 1:
         faults.append(f"{tasks} processes: --cluster debug runs one, in the foreground; use --cluster local")
-    if cluster == "local" and gpus > (there := _count_gpus()):
+    if cluster == "local" and gpus and gpus > (there := len(visible_gpus())):
         faults.append(f"--gpus {gpus}: this machine has {there}")
     folder = str(run.output.resolve())
     if cluster == "slurm":
@@ -167,12 +168,6 @@ def check_cluster(cluster: str, run: Pipeline, dry_run: bool) -> None:
             faults.append(f"{folder!r}: SLURM takes no % and no line break in the folder of a run")
     if faults:
         raise LaunchError("\n".join(faults))
-
-
-def _count_gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
 
 
 def _check_at_least(flag: str, value: int, least: int) -> None:

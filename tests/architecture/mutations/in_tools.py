@@ -347,6 +347,14 @@ FAULTS = (
         "tools/launcher/stages/test_snapshot.py::test_every_edit_is_another_snapshot",
     ),
     fault(
+        "one-gpu-for-two-jobs",
+        "tools/launcher/sharing.py",
+        "tuple(name for name in visible_gpus() if name not in used)",
+        "tuple(name for name in visible_gpus() if name)",
+        "two trials on a workstation train on one GPU while another is idle",
+        "tools/launcher/test_gpu_sharing.py::test_jobs_of_two_shells_get_gpus_of_their_own",
+    ),
+    fault(
         "progress-off-by-one",
         "tools/launcher/view/steps.py",
         'done = rows[-1]["iteration"] + 1',

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .slurm import State
 
+_CONTROLLER = "submitit.local._local"
 PROCESSES = Path("/proc")  # Linux shows its processes there; macOS has no such folder
 GRACE = 120.0  # seconds that a job may take to save when it is cancelled, as before SLURM's time limit
 _LOOK = 0.2  # seconds between two looks at jobs that are stopping
@@ -43,7 +44,7 @@ def detached(output: Path) -> Iterator[None]:
 
 def controller(folder: Path) -> list[str]:
     """Return the command line of submitit's controller of a job whose logs are in a folder."""
-    return [sys.executable, "-m", "submitit.local._local", os.fspath(folder)]
+    return [sys.executable, "-m", _CONTROLLER, os.fspath(folder)]
 
 
 def job_states(jobs: Iterable[tuple[str, Path]]) -> dict[str, State]:
@@ -90,6 +91,12 @@ def end(jobs: Iterable[tuple[str, Path]], grace: float = GRACE) -> list[str]:
 def _descendants(process: str) -> list[str]:
     """Return a process and all below it. It comes first: a killed controller starts no task again."""
     return [process, *(below for child in _children(process) for below in _descendants(child))]
+
+
+def controllers() -> list[str]:
+    """Return the processes that are controllers of jobs on this machine, of any run."""
+    mark = os.fsencode(f"-m {_CONTROLLER} ")
+    return [process for process, line in _command_lines().items() if mark in line]
 
 
 def _is_job(line: bytes, folder: Path) -> bool:

@@ -182,16 +182,6 @@ def test_sbatch_options_and_setup_lines_stand_in_the_file() -> None:
     assert prepared < next(n for n, line in enumerate(lines) if line.startswith("srun "))
 
 
-@pytest.mark.parametrize(("value", "gpus"), [(None, ()), ("", ()), ("3", (3,)), ("2, 5", (2, 5)), ("GPU-8932f937", ())])
-def test_a_local_job_takes_the_gpus_of_the_shell(
-    value: str | None, gpus: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    if value is not None:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", value)
-    assert jobs._visible_gpus() == gpus
-
-
 def test_every_file_of_resources_can_be_read() -> None:
     files = sorted(path for path in (ROOT / "configs/launch").glob("*.yaml") if not path.name.startswith("pipeline"))
     assert files
