@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 
 from common import cli
+from launcher.health.start import UNHEALTHY
 from pretrain.runtime import signals
 from pretrain.runtime.hangs import watch
 from tests.support.documents import ROOT
@@ -41,4 +42,4 @@ def test_every_message_of_the_page_is_one_of_the_code() -> None:
 def test_every_exit_code_is_on_the_page() -> None:
     table = PAGE[PAGE.index("## Exit codes") : PAGE.index("## Messages")]
     listed = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
-    assert listed == {0, 1, cli.BAD_INPUT, signals.EXIT_CODE, watch.HUNG, cli.INTERRUPTED, cli.PIPE_CLOSED}
+    assert listed == {0, 1, cli.BAD_INPUT, signals.EXIT_CODE, watch.HUNG, UNHEALTHY, cli.INTERRUPTED, cli.PIPE_CLOSED}
