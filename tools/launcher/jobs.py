@@ -33,7 +33,7 @@ _SRUN = (
 def command(stage: Stage, code: Path, config: Path | None) -> tuple[str, ...]:
     """Return the command line of a stage that runs the snapshot `code`, with the copy of its config."""
     file = ("--config-file", str(config)) if config else ()
-    return (*_tools_python(stage), str(code / "tools" / stage.options.tool), *file, *stage.arguments)
+    return (*tools_python(stage), str(code / "tools" / stage.options.tool), *file, *stage.arguments)
 
 
 def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
@@ -53,12 +53,12 @@ def task(stage: Stage, record: Record, words: tuple[str, ...]) -> Task:
         folder=stage.folder,
         gpus=0 if asked.gpu_check is False else asked.gpus or 0,
         retries=asked.retries or 0,
-        python=_tools_python(stage),
+        python=tools_python(stage),
         inputs=tuple(record.entries[name].stage.result for name in stage.after if name in record.entries),
     )
 
 
-def _tools_python(stage: Stage) -> tuple[str, ...]:
+def tools_python(stage: Stage) -> tuple[str, ...]:
     """Return the command that runs the tools: this Python, or one in a container."""
     given = stage.resources.python
     return tuple(shlex.split(given)) if given else (sys.executable,)

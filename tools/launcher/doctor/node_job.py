@@ -76,7 +76,7 @@ def look_at_nodes(asked: Resources, folder: Path, patience: float, locks: bool) 
     (folder / LOGIN_FILE).write_text(token)
     record = Record(folder, "slurm", str(Path.cwd()))
     stage = a_stage(asked, folder)
-    probe = Probe(str(folder), token, limits.asked_gpus(asked)[0], asked.tasks, locks)
+    probe = Probe(str(folder), token, limits.asked_gpus(asked)[0], asked.tasks, locks, jobs.tools_python(stage))
     try:
         job = jobs.submit_call(stage, record, snapshot.code(folder / "code"), probe, token)
     except LaunchError as error:

@@ -19,7 +19,7 @@ import submitit
 from ..cluster import attempts, ranks
 from ..health.all_reduce import reduce_together
 from ..health.gpus import look_at_gpus
-from ..health.start import check_port
+from ..health.start import check_port, sees_one
 
 LOGIN_FILE, LOCK = "login.txt", "lock"
 _LAG = 60  # seconds until a node must see what the login node wrote
@@ -35,6 +35,7 @@ class Probe:
     gpus: int
     tasks: int
     locks: bool  # the login node holds the lock
+    python: tuple[str, ...] = (sys.executable,)  # that runs the tools
 
     def __call__(self) -> None:
         environment = submitit.JobEnvironment()
@@ -45,13 +46,14 @@ class Probe:
         if first:
             found["lock"] = self._try_lock() if self.locks else ""
             found["python"] = self._python()
-            gpus = look_at_gpus(self.gpus, os.environ.get("CUDA_VISIBLE_DEVICES")) if self.gpus else None
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+            gpus = look_at_gpus(1 if sees_one(visible) else self.gpus, visible) if self.gpus else None
             found["gpus"] = vars(gpus) if gpus else None
             self._tell(rank, found)
         if self.tasks > 1:
             variables = ranks.variables()
             own = {**os.environ, **variables, "MASTER_PORT": check_port(variables)}
-            reduced = reduce_together(own, attempts.host(), environment.hostnames)
+            reduced = reduce_together(own, attempts.host(), environment.hostnames, python=self.python)
             found["reduced"] = {**vars(reduced), "told": reduced.told}
         self._tell(rank, {**found, "done": True})
 
@@ -80,7 +82,7 @@ class Probe:
         return "free"
 
     def _python(self) -> dict[str, Any]:
-        command = [sys.executable, "-m", "launcher.health.python"]
+        command = [*self.python, "-m", "launcher.health.python"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=_IMPORT, check=False)
             found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -89,7 +91,9 @@ class Probe:
             fault = f"its imports did not end within {_IMPORT} s"
         except (IndexError, ValueError):
             fault = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-        return {"executable": sys.executable, "faults": [fault]}
+        except OSError as error:  # no such container command on this node
+            fault = f"cannot be run: {error.strerror}"
+        return {"executable": self.python[0], "faults": [fault]}
 
     def _tell(self, rank: int, found: dict[str, Any]) -> None:
         path = Path(self.folder) / f"rank_{rank}.json"

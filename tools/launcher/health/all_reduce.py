@@ -55,7 +55,12 @@ def reduce_together(
     command = [*python, "-m", "launcher.health.member", host, ",".join(nodes), device, str(start), str(step)]
     rank = ranks["RANK"]
     limit = start + 3 * step + _LEAVE_SECONDS
-    process = subprocess.Popen(command, env=dict(ranks), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        process = subprocess.Popen(
+            command, env=dict(ranks), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+    except OSError as error:  # no such container command on this node
+        return Reduced(f"{host}: {python[0]}: cannot be run: {error.strerror}", (host,))
     try:
         said, _ = process.communicate(timeout=limit)
     except subprocess.TimeoutExpired:

@@ -44,7 +44,7 @@ def check_start(
         python: the command that runs the tools.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    bound = bool(visible) and "," not in str(visible)  # each task sees its own GPU alone
+    bound = sees_one(visible)
     first = ranks["LOCAL_RANK"] == "0" or bound  # else once for a node is enough
     found = look_at_gpus(1 if bound else gpus, visible)
     if found.unchecked:  # no driver of NVIDIA's: a job that wants GPUs says so itself
@@ -56,6 +56,11 @@ def check_start(
     if reduced.fault:
         return Verdict(f"{reduced.fault}{_advice(reduced.hosts)}", reduced.hosts, notes)
     return Verdict(notes=(*notes, f"GPUs of {host} are well; {reduced.told}") if first else notes)
+
+
+def sees_one(visible: str | None) -> bool:
+    """Return whether CUDA_VISIBLE_DEVICES names one GPU: a job of several has each task see its own alone."""
+    return bool(visible) and "," not in str(visible)
 
 
 def check_port(ranks: Mapping[str, str]) -> str:

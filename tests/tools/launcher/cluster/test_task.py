@@ -63,6 +63,16 @@ def run_task(folder: Path, tool: str, **environment: str) -> "subprocess.Complet
     return subprocess.run(command, cwd=ROOT, env={**paths, **environment}, capture_output=True, text=True, check=False)
 
 
+def test_a_container_command_that_is_not_there_is_told(tmp_path: Path) -> None:
+    code = TASK.replace("(sys.executable, ", '("no-such-container", sys.executable, ')
+    command = [sys.executable, "-c", code, str(tmp_path), "never run"]
+    paths = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tools'}"}
+    done = subprocess.run(command, cwd=ROOT, env=paths, capture_output=True, text=True, check=False)
+    assert done.returncode == 127
+    assert "error: no-such-container: cannot be run: No such file or directory\n" in done.stderr
+    assert '"outcome": "failed"' in (tmp_path / "attempts.jsonl").read_text()
+
+
 def test_a_log_that_cannot_be_written_ends_no_job(tmp_path: Path) -> None:
     (tmp_path / "attempts.jsonl").mkdir()
     done = run_task(tmp_path, "import sys; open(sys.argv[1] + '/result', 'w')")
