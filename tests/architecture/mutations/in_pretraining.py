@@ -287,6 +287,14 @@ FAULTS = (
         "pretrain/runtime/hangs/test_clock.py::test_work_between_steps_takes_its_time",
     ),
     fault(
+        "hang-in-an-evaluation",
+        "transfer/evaluation/evaluator.py",
+        '                clock.came_further(f"image {position}")\n',
+        "",
+        "an evaluation of many images is taken for a hang and ends the run",
+        "transfer/evaluation/test_evaluator.py::test_each_image_is_a_sign_of_life_and_scoring_may_last",
+    ),
+    fault(
         "hang-by-rank-0-alone",
         "pretrain/runtime/hangs/watch.py",
         "self.noted.overdue(1 if self.rank == 0 else 2)",

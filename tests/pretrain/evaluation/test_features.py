@@ -19,6 +19,7 @@ from pretrain.evaluation import features
 from pretrain.models.encoders import build_encoder
 from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import PretrainError
+from pretrain.runtime.hangs import clock
 from tests.support.pretrain.pictures import noise
 
 CPU = torch.device("cpu")
@@ -69,6 +70,21 @@ def test_each_batch_is_reported(pictures: pathlib.Path, encoder: nn.Module) -> N
     counts: list[int] = []
     features.extract_features(encoder, open_images(str(pictures)), CPU, size=32, batch_size=4, on_batch=counts.append)
     assert counts == [4, 4, 1]
+
+
+def test_each_batch_is_a_sign_of_life(pictures: pathlib.Path, encoder: nn.Module) -> None:
+    noted, seen = clock.Clock(60), []
+    with clock.started(noted):
+        features.extract_features(
+            encoder,
+            open_images(str(pictures)),
+            CPU,
+            size=32,
+            batch_size=4,
+            on_batch=lambda _: seen.append((noted.part.did, noted.part.watched)),
+        )
+    assert seen == [("4 of 9 images", True), ("8 of 9 images", True), ("9 of 9 images", True)]
+    assert not noted.part.watched
 
 
 def break_last(pictures: pathlib.Path, folder: pathlib.Path) -> ImageSet:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from pretrain.runtime import distributed, spawn
+from pretrain.runtime.hangs import clock
 from pretrain.runtime.signals import Stopped, StopRequest
 from transfer.data import catalog
 from transfer.errors import TransferError
@@ -190,6 +191,25 @@ class Interrupted(Oracle):
         if self.seen == 2:
             self.stop.name = "SIGTERM"
         return super()._see(record)
+
+
+def test_each_image_is_a_sign_of_life_and_scoring_may_last(
+    scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, noted, seen = catalog.load_dataset(["voc_2007_trainval"], scenes), clock.Clock(60), []
+
+    def predict(records: list[dict[str, Any]]) -> list[Detections]:
+        seen.append((noted.part.steps, noted.part.watched))
+        return Oracle()(records)
+
+    def score(self: evaluator.Scorer, rows: Any) -> str:
+        seen.append(noted.part.name)
+        return str(noted.part.watched)
+
+    monkeypatch.setattr(evaluator.Scorer, "_save_and_score", score)
+    with clock.started(noted):
+        assert evaluator.Scorer(dataset, False, tmp_path)(predict) == "False"
+    assert seen == [*((done, True) for done in range(len(dataset.records))), "start"]
 
 
 def test_a_signal_is_obeyed_before_the_next_image(scenes: Path, tmp_path: Path) -> None:

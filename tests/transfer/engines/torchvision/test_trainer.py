@@ -11,6 +11,7 @@ from torch import nn
 
 from pretrain.runtime import distributed, spawn
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.hangs import clock
 from pretrain.runtime.signals import Stopped
 from tests.support.tiers import slow_but
 from tests.support.transfer import small_models
@@ -75,6 +76,21 @@ def test_a_run_leaves_detectron2s_files(tmp_path: Path) -> None:
     assert [(r["iteration"], r["bbox/AP"], r["bbox/APs"]) for r in rows(folder) if "bbox/AP" in r] == [
         *((1, 1.5, None), (3, 1.5, None), (4, 1.5, None))
     ]
+
+
+def test_iterations_are_watched_for_hangs_and_a_test_is_not(tmp_path: Path) -> None:
+    noted, seen = clock.Clock(60), []
+
+    def test(predict: Predict) -> Scores:
+        seen.append((noted.part.name, noted.part.watched))
+        return no_test(predict)
+
+    real = noted.came_further
+    noted.came_further = lambda did: (real(did), seen.append((noted.part.name, noted.part.watched)))[0]
+    with clock.started(noted):
+        run(tmp_path / "run", 3, {"TEST.EVAL_PERIOD": 2}, evaluate=test)
+    assert seen == [("training", True), ("training", True), ("test", False), ("training", True), ("test", False)]
+    assert not noted.part.watched
 
 
 def test_a_resumed_run_ends_as_one_that_was_never_stopped(tmp_path: Path) -> None:
