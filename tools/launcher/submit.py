@@ -113,7 +113,9 @@ def _launch(run: Pipeline, arguments: argparse.Namespace) -> None:
         if arguments.dry_run and text:
             print(text)
     print(f"run folder  {run.output}", flush=True)
-    for warning in _missing_inputs(run.stages):
+    made = [stage.folder for stage in run.stages]
+    given = [stage for stage in run.stages if not any(map(Path(_dataset_root(stage)).is_relative_to, made))]
+    for warning in (*_missing_inputs(run.stages), *build.layout_faults(given)):
         print(f"warning: {warning}", file=sys.stderr)
     if arguments.dry_run:
         return
@@ -131,6 +133,10 @@ def _print_group(group: Sequence[Stage], lines: Sequence[str], cluster: str) -> 
         print(f"  after     {', '.join(group[0].after)}")
     for line in lines:
         print(f"  $ {line}")
+
+
+def _dataset_root(stage: Stage) -> str:
+    return stage.options.inputs().get("--dataset-root", "")
 
 
 def _missing_inputs(stages: Sequence[Stage]) -> list[str]:

@@ -166,6 +166,18 @@ def load_dataset(
     return kind.load(tuple(names), folder, class_names, rules or {})
 
 
+def layout_fault(names: Sequence[str], root: Path) -> str | None:
+    """Return why a folder cannot hold the data sets `names`, as `load_dataset` would say; None where it may."""
+    kinds = {name: kind for kind in _KINDS.values() for name in kind.dataset_names}
+    try:
+        for name in names:
+            if name in kinds and (find := kinds[name].find):
+                find((name,), root)
+    except TransferError as error:
+        return str(error)
+    return None
+
+
 def _load_files(files: tuple[DataFiles, ...], class_names: Sequence[str] | None, rules: Rules) -> Dataset:
     """Read data that are named by path, and join them."""
     titles = sorted({part.format.upper() for part in files})

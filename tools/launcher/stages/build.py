@@ -9,7 +9,7 @@ from pretrain.checkpoints import moco_file
 from pretrain.config import config_io, schema
 from pretrain.runtime.host import expand_home
 from transfer import engines, results
-from transfer.data import own
+from transfer.data import catalog, own
 from transfer.data.labels import check_labels
 from transfer.run import arguments
 from transfer.run.options import RunOptions
@@ -90,3 +90,19 @@ def check_fine_tuning(run: RunOptions) -> Path:
     config = engines.load_engine(run.engine).load_config(run.config_file, list(run.overrides))
     own.choose_data(run.data, run.train, run.test, tuple(config.DATASETS.TRAIN), tuple(config.DATASETS.TEST))
     return Path(config.OUTPUT_DIR)
+
+
+def layout_faults(stages: Sequence[Stage]) -> list[str]:
+    """Return what a job would say of each --dataset-root that is on this machine and lacks the folders of its data."""
+    runs = {
+        (run.dataset_root, run.config_file, run.overrides, run.engine): run
+        for run in (stage.options.run for stage in stages if isinstance(stage.options, FinetuneOptions))
+        if run.dataset_root and run.dataset_root.is_dir() and not (run.data or run.train or run.test)
+    }
+    faults: dict[str, None] = {}
+    for run in runs.values():
+        config = engines.load_engine(run.engine).load_config(run.config_file, list(run.overrides))
+        names = (*config.DATASETS.TRAIN, *config.DATASETS.TEST)
+        if run.dataset_root and (fault := catalog.layout_fault(names, run.dataset_root)):
+            faults[fault] = None
+    return list(faults)

@@ -128,5 +128,11 @@ def _layout_hint(root: Path) -> str:
 
 # Images are ROOT/val2017/x.jpg.
 COCO = DataKind(
-    "coco", tuple(_FILES), load_coco, image_depth=1, class_names=records.CLASS_NAMES, load_files=load_coco_files
+    "coco",
+    tuple(_FILES),
+    load_coco,
+    image_depth=1,
+    class_names=records.CLASS_NAMES,
+    load_files=load_coco_files,
+    find=lambda _, root: base_folder(root),
 )

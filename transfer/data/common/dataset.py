@@ -27,6 +27,8 @@ class DataKind:
         has_label_maps: every pixel of an image has a class; False: an image has objects.
         load_files: (files, class names or None, rules for faults) -> Dataset, of data that are named by path. None:
             this kind has only data sets by name.
+        find: (names, root folder) -> the folders that `load` would read, or the error that it would begin with; quick,
+            for no annotation is read. None: this kind has no such look.
     """
 
     name: str
@@ -36,6 +38,7 @@ class DataKind:
     class_names: tuple[str, ...] = ()
     has_label_maps: bool = False
     load_files: "Callable[[tuple[DataFiles, ...], Sequence[str] | None, Rules], Dataset] | None" = None
+    find: "Callable[[tuple[str, ...], Path], object] | None" = None
 
 
 @dataclass(frozen=True)

@@ -119,6 +119,16 @@ def _year_hint(root: Path, year: str) -> str:
 
 
 # Images are ROOT/VOC2007/JPEGImages/x.jpg.
+def _find(names: tuple[str, ...], root: Path) -> list[Path]:
+    return [_year_folder(root, _SPLITS[name][0]) for name in names]
+
+
 VOC = DataKind(
-    "voc", tuple(_SPLITS), load_voc, image_depth=2, class_names=records.CLASS_NAMES, load_files=load_voc_files
+    "voc",
+    tuple(_SPLITS),
+    load_voc,
+    image_depth=2,
+    class_names=records.CLASS_NAMES,
+    load_files=load_voc_files,
+    find=_find,
 )
