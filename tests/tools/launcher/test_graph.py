@@ -73,8 +73,8 @@ def test_a_pipeline_from_images_to_the_report(
     printed = [path.read_text() for path in outputs]
     assert codes == [1, 1], printed
     for text in printed:
-        assert "error: voc/broken/trial_0: FAILED exit code 2" in text
-        assert "error: report: BLOCKED not run: voc/broken/trial_0 failed and 1 more" in text
+        assert "error: voc/broken/trial_0: FAILED error: " in text
+        assert "error: report: BLOCKED not run: voc/broken/trial_0 and 1 more failed" in text
     for stage in ("pretrain", "convert", *GOOD):  # the other branch has gone on
         assert outcomes(run, stage) == ["start", "finished"]
         assert len(jobs(run)[stage]) == 1
