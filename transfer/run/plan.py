@@ -139,10 +139,7 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
     if resume:
         init = None if options.eval_only else initial.init
         refuse(resuming.differences(output, config, backend.NAME, init, data), resuming.ADVICE)
-        if initial.path is not None and options.eval_only:
-            config = resolve.with_settings(
-                config, {"OUTPUT_DIR": str(output / f"{results.EVALUATED}{initial.path.stem}")}
-            )
+        config = _in_own_folder(config, initial) if options.eval_only else config
     return Plan(
         engine=backend.NAME,
         config=config,
@@ -164,6 +161,12 @@ def plan_run(options: RunOptions, command: Sequence[str] = ()) -> Plan:
         data_remarks=_data_remarks(train, test, labelled),
         labelled=labelled,
     )
+
+
+def _in_own_folder(config: Config, initial: InitialWeights) -> Config:
+    """Return the configuration with the folder, in that of a run, that scores of one of its checkpoints go into."""
+    name = initial.path.stem if initial.path else "detector"
+    return resolve.with_settings(config, {"OUTPUT_DIR": str(Path(config.OUTPUT_DIR) / f"{results.EVALUATED}{name}")})
 
 
 def _packed(
