@@ -133,6 +133,16 @@ class Cluster:
             finally:
                 self._in(node, "umount", "--lazy", str(folder))
 
+    @contextlib.contextmanager
+    def silent_controller(self) -> Iterator[None]:
+        """Within it, SLURM does not answer, and no job is lost."""
+        controller = next(service for service in self._services if service.name == "slurmctld")
+        os.kill(controller.inner, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(controller.inner, signal.SIGCONT)
+
     def usable(self, *states: str) -> set[str]:
         """The nodes that take jobs or have some, or those in one of the states."""
         lines = self.run("sinfo", "--noheader", "--Node", "--partition=main", "--format=%N %T")

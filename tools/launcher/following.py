@@ -1,5 +1,6 @@
 """The progress of a run while launch.py waits for it: bars in a terminal, elsewhere a line now and then."""
 
+import math
 import time
 from collections.abc import Collection, Mapping, Sequence
 
@@ -9,7 +10,7 @@ from pretrain.runtime.progress import console
 
 from . import status
 from .cluster.slurm import State
-from .job_states import known_states, pause
+from .job_states import known_states, outlast_silence, pause
 from .pace import Pace
 from .record import Record
 from .stages.pipeline import Measured
@@ -44,31 +45,33 @@ class Follower:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def until_one_ends(self, record: Record, stages: Collection[str]) -> None:
+    def until_one_ends(self, record: Record, stages: Collection[str], most: float = math.inf) -> None:
         """Show how far the jobs are until one has ended.
 
         Args:
             stages: names of those that were live when it was decided to wait; one may have ended since.
+            most: seconds after which it returns in any case.
 
         Raises:
-            LaunchError: SLURM does not answer.
+            SilentError: SLURM does not answer for ten minutes.
         """
+        deadline = time.monotonic() + most
         self._progress.start()
         every = pause(record) if record.cluster == "slurm" else _LOOK
-        known = known_states(record)
+        known = _ask(record)
         live, due = {record.entries[name].job for name in stages}, 0.0
         while True:
             if time.monotonic() >= due:
                 self._show(record, status.stage_rows(record, known))
                 due = time.monotonic() + pause(record)
             time.sleep(every)  # before the first look too, which SLURM may not have the newest job for
-            known = known_states(record)
-            if not live <= _live(known):
+            known = _ask(record)
+            if not live <= _live(known) or time.monotonic() > deadline:
                 return
 
     def tell(self, record: Record) -> None:
         """Print the stages that have ended since the last look, and once an estimate of the time that is left."""
-        rows = status.stage_rows(record)
+        rows = status.stage_rows(record, _ask(record))
         for row in rows:
             if row.state in ENDED and row.stage not in self._ended and row.job is not None:
                 self._ended.add(row.stage)
@@ -109,6 +112,10 @@ class Follower:
         self._progress.update(
             self._bars[name], description=description, completed=done or 0, total=total, text=text, refresh=False
         )
+
+
+def _ask(record: Record) -> dict[str, State]:
+    return outlast_silence(lambda: known_states(record))
 
 
 def _live(known: Mapping[str, State]) -> set[str]:

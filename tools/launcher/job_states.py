@@ -1,11 +1,19 @@
 """The jobs of a run as its cluster knows them: their states, and those whose ids were lost."""
 
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from .cluster import local, slurm
+from .cluster.errors import SilentError
 from .record import Record
 
+Answer = TypeVar("Answer")
+
 _PAUSE, _PAUSE_SLURM = 1.0, 10.0  # seconds between two looks at jobs; others ask SLURM, too
+_SILENCE = 600  # seconds without an answer of SLURM that a command which waits bears: its controller may be restarted
 
 
 def known_states(record: Record) -> dict[str, slurm.State]:
@@ -23,6 +31,27 @@ def known_states(record: Record) -> dict[str, slurm.State]:
 def live_states(record: Record) -> dict[str, slurm.State]:
     """Return the newest jobs that run or wait in the queue, by job id."""
     return {job: state for job, state in known_states(record).items() if state.live}
+
+
+def outlast_silence(ask: Callable[[], Answer]) -> Answer:
+    """Return what `ask` returns. While SLURM does not answer it is asked again, up to ten minutes; one line says so.
+
+    Raises:
+        SilentError: it does not answer for longer.
+    """
+    began = None
+    while True:
+        try:
+            answer = ask()
+        except SilentError as error:
+            if began is None:
+                began = time.monotonic()
+                print(f"warning: {error}: asking for up to {_SILENCE // 60} minutes", file=sys.stderr, flush=True)
+            if time.monotonic() - began > _SILENCE:
+                raise
+            time.sleep(_PAUSE_SLURM)
+        else:
+            return answer
 
 
 def local_jobs(record: Record) -> list[tuple[str, Path]]:

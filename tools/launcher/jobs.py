@@ -1,6 +1,7 @@
 """The step from stages to jobs of a cluster, through submitit."""
 
 import contextlib
+import io
 import os
 import shlex
 import sys
@@ -12,7 +13,6 @@ import submitit
 import submitit.helpers
 
 from .cluster import local, setup, slurm
-from .cluster.errors import LaunchError
 from .cluster.task import Task
 from .record import Record
 from .sharing import choose_gpus
@@ -122,7 +122,7 @@ def submit_slurm(
     """Submit one stage, or several as an array; returns the id of each.
 
     Raises:
-        LaunchError: sbatch refused, with its reason.
+        LaunchError: sbatch refused, with its reason: QueueLimitError for want of room, SilentError without an answer.
     """
     executor = _slurm_executor(stages, record, code, needs, token)
     return _submit(executor, [task(stage, record, line) for stage, line in zip(stages, words, strict=True)])
@@ -179,14 +179,15 @@ def _slurm_executor(
 
 def _submit(executor: Any, tasks: Sequence[Callable[[], object]]) -> list[str]:
     try:
-        with _outside_of_jobs():
+        # submitit prints what sbatch says of a refusal, which is told here.
+        with _outside_of_jobs(), contextlib.redirect_stderr(io.StringIO()):
             if len(tasks) == 1:
                 return [executor.submit(tasks[0]).job_id]
             with executor.batch():
                 submitted = [executor.submit(task) for task in tasks]
             return [job.job_id for job in submitted]
     except submitit.core.utils.FailedJobError as error:
-        raise LaunchError(f"sbatch refused the job: {error}") from error
+        raise slurm.refusal(str(error)) from error
 
 
 @contextlib.contextmanager

@@ -78,7 +78,8 @@ def cancel_jobs(folder: Path) -> dict[str, str]:
             local.cancel(local_jobs(record))
         record.cancels += 1
         for entry in record.entries.values():
-            entry.cancelled = entry.cancelled or entry.job is None or entry.job in live
+            entry.cancelled = entry.cancelled or entry.job is None or entry.job in live or bool(entry.limit)
+            entry.limit = ""
         record.save()
     # Without the lock, for it may take long.
     for job in local.end(local_jobs(record)) if record.cluster == "local" else ():

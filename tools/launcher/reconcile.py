@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+from pretrain.runtime.errors import listed
+
 from . import jobs, sharing
-from .cluster import slurm
-from .cluster.errors import LaunchError
+from .cluster import resources, slurm
+from .cluster.errors import LaunchError, QueueLimitError
 from .job_states import adopt_lost_jobs, known_states, live_states
 from .record import FILE, FOLDER, Entry, Record, Submission, load_record
 from .stages import snapshot, verify
@@ -25,6 +27,7 @@ class Reconciled:
     live: tuple[str, ...]  # pending or running
     submitted: tuple[str, ...]
     waiting: tuple[str, ...]  # for others; --cluster local and debug submit a stage when what it needs has finished
+    limited: tuple[str, ...] = ()  # those among the waiting for which the queue has no room, or for what they need
 
 
 @dataclass(frozen=True)
@@ -46,14 +49,17 @@ class Round:
         )
 
 
-def enter_stages(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
+def enter_stages(folder: Path, stages: Sequence[Stage], cluster: str) -> list[str]:
     """Enter the stages into the run's record, a new one or one that is there. The run's lock must be held.
+
+    Returns a warning for each running job that asked for other resources.
 
     Each is entered with a copy of its config: it is submitted and verified with that, also where the file is edited
     before its turn comes.
 
     Raises:
-        LaunchError: the run is on another cluster, or a stage of it is live, or finished, with other settings.
+        LaunchError: the run is on another cluster, or a stage of it is live, or finished, with other settings, or
+            waits in the queue with other resources.
     """
     here = str(Path.cwd())
     try:
@@ -63,8 +69,8 @@ def enter_stages(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
             raise
         record = Record(folder, cluster, here)
     adopt_lost_jobs(record)
-    live = set(live_states(record))
-    faults = []
+    live = live_states(record)
+    faults, warnings = _other_requests(record, stages, live)
     if record.cluster != cluster and live:
         faults.append(f"--cluster {cluster}: jobs of this run are on --cluster {record.cluster}; cancel them first")
     if record.cwd != here and record.entries:
@@ -90,6 +96,7 @@ def enter_stages(folder: Path, stages: Sequence[Stage], cluster: str) -> None:
         name: entry for name, entry in before.items() if entry.job in live and name not in record.entries
     }
     record.save()
+    return warnings
 
 
 def begin_round(folder: Path) -> Round:
@@ -138,6 +145,7 @@ def submit_ready(folder: Path, allowed: Round, known_good: Collection[str] = ())
         LaunchError: a result is there and is not the stage's; the cluster refuses a job.
     """
     record = load_record(folder)
+    adopt_lost_jobs(record)  # of this command's last try, which SLURM may not have answered
     live_jobs = live_states(record)
     live = {name for name, entry in record.entries.items() if entry.job in live_jobs}
     stages = [entry.stage for entry in record.entries.values()]
@@ -148,9 +156,10 @@ def submit_ready(folder: Path, allowed: Round, known_good: Collection[str] = ())
         todo = sharing.next_stages(
             ready, [stage for stage in stages if stage.name in live], sharing.local_limit(record)
         )
-    submitted = _submit(record, todo, done) if todo else []
+    submitted = _submit(record, todo, done, live) if todo else []
     waiting = [stage.name for stage in stages if stage.name not in done | live | set(submitted)]
-    return Reconciled(tuple(sorted(done)), tuple(sorted(live)), tuple(submitted), tuple(waiting))
+    limited = [stage.name for stage in todo if record.entries[stage.name].limit]
+    return Reconciled(tuple(sorted(done)), tuple(sorted(live)), tuple(submitted), tuple(waiting), tuple(limited))
 
 
 def _difference(entry: Entry, stage: Stage, folder: Path) -> str | None:
@@ -165,6 +174,30 @@ def _difference(entry: Entry, stage: Stage, folder: Path) -> str | None:
     if (entry.submissions[-1].config or None) != (copy and str(copy.resolve())):
         return f"another content of {stage.config}"
     return None
+
+
+def _other_requests(
+    record: Record, stages: Sequence[Stage], live: Mapping[str, slurm.State]
+) -> tuple[list[str], list[str]]:
+    """Return faults for jobs that wait and asked for other resources than their stages, warnings for those that run."""
+    others: dict[tuple[bool, str], list[Entry]] = {}
+    for stage in stages:
+        entry = record.entries.get(stage.name)
+        state = live.get(entry.job or "") if entry else None
+        if entry and state:
+            changes = resources.changes(entry.stage.resources, stage.resources)
+            if changes:
+                waits = state.name == "PENDING" or state.held
+                others.setdefault((waits, changes), []).append(entry)
+    faults, warnings = [], []
+    for (waits, change), entries in others.items():
+        names = listed((f"{entry.stage.name} (job {entry.job})" for entry in entries), shown=2)
+        if waits:
+            known = dict.fromkeys((entry.job or "").split("_")[0] for entry in entries)
+            faults.append(f"{names}: waits, and asked for {change}: cancel it first: scancel {' '.join(known)}")
+        else:
+            warnings.append(f"{names}: runs, and asked for {change}, which counts from its next submission")
+    return faults, warnings
 
 
 def _config_copy(stage: Stage, folder: Path) -> Path | None:
@@ -207,29 +240,81 @@ def _is_of_its_job(record: Record, entry: Entry) -> bool:
     return logged and entry.submissions[-1].arguments == entry.stage.arguments
 
 
-def _submit(record: Record, todo: Sequence[Stage], done: set[str]) -> list[str]:
+def _submit(record: Record, todo: Sequence[Stage], done: set[str], live: set[str]) -> list[str]:
+    """Submit stages until the queue takes no more; note its limit in the entries of the others. Returns the names.
+
+    An array that is refused is halved: alone it may be more than the queue ever takes.
+    """
     code = snapshot.code(record.home / "code").resolve()
-    for group in _groups(todo, record.cluster):
-        words, configs = [], []
-        for stage in group:
-            copy = _config_copy(stage, record.folder)
-            words.append(jobs.command(stage, code, copy and copy.resolve()))
-            configs.append(str(copy.resolve()) if copy else None)
-        token, now = f"{slurm.PREFIX}{uuid.uuid4().hex}", datetime.now(timezone.utc).isoformat(timespec="seconds")
-        for stage, config_copy in zip(group, configs, strict=True):
-            entry = record.entries[stage.name]
-            entry.submissions.append(Submission(token, None, now, str(code), config_copy, stage.arguments))
+    groups, submitted = _groups(todo, record.cluster), list[str]()
+    limits = {stage.name: record.entries[stage.name].limit for stage in todo}  # of the last time
+    left: dict[str, str] = {}
+    full = ""
+    while groups:
+        group = groups.pop(0)
+        needs = {name for stage in group for name in stage.after if name in record.entries}
+        missing = needs - done - live - set(submitted)
+        limit = full or next((left[name] for name in missing if name in left), "")
+        limit = limit or _limit_of_others(record, group, live, submitted, limits)
+        if not missing and not limit:
+            try:
+                _submit_group(record, group, code, done)
+            except QueueLimitError as error:
+                if len(group) > 1:
+                    groups[:0] = [group[: len(group) // 2], group[len(group) // 2 :]]
+                    limits |= {stage.name: str(error) for stage in group}
+                    continue
+                limit = full = str(error)
+            else:
+                submitted += [stage.name for stage in group]
+                continue
+        left |= {stage.name: limit for stage in group}
+    for stage in todo:
+        record.entries[stage.name].limit = left.get(stage.name, "")
+    record.save()
+    return submitted
+
+
+def _limit_of_others(
+    record: Record, group: Sequence[Stage], live: set[str], submitted: Sequence[str], limits: Mapping[str, str]
+) -> str:
+    """Return the limit by which a part of an array waits for another part: at most `parallel` of the whole run."""
+    first = group[0]
+    parts = [name for name in [*live, *submitted] if record.entries[name].stage.array == first.array]
+    return limits[first.name] if first.array and first.parallel and parts else ""
+
+
+def _submit_group(record: Record, group: Sequence[Stage], code: Path, done: set[str]) -> None:
+    """Submit a stage, or those of an array, and note their jobs.
+
+    Raises:
+        QueueLimitError: the queue has no room for them; nothing is noted.
+        LaunchError: the cluster refuses them, or does not answer.
+    """
+    words, configs = [], []
+    for stage in group:
+        copy = _config_copy(stage, record.folder)
+        words.append(jobs.command(stage, code, copy and copy.resolve()))
+        configs.append(str(copy.resolve()) if copy else None)
+    token, now = f"{slurm.PREFIX}{uuid.uuid4().hex}", datetime.now(timezone.utc).isoformat(timespec="seconds")
+    entries = [record.entries[stage.name] for stage in group]
+    for entry, config_copy in zip(entries, configs, strict=True):
+        entry.submissions.append(Submission(token, None, now, str(code), config_copy, entry.stage.arguments))
+    record.save()
+    try:
+        ids = _hand_over(record, group, code, words, token, done)
+    except QueueLimitError:
+        for entry in entries:
+            entry.submissions.pop()
         record.save()
-        try:
-            ids = _hand_over(record, group, code, words, token, done)
-        except LaunchError:
-            with contextlib.suppress(LaunchError):  # SLURM does not answer; the next command looks again
-                adopt_lost_jobs(record)  # or cancels them: SLURM may have taken the job and been slow to say so
-            raise
-        for stage, job in zip(group, ids, strict=True):
-            record.entries[stage.name].submissions[-1].job = job
-        record.save()
-    return [stage.name for stage in todo]
+        raise
+    except LaunchError:
+        with contextlib.suppress(LaunchError):  # SLURM does not answer; the next command looks again
+            adopt_lost_jobs(record)  # or cancels them: SLURM may have taken the job and been slow to say so
+        raise
+    for entry, job in zip(entries, ids, strict=True):
+        entry.submissions[-1].job = job
+    record.save()
 
 
 def _hand_over(

@@ -39,6 +39,7 @@ class Entry:
     stage: Stage
     submissions: list[Submission] = field(default_factory=list)
     cancelled: bool = False  # by the user, since the newest job
+    limit: str = ""  # of the queue, for which the next job has not been taken
 
     @property
     def job(self) -> str | None:
@@ -85,6 +86,7 @@ class Record:
                     "stage": entry.stage.to_json(),
                     "submissions": [vars(submission) for submission in entry.submissions],
                     "cancelled": entry.cancelled,
+                    "limit": entry.limit,
                 }
                 for name, entry in self.entries.items()
             },
@@ -117,7 +119,7 @@ def _entry(content: dict[str, Any]) -> Entry:
     submissions = [Submission(**submission) for submission in content["submissions"]]
     for submission in submissions:
         submission.arguments = tuple(submission.arguments)  # JSON has lists
-    return Entry(Stage.from_json(content["stage"]), submissions, content["cancelled"])
+    return Entry(Stage.from_json(content["stage"]), submissions, content["cancelled"], content.get("limit", ""))
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 """The rounds over a run: submit what is ready, look again, until all is submitted or, if asked, has ended."""
 
+import functools
 import json
+import math
 import shlex
 import sys
 import time
@@ -8,13 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from pretrain.runtime.errors import listed
 from pretrain.runtime.invocation.naming import as_called
 from transfer.report.page import NUMBERS
 
 from . import reconcile, status
 from .cluster import attempts, logs
 from .following import Follower
-from .job_states import live_states
+from .job_states import known_states, live_states, outlast_silence
 from .manage import cancel_jobs
 from .reconcile import Reconciled
 from .record import Record, load_record, locked
@@ -24,6 +27,7 @@ from .view.table import print_rows
 
 _INTERRUPTED = 130
 _TAIL = 15  # lines of a failed stage's log that are shown
+_ROOM = 60.0  # seconds between two looks for room in a queue that is full
 _LOOK = 0.2  # seconds between two looks at jobs that are stopping
 
 
@@ -55,10 +59,15 @@ def run_rounds(folder: Path, wait: bool, measured: Measured | None = None, note:
 
 def _submit_until_done(record: Record, allowed: reconcile.Round, wait: bool, follower: Follower) -> Record:
     """Submit what is ready, whenever a job has ended, until none is left; return the run's record as it is then."""
+
+    def submit(known_good: tuple[str, ...]) -> Reconciled:
+        with locked(record.folder):
+            return reconcile.submit_ready(record.folder, allowed, known_good)
+
     first, good = True, ()  # type: tuple[bool, tuple[str, ...]]
     while True:
-        with locked(record.folder):
-            found = reconcile.submit_ready(record.folder, allowed, good)
+        submit_now = functools.partial(submit, good)
+        found = outlast_silence(submit_now) if wait else submit_now()
         record, good = load_record(record.folder), found.finished
         if first:
             _print_first(found, record, wait)
@@ -67,9 +76,9 @@ def _submit_until_done(record: Record, allowed: reconcile.Round, wait: bool, fol
             if found.submitted:
                 print(f"submitted   {', '.join(found.submitted)}", flush=True)
         first = False
-        if not wait or not (found.submitted or found.live):
+        if not wait or not (found.submitted or found.live or found.limited):
             return record
-        follower.until_one_ends(record, found.live + found.submitted)
+        follower.until_one_ends(record, found.live + found.submitted, _ROOM if found.limited else math.inf)
 
 
 def _print_first(found: Reconciled, record: Record, wait: bool) -> None:
@@ -79,7 +88,11 @@ def _print_first(found: Reconciled, record: Record, wait: bool) -> None:
         print(f"on its way  {', '.join(found.live)}")
     for name in found.submitted:
         print(f"submitted   {name}: job {record.entries[name].job}")
-    if not found.submitted and not found.live:
+    if found.limited:
+        limit = record.entries[found.limited[0]].limit
+        print(f"queue limit {listed(found.limited, shown=2)}: SLURM takes no more jobs for now ({limit});")
+        print("            " + ("submitted when there is room" if wait else "the same command goes on; or add --wait"))
+    elif not found.submitted and not found.live:
         print("nothing to submit" + ("" if found.waiting else ": all has finished"))
         return
     if record.cluster != "debug":
@@ -102,7 +115,7 @@ def _stop(folder: Path) -> None:
 
 def _end(record: Record, follower: Follower, note: str | None) -> None:
     """Print the table and what came out; exit with code 1 where something has not finished."""
-    shown = status.stage_rows(record)
+    shown = status.stage_rows(record, outlast_silence(lambda: known_states(record)))
     print_rows(str(record.folder), record.cluster, shown, Console())
     bad = [row for row in shown if row.state != FINISHED]
     for row in bad:

@@ -110,6 +110,8 @@ def _state(
         return BLOCKED, _blocks(needs)
     if Path(stage.result).exists() and not lines and (entry.job is None or stage.kind != "report"):
         return FINISHED, "by an earlier job"
+    if entry.limit:
+        return WAITING, f"queue limit ({entry.limit}): the same command goes on"
     if entry.cancelled or (state and state.name == "CANCELLED"):
         return CANCELLED, ""
     if entry.job is None:

@@ -120,7 +120,9 @@ def _launch(run: Pipeline, arguments: argparse.Namespace) -> None:
     if arguments.dry_run:
         return
     with locked(run.output):
-        reconcile.enter_stages(run.output, run.stages, arguments.cluster)
+        warnings = reconcile.enter_stages(run.output, run.stages, arguments.cluster)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     run_rounds(run.output, arguments.wait, run.measured, run.note)
 
 

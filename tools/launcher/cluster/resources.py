@@ -232,6 +232,15 @@ def _conflicts(resources: Resources) -> list[str]:
     return faults
 
 
+def changes(was: Resources, now: Resources) -> str:
+    """Return how a request differs from an earlier one, "time 0:05, now 2:00"; empty where it does not."""
+    pairs = [(name, getattr(was, name), getattr(now, name)) for name in NAMES]
+    words = [
+        (name, *("unset" if value is None else value for value in both)) for name, *both in pairs if both[0] != both[1]
+    ]
+    return "; ".join(f"{name} {before}, now {after}" for name, before, after in words)
+
+
 def content(path: Path) -> dict[Any, Any]:
     """Read a YAML file of resources. Raises LaunchError where it cannot be read."""
     try:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import LaunchError, SilentError
+from .errors import LaunchError, QueueLimitError, SilentError
 
 LOST = "LOST"  # our word: by its accounting a job runs or waits, and the queue does not have it
 # A job in another state, also in one of a later SLURM, runs or will run: it must not be submitted a second time.
@@ -20,6 +20,11 @@ _HELD = {"REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
 _FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_")  # options of these commands in a user's shell: they would hide jobs
 PREFIX = "moco-"  # of our jobs' names and tokens
 _TOKEN = re.compile(PREFIX + "[0-9a-f]{32}")
+_NO_ANSWER = re.compile("Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted")
+_LIMIT = re.compile(r"\b\w+Limit\b")  # as SLURM names it: AssocMaxSubmitJobLimit, QOSMaxWallDurationPerJobLimit
+_NO_ROOM = re.compile(
+    "Job violates accounting/QOS policy|Resource temporarily unavailable|too many jobs", re.IGNORECASE
+)
 _PATIENCE = 60  # seconds that one command may take
 _TRIES, _PAUSE = 4, 5  # of a requeue; seconds
 
@@ -88,6 +93,21 @@ def by_comment(wanted: Collection[str]) -> dict[str, list[str]]:
         if comment in wanted:
             found.setdefault(comment, []).append(job)
     return {comment: sorted(ids, key=lambda job: int(job.split("_")[-1])) for comment, ids in found.items()}
+
+
+def refusal(said: str) -> LaunchError:
+    """Return the error for what sbatch has said when it took no job.
+
+    A limit of the jobs in the queue passes; one of a job's own time or size does not. SLURM names the limit, but for
+    old ones.
+    """
+    if _NO_ANSWER.search(said):
+        return SilentError(f"sbatch: {said.strip()}: SLURM does not answer; try again")
+    limits = _LIMIT.findall(said)
+    if any("Submit" in limit for limit in limits) or (not limits and _NO_ROOM.search(said)):
+        last = (said.strip().splitlines() or [""])[-1].removeprefix("sbatch: error: ")
+        return QueueLimitError(", ".join(limits) or last)
+    return LaunchError(f"sbatch refused the job: {said}")
 
 
 def cancel(jobs: Iterable[str]) -> None:

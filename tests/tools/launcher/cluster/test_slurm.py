@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from launcher import job_states
 from launcher.cluster import slurm
-from launcher.cluster.errors import LaunchError
+from launcher.cluster.errors import LaunchError, QueueLimitError, SilentError
 
 Answer = Callable[..., Path]
 
@@ -145,3 +146,48 @@ def test_a_refused_cancel_says_so_while_the_job_lives(answer: Answer) -> None:
     answer("squeue", "RUNNING\\n")
     with pytest.raises(LaunchError, match="Access denied"):
         slurm.cancel(["7"])
+
+
+POLICY = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+
+
+@pytest.mark.parametrize(
+    ("said", "kind", "named"),
+    [
+        (
+            f"sbatch: error: AssocMaxSubmitJobLimit\nsbatch: error: {POLICY}\n",
+            QueueLimitError,
+            "AssocMaxSubmitJobLimit",
+        ),
+        (f"sbatch: error: QOSMaxSubmitJobPerUserLimit\n{POLICY}", QueueLimitError, "QOSMaxSubmitJobPerUserLimit"),
+        (f"sbatch: error: {POLICY}\n", QueueLimitError, "job submit limit"),  # an old SLURM names none
+        ("sbatch: error: Unable to contact slurm controller (connect failure)", SilentError, "does not answer"),
+        (f"sbatch: error: QOSMaxWallDurationPerJobLimit\n{POLICY}", LaunchError, "QOSMaxWallDurationPerJobLimit"),
+        ("sbatch: error: Invalid partition name specified", LaunchError, "Invalid partition"),
+    ],
+)
+def test_a_refusal_for_now_is_known_from_one_for_good(said: str, kind: type[LaunchError], named: str) -> None:
+    error = slurm.refusal(said)
+    assert type(error) is kind
+    assert named in str(error)
+
+
+def test_silence_is_borne_for_ten_minutes_and_told_once(
+    answer: Answer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(job_states, "_PAUSE_SLURM", 0)
+    answer("sacct")
+    calls = answer("squeue", error="Unable to contact slurm controller\\n", code=1)
+
+    def ask() -> object:
+        if calls.exists() and len(calls.read_text().splitlines()) == 3:
+            answer("squeue", f"7|RUNNING|1:00|node1|N/A|None|{OURS}|moco-a\\n")
+        return slurm.job_states({"7": OURS})
+
+    found = job_states.outlast_silence(ask)
+    assert found == {"7": slurm.State("RUNNING", "None", "1:00", "node1")}
+    assert capsys.readouterr().err.count("SLURM does not answer") == 1
+    monkeypatch.setattr(job_states, "_SILENCE", 0)
+    answer("squeue", error="Unable to contact slurm controller\\n", code=1)
+    with pytest.raises(SilentError, match="Unable to contact"):
+        job_states.outlast_silence(lambda: slurm.job_states({"7": OURS}))

@@ -176,8 +176,13 @@ def test_other_settings_of_a_stage_on_its_way_are_refused(tmp_path: Path) -> Non
             reconcile.enter_stages(tmp_path, [changed], "local")
         with pytest.raises(LaunchError, match="jobs of this run are on --cluster local; cancel them first"):
             reconcile.enter_stages(tmp_path, [stage], "slurm")
-        reconcile.enter_stages(tmp_path, [stage], "local")
+        assert reconcile.enter_stages(tmp_path, [stage], "local") == []
         assert record.load_record(tmp_path) == run
+        longer = dataclasses.replace(stage, resources=Resources(time="2:00"))
+        (warning,) = reconcile.enter_stages(tmp_path, [longer], "local")
+        assert warning == (
+            f"convert (job {job}): runs, and asked for time unset, now 2:00, which counts from its next submission"
+        )
     reconcile.enter_stages(tmp_path, [changed], "local")  # it has ended meanwhile, without a result
     assert record.load_record(tmp_path).entries["convert"].stage == changed
 
