@@ -261,8 +261,8 @@ FAULTS = (
     fault(
         "stopped-counts-as-failed",
         "tools/launcher/cluster/ending.py",
-        "{0: attempts.FINISHED, TRY_AGAIN: attempts.STOPPED}",
-        "{0: attempts.FINISHED}",
+        "TRY_AGAIN: attempts.STOPPED, ",
+        "",
         "a tool that stopped and saved by itself is marked as failed",
         "tools/launcher/cluster/test_task.py",
     ),
