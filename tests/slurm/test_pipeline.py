@@ -1,4 +1,4 @@
-"""From images to the report on a real SLURM: given twice at once, with a first stage requeued, and with one failed."""
+"""From images to the report on a real SLURM: given twice at once, requeued, failed, and at a site with limits."""
 
 import json
 import os
@@ -17,10 +17,11 @@ import yaml
 from tests.conftest import ROOT
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
+from tests.slurm.conftest import MOST_JOBS
 from tests.slurm.disturbances import requeued
 from tests.slurm.runs import BESIDE_OTHERS, launch, status, submit
 from tests.slurm.together import Together
-from tests.support.waiting import outcomes
+from tests.support.waiting import outcomes, wait_until
 
 STAGES = ("pretrain", "convert", "voc/random/trial_0", "voc/moco/trial_0", "report")
 TUNED = STAGES[2:4]
@@ -29,9 +30,10 @@ ITERATIONS = 10
 
 @dataclass(frozen=True)
 class Site:
-    """Where pipelines run: a SLURM, their images and scenes, a folder with a folder for each."""
+    """Where pipelines run: two SLURMs, one with limits, their images and scenes, a folder with a folder for each."""
 
     cluster: Cluster
+    strict: Cluster
     images: Path
     scenes: Path
     folder: Path
@@ -45,8 +47,15 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(shared_cluster: Cluster, images: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(shared_cluster, images, scenes, tmp_path_factory.mktemp("pipelines"))
+def site(
+    shared_cluster: Cluster,
+    whole_strict_site: Cluster,
+    images: Path,
+    scenes: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Site]:
+    yield Site(shared_cluster, whole_strict_site, images, scenes, tmp_path_factory.mktemp("pipelines"))
+    whole_strict_site.clear()
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +65,7 @@ def side_by_side(site: Site) -> Iterator[Together]:
         "requeued": requeue_first,
         "failing": fail_first,
         "never_satisfiable": retry_never_satisfiable,
+        "strict": end_at_a_strict_site,
     }
     with Together(**{name: partial(scenario, site) for name, scenario in scenarios.items()}) as together:
         yield together
@@ -84,6 +94,27 @@ def submit_twice(site: Site) -> None:
     again = launch(cluster, "pipeline", file)
     assert again.returncode == 0, again.stderr
     assert known(cluster, run) == jobs
+
+
+def end_at_a_strict_site(site: Site) -> None:
+    """The same command again and again ends a pipeline whose jobs do not all fit a limit, and whose first is requeued.
+
+    Jobs there have an account and a wckey, inherit nothing, and are killed a second after SIGTERM.
+    """
+    cluster, run = site.strict, site.run("strict")
+    command = ("pipeline", write(site.folder / "strict", site.images, site.scenes))
+    first = launch(cluster, *command)
+    said = first.stdout + first.stderr
+    assert "limit" in said.lower(), said
+    assert "Traceback" not in said, said
+    assert len(known(cluster, run)) == MOST_JOBS < len(STAGES)
+    runs.await_row(run / "pretrain", "step", runs.SAVE_EVERY + 3)
+    requeued(cluster, status(cluster, run)["pretrain"]["job"])
+    wait_until(lambda: launch(cluster, *command, "--wait").returncode == 0, "it has ended", 2 * BESIDE_OTHERS)
+    found = status(cluster, run)
+    assert {stage: found[stage]["state"] for stage in found} == dict.fromkeys(STAGES, "FINISHED")
+    assert len(known(cluster, run)) == len(STAGES)
+    assert (run / "report" / "index.html").is_file()
 
 
 def requeue_first(site: Site) -> None:
@@ -153,7 +184,8 @@ def write(folder: Path, images: Path, scenes: Path) -> Path:
     task = {"config": "configs/transfer/voc_r18_fpn_cpu.yaml", "dataset_root": str(scenes), "settings": tuning}
     content = {
         "output": str(folder / "study"),
-        "resources": {"processes": 1, "cpus": 1, "time": "0:20"},
+        # Where nothing is exported, a job would take other threads than here, and other sums.
+        "resources": {"processes": 1, "cpus": 1, "time": "0:20", "setup": ["export OMP_NUM_THREADS=1"]},
         "pretrain": {
             "settings": settings(runs.pretraining(images, folder), "output_dir"),
             "resources": {"processes": 2, "cpus": 1, "time": "0:20"},
@@ -189,6 +221,13 @@ def differs(one: Path, other: Path) -> list[str]:
 
 def test_a_pipeline_submitted_twice_at_once_runs_once(side_by_side: Together) -> None:
     side_by_side.passed("twice")
+
+
+def test_a_pipeline_ends_as_well_at_a_site_with_limits(site: Site, side_by_side: Together) -> None:
+    side_by_side.passed("twice")
+    side_by_side.passed("strict")
+    assert differs(site.run("strict"), site.run("twice")) == []
+    assert outcomes(site.run("strict"), "pretrain").count("start") == 2
 
 
 def test_a_pipeline_survives_the_requeue_of_its_first_stage(site: Site, side_by_side: Together) -> None:
