@@ -23,6 +23,7 @@ from tests.support.waiting import outcomes, wait_until
 
 TOOL = "train_moco.py"
 TWO = ("--processes", 2, "--cpus", 1, "--time", "0:20", "--retries", 3)
+ON_TWO = ("--nodes", 2, *TWO[2:])
 KILLED_AT = (9, 16)  # steps, each in another interval of checkpoints
 
 
@@ -118,6 +119,19 @@ def kill_rank(site: Site, name: str, rank: int) -> None:
             os.kill(int(entry.name), signal.SIGKILL)
 
 
+@pytest.fixture(scope="module")
+def lost_nodes(site: Site, side_by_side: Together) -> None:
+    """The node of one rank dies, then that of the other; each comes back."""
+    side_by_side.wait()
+    job = site.submit("lost", *ON_TWO)
+    for number, (node, step) in enumerate(zip(("node2", "node1"), KILLED_AT, strict=True), 1):
+        site.await_start("lost", number)
+        runs.await_row(site.run("lost"), "step", step)
+        site.cluster.kill_node(node)
+        site.cluster.revive_node(node)
+    site.cluster.wait(job, ["COMPLETED"], BESIDE_OTHERS)
+
+
 def test_a_killed_job_heals_and_ends_as_undisturbed(site: Site, side_by_side: Together) -> None:
     side_by_side.passed("undisturbed")
     side_by_side.passed("killed")
@@ -155,3 +169,11 @@ def test_a_limit_too_short_for_a_step_ends_the_job(site: Site, side_by_side: Tog
     done = launch(site.cluster, *words, *pretraining(site.images, site.run("short")), "--wait")
     assert done.returncode == 0, done.stdout + done.stderr
     assert runs.pretraining_differs(site.run("short"), site.run("undisturbed")) == []
+
+
+def test_a_run_survives_that_a_node_is_lost_twice(site: Site, side_by_side: Together, lost_nodes: None) -> None:
+    side_by_side.passed("undisturbed")
+    run = site.run("lost")
+    assert runs.pretraining_differs(run, site.run("undisturbed")) == []
+    assert len(runs.steps_run(run)) - STEPS <= 2 * SAVE_EVERY
+    assert outcomes(run, "pretrain").count("start") == 3
