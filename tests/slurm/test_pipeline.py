@@ -184,8 +184,8 @@ def write(folder: Path, images: Path, scenes: Path) -> Path:
     task = {"config": "configs/transfer/voc_r18_fpn_cpu.yaml", "dataset_root": str(scenes), "settings": tuning}
     content = {
         "output": str(folder / "study"),
-        # Where nothing is exported, a job would take other threads than here, and other sums.
-        "resources": {"processes": 1, "cpus": 1, "time": "0:20", "setup": ["export OMP_NUM_THREADS=1"]},
+        # As many threads also where nothing of the shell is exported: other ones would make other sums.
+        "resources": {"processes": 1, "cpus": 1, "time": "0:20"},
         "pretrain": {
             "settings": settings(runs.pretraining(images, folder), "output_dir"),
             "resources": {"processes": 2, "cpus": 1, "time": "0:20"},

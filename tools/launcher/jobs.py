@@ -82,6 +82,8 @@ def slurm_parameters(stages: Sequence[Stage], needs: Sequence[str], token: str) 
     """
     stage, asked = stages[0], stages[0].resources
     more = {"requeue": True, "kill-on-invalid-dep": "yes", **(asked.sbatch or {}), **asked.gpu_options}
+    # A cluster need not bind a process to its cores: it would have a thread for each core of the node.
+    threads = [f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{asked.cpus}}}"] if asked.cpus else []
     cpus = [f"--cpus-per-task={asked.cpus}"] if asked.cpus else []  # since 22.05 srun no longer takes sbatch's
     parameters = {
         "job_name": f"{slurm.PREFIX}{(stage.array or stage.name).replace('/', '-')}",
@@ -95,7 +97,7 @@ def slurm_parameters(stages: Sequence[Stage], needs: Sequence[str], token: str) 
         "qos": asked.qos,
         "constraint": asked.constraint,
         "signal_delay_s": asked.warning,
-        "setup": [*_SETUP, *setup.batch_lines(asked.setup or (), asked.nodes or 1)],
+        "setup": [*_SETUP, *threads, *setup.batch_lines(asked.setup or (), asked.nodes or 1)],
         "stderr_to_stdout": True,
         "dependency": "afterok:" + ":".join(needs) if needs else None,
         "array_parallelism": stage.parallel or len(stages),

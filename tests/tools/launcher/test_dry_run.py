@@ -86,6 +86,7 @@ def test_resources_stand_in_the_sbatch_file(plan: Plan) -> None:
     assert "account" not in file
     assert "wckey" not in file
     assert "--kill-on-bad-exit=1 --wait=0 --export=ALL --cpus-per-task=6 " in file
+    assert "\nexport OMP_NUM_THREADS=${OMP_NUM_THREADS:-6}\n" in file
 
 
 def test_trials_are_an_array_of_which_so_many_run_at_a_time(plan: Plan, tmp_path: Path) -> None:
