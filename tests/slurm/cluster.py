@@ -137,11 +137,11 @@ class Cluster:
     def silent_controller(self) -> Iterator[None]:
         """Within it, SLURM does not answer, and no job is lost."""
         controller = next(service for service in self._services if service.name == "slurmctld")
-        os.kill(controller.inner, signal.SIGSTOP)
+        os.kill(controller.process.pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            os.kill(controller.inner, signal.SIGCONT)
+            os.kill(controller.process.pid, signal.SIGCONT)
 
     def usable(self, *states: str) -> set[str]:
         """The nodes that take jobs or have some, or those in one of the states."""
