@@ -126,6 +126,10 @@ def _layout_hint(root: Path) -> str:
     return f"; {export}" if export else "; data of your own are named by path: --train PATH --test PATH"
 
 
+def _find(_: tuple[str, ...], root: Path) -> Path:
+    return base_folder(root)
+
+
 # Images are ROOT/val2017/x.jpg.
 COCO = DataKind(
     "coco",
@@ -134,5 +138,5 @@ COCO = DataKind(
     image_depth=1,
     class_names=records.CLASS_NAMES,
     load_files=load_coco_files,
-    find=lambda _, root: base_folder(root),
+    find=_find,
 )

@@ -28,7 +28,7 @@ class DataKind:
         load_files: (files, class names or None, rules for faults) -> Dataset, of data that are named by path. None:
             this kind has only data sets by name.
         find: (names, root folder) -> the folders that `load` would read, or the error that it would begin with; quick,
-            for no annotation is read. None: this kind has no such look.
+            for no annotation is read. None: this kind has no such look. Not a lambda: other processes get the kind.
     """
 
     name: str

@@ -118,11 +118,11 @@ def _year_hint(root: Path, year: str) -> str:
     return f"; {export}" if export else "; data of your own are named by path: --train PATH --test PATH"
 
 
-# Images are ROOT/VOC2007/JPEGImages/x.jpg.
 def _find(names: tuple[str, ...], root: Path) -> list[Path]:
     return [_year_folder(root, _SPLITS[name][0]) for name in names]
 
 
+# Images are ROOT/VOC2007/JPEGImages/x.jpg.
 VOC = DataKind(
     "voc",
     tuple(_SPLITS),

@@ -190,6 +190,7 @@ def hang_on_a_rank(run: str) -> None:
                 os.kill(os.getpid(), signal.SIGSTOP)
 
 
+@pytest.mark.usefixtures("spawned_ranks")  # forked ones write to where the first of them did
 def test_processes_of_one_command_end_together(
     tmp_path: pathlib.Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
