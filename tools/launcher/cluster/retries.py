@@ -36,7 +36,8 @@ class Retries:
         """
         if not self.most or cluster == "debug" or (rank and cluster == "local"):
             return False
-        if rank and signal.sigtimedwait(STOPPING, _OTHERS) is not None:
+        # A Mac has neither SLURM nor sigtimedwait.
+        if rank and sys.platform == "linux" and signal.sigtimedwait(STOPPING, _OTHERS) is not None:
             return False  # by rank 0, which has had SLURM end this attempt
         self._await_ends(log, job)
         lines = log.lines(job)
