@@ -84,7 +84,7 @@ def test_a_hang_without_retries_fails_and_names_its_stacks(
     side_by_side.passed("given_up")
     run = folder / "given_up"
     end = end_of(run, 0)
-    assert "in agree" in (Path(end["stacks"]) / "rank_0.txt").read_text()  # which all ranks do before each step
+    assert "distributed_c10d.py" in (Path(end["stacks"]) / "rank_0.txt").read_text()  # it waits for the other
     found = status(shared_cluster, run)["pretrain"]
     assert found["state"] == "FAILED"
     assert f"hung, the stacks of its processes are in {end['stacks']}" in found["note"]
