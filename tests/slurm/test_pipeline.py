@@ -162,10 +162,12 @@ def retry_never_satisfiable(site: Site) -> None:
     jobs = submit(cluster, "pipeline", write(site.folder / "never_satisfiable", mine, site.scenes))
     cluster.wait(jobs["report"], ["CANCELLED"], BESIDE_OTHERS)
     after = f"--dependency=afterok:{jobs['pretrain']}"
-    waiting = cluster.run("sbatch", "--parsable", after, "--output=/dev/null", "--wrap=true").strip()
     path = run / "launch" / "record.json"
     content = json.loads(path.read_text())
-    content["stages"]["report"]["submissions"][-1]["job"] = waiting
+    newest = content["stages"]["report"]["submissions"][-1]
+    ours = f"--comment={newest['token']}"  # a job without it is a stranger's, and left alone
+    waiting = cluster.run("sbatch", "--parsable", after, ours, "--output=/dev/null", "--wrap=true").strip()
+    newest["job"] = waiting
     content["stages"]["report"]["stage"]["after"] = ["pretrain"]
     path.write_text(json.dumps(content))
     assert cluster.states(waiting) == {waiting: "PENDING"}
