@@ -17,7 +17,8 @@ _ENDED = {
     *("REVOKED", "TIMEOUT", "UNKNOWN", LOST),
 }
 _HELD = {"REQUEUE_HOLD", "RESV_DEL_HOLD", "SPECIAL_EXIT"}
-_FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_")  # options of these commands in a user's shell: they would hide jobs
+# Options of SLURM's commands in a user's shell, which would hide jobs, or write times and columns otherwise.
+_FILTERS = ("SQUEUE_", "SACCT_", "SCANCEL_", "SINFO_", "SLURM_TIME_")
 PREFIX = "moco-"  # of our jobs' names and tokens
 _TOKEN = re.compile(PREFIX + "[0-9a-f]{32}")
 _NO_ANSWER = re.compile("Unable to contact slurm controller|Socket timed out|Zero Bytes were transmitted")
@@ -63,7 +64,7 @@ def job_states(tokens: Mapping[str, str]) -> dict[str, State]:
         return {}
     listed = ",".join(sorted({job.split("_")[0] for job in tokens}))
     found = {}
-    accounts = _run("sacct", "-n", "-P", "-X", "-j", listed, "-o", "JobID,State,Comment,JobName")
+    accounts = run("sacct", "-n", "-P", "-X", "-j", listed, "-o", "JobID,State,Comment,JobName")
     for job, state, comment, name in _rows(accounts.stdout, 4):  # none where there is no accounting
         if _is_ours(tokens.get(job), comment, name):
             found[job] = State(state.split()[0] if state else "UNKNOWN")  # "CANCELLED by 1000"
@@ -117,7 +118,7 @@ def cancel(jobs: Iterable[str]) -> None:
         LaunchError: SLURM refuses, and they still run.
     """
     wanted = sorted(set(jobs))
-    done = _run("scancel", *wanted) if wanted else None
+    done = run("scancel", *wanted) if wanted else None
     if (
         done
         and done.returncode
@@ -141,7 +142,7 @@ def requeue(job: str) -> str | None:
         else:
             if state != ["RUNNING"]:
                 return f"SLURM is ending the job ({', '.join(state) or 'not in the queue'})"
-            done = _run("scontrol", "requeue", job)
+            done = run("scontrol", "requeue", job)
             if done.returncode == 0:
                 return None
             fault = done.stderr.strip() or f"scontrol ended with {done.returncode}"
@@ -151,7 +152,7 @@ def requeue(job: str) -> str | None:
 
 def hosts(listed: str) -> list[str]:
     """Return the nodes of SLURM's list, such as "gpu[07-09],login1"."""
-    return _run("scontrol", "show", "hostnames", listed).stdout.split() if listed else []
+    return run("scontrol", "show", "hostnames", listed).stdout.split() if listed else []
 
 
 def without(job: str, nodes: Collection[str], submission: Path) -> str | None:
@@ -164,16 +165,16 @@ def without(job: str, nodes: Collection[str], submission: Path) -> str | None:
         nodes: those to add.
         submission: the file that it was submitted with.
     """
-    told = re.search(r"ExcNodeList=(\S+)", _run("scontrol", "show", "job", "-o", job).stdout)
+    told = re.search(r"ExcNodeList=(\S+)", run("scontrol", "show", "job", "-o", job).stdout)
     before = [told[1]] if told and told[1] != "(null)" else []
     listed = ",".join([*before, *nodes])
-    tried = _run("sbatch", "--test-only", f"--exclude={listed}", str(submission))
+    tried = run("sbatch", "--test-only", f"--exclude={listed}", str(submission))
     return listed if tried.returncode == 0 else None
 
 
 def exclude(job: str, nodes: str) -> None:
     """Have a job that waits, such as one just requeued, avoid nodes and no others."""
-    _run("scontrol", "update", f"jobid={job}", f"ExcNodeList={nodes}")
+    run("scontrol", "update", f"jobid={job}", f"ExcNodeList={nodes}")
 
 
 def _queue(*options: str) -> str:
@@ -182,7 +183,7 @@ def _queue(*options: str) -> str:
     Raises:
         SilentError: SLURM does not answer. A job must not be taken for gone because of that.
     """
-    done = _run("squeue", "-h", "-r", *options)
+    done = run("squeue", "-h", "-r", *options)
     if done.returncode and "Invalid job id" not in done.stderr:
         raise SilentError(f"squeue: {done.stderr.strip() or done.returncode}: SLURM does not answer; try again")
     return done.stdout
@@ -194,11 +195,16 @@ def _rows(printed: str, columns: int) -> list[list[str]]:
     return [row for row in rows if len(row) == columns]
 
 
-def _run(*command: str) -> "subprocess.CompletedProcess[str]":
+def run(*command: str, text: str | None = None) -> "subprocess.CompletedProcess[str]":
+    """Run a command of SLURM's without the options that a user's shell has for it; one that cannot be run has failed.
+
+    Args:
+        text: its input.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(_FILTERS)}
     try:
         return subprocess.run(
-            command, capture_output=True, text=True, errors="replace", check=False, timeout=_PATIENCE, env=environment
+            command, input=text, capture_output=True, text=True, errors="replace", timeout=_PATIENCE, env=environment
         )
     except (OSError, subprocess.TimeoutExpired) as error:  # a job must not die of a controller that is slow to answer
         return subprocess.CompletedProcess(command, 1, "", str(error))

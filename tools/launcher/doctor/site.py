@@ -1,17 +1,14 @@
 """SLURM's own word on a site: its partitions and their GPUs, the accounts of this user and their limits."""
 
 import getpass
-import os
 import re
-import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from ..cluster import slurm
 from ..cluster.errors import LaunchError
 
-_PATIENCE = 60  # seconds that one command may take
 _GPUS = re.compile(r"gpu:(?:(?P<type>[^:,()]+):)?(?P<count>\d+)")
-_FILTERS = re.compile(r"(SQUEUE|SACCT|SINFO|SLURM_TIME)_")  # a user's defaults, which hide rows or change columns
 _ASSOCIATION = ("account", "partition", "qos", "defaultqos", "maxsubmit", "maxwall", "maxtres")
 _QOS = ("name", "maxwall", "maxtres", "maxtrespu", "maxsubmitpu", "grptres")
 
@@ -82,13 +79,7 @@ def ask(*command: str, text: str | None = None) -> str:
     Raises:
         LaunchError: it fails, with what it said.
     """
-    environment = {name: value for name, value in os.environ.items() if not _FILTERS.match(name)}
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_PATIENCE, env=environment, input=text
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise LaunchError(f"{command[0]}: {error}") from error
+    done = slurm.run(*command, text=text)
     if done.returncode:
         lines = dict.fromkeys(line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip())
         raise LaunchError("; ".join(lines) or f"{command[0]} ended with {done.returncode}")

@@ -129,14 +129,14 @@ def test_options_in_the_users_shell_filter_nothing(
     for command in ("sacct", "squeue", "scancel"):
         answer(command)
         (tmp_path / command).write_text(f"#!/bin/sh\nenv > '{tmp_path}/{command}.env'\n")
-    for name in ("SQUEUE_PARTITION", "SACCT_FEDERATION", "SCANCEL_STATE", "SLURM_CONF"):
+    for name in ("SQUEUE_PARTITION", "SACCT_FEDERATION", "SCANCEL_STATE", "SLURM_TIME_FORMAT", "SLURM_CONF"):
         monkeypatch.setenv(name, "x")
     slurm.job_states({"7": OURS})
     slurm.cancel(["7"])
     for command in ("sacct", "squeue", "scancel"):
         given = (tmp_path / f"{command}.env").read_text()
         assert "SLURM_CONF=x" in given
-        assert not re.findall("^(SQUEUE|SACCT|SCANCEL)_", given, re.MULTILINE)
+        assert not re.findall("^(SQUEUE|SACCT|SCANCEL|SLURM_TIME)_", given, re.MULTILINE)
 
 
 def test_a_refused_cancel_says_so_while_the_job_lives(answer: Answer) -> None:
