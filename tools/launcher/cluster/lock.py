@@ -48,8 +48,8 @@ def _take_posix(descriptor: int) -> str | None:
 
 @functools.lru_cache
 def _warn(folder: Path, fault: str) -> None:
-    print(f"warning: {folder.parent}: no file can be locked there ({fault}); the folder {folder.name}/ is the lock",
-          file=sys.stderr, flush=True)  # fmt: skip
+    text = f"no file can be locked there ({fault}); the folder {folder.name}/ is the lock"
+    print(f"warning: {folder.parent}: {text}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
