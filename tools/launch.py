@@ -20,7 +20,7 @@ def main() -> None:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if arguments.action == "doctor":
         print("checks      the cluster, before the first job", flush=True)
-    elif arguments.action in SUBMITTING and not arguments.dry_run:  # what follows imports torch, which takes seconds
+    elif arguments.action in SUBMITTING and not arguments.dry_run:  # what follows may import torch, which takes seconds
         print("checks      the run, before anything starts", flush=True)
     find_action(arguments.action)(arguments, rest)
 
@@ -28,7 +28,7 @@ def main() -> None:
 def find_action(name: str) -> Callable[[argparse.Namespace, Sequence[str]], None]:
     """Return the function of an action. It takes the arguments, and the words that are passed on to another tool.
 
-    Only the modules that it needs are imported: those that submit jobs import torch and the engines, which takes
+    Only the modules that it needs are imported: those that submit fine-tuning import torch and the engines, which takes
     seconds.
     """
     if name in ("status", "logs", "cancel"):

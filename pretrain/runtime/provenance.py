@@ -1,4 +1,9 @@
-"""The origin of a run's numbers: the revision of the code, the versions it runs on, and the machine."""
+"""The origin of a run's numbers: the revision of the code, the versions it runs on, and the machine.
+
+torch is imported by the functions that ask it: the launcher reads the revision without it.
+"""
+
+from __future__ import annotations
 
 import importlib.metadata
 import os
@@ -7,13 +12,10 @@ import platform
 import re
 import subprocess
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.cuda.nccl
-import torch.distributed
-
-from pretrain.runtime import distributed
+if TYPE_CHECKING:
+    import torch
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 NOTE = "REVISION"  # a file of a snapshot of the code (tools/launch.py makes them) that holds its commit
@@ -40,6 +42,10 @@ def _git(*arguments: str) -> str:
 
 def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
     """Describe what a later reader needs to know of a run's machine; of its environment variables only cuBLAS's."""
+    import torch
+
+    from pretrain.runtime import distributed
+
     return {
         "versions": {"python": platform.python_version(), **package_versions(PACKAGES)},
         "git": revision(),
@@ -55,12 +61,17 @@ def describe_environment(device: torch.device, seed: int) -> dict[str, Any]:
 
 def describe_machine(device: torch.device) -> dict[str, str | None]:
     """Return the models of this machine's processor and of the GPU in use: others compute other last bits."""
+    import torch
+
     gpu = device_name(device) if device.type == "cuda" else None
     return {"processor": device_name(torch.device("cpu")), "gpu": gpu}
 
 
 def accelerator_versions() -> dict[str, str | None]:
     """Return the versions of CUDA, cuDNN and NCCL that torch has, and of this machine's driver; None: it has none."""
+    import torch.cuda.nccl
+    import torch.distributed
+
     cudnn, nccl = torch.backends.cudnn.version(), None
     if torch.distributed.is_available() and torch.distributed.is_nccl_available():
         nccl = ".".join(map(str, torch.cuda.nccl.version()))
@@ -83,6 +94,8 @@ def _driver_version(file: pathlib.Path) -> str | None:
 
 def arithmetic_flags() -> dict[str, Any]:
     """Return the flags of this process that change the bits or the digits of what torch computes."""
+    import torch
+
     cudnn = torch.backends.cudnn
     return {
         "float32_matmul_precision": torch.get_float32_matmul_precision(),
@@ -109,6 +122,8 @@ def package_versions(packages: Iterable[str]) -> dict[str, str]:
 def device_name(device: torch.device) -> str:
     """Return the name that its maker gave the device: of a GPU, or of this machine's processor and its cores."""
     if device.type == "cuda":
+        import torch
+
         return torch.cuda.get_device_name(device)
     try:
         lines = pathlib.Path("/proc/cpuinfo").read_text().splitlines()

@@ -89,3 +89,11 @@ def test_the_command_answers_without_heavy_imports(words: list[str], tmp_path: P
     assert code == 0, said
     assert printed
     assert not packages & HEAVY
+
+
+def test_pretraining_is_launched_without_torch(tmp_path: Path) -> None:
+    words = ("--dry-run", "--config-file", "demo", "data.root", "images", "output_dir", "run")
+    code, printed, said, packages = start(tmp_path, "launch", "pretrain", *words)
+    assert code == 0, said
+    assert "#SBATCH" in printed
+    assert not packages & (HEAVY - {"submitit"})

@@ -74,7 +74,7 @@ class Record:
         return attempts.Log(self.attempts(stage)).lines()
 
     def save(self) -> None:
-        from pretrain.runtime import files  # here, for it imports torch: `launch.py status` writes nothing
+        from pretrain.runtime import files  # here, for it imports numpy: `launch.py status` writes nothing
 
         content = {
             "version": VERSION,

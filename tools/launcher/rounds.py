@@ -12,7 +12,7 @@ from rich.console import Console
 
 from pretrain.runtime.errors import listed
 from pretrain.runtime.invocation.naming import as_called
-from transfer.report.page import NUMBERS
+from transfer.report import NUMBERS
 
 from . import reconcile, status
 from .cluster import attempts, logs

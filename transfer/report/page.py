@@ -14,6 +14,7 @@ from typing import Any
 import jinja2
 
 from transfer.errors import TransferError, refuse
+from transfer.report import MARKDOWN, NUMBERS, PAGE
 from transfer.report.content import PICTURES, Options, describe_tables
 from transfer.report.csv_files import CSV, write_csv
 from transfer.report.figures import FIGURES, draw_figures, draw_label_curves, inline
@@ -22,7 +23,6 @@ from transfer.report.run_folders import read_runs
 from transfer.report.summary import signed
 from transfer.report.tables import build_tables
 
-PAGE, MARKDOWN, NUMBERS = "index.html", "report.md", "report.json"
 _FOLDERS = (PICTURES, FIGURES, CSV)
 _WRITTEN = (*_FOLDERS, MARKDOWN, NUMBERS, PAGE)  # by a report, and replaced by the next
 _UNFINISHED = ".unfinished."  # begins the name of the folder that a report is written to first

@@ -96,7 +96,7 @@ class FinetuneOptions:
 
     def words(self) -> tuple[str, ...]:
         """Return the command line after the tool and its --config-file."""
-        from transfer.run.arguments import words_from  # here, for it imports torch: `launch.py status` renders nothing
+        from transfer.run.arguments import words_from  # here, for it imports much: `launch.py status` renders nothing
 
         _, _, *words = words_from(self.run)
         return tuple(words)

@@ -14,7 +14,7 @@ from pretrain.runtime.host import expand_home, user_path
 from transfer import engines
 from transfer.data import labels
 from transfer.data.common import faults
-from transfer.report import page
+from transfer.report import PAGE
 from transfer.run.options import RunOptions
 
 from ..cluster.errors import LaunchError
@@ -293,7 +293,7 @@ class _Reader(SectionReader):
         options = ReportOptions(tuple(tasks), str(folder), images, resamples, title or None)
         asked = _one_process(self.resources(section, "report"))
         after = tuple(stage.name for stage in tuned)
-        return Stage("report", options, str(folder), str(folder / page.PAGE), asked, after)
+        return Stage("report", options, str(folder), str(folder / PAGE), asked, after)
 
 
 def _one_process(asked: Resources) -> Resources:

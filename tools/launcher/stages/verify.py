@@ -1,15 +1,15 @@
-"""The check of a stage's result: it is there, whole, and what this stage would have made."""
+"""The check of a stage's result: it is there, whole, and what this stage would have made.
+
+What reads tensors, and imports torch for it, is imported once there is a result to read.
+"""
 
 import json
 from pathlib import Path
 
-from pretrain import resuming
-from pretrain.checkpoints import saver
 from pretrain.config import config_io
 from pretrain.runtime.errors import UserError
 from pretrain.runtime.files import file_sha256
 from transfer import engines, results
-from transfer.weights import backbone_file
 
 from ..cluster.errors import LaunchError
 from .options import ConvertOptions, FinetuneOptions, PretrainOptions, ReportOptions, ScenesOptions
@@ -24,6 +24,8 @@ def verify(stage: Stage) -> bool:
     """
     if not Path(stage.result).exists():
         return False
+    from pretrain.checkpoints import saver
+
     if stage.kind == "pretrain" and not saver.manifest_path(Path(stage.result)).exists():
         return False  # killed while it saved for the last time: it does so again
     try:
@@ -60,6 +62,9 @@ def _scenes_faults(stage: Stage, options: ScenesOptions) -> list[str]:
 
 
 def _pretraining_faults(stage: Stage, options: PretrainOptions) -> list[str]:
+    from pretrain import resuming
+    from pretrain.checkpoints import saver
+
     newest, _ = saver.newest_good(Path(stage.folder))
     if newest.name != Path(stage.result).name:
         return [f"{stage.result} is damaged (the newest that is good: {newest.name})"]
@@ -71,6 +76,8 @@ def _pretraining_faults(stage: Stage, options: PretrainOptions) -> list[str]:
 
 
 def _conversion_faults(stage: Stage, options: ConvertOptions) -> list[str]:
+    from transfer.weights import backbone_file
+
     backbone = backbone_file.read_backbone(Path(stage.result))
     checkpoint = Path(options.checkpoint)
     if checkpoint.exists() and backbone.metadata.get("source_sha256") != file_sha256(checkpoint):
