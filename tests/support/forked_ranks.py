@@ -32,6 +32,19 @@ def start(
     return multiprocessing.start_processes(_rank, given, nprocs, join, daemon, "forkserver")
 
 
+def lead(*arguments: Any) -> None:
+    """Stand in for `interleave._lead`, which is itself in a process of the forkserver: its ranks are forked from it."""
+    from torch import multiprocessing
+
+    from benchmarks import interleave
+
+    def fork(function: Callable[..., None], args: tuple[Any, ...], nprocs: int, join: bool) -> Any:
+        return multiprocessing.start_processes(function, args, nprocs, join, start_method="fork")
+
+    multiprocessing.spawn = fork
+    interleave._lead(*arguments)
+
+
 def _rank(
     index: int, environment: dict[str, str], blocked: set[int], function: Callable[..., None], args: tuple[Any, ...]
 ) -> None:

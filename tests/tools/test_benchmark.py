@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import benchmark
-from benchmarks import arguments
+from benchmarks import arguments, interleave
+from tests.support import forked_ranks
 from tests.support.in_process import refusal
 
 SMALL = ("--size", 32, "--batch", 4, "--steps", 1, "--repeats", 2)
@@ -107,7 +108,9 @@ def test_the_published_step_copies_more_and_talks_more(step: dict[str, Any]) -> 
 
 
 @pytest.mark.slow
-def test_two_processes_report_what_they_send(measure: Measure) -> None:
+def test_two_processes_report_what_they_send(measure: Measure, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forked ones; test_interleave.py starts real ones."""
+    monkeypatch.setattr(interleave, "_lead", forked_ranks.lead)
     (result,) = measure("step", *SMALL, *STEP, "--processes", 2)["results"]
     one = result["contenders"]["ours"]
     images, keys = 4 * 3 * 32 * 32 * 4, 4 * 128 * 4
