@@ -6,7 +6,9 @@ import pathlib
 import runpy
 import signal
 import socket
+import sys
 import time
+from collections.abc import Sequence
 from multiprocessing import forkserver
 
 from tests.conftest import ROOT
@@ -47,10 +49,12 @@ def free_port() -> int:
 class Rank:
     """A process that runs a script with variables of its own, as a launcher starts it."""
 
-    def __init__(self, script: pathlib.Path, variables: dict[str, str], output: pathlib.Path) -> None:
+    def __init__(
+        self, script: pathlib.Path, variables: dict[str, str], output: pathlib.Path, words: Sequence[str] = ()
+    ) -> None:
         self.output = output
         forkserver.set_forkserver_preload([*PRELOADED, "common.cli"])
-        arguments = (str(script), {**os.environ, **variables}, str(output))
+        arguments = ([str(script), *words], {**os.environ, **variables}, str(output))
         self._process = multiprocessing.get_context("forkserver").Process(target=_run, args=arguments)
         self._process.start()
 
@@ -86,7 +90,7 @@ class Rank:
         self._process.join()
 
 
-def _run(script: str, variables: dict[str, str], output: str) -> None:
+def _run(words: list[str], variables: dict[str, str], output: str) -> None:
     os.environ.clear()
     os.environ.update(variables)
     file = os.open(output, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
@@ -96,4 +100,6 @@ def _run(script: str, variables: dict[str, str], output: str) -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    runpy.run_path(script, run_name="__main__")
+    sys.argv = words
+    sys.path.insert(0, str(pathlib.Path(words[0]).parent))
+    runpy.run_path(words[0], run_name="__main__")

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,10 +24,12 @@ from pretrain.runtime import run_folder, signals
 from pretrain.runtime.errors import UserError
 from tests.conftest import ROOT, Tool, refused
 from tests.support.in_process import refusal
+from tests.support.rank_scripts import Rank, free_port
 from tests.support.transfer.layouts import SIZE, make_voc, voc_object
 from tests.support.transfer.pretrained import resnet
 from tests.support.transfer.stopping import assert_equal
 from tests.support.transfer.synthetic_runs import make_result
+from tests.support.waiting import PATIENCE
 from transfer import results
 from transfer.conversion import convert
 from transfer.engines.torchvision import build
@@ -216,12 +217,18 @@ def test_twelve_bit_values_are_told_before_a_run(scenes: Path, tool: Tool, tmp_p
 
 
 @pytest.fixture(scope="module")
-def trained_by_two(tool: Tool, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained_by_two(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of two processes."""
     output = tmp_path_factory.mktemp("two") / "run"
-    done = tool("finetune", *words_for(scenes, output, "--num-gpus", 2))
-    assert done.returncode == 0, done.stderr
+    finetune_here(words_for(scenes, output, "--num-gpus", 2))
     return output
+
+
+def finetune_here(words: list[object]) -> None:
+    """Call the tool in this process; of several processes each is forked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["tools/finetune.py", *map(str, words)])
+        finetune.main()
 
 
 @pytest.mark.slow
@@ -235,27 +242,27 @@ def words_for(scenes: Path, output: Path, *options: object) -> list[object]:
     return [*begin, *options, *TINY, "OUTPUT_DIR", output]
 
 
-def start(words: list[object], blocked: bool = False, **environment: str) -> "subprocess.Popen[str]":
+def start(words: list[object], blocked: bool = False) -> "subprocess.Popen[str]":
     def block() -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signals.STOPPING)
 
-    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
     arguments = [sys.executable, "tools/finetune.py", *map(str, words)]
     return subprocess.Popen(
         arguments, cwd=ROOT, env=env, stderr=subprocess.PIPE, text=True, preexec_fn=block if blocked else None
     )
 
 
-def wait_for(path: Path, *processes: "subprocess.Popen[str]") -> None:
-    """Wait until the file is there or one of the processes has ended."""
-    while not path.exists() and all(process.poll() is None for process in processes):
+def wait_for(path: Path, is_alive: Callable[[], bool]) -> None:
+    """Wait until the file is there or who is to write it has ended."""
+    while not path.exists() and is_alive():
         time.sleep(0.02)
 
 
 def test_a_run_stopped_by_a_signal_is_resumed_exactly(trained: Path, scenes: Path, tool: Tool, tmp_path: Path) -> None:
     words = words_for(scenes, tmp_path / "run", "DATALOADER.NUM_WORKERS", 1)
     process = start(words)
-    wait_for(tmp_path / "run" / "metrics.json", process)
+    wait_for(tmp_path / "run" / "metrics.json", lambda: process.poll() is None)
     process.send_signal(signal.SIGINT)  # tests/pretrain/runtime/test_signals.py has the others
     said = process.communicate(timeout=120)[1]
     assert process.returncode == signals.EXIT_CODE, said
@@ -267,35 +274,34 @@ def test_a_run_stopped_by_a_signal_is_resumed_exactly(trained: Path, scenes: Pat
 
 @pytest.mark.slow
 def test_a_signal_to_the_parent_of_two_processes_reaches_both(
-    trained_by_two: Path, scenes: Path, tool: Tool, tmp_path: Path
+    trained_by_two: Path, scenes: Path, tmp_path: Path
 ) -> None:
     words = words_for(scenes, tmp_path / "run", "--num-gpus", 2)
     process = start(words)
-    wait_for(tmp_path / "run" / "metrics.json", process)
+    wait_for(tmp_path / "run" / "metrics.json", lambda: process.poll() is None)
     process.terminate()
     said = process.communicate(timeout=120)[1]
     assert process.returncode == signals.EXIT_CODE, said
     assert "stopped by SIGTERM" in said
-    done = tool("finetune", *words)
-    assert done.returncode == 0, done.stderr
+    finetune_here(words)
     assert_equal(trained_by_two, tmp_path / "run")
 
 
 @pytest.mark.slow
 def test_a_signal_to_one_rank_stops_both(trained_by_two: Path, scenes: Path, tmp_path: Path) -> None:
     """Started as torchrun and srun start them: each rank by itself. Only rank 1 is asked to stop, then both resume."""
-    words = words_for(scenes, tmp_path / "run")
+    words = list(map(str, words_for(scenes, tmp_path / "run")))
     for asked, code in ((True, signals.EXIT_CODE), (False, 0)):
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = str(free.getsockname()[1])
-        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
-        ranks = [start(words, RANK=str(rank), LOCAL_RANK=str(rank), **common) for rank in (0, 1)]
+        common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "OMP_NUM_THREADS": "1"}
+        common |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        ranks = [
+            Rank(ROOT / "tools/finetune.py", {**common, "RANK": rank, "LOCAL_RANK": rank}, tmp_path / rank, words)
+            for rank in ("0", "1")
+        ]
         if asked:
-            wait_for(tmp_path / "run" / "metrics.json", *ranks)
+            wait_for(tmp_path / "run" / "metrics.json", ranks[1].is_alive)
             ranks[1].send_signal(signal.SIGUSR2)
-        said = [rank.communicate(timeout=120)[1] for rank in ranks]
-        assert [rank.returncode for rank in ranks] == [code, code], said
+        assert [rank.wait(PATIENCE) for rank in ranks] == [code, code], [rank.said() for rank in ranks]
     assert_equal(trained_by_two, tmp_path / "run")
 
 
@@ -323,9 +329,7 @@ def test_auto_resume_begins_resumes_and_ends(
     on = plan(scenes, *TINY, "OUTPUT_DIR", tmp_path / "new", auto_resume=True)
     assert (on.resume, on.finished, on.config.SEED, on.initial.init.kind) == (True, False, 3, "random")
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["tools/finetune.py", *map(str, words_for(scenes, trained))])
-        finetune.main()
+    finetune_here(words_for(scenes, trained))
     assert capsys.readouterr().out.splitlines()[-1].startswith(f"{trained / 'result.json'}: torchvision, init random")
     assert before == {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
 
@@ -510,8 +514,7 @@ def test_a_killed_run_is_resumed_exactly(scenes: Path, tmp_path: Path) -> None:
     ]
     process = subprocess.Popen([*words, "OUTPUT_DIR", str(folder)], cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
-        while not (folder / "last_checkpoint").exists() and process.poll() is None:
-            time.sleep(0.02)
+        wait_for(folder / "last_checkpoint", lambda: process.poll() is None)
     finally:
         process.kill()
     assert process.wait() == -9
