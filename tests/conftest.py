@@ -68,19 +68,25 @@ def same_folder() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def tool() -> Iterator[Tool]:
+def prepared() -> Iterator[forked_tools.Server]:
+    """A process that has imported what is slow to import, and runs scripts by forks."""
+    server = forked_tools.Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def tool(prepared: forked_tools.Server) -> Tool:
     """Runs `python tools/<name>.py arguments...` from the repository root and returns what it printed.
 
     The process is forked from a prepared one; tests/tools/test_starts.py starts every tool for real.
     """
-    server = forked_tools.Server()
 
     def run(name: str, *arguments: object, **environment: str) -> "subprocess.CompletedProcess[str]":
         env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
-        return server.run([f"tools/{name}.py", *map(str, arguments)], ROOT, env, 240)
+        return prepared.run([f"tools/{name}.py", *map(str, arguments)], ROOT, env, 240)
 
-    yield run
-    server.stop()
+    return run
 
 
 @pytest.fixture(scope="session")

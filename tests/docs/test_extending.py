@@ -4,14 +4,14 @@ import csv
 import json
 import os
 import re
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support import documents
 from tests.support.documents import ROOT
+from tests.support.forked_tools import Server
 from tests.support.tools.exports import coco_of, write_exports
 from transfer.report import page
 from transfer.report.content import Options
@@ -53,12 +53,20 @@ def write_table(folder: Path, scenes: Path) -> None:
                 rows.writerow([file, name_of_class, x, y, x + width, y + height])
 
 
-def run(reader: Path, example: str, words: str) -> None:
-    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
-    command = [sys.executable, example, *words.split()]
-    done = subprocess.run(command, cwd=reader, env=environment, capture_output=True, text=True, timeout=600)
-    assert done.returncode == 0, done.stderr
+Run = Callable[[str, str], None]
+
+
+@pytest.fixture
+def run(reader: Path, prepared: Server) -> Run:
+    """Runs an example with the words of a line, in a process that is forked from a prepared one."""
+
+    def run(example: str, words: str) -> None:
+        path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+        done = prepared.run([example, *words.split()], reader, environment, 600)
+        assert done.returncode == 0, done.stderr
+
+    return run
 
 
 def result_of(folder: Path) -> dict[str, dict[str, object]]:
@@ -66,29 +74,29 @@ def result_of(folder: Path) -> dict[str, dict[str, object]]:
     return found
 
 
-def test_a_layout_of_ones_own_is_trained_and_scored(reader: Path) -> None:
-    run(reader, "own_layout.py", SHORT)
+def test_a_layout_of_ones_own_is_trained_and_scored(run: Run, reader: Path) -> None:
+    run("own_layout.py", SHORT)
     result = result_of(reader / "output" / "table")
     assert (result["task"]["kind"], result["task"]["train_images"]) == ("table", 8)
     assert set(result["metrics"]) == {"bbox"}
 
 
-def test_a_score_of_ones_own_is_beside_cocos(reader: Path) -> None:
-    run(reader, "own_score.py", SHORT)
+def test_a_score_of_ones_own_is_beside_cocos(run: Run, reader: Path) -> None:
+    run("own_score.py", SHORT)
     metrics = result_of(reader / "output" / "counts")["metrics"]
     assert set(metrics) == {"bbox", "segm"}
     content = page.write_report([reader / "output" / "counts"], reader / "report", Options(images=0, resamples=0))
     assert "bbox/counting error" in content["tables"][0]["rows"][0]["scores"]
 
 
-def test_a_method_of_ones_own_trains(reader: Path) -> None:
+def test_a_method_of_ones_own_trains(run: Run, reader: Path) -> None:
     small = "model.arch resnet18 data.image_size 32 data.workers 0 optim.batch_size 8 optim.epochs 1 device cpu"
-    run(reader, "own_method.py", f"data.root photos output_dir output/in_batch {small}")
+    run("own_method.py", f"data.root photos output_dir output/in_batch {small}")
     assert (reader / "output" / "in_batch" / "checkpoint_0000.pth.tar").is_file()
 
 
 @pytest.mark.detectron2
-def test_a_head_of_ones_own_trains_in_detectron2(reader: Path) -> None:
+def test_a_head_of_ones_own_trains_in_detectron2(run: Run, reader: Path) -> None:
     pytest.importorskip("detectron2")
-    run(reader, "own_head.py", SHORT)
+    run("own_head.py", SHORT)
     assert "DropoutBoxHead" in (reader / "output" / "dropout" / "config.yaml").read_text()

@@ -1,14 +1,16 @@
-"""The Python of README and of the Python API runs as it is shown; trainings are shortened, nothing else is changed."""
+"""The Python of README and of the Python API runs as it is shown; trainings are shortened, nothing else is changed.
+
+Its processes, and those of the commands that it calls, are forked (tests/support/tools/forked_commands.py).
+"""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.support import documents
+from tests.support.forked_tools import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -16,7 +18,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SHORTER = """
 import functools
 import inspect
+import warnings
+
 import moco_transfer
+from tests.support.tools import forked_commands
+
+warnings.simplefilter("error")
+forked_commands.fork()
 
 def shorter(function, fewer, settings):
     @functools.wraps(function)
@@ -34,32 +42,32 @@ moco_transfer.finetune_detector = shorter(moco_transfer.finetune_detector, {"tri
 """
 
 
-def run_blocks(page: Path, folder: Path) -> list[str]:
-    """Run each block of a page in a Python of its own; return what they print. test_loading.py runs Detectron2's."""
+def run_blocks(prepared: Server, page: Path, folder: Path) -> list[str]:
+    """Run each block of a page in a process of its own; return what they print. test_loading.py runs Detectron2's."""
     outputs = []
     for block in documents.python_blocks(page.read_text()):
         if "from detectron2." in block:
             continue
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{os.environ.get('PYTHONPATH', '')}"}
-        words = [sys.executable, "-W", "error", "-c", SHORTER + block]
-        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+        (folder / "block.py").write_text(SHORTER + block)
+        done = prepared.run(["block.py"], folder, environment, 300)
         assert done.returncode == 0, f"{block}\n{done.stdout}\n{done.stderr}"
         outputs.append(done.stdout)
     return outputs
 
 
-def test_readme(scenes: Path, tmp_path: Path) -> None:
+def test_readme(prepared: Server, scenes: Path, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "images").symlink_to(scenes / "unlabelled")
     (tmp_path / "VOCdevkit").mkdir()
     for year in ("VOC2007", "VOC2012"):
         (tmp_path / "VOCdevkit" / year).symlink_to(scenes / "VOC2007")
-    (output,) = run_blocks(ROOT / "README.md", tmp_path)
+    (output,) = run_blocks(prepared, ROOT / "README.md", tmp_path)
     assert output.splitlines()[-1].startswith("(")  # points of one trial
 
 
-def test_python_api(tmp_path: Path) -> None:
-    outputs = run_blocks(ROOT / "docs" / "start" / "python.md", tmp_path)
+def test_python_api(prepared: Server, tmp_path: Path) -> None:
+    outputs = run_blocks(prepared, ROOT / "docs" / "start" / "python.md", tmp_path)
     job = outputs[1].splitlines()
     assert any(line.startswith("random (") for line in job)
     assert any(line.startswith("MoCo (") for line in job)

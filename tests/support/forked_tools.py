@@ -1,9 +1,10 @@
-"""Tools run by forks of one process that has imported PyTorch and this project: `python -m tests.support.forked_tools`.
+"""Scripts run by forks of a process that has imported PyTorch and this project: `python -m tests.support.forked_tools`.
 
 A start of a tool costs some 4 s of imports; a fork of the prepared process has them already. The child runs the script
-as `python tools/NAME.py` does: its own arguments, folder, environment, output and exit code.
+as `python tools/NAME.py` does: its own arguments, folder, path, environment, output and exit code.
 """
 
+import gc
 import json
 import os
 import runpy
@@ -29,7 +30,7 @@ class Server:
     def run(
         self, words: list[str], folder: Path, environment: dict[str, str], seconds: float
     ) -> "subprocess.CompletedProcess[str]":
-        """Run `python WORDS` and return its exit code and output.
+        """Run `python WORDS`, of which the first is a script, and return its exit code and output.
 
         Raises:
             subprocess.TimeoutExpired: it took longer; it has been killed.
@@ -110,14 +111,16 @@ def serve(connection: socket.socket) -> list[str] | None:
 
 
 def main() -> None:
-
     import transfer.run.plan  # noqa: F401
 
+    gc.freeze()  # a collection in a fork would copy all that was imported
     words = serve(socket.socket(fileno=int(sys.argv[1])))
     if words is None:
         return
     sys.argv = words
-    sys.path[0] = str(Path(words[0]).resolve().parent)  # where `python -m` has the current folder
+    given = os.environ.get("PYTHONPATH", "")
+    # Instead of the current folder, which `python -m` has there.
+    sys.path[:1] = [str(Path(words[0]).resolve().parent), *filter(None, given.split(os.pathsep))]
     runpy.run_path(words[0], run_name="__main__")
 
 
