@@ -115,45 +115,33 @@ def test_a_whole_pipeline_runs_on_this_machine(programs: Path, place: Path) -> N
     assert "launch/code/" in (place / "run" / "pretrain" / "command.txt").read_text()
 
 
-def test_several_processes_find_the_code(programs: Path, place: Path) -> None:
-    def call(*words: object) -> str:
-        return run(place, programs / "moco-transfer", *words)
-
-    def settings(of: dict[str, object]) -> list[str]:
-        return [str(word) for pair in of.items() for word in pair]
-
-    call("make-scenes", "--output", "scenes", "--unlabelled", 16, "--train", 8, "--test", 2)
-    torchrun = [programs / "python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    own = {"data.root": "scenes/unlabelled", "output_dir": "moco", "data.workers": 1, "device": "cpu"}
-    short = {**TINY_PRETRAINING, "optim.epochs": 1, "checkpoint_period": 1, **own}
-    run(place, *torchrun, "-m", "moco_transfer", "pretrain", "--config-file", "demo", *settings(short))
-    assert (place / "moco" / "command.txt").read_text().startswith("moco-transfer pretrain --config-file demo ")
-    call("convert", "moco/checkpoint_0000.pth.tar", "moco.pth")
-    tuning = {**TINY_TUNING, "OUTPUT_DIR": "voc", "DATALOADER.NUM_WORKERS": 1}
-    words = ["--dataset-root", "scenes", "--init", "moco.pth", "--num-gpus", 2, "--engine", "torchvision"]
-    call("finetune", "--config-file", "demo_voc", *words, *settings(tuning))
-    words = ["--input", "scenes/VOC2007/JPEGImages", "--output", "found", "--engine", "torchvision"]
-    printed = call("predict", "--config-file", "voc/config.yaml", *words, "MODEL.WEIGHTS", "voc/model_final.pth")
-    assert "found/detections.json" in printed
-
-
 JOB = """
 import json, sys
 import moco_transfer
 pretraining, tuning = map(json.loads, sys.argv[1:])
 moco_transfer.run_command("make-scenes", "--output", "data", "--unlabelled", "16", "--train", "8", "--test", "2")
-moco = moco_transfer.pretrain_backbone("data/unlabelled", "by_python/moco", "demo", pretraining)
+moco = moco_transfer.pretrain_backbone("data/unlabelled", "by_python/moco", "demo", pretraining, processes=2)
 backbone = moco_transfer.convert_backbone(moco.checkpoint, "by_python/moco.pth")
 tuned = moco_transfer.finetune_detector(
-    "demo_voc", "by_python/voc", backbone.path, tuning, dataset_root="data", engine="torchvision"
+    "demo_voc", "by_python/voc", backbone.path, tuning, dataset_root="data", engine="torchvision", processes=2
 )
 report = moco_transfer.write_report(tuned.folder, "by_python/report", options=["--resamples", "0"])
 print(tuned.init, len(tuned.points("AP50")), report.page)
 """
 
 
-def test_the_functions_do_the_whole_job(programs: Path, place: Path) -> None:
-    settings = ({**TINY_PRETRAINING, "device": "cpu", "data.workers": 0}, {**TINY_TUNING, "DATALOADER.NUM_WORKERS": 0})
+def test_the_functions_do_the_whole_job_in_two_processes(programs: Path, place: Path) -> None:
+    """Those of pretraining are torchrun's, those of fine-tuning the command's own; each finds the code."""
+    pretraining = {**TINY_PRETRAINING, "optim.epochs": 1, "checkpoint_period": 1, "device": "cpu", "data.workers": 1}
+    settings = (pretraining, {**TINY_TUNING, "DATALOADER.NUM_WORKERS": 1})
     printed = run(place, programs / "python", "-c", JOB, *map(json.dumps, settings))
     assert printed.splitlines()[-1] == "MoCo 1 by_python/report/index.html"
-    assert (place / "by_python" / "report" / PAGE).is_file()
+    made = place / "by_python"
+    assert (made / "report" / PAGE).is_file()
+    assert (made / "moco" / "command.txt").read_text().startswith("moco-transfer pretrain --auto-resume ")
+    trial = made / "voc" / "trial_0"
+    assert json.loads((made / "moco" / "env.json").read_text())["processes"] == 2
+    assert json.loads((trial / "result.json").read_text())["device"]["processes"] == 2
+    words = ["--config-file", trial / "config.yaml", "--input", "data/VOC2007/JPEGImages", "--output", "found"]
+    weights = ["--engine", "torchvision", "MODEL.WEIGHTS", trial / "model_final.pth"]
+    assert "found/detections.json" in run(place, programs / "moco-transfer", "predict", *words, *weights)
