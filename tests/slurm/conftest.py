@@ -34,13 +34,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.skip(reason=f"run by make test-slurm ({SWITCH}=1)"))
 
 
+def _started(folder: Path, site: Site) -> Iterator[Cluster]:
+    if reason := packages.obstacle():
+        pytest.skip(reason)
+    with Cluster(folder, site) as cluster:
+        yield cluster
+
+
 @pytest.fixture(scope="session")
 def whole_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Started once, stopped at the end; see `cluster`."""
-    if reason := packages.obstacle():
-        pytest.skip(reason)
-    with Cluster(tmp_path_factory.mktemp("slurm")) as cluster:
-        yield cluster
+    yield from _started(tmp_path_factory.mktemp("slurm"), Site())
 
 
 @pytest.fixture
@@ -60,10 +64,7 @@ def shared_cluster(whole_cluster: Cluster) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def whole_strict_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Started once, stopped at the end; see `strict_site`."""
-    if reason := packages.obstacle():
-        pytest.skip(reason)
-    with Cluster(tmp_path_factory.mktemp("strict"), STRICT) as cluster:
-        yield cluster
+    yield from _started(tmp_path_factory.mktemp("strict"), STRICT)
 
 
 @pytest.fixture
@@ -76,10 +77,7 @@ def strict_site(whole_strict_site: Cluster) -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def whole_bare_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Started once, stopped at the end; see `bare_site`."""
-    if reason := packages.obstacle():
-        pytest.skip(reason)
-    with Cluster(tmp_path_factory.mktemp("bare"), BARE) as cluster:
-        yield cluster
+    yield from _started(tmp_path_factory.mktemp("bare"), BARE)
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ import pytest
 from tests.conftest import ROOT
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
-from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, submit
+from tests.slurm.pretraining_runs import PretrainingRuns, narrow_pretraining
+from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, status
 from tests.slurm.together import Together
 from tests.support.waiting import outcomes
 
@@ -26,20 +27,19 @@ STOPPED_AT = 9  # a step between two checkpoints
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("hangs")
+def site(shared_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PretrainingRuns]:
+    with narrow_pretraining(shared_cluster, images, tmp_path_factory.mktemp("hangs")) as runs_of_module:
+        yield runs_of_module
 
 
 @pytest.fixture(scope="module")
-def side_by_side(shared_cluster: Cluster, images: Path, folder: Path) -> Iterator[Together]:
+def side_by_side(site: PretrainingRuns) -> Iterator[Together]:
     def run(name: str, words: tuple[object, ...], stopped: int | None, state: str) -> None:
-        given = ("--resources", ROOT / "tests/slurm/hanging.yaml", *TWO, *words)
-        job = submit(shared_cluster, "pretrain", *given, *pretraining(images, folder / name))["pretrain"]
-        shared_cluster.run("scontrol", "release", job)
+        job = site.submit(name, *TWO, *words, resources=ROOT / "tests/slurm/hanging.yaml")
         if stopped is not None:
-            runs.await_row(folder / name, "step", STOPPED_AT)
-            stop_rank(folder / name, stopped)
-        shared_cluster.wait(job, [state], BESIDE_OTHERS)
+            runs.await_row(site.run(name), "step", STOPPED_AT)
+            stop_rank(site.run(name), stopped)
+        site.cluster.wait(job, [state], BESIDE_OTHERS)
 
     scenarios: dict[str, Callable[[], None]] = {
         "undisturbed": partial(run, "undisturbed", (), None, "COMPLETED"),
@@ -66,28 +66,26 @@ def end_of(run: Path, rank: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize(("name", "stopped"), [("retried", 1), ("rank_0", 0)])
 def test_a_hang_is_retried_and_ends_as_undisturbed(
-    name: str, stopped: int, folder: Path, side_by_side: Together
+    name: str, stopped: int, site: PretrainingRuns, side_by_side: Together
 ) -> None:
     side_by_side.passed("undisturbed")
     side_by_side.passed(name)
-    end = end_of(folder / name, 1 - stopped)
+    end = end_of(site.run(name), 1 - stopped)
     assert end["code"] == 76
     assert (Path(end["stacks"]) / f"rank_{1 - stopped}.txt").exists()
-    assert runs.pretraining_differs(folder / name, folder / "undisturbed") == []
-    assert len(runs.steps_run(folder / name)) - STEPS <= SAVE_EVERY
-    assert outcomes(folder / name, "pretrain").count("start") == 2
+    assert runs.pretraining_differs(site.run(name), site.run("undisturbed")) == []
+    assert len(runs.steps_run(site.run(name))) - STEPS <= SAVE_EVERY
+    assert outcomes(site.run(name), "pretrain").count("start") == 2
 
 
-def test_a_hang_without_retries_fails_and_names_its_stacks(
-    shared_cluster: Cluster, folder: Path, side_by_side: Together
-) -> None:
+def test_a_hang_without_retries_fails_and_names_its_stacks(site: PretrainingRuns, side_by_side: Together) -> None:
     side_by_side.passed("given_up")
-    run = folder / "given_up"
+    run = site.run("given_up")
     end = end_of(run, 0)
     assert "distributed_c10d.py" in (Path(end["stacks"]) / "rank_0.txt").read_text()  # it waits for the other
-    found = status(shared_cluster, run)["pretrain"]
+    found = status(site.cluster, run)["pretrain"]
     assert found["state"] == "FAILED"
     assert f"hung, the stacks of its processes are in {end['stacks']}" in found["note"]
-    printed = launch(shared_cluster, "logs", run, "pretrain").stdout
+    printed = launch(site.cluster, "logs", run, "pretrain").stdout
     assert printed.count("error: the run hangs: ") == 1, printed
     assert "wrote none: it is stopped" in printed

@@ -3,21 +3,19 @@
 The runs stand side by side, each watched by a thread; both nodes have room for all of them.
 """
 
-import json
 import os
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import warned
-from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, submit_held
+from tests.slurm.pretraining_runs import PretrainingRuns, narrow_pretraining
+from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status
 from tests.slurm.together import Together
 from tests.support.waiting import outcomes, wait_until
 
@@ -27,42 +25,14 @@ ON_TWO = ("--nodes", 2, *TWO[2:])
 KILLED_AT = (9, 16)  # steps, each in another interval of checkpoints
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where runs are made: a SLURM, the images, a folder of runs."""
-
-    cluster: Cluster
-    images: Path
-    folder: Path
-    jobs: dict[str, str] = field(default_factory=dict)  # of the runs, by name
-
-    def run(self, name: str) -> Path:
-        return self.folder / name
-
-    def submit(self, name: str, *words: object) -> str:
-        """Submit a run by its name; returns its job, which is free to start only now."""
-        settings = pretraining(self.images, self.run(name))
-        self.jobs[name] = job = submit_held(self.cluster, "pretrain", *words, *settings)["pretrain"]
-        self.cluster.run("scontrol", "release", job)
-        return job
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        path = self.run(name) / "launch/attempts/pretrain.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-    def await_start(self, name: str, number: int) -> None:
-        wait_until(
-            lambda: outcomes(self.run(name), "pretrain").count("start") == number, f"attempt {number}", BESIDE_OTHERS
-        )
+@pytest.fixture(scope="module")
+def site(shared_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PretrainingRuns]:
+    with narrow_pretraining(shared_cluster, images, tmp_path_factory.mktemp("healing")) as runs_of_module:
+        yield runs_of_module
 
 
 @pytest.fixture(scope="module")
-def site(shared_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    return Site(shared_cluster, images, tmp_path_factory.mktemp("healing"))
-
-
-@pytest.fixture(scope="module")
-def side_by_side(site: Site) -> Iterator[Together]:
+def side_by_side(site: PretrainingRuns) -> Iterator[Together]:
     scenarios: dict[str, Callable[[], None]] = {
         "killed": partial(kill_twice, site),
         "undisturbed": partial(leave_alone, site),
@@ -73,11 +43,11 @@ def side_by_side(site: Site) -> Iterator[Together]:
         yield together
 
 
-def leave_alone(site: Site) -> None:
+def leave_alone(site: PretrainingRuns) -> None:
     site.cluster.wait(site.submit("undisturbed", *TWO), ["COMPLETED"], BESIDE_OTHERS)
 
 
-def kill_twice(site: Site) -> None:
+def kill_twice(site: PretrainingRuns) -> None:
     """Kill the tool of a rank, each time after another checkpoint."""
     job = site.submit("killed", *TWO)
     for number, step in enumerate(KILLED_AT, 1):
@@ -89,7 +59,7 @@ def kill_twice(site: Site) -> None:
     site.cluster.wait(job, ["COMPLETED"], BESIDE_OTHERS)
 
 
-def kill_at_one_step(site: Site) -> None:
+def kill_at_one_step(site: PretrainingRuns) -> None:
     """Kill the tool at its start, in every attempt."""
     job = site.submit("broken", *TWO)
     for number in (1, 2):
@@ -99,7 +69,7 @@ def kill_at_one_step(site: Site) -> None:
     site.cluster.wait(job, ["FAILED"], BESIDE_OTHERS)
 
 
-def stop_before_a_step(site: Site) -> None:
+def stop_before_a_step(site: PretrainingRuns) -> None:
     """Warn a run in each attempt before it has done a step, as a limit does that is too short for one."""
     job = site.submit("short", *TWO)
     for number in (1, 2, 3):
@@ -113,14 +83,14 @@ def stop_before_a_step(site: Site) -> None:
     site.cluster.wait(job, ["FAILED"], BESIDE_OTHERS)
 
 
-def kill_rank(site: Site, name: str, rank: int) -> None:
+def kill_rank(site: PretrainingRuns, name: str, rank: int) -> None:
     for entry in runs.processes(site.run(name), TOOL):
         if f"SLURM_PROCID={rank}" in runs.environment(entry):
             os.kill(int(entry.name), signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
-def lost_nodes(site: Site, side_by_side: Together) -> None:
+def lost_nodes(site: PretrainingRuns, side_by_side: Together) -> None:
     """The node of one rank dies, then that of the other; each comes back."""
     side_by_side.wait()
     job = site.submit("lost", *ON_TWO)
@@ -132,7 +102,7 @@ def lost_nodes(site: Site, side_by_side: Together) -> None:
     site.cluster.wait(job, ["COMPLETED"], BESIDE_OTHERS)
 
 
-def test_a_killed_job_heals_and_ends_as_undisturbed(site: Site, side_by_side: Together) -> None:
+def test_a_killed_job_heals_and_ends_as_undisturbed(site: PretrainingRuns, side_by_side: Together) -> None:
     side_by_side.passed("undisturbed")
     side_by_side.passed("killed")
     run = site.run("killed")
@@ -143,7 +113,7 @@ def test_a_killed_job_heals_and_ends_as_undisturbed(site: Site, side_by_side: To
     assert SAVE_EVERY <= retries[0]["position"] < retries[1]["position"]
 
 
-def test_a_retried_job_avoids_the_node_that_failed(site: Site, side_by_side: Together) -> None:
+def test_a_retried_job_avoids_the_node_that_failed(site: PretrainingRuns, side_by_side: Together) -> None:
     side_by_side.passed("killed")
     events = site.events("killed")
     starts = [line["host"] for line in events if line["event"] == "start"]
@@ -152,13 +122,13 @@ def test_a_retried_job_avoids_the_node_that_failed(site: Site, side_by_side: Tog
     assert without == [[starts[0]], []]  # it could not run without both
 
 
-def test_a_failure_at_one_step_is_retried_once(site: Site, side_by_side: Together) -> None:
+def test_a_failure_at_one_step_is_retried_once(site: PretrainingRuns, side_by_side: Together) -> None:
     side_by_side.passed("broken")
     assert [line["number"] for line in site.events("broken") if line["event"] == "retry"] == [1]
     assert outcomes(site.run("broken"), "pretrain").count("start") == 2
 
 
-def test_a_limit_too_short_for_a_step_ends_the_job(site: Site, side_by_side: Together) -> None:
+def test_a_limit_too_short_for_a_step_ends_the_job(site: PretrainingRuns, side_by_side: Together) -> None:
     side_by_side.passed("short")
     assert outcomes(site.run("short"), "pretrain") == ["start", "stopped", "start", "stopped", "start", "no progress"]
     found = status(site.cluster, site.run("short"))["pretrain"]
@@ -171,7 +141,9 @@ def test_a_limit_too_short_for_a_step_ends_the_job(site: Site, side_by_side: Tog
     assert runs.pretraining_differs(site.run("short"), site.run("undisturbed")) == []
 
 
-def test_a_run_survives_that_a_node_is_lost_twice(site: Site, side_by_side: Together, lost_nodes: None) -> None:
+def test_a_run_survives_that_a_node_is_lost_twice(
+    site: PretrainingRuns, side_by_side: Together, lost_nodes: None
+) -> None:
     side_by_side.passed("undisturbed")
     run = site.run("lost")
     assert runs.pretraining_differs(run, site.run("undisturbed")) == []

@@ -4,21 +4,19 @@ The jobs run side by side, each watched by a thread: SLURM's delays pass for all
 end of a node disturb every job there is, so those come when the others have ended.
 """
 
-import os
 import re
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.disturbances import limited, node_killed, preempted, requeued, warned
-from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, submit, submit_held
+from tests.slurm.pretraining_runs import PretrainingRuns, narrow_pretraining
+from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, submit
 from tests.slurm.together import Together
 from tests.support.waiting import outcomes, wait_until
 
@@ -28,44 +26,14 @@ FOUR_ON_TWO = ("--nodes", 2, "--gpus", 2, "--cpus", 1, "--time", "0:20")
 DISTURBED_AT = 9  # a step between two checkpoints
 
 
-@dataclass(frozen=True)
-class Site:
-    """Where runs are made: a SLURM, the images, a folder of runs."""
-
-    cluster: Cluster
-    images: Path
-    folder: Path
-    jobs: dict[str, str] = field(default_factory=dict)  # of the runs, by name
-
-    def run(self, name: str) -> Path:
-        return self.folder / name
-
-    def submit(self, name: str, *words: object) -> str:
-        """Submit a run by its name; returns its job, which is free to start only now."""
-        job = self.submit_held(name, *words)
-        self.cluster.run("scontrol", "release", job)
-        return job
-
-    def submit_held(self, name: str, *words: object, epochs: int = runs.EPOCHS) -> str:
-        """Submit a run by its name; returns its job, which waits for its release."""
-        settings = pretraining(self.images, self.run(name), epochs)
-        self.jobs[name] = submit_held(self.cluster, "pretrain", *words, *settings)["pretrain"]
-        return self.jobs[name]
-
-    def completed(self, job: str) -> None:
-        self.cluster.wait(job, ["COMPLETED"], BESIDE_OTHERS)
+@pytest.fixture(scope="module")
+def site(shared_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[PretrainingRuns]:
+    with narrow_pretraining(shared_cluster, images, tmp_path_factory.mktemp("runs")) as runs_of_module:
+        yield runs_of_module
 
 
 @pytest.fixture(scope="module")
-def site(shared_cluster: Cluster, images: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Its jobs train a narrow network: the arithmetic is not what is disturbed. Pipelines have the full one."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(ROOT / "tests/slurm/narrow"), prepend=os.pathsep)
-        yield Site(shared_cluster, images, tmp_path_factory.mktemp("runs"))
-
-
-@pytest.fixture(scope="module")
-def side_by_side(site: Site) -> Iterator[Together]:
+def side_by_side(site: PretrainingRuns) -> Iterator[Together]:
     """All runs that disturb no other."""
     scenarios: dict[str, Callable[[], None]] = {
         "limited": partial(stop_by_time_limit, site),  # the longest first
@@ -83,7 +51,7 @@ def side_by_side(site: Site) -> Iterator[Together]:
 
 
 @pytest.fixture(scope="module")
-def preemption(site: Site, side_by_side: Together) -> None:
+def preemption(site: PretrainingRuns, side_by_side: Together) -> None:
     """One job of the partition `high` preempts a run that is given time and one that is given none."""
     side_by_side.wait()
     names = {"preempted": "main", "preempted_low0": "low0"}
@@ -102,7 +70,7 @@ def preemption(site: Site, side_by_side: Together) -> None:
 
 
 @pytest.fixture(scope="module")
-def dead_node(site: Site, side_by_side: Together, preemption: None) -> None:
+def dead_node(site: PretrainingRuns, side_by_side: Together, preemption: None) -> None:
     """One of the two nodes of a run dies."""
     job = site.submit("node_killed", *FOUR_ON_TWO)
     runs.await_row(site.run("node_killed"), "step", DISTURBED_AT)
@@ -110,11 +78,11 @@ def dead_node(site: Site, side_by_side: Together, preemption: None) -> None:
     site.completed(job)
 
 
-def leave_alone(site: Site, name: str, resources: tuple[object, ...]) -> None:
+def leave_alone(site: PretrainingRuns, name: str, resources: tuple[object, ...]) -> None:
     site.completed(site.submit(name, *resources))
 
 
-def leave_alone_on_two_nodes(site: Site) -> None:
+def leave_alone_on_two_nodes(site: PretrainingRuns) -> None:
     run, job = site.run("two_nodes"), site.submit("two_nodes", *FOUR_ON_TWO)
     runs.await_row(run, "step", 1)
     seen = runs.environments(run, "train_moco.py")
@@ -123,21 +91,21 @@ def leave_alone_on_two_nodes(site: Site) -> None:
     site.completed(job)
 
 
-def disturb(site: Site, name: str, disturbance: Callable[[Cluster, str], None]) -> None:
+def disturb(site: PretrainingRuns, name: str, disturbance: Callable[[Cluster, str], None]) -> None:
     job = site.submit(name, *TWO)
     runs.await_row(site.run(name), "step", DISTURBED_AT)
     disturbance(site.cluster, job)
     site.completed(job)
 
 
-def warn_while_it_starts(site: Site) -> None:
+def warn_while_it_starts(site: PretrainingRuns) -> None:
     job = site.submit("starting", *TWO)
     wait_until(lambda: outcomes(site.run("starting"), "pretrain"), "the task begins", BESIDE_OTHERS)
     warned(site.cluster, job)  # the tool has been started just now
     site.completed(job)
 
 
-def stop_by_time_limit(site: Site) -> None:
+def stop_by_time_limit(site: PretrainingRuns) -> None:
     """Limits are whole minutes, and the warning comes up to 30 s early: a fast machine would have ended the run."""
     run, job = site.run("limited"), site.submit("limited", *TWO, "--signal-delay", 25)
     runs.await_row(run, "step", 1)
@@ -149,7 +117,7 @@ def stop_by_time_limit(site: Site) -> None:
     site.completed(job)
 
 
-def cancel_and_retry(site: Site) -> None:
+def cancel_and_retry(site: PretrainingRuns) -> None:
     cluster, run, job = site.cluster, site.run("cancelled"), site.submit("cancelled", *TWO)
     runs.await_row(run, "step", 1)
     runs.kill(run, "train_moco.py", signal.SIGSTOP)  # a fast machine would have ended the run; SLURM sends SIGCONT
@@ -168,7 +136,7 @@ def cancel_and_retry(site: Site) -> None:
     assert "submitted" not in again.stdout
 
 
-def watch_it_fail(site: Site) -> None:
+def watch_it_fail(site: PretrainingRuns) -> None:
     cluster, run = site.cluster, site.run("failing")
     job = site.submit_held("failing", *TWO, epochs=20)
     found = status(cluster, run)["pretrain"]
@@ -200,7 +168,7 @@ def assert_finished_as(undisturbed: Path, run: Path, lost: int) -> None:
     assert len(steps) - STEPS <= lost, steps
 
 
-def test_two_nodes_see_slurms_gpus_and_compute_as_one(site: Site, side_by_side: Together) -> None:
+def test_two_nodes_see_slurms_gpus_and_compute_as_one(site: PretrainingRuns, side_by_side: Together) -> None:
     side_by_side.passed("four_ranks")
     side_by_side.passed("two_nodes")
     assert_finished_as(site.run("four_ranks"), site.run("two_nodes"), 0)
@@ -208,7 +176,7 @@ def test_two_nodes_see_slurms_gpus_and_compute_as_one(site: Site, side_by_side: 
 
 @pytest.mark.parametrize(("name", "lost"), [("warned", 0), ("requeued", SAVE_EVERY)])
 def test_a_disturbed_run_resumes_and_ends_as_undisturbed(
-    name: str, lost: int, site: Site, side_by_side: Together
+    name: str, lost: int, site: PretrainingRuns, side_by_side: Together
 ) -> None:
     side_by_side.passed("two_ranks")
     side_by_side.passed(name)
@@ -217,13 +185,13 @@ def test_a_disturbed_run_resumes_and_ends_as_undisturbed(
 
 @pytest.mark.parametrize(("name", "lost"), [("preempted", 0), ("preempted_low0", SAVE_EVERY)])
 def test_a_preempted_run_resumes_and_ends_as_undisturbed(
-    name: str, lost: int, site: Site, side_by_side: Together, preemption: None
+    name: str, lost: int, site: PretrainingRuns, side_by_side: Together, preemption: None
 ) -> None:
     side_by_side.passed("two_ranks")
     assert_resumed(site, name, lost)
 
 
-def assert_resumed(site: Site, name: str, lost: int) -> None:
+def assert_resumed(site: PretrainingRuns, name: str, lost: int) -> None:
     """It ended as the undisturbed run, in a second attempt that did not begin anew."""
     run = site.run(name)
     assert_finished_as(site.run("two_ranks"), run, lost)
@@ -236,7 +204,7 @@ def assert_resumed(site: Site, name: str, lost: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["starting", "limited"])
-def test_a_warning_stops_a_run_which_loses_nothing(name: str, site: Site, side_by_side: Together) -> None:
+def test_a_warning_stops_a_run_which_loses_nothing(name: str, site: PretrainingRuns, side_by_side: Together) -> None:
     """A warning while the tool still starts, and the one before the time limit."""
     side_by_side.passed("two_ranks")
     side_by_side.passed(name)
@@ -244,7 +212,7 @@ def test_a_warning_stops_a_run_which_loses_nothing(name: str, site: Site, side_b
     assert outcomes(site.run(name), "pretrain") == ["start", "stopped", "start", "finished"]
 
 
-def test_retry_resumes_a_cancelled_run(site: Site, side_by_side: Together) -> None:
+def test_retry_resumes_a_cancelled_run(site: PretrainingRuns, side_by_side: Together) -> None:
     side_by_side.passed("two_ranks")
     side_by_side.passed("cancelled")
     assert_finished_as(site.run("two_ranks"), site.run("cancelled"), SAVE_EVERY)
@@ -254,14 +222,14 @@ def test_status_and_logs_show_a_job_wait_run_and_fail(side_by_side: Together) ->
     side_by_side.passed("failing")
 
 
-def test_a_refused_job_is_one_message(site: Site) -> None:
+def test_a_refused_job_is_one_message(site: PretrainingRuns) -> None:
     done = launch(site.cluster, "pretrain", "--gpus", 3, *pretraining(site.images, site.run("refused")))
     assert done.returncode == 2, done.stdout
     assert "Requested node configuration is not available" in done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_run_resumes_after_a_node_has_died(site: Site, side_by_side: Together, dead_node: None) -> None:
+def test_a_run_resumes_after_a_node_has_died(site: PretrainingRuns, side_by_side: Together, dead_node: None) -> None:
     run = site.run("node_killed")
     assert_finished_as(site.run("four_ranks"), run, SAVE_EVERY)
     assert outcomes(run, "pretrain").count("start") == 2
