@@ -15,7 +15,7 @@ import submitit.helpers
 from .cluster import local, setup, slurm
 from .cluster.task import Task
 from .record import Record
-from .sharing import choose_gpus
+from .sharing import chosen_gpus
 from .stages.stage import Stage
 
 _LOCAL_MINUTES = 60 * 24 * 30  # submitit ends a local job after this; without a number, after two minutes
@@ -154,11 +154,12 @@ def submit_local(stage: Stage, record: Record, code: Path, words: tuple[str, ...
         stderr_to_stdout=True,
         setup=[setup.local_line(lines, logs, local.controller(logs))] if lines else [],
     )
-    # Past submitit's check, which knows numbers alone: CUDA takes UUIDs, too.
-    executor.parameters["visible_gpus"] = choose_gpus(stage.resources.gpus or 0)
     chosen = {} if threads is None or "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(threads)}
-    with submitit.helpers.environment_variables(**chosen), local.detached(record.logs(stage) / "controller.out"):
-        return _submit(executor, [task(stage, record, words)])[0]
+    with chosen_gpus(stage.resources.gpus or 0) as gpus:
+        # Past submitit's check, which knows numbers alone: CUDA takes UUIDs, too.
+        executor.parameters["visible_gpus"] = gpus
+        with submitit.helpers.environment_variables(**chosen), local.detached(record.logs(stage) / "controller.out"):
+            return _submit(executor, [task(stage, record, words)])[0]
 
 
 def run_here(stage: Stage, record: Record, code: Path, words: tuple[str, ...]) -> str:

@@ -5,11 +5,14 @@ import functools
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 from pretrain.runtime.ranks.cores import usable_cores
 
 from .cluster import local
+from .cluster.lock import locked
 from .record import Record
 from .stages.stage import Stage
 
@@ -99,11 +102,19 @@ def free_gpus() -> tuple[str, ...]:
     return tuple(name for name in visible_gpus() if name not in used)
 
 
-def choose_gpus(number: int) -> tuple[str, ...]:
-    """Return so many GPUs for a job: free ones, and where they do not suffice the others that are visible, too."""
-    free = free_gpus() if number else ()
-    more = visible_gpus() if len(free) < number else ()
-    return tuple(dict.fromkeys((*free, *more)))[:number]
+@contextlib.contextmanager
+def chosen_gpus(number: int) -> Iterator[tuple[str, ...]]:
+    """Choose so many GPUs for a job: free ones, and where they do not suffice the others that are visible, too.
+
+    The block starts the job. Until it ends, no other command of this user on this machine chooses.
+    """
+    if not number:
+        yield ()
+        return
+    with locked(Path(tempfile.gettempdir(), f"moco-transfer-{os.getuid()}.lock")):
+        free = free_gpus()
+        more = visible_gpus() if len(free) < number else ()
+        yield tuple(dict.fromkeys((*free, *more)))[:number]
 
 
 def _named(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 
 import pytest
 
 from launcher import sharing
 from launcher.cluster import local
-from launcher.sharing import choose_gpus, free_gpus, visible_gpus
+from launcher.sharing import chosen_gpus, free_gpus, visible_gpus
 from tests.conftest import ROOT
 from tests.support.launched import controller
 from tests.support.waiting import wait_until
@@ -104,7 +105,27 @@ def test_the_gpus_of_live_jobs_of_any_run_are_not_free(tmp_path: Path, monkeypat
     with controller(tmp_path / "logs of one run"):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,2,1,0")
         assert free_gpus() == ("3", "1")
-        assert choose_gpus(1) == ("3",)
-        assert choose_gpus(3) == ("3", "1", "2")  # too few are free: one is shared
+        assert chosen(1) == ("3",)
+        assert chosen(3) == ("3", "1", "2")  # too few are free: one is shared
     assert free_gpus() == ("3", "2", "1", "0")
-    assert choose_gpus(0) == ()
+    assert chosen(0) == ()
+
+
+def chosen(number: int) -> tuple[str, ...]:
+    with chosen_gpus(number) as gpus:
+        return gpus
+
+
+def test_jobs_that_start_at_once_get_gpus_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.write_text(smi.read_text().replace("\n", "\nsleep 1\n", 1))  # both look before either has started its job
+    names = ("one", "other")
+    with futures.ThreadPoolExecutor() as shells:
+        found = list(shells.map(lambda name: in_another_shell(SUBMIT, tmp_path / name, ROOT, 1, TOOL), names))
+    try:
+        files = [tmp_path / name / "rank_0" for name in names]
+        wait_until(lambda: all(file.exists() and file.read_text() for file in files), "both run")
+        assert {file.read_text().strip() for file in files} == {"0", "1"}
+    finally:
+        logs = [(tmp_path / name / "launch/logs/report").resolve() for name in names]
+        local.end(zip(found, logs, strict=True), grace=0)
