@@ -61,11 +61,11 @@ def site(
 @pytest.fixture(scope="module")
 def side_by_side(site: Site) -> Iterator[Together]:
     scenarios = {
+        "strict": end_at_a_strict_site,  # the longest first
         "twice": submit_twice,
         "requeued": requeue_first,
         "failing": fail_first,
         "never_satisfiable": retry_never_satisfiable,
-        "strict": end_at_a_strict_site,
     }
     with Together(**{name: partial(scenario, site) for name, scenario in scenarios.items()}) as together:
         yield together
@@ -102,14 +102,13 @@ def end_at_a_strict_site(site: Site) -> None:
     Jobs there have an account and a wckey, inherit nothing, and are killed a second after SIGTERM.
     """
     cluster, run = site.strict, site.run("strict")
-    command = ("pipeline", write(site.folder / "strict", site.images, site.scenes))
+    command = ("pipeline", write(site.folder / "strict", site.images, site.scenes, held=True))
     first = launch(cluster, *command)
     said = first.stdout + first.stderr
     assert "limit" in said.lower(), said
     assert "Traceback" not in said, said
     assert len(known(cluster, run)) == MOST_JOBS < len(STAGES)
-    runs.await_row(run / "pretrain", "step", runs.SAVE_EVERY + 3)
-    requeued(cluster, status(cluster, run)["pretrain"]["job"])
+    requeue_pretraining(cluster, run, status(cluster, run)["pretrain"]["job"])
     wait_until(lambda: launch(cluster, *command, "--wait").returncode == 0, "it has ended", 2 * BESIDE_OTHERS)
     found = status(cluster, run)
     assert {stage: found[stage]["state"] for stage in found} == dict.fromkeys(STAGES, "FINISHED")
@@ -119,10 +118,9 @@ def end_at_a_strict_site(site: Site) -> None:
 
 def requeue_first(site: Site) -> None:
     cluster, run = site.cluster, site.run("requeued")
-    jobs = submit(cluster, "pipeline", write(site.folder / "requeued", site.images, site.scenes))
+    jobs = submit(cluster, "pipeline", write(site.folder / "requeued", site.images, site.scenes, held=True))
     assert set(jobs) == set(STAGES)
-    runs.await_row(run / "pretrain", "step", runs.SAVE_EVERY + 3)
-    requeued(cluster, jobs["pretrain"])
+    requeue_pretraining(cluster, run, jobs["pretrain"])
     cluster.wait(jobs["pretrain"], ["PENDING"])
     cluster.run("scontrol", "hold", jobs["pretrain"])  # else a slow machine sees it run again before its status
     found = status(cluster, run)
@@ -131,6 +129,13 @@ def requeue_first(site: Site) -> None:
     assert "pretrain" in found["convert"]["note"]
     cluster.run("scontrol", "release", jobs["pretrain"])
     site.completed(jobs.values())
+
+
+def requeue_pretraining(cluster: Cluster, run: Path, job: str) -> None:
+    """Let the job go, which has been held until now: on a slow machine it would have ended before this looks at it."""
+    cluster.run("scontrol", "release", job)
+    runs.await_row(run / "pretrain", "step", runs.SAVE_EVERY + 3)
+    requeued(cluster, job)
 
 
 def fail_first(site: Site) -> None:
@@ -179,8 +184,8 @@ def retry_never_satisfiable(site: Site) -> None:
     cluster.run("scancel", *again.values())
 
 
-def write(folder: Path, images: Path, scenes: Path) -> Path:
-    """The file of a pipeline of five small stages in `folder`/study."""
+def write(folder: Path, images: Path, scenes: Path, held: bool = False) -> Path:
+    """The file of a pipeline of five small stages in `folder`/study; its pretraining may wait for its release."""
     folder.mkdir(parents=True)
     tuning = {**settings(runs.fine_tuning(folder), "OUTPUT_DIR"), "SOLVER.MAX_ITER": ITERATIONS, "SOLVER.STEPS": [8]}
     task = {"config": "configs/transfer/voc_r18_fpn_cpu.yaml", "dataset_root": str(scenes), "settings": tuning}
@@ -190,7 +195,7 @@ def write(folder: Path, images: Path, scenes: Path) -> Path:
         "resources": {"processes": 1, "cpus": 1, "time": "0:20"},
         "pretrain": {
             "settings": settings(runs.pretraining(images, folder), "output_dir"),
-            "resources": {"processes": 2, "cpus": 1, "time": "0:20"},
+            "resources": {"processes": 2, "cpus": 1, "time": "0:20", **({"sbatch": {"hold": True}} if held else {})},
         },
         "finetune": {
             "starts": {"random": "random", "moco": "pretrained"},

@@ -23,6 +23,7 @@ from tests.support.waiting import outcomes, wait_until
 TWO = ("--processes", 2, "--cpus", 1, "--time", "0:20")
 FOUR_ON_ONE = ("--processes", 4, "--cpus", 1, "--time", "0:20")
 FOUR_ON_TWO = ("--nodes", 2, "--gpus", 2, "--cpus", 1, "--time", "0:20")
+ON_TWO = ("--nodes", 2, *TWO[2:])
 DISTURBED_AT = 9  # a step between two checkpoints
 
 
@@ -72,7 +73,7 @@ def preemption(site: PretrainingRuns, side_by_side: Together) -> None:
 @pytest.fixture(scope="module")
 def dead_node(site: PretrainingRuns, side_by_side: Together, preemption: None) -> None:
     """One of the two nodes of a run dies."""
-    job = site.submit("node_killed", *FOUR_ON_TWO)
+    job = site.submit("node_killed", *ON_TWO)
     runs.await_row(site.run("node_killed"), "step", DISTURBED_AT)
     node_killed(site.cluster)
     site.completed(job)
@@ -231,6 +232,6 @@ def test_a_refused_job_is_one_message(site: PretrainingRuns) -> None:
 
 def test_a_run_resumes_after_a_node_has_died(site: PretrainingRuns, side_by_side: Together, dead_node: None) -> None:
     run = site.run("node_killed")
-    assert_finished_as(site.run("four_ranks"), run, SAVE_EVERY)
+    assert_finished_as(site.run("two_ranks"), run, SAVE_EVERY)
     assert outcomes(run, "pretrain").count("start") == 2
     assert status(site.cluster, run)["pretrain"]["attempt"] == 2

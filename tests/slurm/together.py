@@ -1,18 +1,20 @@
-"""Scenarios that run side by side on one SLURM: they wait far more than they compute."""
+"""Scenarios that run side by side on one SLURM, which waits more than they compute."""
 
 from collections.abc import Callable
 from concurrent import futures
 from types import TracebackType
 
+MOST = 4  # at a time: more runs that start together only hold each other up
+
 
 class Together:
-    """Threads, one a scenario, that all start at once; a test asks for the outcome of its own.
+    """Threads, one a scenario, MOST of them at a time; a test asks for the outcome of its own.
 
     A scenario's AssertionError is raised in the test that asks for it, and in no other.
     """
 
     def __init__(self, **scenarios: Callable[[], object]) -> None:
-        self._pool = futures.ThreadPoolExecutor(len(scenarios))
+        self._pool = futures.ThreadPoolExecutor(MOST)
         self._futures = {name: self._pool.submit(scenario) for name, scenario in scenarios.items()}
 
     def __enter__(self) -> "Together":

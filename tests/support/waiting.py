@@ -14,7 +14,7 @@ def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE)
     while not true():
         if time.monotonic() > deadline:
             raise RuntimeError(f"not so after {seconds} s: {what}")
-        time.sleep(0.02)
+        time.sleep(0.05)
 
 
 def outcomes(run: Path, stage: str) -> list[str]:
