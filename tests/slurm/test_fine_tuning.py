@@ -14,8 +14,16 @@ import torch
 from tests.conftest import ROOT
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
-from tests.slurm.disturbances import preempted, requeued, warned
-from tests.slurm.runs import BESIDE_OTHERS, ROW_EVERY, SAVE_EVERY_ITERATION, fine_tuning, submit
+from tests.slurm.runs import (
+    BESIDE_OTHERS,
+    ROW_EVERY,
+    SAVE_EVERY_ITERATION,
+    fine_tuning,
+    preempted,
+    requeued,
+    submit,
+    warned,
+)
 from tests.slurm.together import Together
 from tests.support.waiting import outcomes, wait_until
 

@@ -13,9 +13,8 @@ import pytest
 
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
-from tests.slurm.disturbances import warned
 from tests.slurm.pretraining_runs import PretrainingRuns, narrow_pretraining
-from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status
+from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, warned
 from tests.slurm.together import Together
 from tests.support.waiting import outcomes, wait_until
 

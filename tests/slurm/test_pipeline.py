@@ -18,8 +18,7 @@ from tests.conftest import ROOT
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
 from tests.slurm.conftest import MOST_JOBS
-from tests.slurm.disturbances import requeued
-from tests.slurm.runs import BESIDE_OTHERS, launch, status, submit
+from tests.slurm.runs import BESIDE_OTHERS, launch, requeued, status, submit
 from tests.slurm.together import Together
 from tests.support.waiting import outcomes, wait_until
 

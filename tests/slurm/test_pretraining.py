@@ -14,9 +14,21 @@ import pytest
 
 from tests.slurm import runs
 from tests.slurm.cluster import Cluster
-from tests.slurm.disturbances import limited, node_killed, preempted, requeued, warned
 from tests.slurm.pretraining_runs import PretrainingRuns, narrow_pretraining
-from tests.slurm.runs import BESIDE_OTHERS, SAVE_EVERY, STEPS, launch, pretraining, status, submit
+from tests.slurm.runs import (
+    BESIDE_OTHERS,
+    SAVE_EVERY,
+    STEPS,
+    launch,
+    limited,
+    node_killed,
+    preempted,
+    pretraining,
+    requeued,
+    status,
+    submit,
+    warned,
+)
 from tests.slurm.together import Together
 from tests.support.waiting import outcomes, wait_until
 
