@@ -13,7 +13,7 @@ from pretrain.runtime.ranks.environment import StrangerFault, World
 if TYPE_CHECKING:  # a tool that needs no torch starts without it
     import torch.distributed as dist
 
-HANDSHAKE = datetime.timedelta(seconds=10)  # for an answer of something that has accepted a connection
+HANDSHAKE = datetime.timedelta(seconds=30)  # for an answer of something that has accepted a connection
 
 
 def serve_store(world: World) -> "dist.TCPStore":
