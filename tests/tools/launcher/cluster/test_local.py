@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,17 @@ from tests.support.launched import call, jobs, last_step, tasks
 from tests.support.pretrain.pictures import fine_noise
 from tests.support.waiting import PATIENCE, outcomes, wait_until
 
-EPOCHS = 24  # long enough to be disturbed three times, also on a quick machine
+EPOCHS = 60  # of the narrow network, which sleeps in each step: half a minute in which to disturb it three times
 STEPS = 3 * EPOCHS
 TOKEN = "s3cret-t0ken-of-the-user"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def narrow_network() -> Iterator[None]:
+    """The jobs train a network that costs next to nothing."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT / "tests/slurm/narrow"), prepend=os.pathsep)
+        yield
 
 
 @pytest.fixture(scope="module")
