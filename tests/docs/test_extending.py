@@ -16,7 +16,7 @@ from tests.support.tools.exports import coco_of, write_exports
 from transfer.report import page
 from transfer.report.content import Options
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 SHORT = (
     "SOLVER.MAX_ITER 2 SOLVER.STEPS [] SOLVER.IMS_PER_BATCH 2 INPUT.MIN_SIZE_TRAIN [64] INPUT.MIN_SIZE_TEST 64 "

@@ -26,7 +26,7 @@ PAGES = [page for page in documents.pages() if ROOT / "docs" in page.parents]
 
 def build(*options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", OFFLINE, "build", *options], cwd=ROOT, capture_output=True, text=True, timeout=240
+        [sys.executable, "-c", OFFLINE, "build", *options], cwd=ROOT, capture_output=True, text=True, timeout=600
     )
 
 

@@ -84,7 +84,7 @@ def test_an_interrupted_training_has_saved(group: bool, pictures: Path, tmp_path
         metrics = run / "metrics.json"
         wait_until(lambda: metrics.exists() and len(metrics.read_text().splitlines()) > 2, "some steps are done")
         (os.killpg if group else os.kill)(program.pid, signal.SIGINT)  # Ctrl-C reaches all of a terminal's group
-        output, _ = program.communicate(timeout=120)
+        output, _ = program.communicate(timeout=600)
     finally:
         if program.poll() is None:
             os.killpg(program.pid, signal.SIGKILL)
@@ -99,5 +99,5 @@ def test_a_killed_command_says_so(tmp_path: Path) -> None:
         "child._start = lambda processes: [sys.executable, '-c', 'import os; os.kill(os.getpid(), 9)']; "
         "child.run_command('pretrain')"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program, str(ROOT)], capture_output=True, text=True, timeout=600)
     assert "CommandError: pretrain was killed by signal 9 (the memory may be used up)" in done.stderr

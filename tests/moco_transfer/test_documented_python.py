@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.support import documents
 from tests.support.forked_tools import Server
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 # Before each block: the functions that train take settings of the smallest run, too.
 SHORTER = """

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-PATIENCE = 150  # seconds that a run may take to start, or to end after it was disturbed
+PATIENCE = 400  # seconds that a run may take to start, or to end after it was disturbed
 
 
 def wait_until(true: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:

@@ -21,7 +21,7 @@ from tests.support.tools.exports import write_exports
 from tests.support.transfer import pretrained
 from tests.support.transfer.synthetic_runs import make_result, make_run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.slow
 
 DRY_RUN = {"train_moco", "finetune", "launch"}  # the others end by themselves within seconds
 FEWER = {"6000": "128"}  # images that the quickstart makes: a batch of its pretraining
@@ -100,7 +100,7 @@ def make_backbone(run: Run, folder: Path, name: str) -> None:
 def larger_scenes(tool: Tool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set of which 5 % show every class."""
     root = tmp_path_factory.mktemp("larger") / "scenes"
-    made = tool("make_scenes", "--output", root, "--unlabelled", 64, "--train", 200, "--test", 8)
+    made = tool("make_scenes", "--output", root, "--unlabelled", 64, "--train", 800, "--test", 8)
     assert made.returncode == 0, made.stderr
     return root
 

@@ -264,7 +264,7 @@ def test_a_run_stopped_by_a_signal_is_resumed_exactly(trained: Path, scenes: Pat
     process = start(words)
     wait_for(tmp_path / "run" / "metrics.json", lambda: process.poll() is None)
     process.send_signal(signal.SIGINT)  # tests/pretrain/runtime/test_signals.py has the others
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=600)[1]
     assert process.returncode == signals.EXIT_CODE, said
     assert said.count("stopped by SIGINT") == 1
     done = tool("finetune", *words)
@@ -280,7 +280,7 @@ def test_a_signal_to_the_parent_of_two_processes_reaches_both(
     process = start(words)
     wait_for(tmp_path / "run" / "metrics.json", lambda: process.poll() is None)
     process.terminate()
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=600)[1]
     assert process.returncode == signals.EXIT_CODE, said
     assert "stopped by SIGTERM" in said
     finetune_here(words)
@@ -308,7 +308,7 @@ def test_a_signal_to_one_rank_stops_both(trained_by_two: Path, scenes: Path, tmp
 def test_a_signal_blocked_at_the_start_ends_the_run(scenes: Path, tmp_path: Path) -> None:
     process = start(words_for(scenes, tmp_path / "run"), blocked=True)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=600)[1]
     assert process.returncode == signals.EXIT_CODE, said
     assert not (tmp_path / "run" / "last_checkpoint").exists()
 

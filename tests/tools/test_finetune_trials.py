@@ -189,7 +189,7 @@ def test_processes_that_torchrun_started_run_trial_after_trial(scenes: Path, tmp
     start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     words = [*start, "tools/finetune.py", *map(str, command(scenes, tmp_path / "two", "--trials", 2))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     found = [results.read_result(tmp_path / "two" / f"trial_{number}" / "result.json") for number in range(2)]
     assert [(result.seed, result.device.processes) for result in found] == [(0, 2), (1, 2)]

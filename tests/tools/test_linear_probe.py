@@ -96,7 +96,7 @@ def test_fast_under_torchrun_agrees_with_one_process(
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=600,
     )
     assert together.returncode == 0, together.stderr
     assert together.stderr.count("epoch 1/1") == 1  # one rank talks
@@ -287,7 +287,7 @@ def test_a_signal_ends_with_its_code_and_nothing_is_lost(
     )
     wait_until(lambda: (tmp_path / "out" / "checkpoint_0002.pth.tar.json").exists(), "three epochs")
     process.terminate()
-    said = process.communicate(timeout=120)[1]
+    said = process.communicate(timeout=600)[1]
     assert process.returncode == EXIT_CODE, said
     assert said.count("stopped by SIGTERM") == 1
     saved, _ = saver.newest_good(tmp_path / "out")

@@ -254,5 +254,5 @@ def test_torchrun_makes_a_world(tmp_path: pathlib.Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script)]
-    subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=120, check=True)
+    subprocess.run(torchrun, env=environment, capture_output=True, text=True, timeout=600, check=True)
     assert [(tmp_path / f"rank{rank}").read_text() for rank in (0, 1)] == ["[(0, 0), (1, 1)]"] * 2

@@ -108,7 +108,7 @@ def test_a_tilde_of_no_user_is_refused_unless_it_is_a_file(monkeypatch: pytest.M
 
 def python(*lines: str) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-c", "".join(lines)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, check=False)
 
 
 def test_without_what_only_linux_has_all_imports_and_loads() -> None:

@@ -47,7 +47,6 @@ def write(folder: Path, scenes: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
 def test_a_pipeline_from_images_to_the_report(
     tool: Tool, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

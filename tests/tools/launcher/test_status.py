@@ -458,7 +458,7 @@ def test_following_shows_all_until_the_job_has_ended(run: Record, live: str, tmp
     with open(path, "a") as file:
         file.write(", the end\n")
     os.kill(int(live), 9)
-    assert follower.communicate(timeout=60)[1] == ""
+    assert follower.communicate(timeout=600)[1] == ""
     assert follower.returncode == 0
     assert shown.read_text() == "one\ntwo, the end\n"
 

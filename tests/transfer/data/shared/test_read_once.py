@@ -54,7 +54,7 @@ def ended(*processes: subprocess.Popen[str]) -> list[list[str]]:
     """The lines that each has printed; the first is the last to end."""
     outputs: dict[int, str] = {}
     for number in reversed(range(len(processes))):
-        output, errors = processes[number].communicate("", timeout=120)
+        output, errors = processes[number].communicate("", timeout=600)
         assert not errors or "read" in errors, errors
         outputs[number] = output
     return [outputs[number].splitlines() for number in range(len(processes))]
