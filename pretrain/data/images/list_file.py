@@ -92,7 +92,7 @@ def _look_at_all(pool: ThreadPoolExecutor, folder: str, names: list[str]) -> Ite
     if time.perf_counter() - start < SLOW * FIRST:
         yield from (_look(folder, name) for name in rest)
         return
-    share = -(-len(rest) // LOOKERS) or 1  # one task a thread: a task costs more than a look
+    share = len(rest) // LOOKERS + 1  # about one task a thread: a task costs more than a look
     tasks = [rest[at : at + share] for at in range(0, len(rest), share)]
     yield from itertools.chain.from_iterable(pool.map(lambda task: [_look(folder, name) for name in task], tasks))
 

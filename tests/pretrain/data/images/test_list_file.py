@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pretrain.data.images import list_file
+from pretrain.runtime.errors import PretrainError
 
 
 class SlowLooks:
@@ -45,3 +46,19 @@ def test_a_long_list_is_looked_up_once_a_line_and_many_at_a_time(
     assert [found[index] for index in range(len(found))] == names  # in the order of the list
     assert slow.count <= len(names) + 10
     assert slow.most > 16
+
+
+@pytest.mark.parametrize("slow", [0.0, float("inf")], ids=["with threads", "without"])
+def test_every_line_is_looked_up_however_quick_the_disk(
+    slow: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_file, "SLOW", slow)
+    names = [f"{number}.jpg" for number in range(200)]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text("\n".join(names))
+    found = list_file.read_list(str(tmp_path / "list.txt"), str(tmp_path))
+    assert [found[index] for index in range(len(found))] == names
+    (tmp_path / "150.jpg").unlink()
+    with pytest.raises(PretrainError, match=r"1 of 200 paths are wrong: line 151: 150\.jpg: no such file"):
+        list_file.read_list(str(tmp_path / "list.txt"), str(tmp_path))
