@@ -1,5 +1,6 @@
 """Every tool starts as a process of its own: what it imports is there, and it explains itself at once."""
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ TOOLS = sorted(path.stem for path in (ROOT / "tools").glob("*.py"))
 HEAVY = {"torch", "torchvision", "matplotlib", "scipy", "pandas", "submitit", "hotcoco", "detectron2"}
 FINETUNE = ("--config-file", "voc_r18_fpn_cpu", "--init", "random", "--engine", "torchvision")
 LAUNCH_FINETUNE = ("launch", "finetune", *FINETUNE)
+# It reads the settings of its own engine, which imports torch.
+WITHOUT_DETECTRON2 = pytest.mark.skipif(bool(importlib.util.find_spec("detectron2")), reason="Detectron2 is installed")
 TYPOS = [  # what a user may mistype, by the tool: all of it is found before anything heavy is imported
     *([name, "--no-such-option"] for name in TOOLS),
     ["benchmark", "stepp"],
@@ -91,9 +94,17 @@ def test_the_command_answers_without_heavy_imports(words: list[str], tmp_path: P
     assert not packages & HEAVY
 
 
-def test_pretraining_is_launched_without_torch(tmp_path: Path) -> None:
-    words = ("--dry-run", "--config-file", "demo", "data.root", "images", "output_dir", "run")
-    code, printed, said, packages = start(tmp_path, "launch", "pretrain", *words)
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pretrain", "--config-file", "demo", "data.root", "images", "output_dir", "run"],
+        ["finetune", *FINETUNE, "--trials", "2", "OUTPUT_DIR", "run"],
+        pytest.param(["pipeline", "pipeline_demo", "--output", "run"], marks=WITHOUT_DETECTRON2),
+    ],
+    ids=lambda words: words[0],
+)
+def test_jobs_are_launched_without_torch(words: list[str], tmp_path: Path) -> None:
+    code, printed, said, packages = start(tmp_path, "launch", words[0], "--dry-run", *words[1:])
     assert code == 0, said
     assert "#SBATCH" in printed
     assert not packages & (HEAVY - {"submitit"})

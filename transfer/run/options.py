@@ -107,6 +107,11 @@ class RunOptions:
             raise TransferError(f"{flag} trains, and resumes by itself: it takes neither --eval-only nor --resume")
 
 
+def trial_folder(output: Path, number: int) -> Path:
+    """Return the run folder of trial `number`, counted from 0, of the trials in `output`."""
+    return output / f"trial_{number}"
+
+
 def _check_labels(options: RunOptions) -> None:
     """Refuse a part of the labels where nothing learns from them, and a draw seed where nothing is drawn."""
     if options.labels is None:

@@ -2,20 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from transfer import engines
 from transfer.config import resolve
 from transfer.engines.common.checkpoint_files import has_checkpoint
 from transfer.errors import TransferError, refuse
 from transfer.run import resume as resuming
-from transfer.run.options import RunOptions
+from transfer.run.options import RunOptions, trial_folder
 from transfer.run.plan import Plan, plan_run
-
-
-def trial_folder(output: Path, number: int) -> Path:
-    """Return the run folder of trial `number`, counted from 0."""
-    return output / f"trial_{number}"
 
 
 def plan_base(options: RunOptions, command: Sequence[str] = ()) -> Plan:

@@ -12,7 +12,7 @@ from transfer import engines, results
 from transfer.data import catalog, own
 from transfer.data.labels import check_labels
 from transfer.run import arguments
-from transfer.run.options import RunOptions
+from transfer.run.options import RunOptions, trial_folder
 
 from ..cluster.errors import LaunchError
 from ..cluster.resources import Resources
@@ -50,10 +50,8 @@ def fine_tuning(
         output: what it has returned.
         more: further fields of Stage.
     """
-    from transfer.run import trials  # it imports torch, which takes seconds: a typo is told before
-
     resumed = dataclasses.replace(run, auto_resume=trial is None, trial=trial)
-    folder = output if trial is None else trials.trial_folder(output, trial)
+    folder = output if trial is None else trial_folder(output, trial)
     return Stage(name, FinetuneOptions(resumed), str(folder), str(folder / results.FILE_NAME), resources, **more)
 
 
