@@ -70,7 +70,9 @@ RULES: dict[str, str] = {
     "transfer/data": f"{_LAYOUTS} {_LEAVES}",
     "transfer/weights": _LEAVES,
     "transfer/engines": f"transfer/data/common transfer/weights {_LEAVES}",
-    "transfer/engines/common": f"transfer/data/common transfer/data/semantic transfer/data/shared {_LEAVES}",
+    "transfer/engines/common": (
+        f"pretrain/runtime/hangs transfer/data/common transfer/data/semantic transfer/data/shared {_LEAVES}"
+    ),
     "transfer/engines/detectron2": (
         "pretrain/runtime/hangs "
         f"transfer/engines transfer/engines/common transfer/config {_DATA} transfer/weights {_LEAVES}"

@@ -2,14 +2,17 @@
 
 import itertools
 import warnings
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
 from torch import nn
 
 from pretrain.runtime.errors import UserError
+from pretrain.runtime.hangs import clock
 from pretrain.runtime.signals import Stopped
 from transfer.engines.common import rng_state
+
+T = TypeVar("T")
 
 
 def update_statistics(model: nn.Module, batches: Iterable[Any], iterations: int) -> None:
@@ -30,7 +33,7 @@ def update_statistics(model: nn.Module, batches: Iterable[Any], iterations: int)
     normalizer: Any = getattr(model, "loss_normalizer", None)  # not a tensor of the model, in either engine
     try:
         with rng_state.preserve_rng_state():
-            update_bn_stats(model, itertools.islice(batches, iterations), iterations)
+            update_bn_stats(model, _noted(itertools.islice(batches, iterations), iterations), iterations)
     except (Stopped, UserError):
         for name, buffer in model.named_buffers():
             buffer.copy_(before[name])
@@ -38,3 +41,11 @@ def update_statistics(model: nn.Module, batches: Iterable[Any], iterations: int)
     finally:
         if normalizer is not None:
             model.loss_normalizer = normalizer
+
+
+def _noted(batches: Iterable[T], iterations: int) -> Iterator[T]:
+    """Yield the batches, and note each that is through: with SyncBN the ranks wait for each other in every one."""
+    clock.expect("the first batch of the BN statistics")
+    for number, batch in enumerate(batches, 1):
+        yield batch
+        clock.came_further(f"batch {number} of {iterations} of the BN statistics")
