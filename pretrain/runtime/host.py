@@ -1,9 +1,12 @@
-"""The host of a process: its system, its cores, its user's home folder, and the C library's memory."""
+"""The host of a process: its system, its cores, its user's folders, and the C library's memory."""
 
+import contextlib
 import ctypes
 import difflib
 import os
+import stat
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +30,20 @@ def refuse_windows() -> None:
     """Raise ImportError on Windows, which has neither the signals nor the file locks that runs are kept safe with."""
     if sys.platform == "win32":
         raise ImportError(NO_WINDOWS)
+
+
+def private_folder() -> Path:
+    """Return a folder of this machine that no other user can write to, the same for all processes of this user.
+
+    Where its name is taken by somebody else it is a new one, which no other process looks into.
+    """
+    folder = Path(tempfile.gettempdir()) / f"moco-transfer-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077:
+        return folder
+    return Path(tempfile.mkdtemp())
 
 
 def expand_home(path: str) -> str:

@@ -5,10 +5,9 @@ import functools
 import os
 import re
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 
+from pretrain.runtime.host import private_folder
 from pretrain.runtime.ranks.cores import usable_cores
 
 from .cluster import local
@@ -111,7 +110,7 @@ def chosen_gpus(number: int) -> Iterator[tuple[str, ...]]:
     if not number:
         yield ()
         return
-    with locked(Path(tempfile.gettempdir(), f"moco-transfer-{os.getuid()}.lock")):
+    with locked(private_folder() / "gpus.lock"):
         free = free_gpus()
         more = visible_gpus() if len(free) < number else ()
         yield tuple(dict.fromkeys((*free, *more)))[:number]

@@ -4,8 +4,10 @@ Linux and macOS are supported, and Windows is refused in one sentence. There is 
 """
 
 import os
+import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,23 @@ def page_faults(mode: str) -> int:
 @pytest.mark.slow
 def test_memory_once_taken_is_not_paid_for_again() -> None:
     assert page_faults("keep") < 20 < page_faults("default")  # with pages of 2 MB 120 of them, with small ones 60,000
+
+
+def test_a_private_folder_is_shared_unless_its_name_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = host.private_folder()
+    assert folder == host.private_folder()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    folder.chmod(0o770)  # others may write, so they may have made it
+    assert host.private_folder() not in (folder, host.private_folder())
+    folder.rmdir()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o700)
+    folder.symlink_to(elsewhere)
+    assert host.private_folder() not in (folder, elsewhere)
+    folder.unlink()
+    folder.touch(mode=0o600)
+    assert host.private_folder().is_dir()
 
 
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

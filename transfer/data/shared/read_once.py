@@ -13,13 +13,12 @@ import json
 import logging
 import os
 import pickle
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pretrain.runtime import distributed
+from pretrain.runtime import distributed, host
 from transfer.data.shared.packed_records import PackedRecords, SharedMemory
 
 T = TypeVar("T")
@@ -43,7 +42,7 @@ def read_once(read: Callable[[], T]) -> T:
     if world is None or world.local_size == 1 or not Path("/proc/self/fd").is_dir():  # macOS has no /proc
         return read()
     key = f"{world.name} {world.host}:{world.port} {world.size} {call}"
-    path = _own_folder() / hashlib.sha256(key.encode()).hexdigest()[:24]
+    path = host.private_folder() / hashlib.sha256(key.encode()).hexdigest()[:24]
     if world.local_rank == 0:
         return _read_for_all(read, path)
     taken = _wait_for(path)
@@ -54,16 +53,6 @@ def read_once(read: Callable[[], T]) -> T:
     except OSError as error:
         log.warning("data are read again: the memory of process %d cannot be mapped (%s)", taken[0], error)
         return read()
-
-
-def _own_folder() -> Path:
-    """Return a folder of this machine that no other user can write to."""
-    folder = Path(tempfile.gettempdir()) / f"moco-transfer-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    status = folder.lstat()
-    if status.st_uid == os.getuid() and not status.st_mode & 0o077:
-        return folder
-    return Path(tempfile.mkdtemp())  # which no other process looks into: each reads for itself
 
 
 def _read_for_all(read: Callable[[], T], path: Path) -> T:
