@@ -204,16 +204,18 @@ class Cluster:
 
     def _start_accounting(self, port: int) -> None:
         """The database and slurmdbd: without them the state of a job that has ended is unknown to clients."""
-        data, socket = self.folder / "db/data", self.folder / "db/sock"
+        data, socket, temporary = (self.folder / "db" / name for name in ("data", "sock", "tmp"))
+        temporary.mkdir()  # MariaDB removes what looks like its own as it starts: another's, in a folder of several
         self.run(
             *("mariadb-install-db", "--no-defaults", "--user=root", "--auth-root-authentication-method=normal"),
-            *("--skip-test-db", f"--datadir={data}"),
+            *("--skip-test-db", f"--datadir={data}", f"--tmpdir={temporary}"),
             timeout=START_SECONDS,
         )
         service = self._serve(
             *("mariadbd", "mariadbd", "--no-defaults", "--user=root", f"--datadir={data}", f"--socket={socket}"),
             *(f"--pid-file={self.folder}/run/mariadbd.pid", "--skip-networking", "--innodb-buffer-pool-size=64M"),
             *("--innodb-flush-log-at-trx-commit=0", "--innodb-lock-wait-timeout=900"),
+            f"--tmpdir={temporary}",
             f"--log-error={self.folder}/log/mariadbd.log",
         )
         self._await(socket.exists, service)
