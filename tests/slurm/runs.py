@@ -64,12 +64,12 @@ def pretraining(images: Path, output: Path, epochs: int = EPOCHS) -> list[object
 
 
 def fine_tuning(output: Path) -> list[object]:
-    """Overrides of a run of 45 iterations on small images."""
+    """Overrides of a run of 45 iterations of a narrow detector on small images."""
     settings = {
         **{"SOLVER.MAX_ITER": ITERATIONS, "SOLVER.STEPS": "[40]", "SOLVER.IMS_PER_BATCH": 2},
         **{"SOLVER.WARMUP_ITERS": 5, "SOLVER.CHECKPOINT_PERIOD": SAVE_EVERY_ITERATION, "INPUT.MIN_SIZE_TRAIN": "[64]"},
         **{"INPUT.MIN_SIZE_TEST": 64, "MODEL.RPN.POST_NMS_TOPK_TEST": 20, "TEST.PRECISE_BN.NUM_ITER": 2},
-        **{"TEST.EVAL_PERIOD": 0, "OUTPUT_DIR": output},
+        **{"TEST.EVAL_PERIOD": 0, "MODEL.FPN.OUT_CHANNELS": 32, "MODEL.ROI_BOX_HEAD.FC_DIM": 64, "OUTPUT_DIR": output},
     }
     return [word for setting in settings.items() for word in setting]
 
