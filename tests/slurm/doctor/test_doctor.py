@@ -128,6 +128,13 @@ def test_another_account_and_a_limit_of_it_are_wrong(strict_site: Cluster) -> No
     assert "asks for 0:20, account lab gives at most 0:10" in said
 
 
+def test_a_limit_that_meets_all_requests_is_told_once(strict_site: Cluster, tmp_path: Path) -> None:
+    file = ROOT / "configs/launch/pipeline_demo.yaml"
+    code, said = doctor(strict_site, file, "--no-job", "--output", tmp_path / "run")
+    assert code == 0, said
+    assert said.count("account lab takes 4 jobs at a time, all stages are ") == 1, said
+
+
 def test_gpus_asked_for_in_another_way_than_the_sites_are_wrong(strict_site: Cluster) -> None:
     code, said = doctor(strict_site, "--gpus", 2, "--time", "0:05", "--no-job")
     assert code == 2, said

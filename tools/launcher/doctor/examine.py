@@ -13,6 +13,7 @@ from .. import jobs
 from ..cluster import resources
 from ..cluster.errors import LaunchError
 from ..record import Record
+from ..stages import pipeline
 from ..stages.stage import Stage
 from . import limits, node_job, site
 from .findings import OK, UNCHECKED, WRONG, Finding, print_findings, summary
@@ -25,8 +26,9 @@ def examine(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     requests = requests_of(stages)
     found: list[Finding] = []
     for finding in _findings(arguments, run, requests, len(stages)):
-        print_findings([finding])
-        found.append(finding)
+        if finding not in found:  # a limit of the account is one for all requests
+            print_findings([finding])
+            found.append(finding)
     print(summary(found))
     if any(finding.state == WRONG for finding in found):
         sys.exit(cli.BAD_INPUT)
@@ -38,8 +40,6 @@ def _stages(arguments: argparse.Namespace) -> tuple[Path, Sequence[Stage]]:
     if arguments.file is not None:
         if arguments.resources:
             raise LaunchError("--resources: a pipeline's file names its own; flags such as --partition go over those")
-        from ..stages import pipeline  # imports torch, which takes seconds
-
         read = pipeline.read_pipeline(arguments.file, arguments.output, flags)
         return read.output, read.stages
     layers = [(str(arguments.resources), resources.content(arguments.resources))] if arguments.resources else []
