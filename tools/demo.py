@@ -5,6 +5,7 @@ from pathlib import Path
 from common import cli
 
 # isort: split
+from launcher import submit
 from launcher.arguments import make_parser
 from pretrain.runtime.host import config_path, user_path
 from pretrain.runtime.invocation.parser import Parser
@@ -39,8 +40,6 @@ def main() -> None:
         output = output or Path("output") / f"demo_seed_{arguments.seed}"
     words += ["--output", str(output)] if output else []
     words += ["--dry-run"] if arguments.dry_run else []
-    from launcher import submit  # it imports torch, which takes seconds
-
     submit.launch_pipeline(make_parser("").parse_args(words), ())
 
 

@@ -62,7 +62,7 @@ def _convert_options(words: Sequence[str]) -> ConvertOptions:
 
 
 def _finetune_options(config: str | None, words: Sequence[str]) -> FinetuneOptions:
-    from transfer.run import arguments as finetune_arguments  # here, for it imports torch
+    from transfer.run import arguments as finetune_arguments  # here, for it imports much: most records are new
 
     found = finetune_arguments.parser().parse_intermixed_args(["--config-file", os.path.join(".", str(config)), *words])
     return FinetuneOptions(finetune_arguments.options_from(found))

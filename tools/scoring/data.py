@@ -9,6 +9,7 @@ from transfer.data import catalog, own
 from transfer.errors import TransferError
 from transfer.evaluation.coco import ap as coco_eval
 from transfer.evaluation.coco import evaluators
+from transfer.evaluation.kinds import evaluation_of
 
 from .cityscapes import print_cityscapes_scores, score_cityscapes_files
 from .coco import print_coco_scores, score_coco_files
@@ -34,8 +35,6 @@ def score_data(arguments: argparse.Namespace) -> dict[str, Any]:
             "their paths"
         )
     if arguments.evaluator is not None:
-        from transfer.evaluation.kinds import evaluation_of  # here, for it imports torch
-
         evaluation_of(found.format).scored_by(arguments.evaluator)  # which refuses one that this kind does not have
     score, arguments.show = _LAYOUTS[found.format]
     return score(found, arguments)

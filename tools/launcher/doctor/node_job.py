@@ -18,6 +18,7 @@ from ..cluster import slurm
 from ..cluster.errors import LaunchError
 from ..cluster.resources import Resources
 from ..record import Record
+from ..stages import snapshot
 from . import limits, site
 from .findings import OK, UNCHECKED, WARNING, WRONG, Finding, folded
 from .probe import LOCK, LOGIN_FILE, Probe
@@ -69,8 +70,6 @@ def look_at_nodes(asked: Resources, folder: Path, patience: float, locks: bool) 
         patience: seconds that it may wait in the queue.
         locks: this process holds the folder's lock.
     """
-    from ..stages import snapshot  # here, for it imports torch, which a login node may not bear
-
     asked = small(asked)
     token = uuid.uuid4().hex
     (folder / LOGIN_FILE).write_text(token)
