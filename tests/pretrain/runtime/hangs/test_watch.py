@@ -4,6 +4,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 
@@ -141,8 +142,8 @@ def test_a_file_system_that_hangs_costs_no_end(
 ) -> None:
     """Stacks that cannot be written are printed. Here a file lies where the folder is to be."""
     (tmp_path / watch.FOLDER).write_text("")
-    ended: list[int] = []
-    monkeypatch.setattr(watch.os, "_exit", lambda code: ended.append(code) or time.sleep(1000))
+    ended, told = list[int](), threading.Event()
+    monkeypatch.setattr(watch.os, "_exit", lambda code: ended.append(code) or told.wait())
     noted = Clock(0.2)
     monkeypatch.setattr(watch, "ANSWER", 0.5)
     noted.came_further("step 1")
@@ -150,7 +151,10 @@ def test_a_file_system_that_hangs_costs_no_end(
     watched = watch.Watch(tmp_path, "now", noted, 0, [Process.this()])
     watched.patience = 1
     watched.start()
-    wait_until(lambda: ended == [HUNG], "it ends", LIMIT)
+    wait_until(lambda: ended, "it ends", LIMIT)
+    assert ended == [HUNG]
+    told.set()
+    watched.leave()  # a watch that goes on would end the process of the tests, once nothing is patched
     said = capfd.readouterr().err
     assert "most recent call first" in said
     assert "no stacks could be written" in said
