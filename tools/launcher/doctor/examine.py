@@ -26,9 +26,8 @@ def examine(arguments: argparse.Namespace, _: Sequence[str]) -> None:
     requests = requests_of(stages)
     found: list[Finding] = []
     for finding in _findings(arguments, run, requests, len(stages)):
-        if finding not in found:  # a limit of the account is one for all requests
-            print_findings([finding])
-            found.append(finding)
+        print_findings([finding])
+        found.append(finding)
     print(summary(found))
     if any(finding.state == WRONG for finding in found):
         sys.exit(cli.BAD_INPUT)

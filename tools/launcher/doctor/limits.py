@@ -132,6 +132,7 @@ def check_account(requests: Sequence[Request], jobs: int) -> list[Finding]:
             continue
         for row in own[:1]:
             found += _check_row(request, row, qualities, jobs, bool(enforced & {"limits", "safe"}))
+    found = list(dict.fromkeys(found))  # a limit of the number of jobs is the same for all requests
     if not enforced:
         text = f"this site refuses no job for its account; yours are {', '.join(accounts) or 'none'}"
         return [*found, Finding(OK, "accounts", text)]
