@@ -83,6 +83,14 @@ def test_a_private_folder_is_shared_unless_its_name_is_taken(monkeypatch: pytest
     assert host.private_folder().is_dir()
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder away")
+def test_a_private_folder_is_none_of_another_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = host.private_folder()
+    os.chown(folder, 12345, 12345)
+    assert host.private_folder() != folder
+
+
 def test_a_tilde_is_the_home_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert host.expand_home("~/images") == "/home/me/images"
