@@ -59,8 +59,7 @@ lock: $(READY)  ## write requirements.lock anew; what it has stays, with UPGRADE
 
 test-slurm: $(READY)  ## tests on a real SLURM of two nodes here (root; installs Debian's packages, long)
 	$(BIN)/python -m tests.slurm.packages
-	MOCO_SLURM=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder tests/slurm \
-	    --timeout 1800
+	MOCO_SLURM=1 $(PYTEST) tests/slurm --timeout 1800
 
 # Not from .venv by need: on a machine without a network it takes the Python that is there, or PYTHON=...
 DEVICE ?= cuda
