@@ -94,7 +94,7 @@ class Cluster:
                 shown = self.run("scontrol", "show", "job", job)
                 asked = f"job {job} is {now}, waited for {sorted(wanted)} up to {seconds} s"
                 raise RuntimeError("\n".join([asked, shown, *_last_words(shown)]))
-            time.sleep(0.1)
+            time.sleep(0.3)  # squeue is 5 ms of a processor, and eight runs may be waited for at once
         return now
 
     def kill_node(self, name: str) -> None:
