@@ -15,8 +15,8 @@ from tests.slurm.runs import BESIDE_OTHERS
 from tests.slurm.together import Together
 from tests.support.rank_scripts import FOREVER, JOIN, write_script
 
-ON_TWO = ("--nodes=2", "--ntasks=4", "--ntasks-per-node=2")
-RANKS = (0, 3)
+ON_TWO = ("--nodes=2", "--ntasks-per-node=1")
+RANKS = (0, 1)
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def make_a_mistake(rank: int, joined: bool, cluster: Cluster, folder: Path) -> N
     script = write_script(folder, (JOIN + mistake if joined else mistake + JOIN) + FOREVER)
     done = srun(cluster, *ON_TWO, sys.executable, script)
     assert done.returncode == 2, done.stderr
-    assert f"error on rank {rank} of host node{1 + rank // 2}: no such folder: /data\n" in done.stderr
+    assert f"error on rank {rank} of host node{1 + rank}: no such folder: /data\n" in done.stderr
     assert done.stderr.count("error on rank") == 1
 
 
@@ -65,11 +65,11 @@ def kill_a_task(rank: int, cluster: Cluster, folder: Path) -> None:
 
 def start_in_a_shell(cluster: Cluster, folder: Path) -> None:
     """`srun --pty bash` gives one task of the step a terminal; what it is told to type works there."""
-    ready = write_script(
-        folder, JOIN + "if rank == 0: print('together', distributed.world_size())\ndistributed.shutdown()"
-    )
+    less = "if sys.argv[1:]: meeting.LIMIT_INTERACTIVE = float(sys.argv[1])\n"
+    together = "if rank == 0: print('together', distributed.world_size())\ndistributed.shutdown()"
+    ready = write_script(folder, "from pretrain.runtime.ranks import meeting\n" + less + JOIN + together)
     typed = "test -t 0 || exit 0; "  # the shell of the other task reads nothing, and ends
-    typed += f"{sys.executable} {ready}; srun --overlap -n 2 {sys.executable} {ready}; "
+    typed += f"{sys.executable} {ready} 10; srun --overlap -n 2 {sys.executable} {ready}; "
     typed += f"srun --overlap -n 1 {sys.executable} {ready}; exit"
     shell = f"srun -n 2 --nodelist=node1 --nodes=1 --pty bash --norc -c '{typed}'"
     environment = {**os.environ, **cluster.environment, "OMP_NUM_THREADS": "1"}
@@ -79,7 +79,7 @@ def start_in_a_shell(cluster: Cluster, folder: Path) -> None:
     said = " ".join(done.stdout.split())
     assert "waiting for 1 of 2 processes (rank 1) at node1:" in said, said
     assert "srun --overlap -n 2 COMMAND" in said
-    assert "waited 60 s, and gave up" in said
+    assert "waited 10 s, and gave up" in said
     assert re.search("together 2 .*together 1", said), said
 
 
