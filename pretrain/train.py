@@ -18,7 +18,7 @@ from pretrain.runtime.hangs import stacks
 from pretrain.runtime.periodic_work import watched
 from pretrain.runtime.trackers.tracked_run import TrackedRun, Trackers
 from pretrain.trainer import Trainer
-from pretrain.work import complete_manifest
+from pretrain.work import complete_saving
 
 OF_THE_MACHINE = ("data.root", "data.workers", "device")  # settings that the processes of a run need not share
 
@@ -71,7 +71,7 @@ def run(
         yaml = config_io.to_yaml(settings)
         notice = run_folder.other_machine(plan.folder, environment["machine"]) if plan.resume_from else None
         distributed.on_main(lambda: run_folder.write_description(plan.folder, yaml, command, environment))
-        distributed.on_main(lambda: complete_manifest(plan))
+        distributed.on_main(lambda: complete_saving(plan))
         logger = logging.getLogger("pretrain")
         if distributed.is_main():
             stack.enter_context(run_folder.logging_to(plan.folder, logger, console_handler()))

@@ -6,7 +6,7 @@ from pretrain.checkpoints import moco_file
 from pretrain.checkpoints.saver import write_missing_manifest
 from pretrain.config import schema
 from pretrain.plan import Plan
-from pretrain.runtime import distributed, metrics_file
+from pretrain.runtime import distributed, files, metrics_file
 from pretrain.runtime.periodic_work import PeriodicWork, Work, every
 
 
@@ -48,11 +48,12 @@ def is_milestone(settings: schema.Config, finished: int) -> bool:
     return finished == settings.optim.epochs or (period > 0 and finished % period == 0)
 
 
-def complete_manifest(plan: Plan) -> None:
-    """Write the manifest of the checkpoint to resume where it has none: it may have been the last thing to do."""
+def complete_saving(plan: Plan) -> None:
+    """Do what a kill has left undone of saving the checkpoint to resume: the run may save no other."""
     if plan.resume_from:
         ends_epoch = plan.resume_from.name == moco_file.file_name(plan.first_epoch - 1)
         write_missing_manifest(plan.resume_from, ends_epoch and is_milestone(plan.config, plan.first_epoch))
+        files.save_text(plan.resume_from.with_name(files.LAST), plan.resume_from.name)
 
 
 def _undone(plan: Plan, steps: int) -> set[str]:

@@ -30,6 +30,7 @@ MOMENTS = {
     "between a checkpoint and its manifest": (files, "save_text", "-checkpoint_0000.pth.tar.json", 1),
     "between the last and its manifest": (files, "save_text", "-checkpoint_0001.pth.tar.json", 1),
     "between a manifest and last_checkpoint": (files, "save_text", "-last_checkpoint", 2),
+    "before last_checkpoint names the last": (os, "replace", "-last_checkpoint'", 4),
     "before old ones are removed": (saver, "remove_old", "-", 3),
     "while an old one is removed": (pathlib.Path, "unlink", "+step_00000001.pth.tar'", 1),
     "between a save and its validation": (KnnMonitor, "evaluate", "-", 1),
@@ -97,4 +98,5 @@ def test_a_run_killed_at_this_moment_resumes_bit_by_bit(
     process.close()
     assert train.run(settings(pictures, folder, *WORDS, "knn.root", str(labelled)), resume=None)
     assert_same_run(folder, undisturbed)
+    assert (folder / files.LAST).read_text() == (undisturbed / files.LAST).read_text()
     assert not list(folder.glob(".*"))  # nothing half-written, no lock
