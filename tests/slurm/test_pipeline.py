@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -65,6 +66,7 @@ def side_by_side(site: Site) -> Iterator[Together]:
         "requeued": requeue_first,
         "failing": fail_first,
         "never_satisfiable": retry_never_satisfiable,
+        "late": convert_what_is_seen_late,
     }
     with Together(**{name: partial(scenario, site) for name, scenario in scenarios.items()}) as together:
         yield together
@@ -183,6 +185,30 @@ def retry_never_satisfiable(site: Site) -> None:
     cluster.run("scancel", *again.values())
 
 
+def convert_what_is_seen_late(site: Site) -> None:
+    """`convert` begins on a node that does not see the checkpoint yet, which the other node has just written."""
+    cluster, run = site.cluster, site.run("late")
+    file = write(site.folder / "late", site.images, site.scenes, held=True)
+    content = yaml.safe_load(file.read_text())
+    content["pretrain"]["resources"]["sbatch"]["nodelist"] = "node1"
+    content["convert"] = {"resources": {"sbatch": {"nodelist": "node2"}}}
+    content["finetune"]["resources"] = {"sbatch": {"hold": True}}  # it is not what is looked at
+    file.write_text(yaml.safe_dump(content))
+    jobs = submit(cluster, "pipeline", file)
+    cluster.run("scontrol", "release", jobs["pretrain"])
+    runs.await_row(run / "pretrain", "step", 1)
+    runs.kill(run / "pretrain", "train_moco.py", signal.SIGSTOP)  # a fast machine would end it now
+    log = run / "launch" / "logs" / "convert" / f"{jobs['convert']}_0_log.out"
+    with cluster.stale("node2", run / "pretrain"):
+        runs.kill(run / "pretrain", "train_moco.py", signal.SIGCONT)
+        site.completed([jobs["pretrain"]])
+        said = "checkpoint_0001.pth.tar, which this machine does not see yet"
+        wait_until(lambda: log.exists() and said in log.read_text(), "convert waits for the checkpoint", BESIDE_OTHERS)
+        assert outcomes(run, "convert") == ["start"]
+    site.completed([jobs["convert"]])
+    launch(cluster, "cancel", run)
+
+
 def write(folder: Path, images: Path, scenes: Path, held: bool = False) -> Path:
     """The file of a pipeline of five small stages in `folder`/study; its pretraining may wait for its release."""
     folder.mkdir(parents=True)
@@ -254,6 +280,11 @@ def test_a_failed_stage_is_explained_and_retry_runs_the_rest(site: Site, side_by
 
 def test_retry_removes_from_the_queue_what_cannot_start(side_by_side: Together) -> None:
     side_by_side.passed("never_satisfiable")
+
+
+def test_a_stage_waits_for_a_file_that_its_node_sees_late(site: Site, side_by_side: Together) -> None:
+    side_by_side.passed("late")
+    assert outcomes(site.run("late"), "convert") == ["start", "finished"]
 
 
 def test_a_job_without_its_submitters_pickle_is_replaced(shared_cluster: Cluster, images: Path, tmp_path: Path) -> None:
